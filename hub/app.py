@@ -1,0 +1,76 @@
+"""Builds the control-plane API: read it as the table of contents of the hub.
+
+It leaves pages to `marketplace_ui.app`, which wraps what this returns.
+"""
+
+import importlib
+import os
+
+from flask import Response
+from flask_openapi3 import Info, OpenAPI
+from registry.store import FolderStore
+
+from hub.clock import Clock, read_clock
+from hub.database import Sessions, open_sessions
+from hub.organisations.service import find_actor_by_token
+from hub.secrets import Secrets, read_secrets
+from hub.settings import Settings, read_settings
+from hub.web import Context, render_unexpected, render_validation, request_id
+
+ROOMS = (
+    "organisations",
+    "ledger",
+    "filings",
+    "prices",
+    "datasets",
+    "compute",
+    "catalogue",
+    "vouchers",
+    "metering",
+    "orders",
+    "deployments",
+    "tuning",
+    "reports",
+)
+"""Rooms with an `api` module; each offers `blueprint`."""
+
+MAX_BODY_BYTES = 512 * 1024 * 1024
+
+
+def create_api(
+    settings: Settings | None = None,
+    *,
+    secrets: Secrets | None = None,
+    sessions: Sessions | None = None,
+    clock: Clock = read_clock,
+) -> OpenAPI:
+    """Return the Flask application with every room's API; arguments left out come from the environment."""
+    settings = settings or read_settings(os.environ)
+    app = OpenAPI(
+        "hub",
+        info=Info(title="Guanmo hub", version="1"),
+        doc_prefix="/api",
+        validation_error_callback=render_validation,
+    )
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = 4 * 1024 * 1024
+    app.extensions["guanmo"] = Context(
+        settings=settings,
+        secrets=secrets or read_secrets(settings.home),
+        sessions=sessions or open_sessions(settings.database_url),
+        store=FolderStore(settings.artifacts),
+        clock=clock,
+        authenticate=find_actor_by_token,
+    )
+    for room in ROOMS:
+        app.register_api(importlib.import_module(f"hub.{room}.api").blueprint)
+    app.register_error_handler(Exception, render_unexpected)
+    app.after_request(_stamp)
+    app.get("/healthz", doc_ui=False)(lambda: {"status": "ok"})
+    return app
+
+
+def _stamp(response: Response) -> Response:
+    response.headers["x-request-id"] = request_id()
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response

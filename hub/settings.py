@@ -1,0 +1,100 @@
+"""The hub's settings, read once from the environment, frozen and passed down.
+
+It leaves secrets' contents to `hub.secrets`; a setting exists only where two values behave differently.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.errors import GuanmoError
+
+KNOWN = frozenset(
+    {
+        "GUANMO_HOME",
+        "GUANMO_DATABASE_URL",
+        "GUANMO_BIND",
+        "GUANMO_HUB_PORT",
+        "GUANMO_GATEWAY_PORT",
+        "GUANMO_POOL_PORT",
+        "GUANMO_MLFLOW_PORT",
+        "GUANMO_PUBLIC_URL",
+        "GUANMO_PRODUCTION",
+    }
+)
+
+
+class SettingsError(GuanmoError):
+    """The environment holds settings that this program cannot use; all problems are told together."""
+
+    code = "bad_settings"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are and how the hub is reached. Ports are TCP ports, `bind` an address."""
+
+    home: Path
+    database_url: str
+    bind: str = "127.0.0.1"
+    hub_port: int = 8000
+    gateway_port: int = 8080
+    pool_port: int = 8090
+    mlflow_port: int = 8050
+    public_url: str = ""
+    production: bool = False
+
+    @property
+    def hub_url(self) -> str:
+        """The hub as processes of this machine reach it."""
+        return f"http://127.0.0.1:{self.hub_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway's OpenAI base URL as a client of this machine reaches it."""
+        return f"http://127.0.0.1:{self.gateway_port}/v1"
+
+    @property
+    def artifacts(self) -> Path:
+        """The immutable artefact store."""
+        return self.home / "artifacts"
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Return settings from `GUANMO_…` names.
+
+    Raises:
+        SettingsError: unknown names, ports out of 1..65535; every problem at once.
+    """
+    unknown = sorted(name for name in environment if name.startswith("GUANMO_") and name not in KNOWN)
+    problems = [f"{name} is unknown (known: {', '.join(sorted(KNOWN))})" for name in unknown]
+    home = Path(environment.get("GUANMO_HOME", "var")).absolute()
+    ports = {name: _read_port(environment, name, default, problems) for name, default in _PORTS.items()}
+    production = environment.get("GUANMO_PRODUCTION", "0")
+    if production not in ("0", "1"):
+        problems.append(f"GUANMO_PRODUCTION is '{production}'; use 0 or 1")
+    if problems:
+        text = "; ".join(problems)
+        raise SettingsError(f"Settings refused: {text}", f"设置有误：{text}")
+    return Settings(
+        home=home,
+        database_url=environment.get("GUANMO_DATABASE_URL", f"sqlite:///{home / 'hub.sqlite3'}"),
+        bind=environment.get("GUANMO_BIND", "127.0.0.1"),
+        hub_port=ports["GUANMO_HUB_PORT"],
+        gateway_port=ports["GUANMO_GATEWAY_PORT"],
+        pool_port=ports["GUANMO_POOL_PORT"],
+        mlflow_port=ports["GUANMO_MLFLOW_PORT"],
+        public_url=environment.get("GUANMO_PUBLIC_URL", ""),
+        production=production == "1",
+    )
+
+
+_PORTS = {"GUANMO_HUB_PORT": 8000, "GUANMO_GATEWAY_PORT": 8080, "GUANMO_POOL_PORT": 8090, "GUANMO_MLFLOW_PORT": 8050}
+
+
+def _read_port(environment: Mapping[str, str], name: str, default: int, problems: list[str]) -> int:
+    text = environment.get(name, str(default))
+    if text.isdecimal() and 1 <= int(text) <= 65535:
+        return int(text)
+    problems.append(f"{name} is '{text}'; give a port from 1 to 65535")
+    return default

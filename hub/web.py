@@ -1,0 +1,189 @@
+"""The edge of the hub's HTTP: context of a request, who is asking, and errors as RFC 9457 problem+json.
+
+It leaves authorisation to the services (they take an Actor) and pages to `marketplace_ui`.
+"""
+
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flask import Response, current_app, g, jsonify, request
+from pydantic import BaseModel, ConfigDict, ValidationError
+from registry.store import FolderStore
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import HTTPException
+
+from hub.actor import Actor
+from hub.clock import Clock
+from hub.database import Sessions
+from hub.errors import GuanmoError, NotSignedInError
+from hub.ids import new_id
+from hub.secrets import Secrets
+from hub.settings import Settings
+
+SESSION_COOKIE = "guanmo_session"
+Authenticate = Callable[[Session, str, datetime], Actor | None]
+
+
+class Body(BaseModel):
+    """Base of every request body, query and path: strict types, unknown names refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
+
+
+class Query(BaseModel):
+    """Base of query strings and paths, where numbers arrive as text; unknown names refused."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every endpoint works with, built once in `create_api`."""
+
+    settings: Settings
+    secrets: Secrets
+    sessions: Sessions
+    store: FolderStore
+    clock: Clock
+    authenticate: Authenticate
+
+
+def context() -> Context:
+    """Return the application's context."""
+    found: Context = current_app.extensions["guanmo"]
+    return found
+
+
+def request_language() -> str:
+    """Return `zh` or `en`: cookie first, then Accept-Language; Chinese when neither says."""
+    chosen = request.cookies.get("guanmo_language") or request.accept_languages.best_match(["zh", "en"])
+    return chosen if chosen in ("zh", "en") else "zh"
+
+
+def find_actor() -> Actor | None:
+    """Return who is asking, by `Authorization: Bearer` or by the session cookie; None for a stranger."""
+    if "actor" not in g:
+        token = _read_bearer() or request.cookies.get(SESSION_COOKIE, "")
+        g.actor = None
+        if token:
+            with context().sessions.read() as session:
+                g.actor = context().authenticate(session, token, context().clock())
+    found: Actor | None = g.actor
+    return found
+
+
+def current_actor() -> Actor:
+    """Return who is asking.
+
+    Raises:
+        NotSignedInError: nobody is signed in.
+    """
+    actor = find_actor()
+    if actor is None:
+        raise NotSignedInError(
+            "Sign in first: POST /api/v1/sessions, then send 'Authorization: Bearer <token>'.",
+            "请先登录。",
+        )
+    return actor
+
+
+def require_internal(role: str) -> None:
+    """Pass if the caller is our own process of that role (`pool`, `gateway`, `worker`).
+
+    Raises:
+        NotSignedInError: the bearer token is not that role's.
+    """
+    if not hmac.compare_digest(_read_bearer().encode(), context().secrets[f"{role}.token"].encode()):
+        raise NotSignedInError(f"This address is for the {role} process; its bearer token did not match.", "内部接口。")
+
+
+def request_id() -> str:
+    """Return this request's id, made on first use and sent back as `x-request-id`."""
+    if "request_id" not in g:
+        g.request_id = new_id("req")
+    found: str = g.request_id
+    return found
+
+
+def render_problem(error: GuanmoError) -> Response:
+    """Return problem+json of a coded error. Source: RFC 9457."""
+    language = request_language()
+    body: dict[str, Any] = {
+        "type": f"/errors/{error.code}",
+        "title": error.code.replace("_", " "),
+        "status": error.status,
+        "detail": error.text(language),
+        "code": error.code,
+        "request_id": request_id(),
+    }
+    if error.field:
+        body["field"] = error.field
+    body.update(error.extra)
+    return _as_problem(body, error.status)
+
+
+def render_validation(error: ValidationError) -> Response:
+    """Return every field error of a request body at once, each with its pointer."""
+    errors = [
+        {"pointer": "/" + "/".join(str(part) for part in item["loc"]), "code": item["type"], "detail": item["msg"]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    detail = "; ".join(f"{item['pointer']}: {item['detail']}" for item in errors)
+    body = {
+        "type": "/errors/invalid_value",
+        "title": "invalid value",
+        "status": 422,
+        "detail": detail,
+        "code": "invalid_value",
+        "request_id": request_id(),
+        "errors": errors,
+    }
+    return _as_problem(body, 422)
+
+
+def render_unexpected(error: Exception) -> Response:
+    """The top handler: log the cause, tell the client only the request id."""
+    if isinstance(error, GuanmoError):
+        return render_problem(error)
+    if isinstance(error, RecursionError):
+        return _as_problem({"status": 400, "code": "invalid_json", "title": "JSON is nested too deeply"}, 400)
+    if isinstance(error, HTTPException):
+        status = error.code or 500
+        code = (error.name or "error").lower().replace(" ", "_")
+        return _as_problem(
+            {
+                "status": status,
+                "code": code,
+                "title": error.name,
+                "detail": error.description,
+                "request_id": request_id(),
+            },
+            status,
+        )
+    logging.getLogger("hub").exception("request %s failed", request_id(), exc_info=error)
+    return _as_problem(
+        {
+            "type": "about:blank",
+            "status": 500,
+            "code": "internal",
+            "title": "internal error",
+            "request_id": request_id(),
+        },
+        500,
+    )
+
+
+def _as_problem(body: dict[str, Any], status: int) -> Response:
+    response = jsonify(body)
+    response.status_code = status
+    response.content_type = "application/problem+json"
+    return response
+
+
+def _read_bearer() -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
