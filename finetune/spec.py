@@ -1,0 +1,263 @@
+"""The messages between a worker and a trainer: what to run, how far it is, how it ended.
+
+Leaves reading files, training and any decision about money to others; imports the standard library only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from finetune.codec import Json, SpecError, dump, load
+
+__all__ = [
+    "SPEC_VERSION",
+    "Base",
+    "Checkpoint",
+    "ColumnRole",
+    "Data",
+    "Event",
+    "ExitCode",
+    "Fault",
+    "Json",
+    "Kind",
+    "Limits",
+    "Progress",
+    "Result",
+    "RunSpec",
+    "SourceFormat",
+    "SpecError",
+    "State",
+    "Value",
+]
+
+SPEC_VERSION = 1
+
+
+class Kind(StrEnum):
+    """What a run does: read raw data, price a run, or train."""
+
+    CHECK = "check"
+    PLAN = "plan"
+    TRAIN = "train"
+
+
+class Fault(StrEnum):
+    """Whose fault an unfinished run is; decides the refund."""
+
+    USER = "user"
+    PLATFORM = "platform"
+    PROVIDER = "provider"
+    NONE = "none"
+
+
+class State(StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "succeeded"
+    EARLY_STOPPED = "early_stopped"
+    FAILED = "failed"
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+
+
+class ExitCode(IntEnum):
+    """Exit status of `python -m finetune`; valid only together with result.json."""
+
+    DONE = 0
+    FAILED = 1
+    OUT_OF_MEMORY = 70
+    PREEMPTED = 75
+    CANCELLED = 76
+    DATA = 78
+
+
+class SourceFormat(StrEnum):
+    """File format of a raw upload."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    XLSX = "xlsx"
+
+
+class ColumnRole(StrEnum):
+    """What a column of a raw upload means."""
+
+    PROMPT = "prompt"
+    COMPLETION = "completion"
+    SYSTEM = "system"
+    GROUP = "group"
+
+
+class Event(StrEnum):
+    """Type of a progress line."""
+
+    STARTED = "started"
+    STAGE = "stage"
+    RESUMED = "resumed"
+    STEP = "step"
+    VALIDATION = "validation"
+    CHECKPOINT = "checkpoint"
+    EVALUATED = "evaluated"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Base:
+    """Folder of a base model in Hugging Face format; a digest that is given is checked before use."""
+
+    path: str
+    weights_digest: str | None = None
+    tokenizer_digest: str | None = None
+    template_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """`source` is the raw upload (kind check); `train` and `valid` are chat JSONL files that check wrote.
+
+    `digests` maps source, train, valid to the sha256 of the file; what is given is checked before use.
+    `mapping` is column name -> role; empty means guess.
+    """
+
+    source: str | None = None
+    format: SourceFormat | None = None
+    mapping: Mapping[str, ColumnRole] = field(default_factory=dict)
+    train: str | None = None
+    valid: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Value:
+    """One recipe value and why it was chosen."""
+
+    value: int | float | str
+    reason: str = "set by the caller"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds; `deadline_at` in µs UTC. `tokens_per_s` lets a plan skip its measured micro-run."""
+
+    steps: int | None = None
+    tokens: int | None = None
+    device_ms: int | None = None
+    deadline_at: int | None = None
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How often to commit training state and how many commits to keep."""
+
+    interval_s: float = 60.0
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything a trainer needs; `resume_from` is the OUT folder of an earlier attempt."""
+
+    kind: Kind
+    run_id: str
+    data: Data
+    base: Base | None = None
+    attempt: int = 1
+    fence: int = 0
+    recipe: Mapping[str, Value] = field(default_factory=dict)
+    seed: int = 42
+    limits: Limits = field(default_factory=Limits)
+    device: str = "cpu"
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    resume_from: str | None = None
+    spec_version: int = SPEC_VERSION
+
+    def __post_init__(self) -> None:
+        if self.spec_version != SPEC_VERSION:
+            raise SpecError("unsupported_version", "spec_version", f"is {self.spec_version}; use {SPEC_VERSION}.")
+        if self.kind is Kind.CHECK:
+            _require(self.data.source, "data.source", self.kind)
+            _require(self.data.format, "data.format", self.kind)
+            return
+        _require(self.base, "base", self.kind)
+        _require(self.data.train, "data.train", self.kind)
+        _require(self.data.valid, "data.valid", self.kind)
+        if self.device != "cpu" and self.device != "cuda" and not self.device.startswith("cuda:"):
+            raise SpecError("invalid_value", "device", f"is {self.device!r}; use cpu, cuda or cuda:N.")
+
+    def to_json(self) -> str:
+        """One-line JSON text."""
+        return dump(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunSpec":
+        """Parse; raises SpecError for unknown, missing and mistyped fields."""
+        return load(cls, text)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of progress.jsonl; `at` in µs UTC, `tokens` and `device_ms` cumulative over all attempts."""
+
+    attempt: int
+    fence: int
+    seq: int
+    at: int
+    type: Event
+    step: int = 0
+    tokens: int = 0
+    committed_step: int = 0
+    device_ms: int = 0
+    metrics: Mapping[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One-line JSON text."""
+        return dump(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Progress":
+        """Parse; raises SpecError for unknown, missing and mistyped fields."""
+        return load(cls, text)
+
+
+@dataclass(frozen=True)
+class Result:
+    """result.json, written last.
+
+    `tokens`: kind plan, the tokens that a full run trains; kind train, the tokens trained (all attempts).
+    `billable_device_ms`: committed progress over all attempts. `elapsed_device_ms`: this attempt's wall time.
+    `digests`: file name in OUT -> sha256.
+    """
+
+    run_id: str
+    attempt: int
+    fence: int
+    kind: Kind
+    state: State
+    reason_code: str
+    fault: Fault
+    message: str = ""
+    plan_digest: str | None = None
+    artifact_digest: str | None = None
+    step: int = 0
+    tokens: int = 0
+    billable_device_ms: int = 0
+    elapsed_device_ms: int = 0
+    metrics: Mapping[str, Json] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    spec_version: int = SPEC_VERSION
+
+    def to_json(self) -> str:
+        """One-line JSON text."""
+        return dump(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Result":
+        """Parse; raises SpecError for unknown, missing and mistyped fields."""
+        return load(cls, text)
+
+
+def _require(value: object, name: str, kind: Kind) -> None:
+    if value is None:
+        raise SpecError("missing_field", name, f"missing; a {kind} run needs it.")
