@@ -1,0 +1,29 @@
+"""Start, watch and signal long-lived processes by name; what they do is left to whoever writes their argv."""
+
+from serving.launch.local import LocalLaunch
+from serving.launch.spec import (
+    Handle,
+    Launch,
+    LaunchError,
+    LaunchSpec,
+    NameTakenError,
+    Observed,
+    ProcessState,
+    SignalName,
+    StartFailedError,
+    StillRunningError,
+)
+
+__all__ = [
+    "Handle",
+    "Launch",
+    "LaunchError",
+    "LaunchSpec",
+    "LocalLaunch",
+    "NameTakenError",
+    "Observed",
+    "ProcessState",
+    "SignalName",
+    "StartFailedError",
+    "StillRunningError",
+]

@@ -1,0 +1,101 @@
+"""Run one program, watch it from a session of its own and write down how it ended; naming and reading is left to local.
+
+Started as `python -I run.py RECORD` with the program's whole environment. It detaches, starts the program as leader of
+another session, writes pid and start ticks into RECORD, and only then lets its starter go on; when the program ends,
+it kills what is left of the program's process group and writes RECORD's exit file. Stdlib only and not importing its
+own package, so that nothing in the program's environment can break it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+EXIT_SUFFIX = ".exit"
+
+
+def main(record_path: Path) -> int:
+    """Detach a watcher and wait until it has started the program. Returns 0, or 1 with the reason on stderr."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(reader)
+        os.setsid()
+        _watch(record_path, writer)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        problem = stream.read()
+    sys.stderr.write(problem)
+    return 1 if problem else 0
+
+
+def write_atomically(path: Path, value: dict[str, Any]) -> None:
+    """Replace `path` by JSON through a synced temporary file: a reader sees the old text or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, ensure_ascii=False, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def read_start_ticks(pid: int) -> int | None:
+    """Clock ticks from boot to the start of `pid`; None when it is gone or a zombie. Source: proc_pid_stat(5)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _watch(record_path: Path, writer: int) -> None:
+    """The watcher outlives its starter and the program's group, so an exit code is lost only with the host."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stay)  # a handler, not SIG_IGN: the program must not inherit it
+    record = json.loads(record_path.read_text(encoding="utf-8"))
+    try:
+        program = _start_program(record)
+    except OSError as error:
+        os.write(writer, f"{error.strerror}: {error.filename or record['argv'][0]}".encode())
+        return
+    watcher = {"watcher_pid": os.getpid(), "watcher_ticks": read_start_ticks(os.getpid())}
+    record |= {"pid": program.pid, "start_ticks": read_start_ticks(program.pid) or 0} | watcher
+    write_atomically(record_path, record)
+    os.close(writer)
+    exit_code = _wait_and_sweep(program)
+    if record_path.exists():
+        write_atomically(
+            record_path.with_suffix(EXIT_SUFFIX), {"exit_code": exit_code, "ended_us": time.time_ns() // 1000}
+        )
+
+
+def _start_program(record: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    log_path = Path(record["log_path"])
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("ab") as log:
+        program = subprocess.Popen(
+            record["argv"], cwd=record["cwd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        for number in (1, 2):
+            os.dup2(log.fileno(), number)  # let go of the starter's pipes; own last words go to the log
+    return program
+
+
+def _wait_and_sweep(program: "subprocess.Popen[bytes]") -> int:
+    """Kill the rest of the group while the unreaped leader still keeps its number from being reused."""
+    os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+    os.killpg(program.pid, signal.SIGKILL)
+    return program.wait()
+
+
+def _stay(_number: int, _frame: object) -> None:
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,167 @@
+"""The process starter: names, adoption, exit codes that survive, recycled pids and whole-group kills."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from serving.launch import (
+    Handle,
+    LaunchError,
+    LaunchSpec,
+    LocalLaunch,
+    NameTakenError,
+    ProcessState,
+    StartFailedError,
+    StillRunningError,
+)
+from serving.launch.run import read_start_ticks
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[LocalLaunch]:
+    starter = LocalLaunch(tmp_path / "run")
+    yield starter
+    for handle in starter.list_mine():
+        starter.fence(handle)
+
+
+def make_spec(tmp_path: Path, code: str, name: str = "job-1", **env: str) -> LaunchSpec:
+    return LaunchSpec(
+        name=name,
+        argv=(sys.executable, "-I", "-c", code),
+        env={"PATH": os.environ["PATH"], **env},
+        cwd=tmp_path,
+        log_path=tmp_path / "logs" / f"{name}.log",
+        labels={"kind": "test"},
+    )
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "condition never came true"
+        time.sleep(0.02)
+
+
+def wait_end(launch: LocalLaunch, handle: Handle) -> int | None:
+    wait_until(lambda: launch.poll(handle).state in (ProcessState.EXITED, ProcessState.LOST))
+    return launch.poll(handle).exit_code
+
+
+def test_exit_code_log_and_environment_are_kept(launch: LocalLaunch, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "import os, sys; print(os.environ['WORD'], os.getcwd()); sys.exit(75)", WORD="出口")
+    handle = launch.start(spec)
+    assert wait_end(launch, handle) == 75
+    assert spec.log_path.read_text().split() == ["出口", str(tmp_path)]
+    assert launch.poll(handle).ended_at is not None
+    assert "出口" not in (tmp_path / "run" / "job-1.json").read_text(), "the environment may hold secrets"
+
+
+def test_a_second_launch_adopts_and_reads_the_exit(launch: LocalLaunch, tmp_path: Path) -> None:
+    started = launch.start(make_spec(tmp_path, "import time; time.sleep(60)"))
+    other = LocalLaunch(tmp_path / "run")
+    adopted = other.find("job-1")
+    assert adopted == started
+    assert adopted.labels == {"kind": "test"}
+    assert [handle.name for handle in other.list_mine()] == ["job-1"]
+    assert other.poll(adopted).state is ProcessState.RUNNING
+    assert other.signal(adopted, "term")
+    assert wait_end(launch, started) == -15
+    assert not other.signal(adopted, "kill"), "gone already"
+
+
+def test_exit_code_survives_the_starters_death(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(root)!r})
+from pathlib import Path
+from serving.launch import LaunchSpec, LocalLaunch
+program = "import time, sys; time.sleep(0.5); sys.exit(70)"
+LocalLaunch(Path("run")).start(
+    LaunchSpec("orphan", (sys.executable, "-c", program), dict(os.environ), Path("."), Path("orphan.log")))
+os.kill(os.getpid(), 9)
+"""
+    starter = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    assert starter.returncode == -9
+    launch = LocalLaunch(tmp_path / "run")
+    handle = launch.find("orphan")
+    assert handle is not None
+    assert launch.poll(handle).state is ProcessState.RUNNING
+    assert wait_end(launch, handle) == 70
+
+
+def test_a_recycled_pid_is_never_mistaken(launch: LocalLaunch, tmp_path: Path) -> None:
+    bystander = subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(60)"], start_new_session=True)
+    handle = launch.start(make_spec(tmp_path, "import time; time.sleep(60)"))
+    launch.fence(handle)
+    (tmp_path / "run" / "job-1.exit").unlink()
+    record = json.loads((tmp_path / "run" / "job-1.json").read_text())
+    (tmp_path / "run" / "job-1.json").write_text(json.dumps(record | {"pid": bystander.pid}))
+    recycled = launch.find("job-1")
+    assert recycled is not None
+    assert launch.poll(recycled).state is ProcessState.LOST
+    assert not launch.signal(recycled, "kill")
+    other_boot = replace(recycled, start_ticks=read_start_ticks(bystander.pid) or 0, boot_id="another boot")
+    assert not launch.signal(other_boot, "kill")
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+def test_names_are_unique_until_forgotten(launch: LocalLaunch, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "import time; time.sleep(60)")
+    handle = launch.start(spec)
+    with pytest.raises(NameTakenError, match="job-1"):
+        launch.start(spec)
+    with pytest.raises(StillRunningError):
+        launch.forget(handle)
+    assert launch.fence(handle).exit_code == -9
+    launch.forget(handle)
+    assert launch.find("job-1") is None
+    assert launch.start(spec).pid != handle.pid
+
+
+def test_kill_takes_the_whole_group_and_nothing_is_left(launch: LocalLaunch, tmp_path: Path) -> None:
+    child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    handle = launch.start(make_spec(tmp_path, child + "print(p.pid, flush=True); p.wait()"))
+    wait_until(lambda: handle.log_path.exists() and handle.log_path.read_text().endswith("\n"))
+    grandchild = int(handle.log_path.read_text())
+    launch.signal(handle, "kill")
+    assert wait_end(launch, handle) == -9
+    wait_until(lambda: read_start_ticks(grandchild) is None)
+
+
+def test_what_a_program_leaves_behind_is_swept(launch: LocalLaunch, tmp_path: Path) -> None:
+    child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    handle = launch.start(make_spec(tmp_path, child + "print(p.pid, flush=True)"))
+    assert wait_end(launch, handle) == 0
+    assert read_start_ticks(int(handle.log_path.read_text())) is None
+
+
+def test_a_killed_watcher_leaves_running_then_lost(launch: LocalLaunch, tmp_path: Path) -> None:
+    handle = launch.start(make_spec(tmp_path, "import time; time.sleep(60)"))
+    os.kill(json.loads((tmp_path / "run" / "job-1.json").read_text())["watcher_pid"], 9)
+    time.sleep(0.1)
+    assert launch.poll(handle).state is ProcessState.RUNNING
+    assert launch.fence(handle).state is ProcessState.LOST
+
+
+def test_a_program_that_does_not_exist_says_so_and_frees_the_name(launch: LocalLaunch, tmp_path: Path) -> None:
+    spec = replace(make_spec(tmp_path, ""), argv=("/no/such/program",))
+    with pytest.raises(StartFailedError, match=r"job-1.*No such file.*/no/such/program"):
+        launch.start(spec)
+    assert launch.list_mine() == []
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "-x", "n" * 129])
+def test_bad_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LaunchError, match="process name"):
+        make_spec(tmp_path, "", name=name)
