@@ -40,7 +40,10 @@ class LocalLaunch:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def start(self, spec: LaunchSpec) -> Handle:
-        """Start `spec` in its own session; returns once its pid is on disk. Raises: NameTakenError, StartFailedError."""
+        """Start `spec` in its own session; returns once its pid is on disk.
+
+        Raises: NameTakenError, StartFailedError.
+        """
         path = self._claim_name(spec)
         watcher = subprocess.run(
             [sys.executable, "-I", run.__file__, str(path)],
@@ -55,9 +58,7 @@ class LocalLaunch:
         if watcher.returncode != 0:
             path.unlink()
             reason = watcher.stderr.decode(errors="replace").strip()
-            raise StartFailedError(
-                f"process {spec.name} did not start: {reason}; check argv[0], cwd and the log folder"
-            )
+            raise StartFailedError(f"process {spec.name} did not start: {reason}; check argv[0], cwd and log folder")
         return _read_handle(path)
 
     def poll(self, handle: Handle) -> Observed:
@@ -102,9 +103,7 @@ class LocalLaunch:
             if observed.state in (ProcessState.EXITED, ProcessState.LOST):
                 return observed
             if time.monotonic() > deadline:
-                raise StillRunningError(
-                    f"process {handle.name} (pid {handle.pid}) survived SIGKILL for {timeout_s:g} s"
-                )
+                raise StillRunningError(f"{handle.name} (pid {handle.pid}) outlived SIGKILL by {timeout_s:g} s")
             time.sleep(0.02)
 
     def forget(self, handle: Handle) -> None:
