@@ -1,1 +1,4 @@
-"""The serving half of Guanmo: contract, launch, gateway and pool; it leaves money, tenants and catalogue to the hub."""
+"""The data plane: message types, engine launch, replica pool and gateway.
+
+It knows nothing of the hub's database and imports none of the other top-level packages.
+"""
