@@ -1,0 +1,78 @@
+"""`guanmo init`, `migrate`, `reset`: the folder and the database of an installation.
+
+It leaves the secrets' format to `hub.secrets` and the tables to the migrations.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from alembic import command
+from alembic.config import Config
+from rich.console import Console
+
+from hub.cli.supervision import is_up
+from hub.errors import ConflictError
+from hub.secrets import make_secrets, read_secrets
+from hub.settings import Settings, read_settings
+
+console = Console(stderr=True, highlight=False)
+KEPT = frozenset({"bases"})
+"""Folders that a reset keeps: trained bases are a cache by content."""
+
+
+def init() -> None:
+    """Create the secrets (once) and bring the database to the newest version."""
+    prepare_home(read_settings(os.environ))
+
+
+def migrate() -> None:
+    """Bring the database to the newest version."""
+    migrate_database(read_settings(os.environ).database_url)
+
+
+def reset(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:
+    """Delete this installation's accounts, money, models and secrets. Trained demo bases are kept as a cache."""
+    settings = read_settings(os.environ)
+    if is_up(settings):
+        raise ConflictError(
+            "The marketplace is running; stop it first with 'guanmo down'.", "请先运行 guanmo down 停止。"
+        )
+    if not yes:
+        typed = typer.prompt(f"This deletes everything in {settings.home}. Type 'reset' to go on / 输入 reset 确认")
+        if typed != "reset":
+            raise ConflictError(f"You typed '{typed}', not 'reset'; nothing was deleted.", "未确认，未删除任何内容。")
+    for entry in sorted(settings.home.iterdir()) if settings.home.is_dir() else []:
+        if entry.name not in KEPT:
+            _remove(entry)
+    console.print(f"Deleted everything in {settings.home} except {', '.join(KEPT)} / 已清空")
+
+
+def prepare_home(settings: Settings) -> None:
+    """Create what is missing for a start: folder, secrets, database. Safe to repeat."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    made = make_secrets(settings.home)
+    if made:
+        console.print(f"Made {len(made)} secrets in {settings.home / 'secrets'} / 已生成密钥")
+    read_secrets(settings.home)
+    migrate_database(settings.database_url)
+
+
+def migrate_database(url: str) -> None:
+    """Run all migrations on a database URL."""
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    configuration.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    command.upgrade(configuration, "head")
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        for path in entry.rglob("*"):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()

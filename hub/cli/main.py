@@ -1,0 +1,38 @@
+"""`guanmo`: the commands of an installation. Each prints one line for a refusal and exits 1, 2 for wrong usage.
+
+It leaves the work to the modules beside it and to the hub's services.
+"""
+
+import os
+import sys
+
+import typer
+
+from hub.cli import demo, home, market, running
+from hub.errors import GuanmoError
+from hub.settings import read_settings
+
+app = typer.Typer(help="Guanmo 莞模: choose, adapt and use industrial models, out of the box.", no_args_is_help=True)
+app.command("init")(home.init)
+app.command("migrate")(home.migrate)
+app.command("reset")(home.reset)
+app.command("up")(running.up)
+app.command("down")(running.down)
+app.command("status")(running.status)
+app.command("logs")(running.logs)
+app.command("seed")(market.seed)
+app.command("demo")(demo.run_demo)
+app.add_typer(market.models, name="models", help="Base models of the catalogue.")
+
+
+def main() -> None:
+    """Run the command line; the only top handler of this process."""
+    try:
+        app()
+    except GuanmoError as error:
+        language = "zh" if os.environ.get("LANG", "").startswith("zh") else "en"
+        sys.stderr.write(f"guanmo: {error.text(language)} [{error.code}]\n")
+        raise SystemExit(1) from None
+
+
+__all__ = ["app", "main", "read_settings"]

@@ -1,0 +1,141 @@
+"""Which processes make a marketplace, how each is started and how each says it is well.
+
+It leaves keeping them alive to supervisord, whose configuration is written here.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry.mlflow_server import server_argv, server_env
+
+from hub.secrets import Secrets
+from hub.settings import Settings
+
+LOG_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Process:
+    """One supervised process; `health_url` answers 200 when it works, empty where only running counts."""
+
+    name: str
+    argv: list[str]
+    health_url: str
+    port: int | None
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_wait_s: int = 30
+
+
+def list_processes(settings: Settings, secrets: Secrets) -> list[Process]:
+    """Return the processes in starting order; they stop in the reverse of it."""
+    home, local = settings.home, "127.0.0.1"
+    pool_url = f"http://{local}:{settings.pool_port}"
+    hub = _module(
+        "gunicorn",
+        "marketplace_ui.app:create_app()",
+        bind=f"{settings.bind}:{settings.hub_port}",
+        worker_class="gthread",
+        workers="1",
+        threads="24",
+        timeout="120",
+    )
+    pool = _module(
+        "serving.pool",
+        hub=settings.hub_url,
+        token_file=f"{home}/secrets/pool.token",
+        listen=f"{local}:{settings.pool_port}",
+        store=str(settings.artifacts),
+        state=f"{home}/pool",
+    )
+    gateway = _module(
+        "serving.gateway",
+        hub=settings.hub_url,
+        token_file=f"{home}/secrets/gateway.token",
+        pool=pool_url,
+        listen=f"{settings.bind}:{settings.gateway_port}",
+        journal=f"{home}/journal",
+        pepper_file=f"{home}/secrets/pepper",
+    )
+    return [
+        _mlflow(settings, secrets),
+        Process("hub", hub, f"http://{_reach(settings.bind)}:{settings.hub_port}/healthz", settings.hub_port),
+        Process("pool", pool, f"{pool_url}/status", settings.pool_port, stop_wait_s=60),
+        Process(
+            "gateway", gateway, f"http://{_reach(settings.bind)}:{settings.gateway_port}/healthz", settings.gateway_port
+        ),
+        Process("worker", _module("hub.worker"), "", None),
+    ]
+
+
+def socket_path(home: Path) -> Path:
+    """Return supervisord's control socket."""
+    return home / "run" / "supervisor.sock"
+
+
+def write_configuration(settings: Settings, processes: list[Process]) -> Path:
+    """Write supervisord's configuration and return its path."""
+    home = settings.home
+    for folder in ("run", "logs", "journal", "pool", "artifacts", "mlflow"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    socket = socket_path(home)
+    parts = [
+        f"[unix_http_server]\nfile={socket}\nchmod=0700\n",
+        f"[supervisord]\nlogfile={home}/logs/supervisord.log\npidfile={home}/run/supervisord.pid\nchildlogdir={home}/logs\n"
+        "logfile_maxbytes=1000000\nlogfile_backups=1\nnodaemon=true\nsilent=true\nminfds=1024\n",
+        "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
+        *(_write_program(settings, process, order) for order, process in enumerate(processes)),
+    ]
+    path = home / "run" / "supervisord.conf"
+    path.touch(mode=0o600)
+    path.write_text("\n".join(parts))
+    return path
+
+
+def _write_program(settings: Settings, process: Process, order: int) -> str:
+    environment = {
+        "GUANMO_HOME": str(settings.home),
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
+        "PYTHONUNBUFFERED": "1",
+        **process.environment,
+    }
+    joined = ",".join(f'{name}="{_escape(value)}"' for name, value in environment.items())
+    lines = [
+        f"[program:{process.name}]",
+        f"command={' '.join(_quote(part) for part in process.argv)}",
+        f"environment={joined}",
+        f"priority={10 * (order + 1)}",
+        "autorestart=true",
+        "startsecs=2",
+        "startretries=5",
+        f"stopwaitsecs={process.stop_wait_s}",
+        "redirect_stderr=true",
+        f"stdout_logfile={settings.home}/logs/{process.name}.log",
+        f"stdout_logfile_maxbytes={LOG_BYTES}",
+        "stdout_logfile_backups=2",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _mlflow(settings: Settings, secrets: Secrets) -> Process:
+    port = settings.mlflow_port
+    environment = server_env(settings.home, port, secrets["mlflow.password"])
+    return Process("mlflow", server_argv(settings.home, port), f"http://127.0.0.1:{port}/health", port, environment)
+
+
+def _module(name: str, *positional: str, **options: str) -> list[str]:
+    flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
+    return [sys.executable, "-m", name, *flags, *positional]
+
+
+def _reach(bind: str) -> str:
+    return "127.0.0.1" if bind in ("0.0.0.0", "::", "") else bind  # noqa: S104  compares, does not bind
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _quote(text: str) -> str:
+    return '"' + _escape(text) + '"' if any(sign in text for sign in " ()'\"%;") else text
