@@ -1,0 +1,26 @@
+// What every page shares: htmx for parts of pages, Alpine for small state, the live charts and the try-out.
+import htmx from "htmx.org";
+import Alpine from "@alpinejs/csp";
+import { chart } from "./chart.js";
+import { tryout } from "./tryout.js";
+
+htmx.config.allowEval = false;
+htmx.config.includeIndicatorStyles = false;
+htmx.config.responseHandling = [
+  { code: "204", swap: false },
+  { code: "[23]..", swap: true },
+  { code: "422", swap: true },
+  { code: "[45]..", swap: true, error: true },
+];
+window.htmx = htmx;
+
+Alpine.data("curve", chart);
+Alpine.data("tryout", tryout);
+Alpine.data("copy", () => ({
+  done: false,
+  async take() {
+    await navigator.clipboard.writeText(this.$refs.text.innerText);
+    this.done = true;
+  },
+}));
+Alpine.start();
