@@ -1,0 +1,1 @@
+"""Compute: who rents devices out, at which price, and who holds which of them now."""
