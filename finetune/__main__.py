@@ -1,0 +1,92 @@
+"""`python -m finetune SPEC OUT`: run one specification, leave result.json last, exit with its code.
+
+Leaves the work to `finetune.run`. This is the process's one top handler.
+"""
+
+import sys
+import traceback
+from pathlib import Path
+
+from finetune.codec import SpecError
+from finetune.errors import OutOfMemoryError, RunError
+from finetune.progress import ProgressLog, write_result
+from finetune.run import execute
+from finetune.spec import Event, ExitCode, Result, RunSpec
+from finetune.stop import StopRequests
+
+_USAGE_EXIT = 2
+
+
+def main(arguments: list[str]) -> int:
+    """Run SPEC in OUT; returns the exit code (2 for wrong usage or an unreadable specification)."""
+    if len(arguments) != 2:
+        sys.stderr.write("usage: python -m finetune SPEC OUT\n")
+        return _USAGE_EXIT
+    out = Path(arguments[1])
+    try:
+        spec = RunSpec.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
+        out.mkdir(parents=True, exist_ok=True)
+    except (SpecError, OSError, UnicodeDecodeError) as error:
+        code = error.code if isinstance(error, SpecError) else "unreadable"
+        sys.stderr.write(f"{code}: {error}\n")
+        return _USAGE_EXIT
+    stop = StopRequests(out)
+    stop.listen()
+    log = ProgressLog(out, spec)
+    try:
+        return _run(spec, out, log, stop)
+    finally:
+        log.close()
+
+
+def _run(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> int:
+    try:
+        result = execute(spec, out, log, stop)
+        exit_code = ExitCode.DONE
+    except Exception as error:  # noqa: BLE001 - the top handler: every end of a run has a result
+        failure = _classify(error)
+        if failure is None:
+            traceback.print_exception(error, file=sys.stderr)
+            failure = RunError("internal", f"{type(error).__name__}; see the run's log.")
+        else:
+            sys.stderr.write(f"{failure.code}: {failure}\n")
+        result = _describe_failure(spec, log, failure)
+        exit_code = failure.exit_code
+    log.write(Event.FINISHED, {"state": str(result.state), "reason_code": result.reason_code})
+    write_result(out, result)
+    return int(exit_code)
+
+
+def _classify(error: Exception) -> RunError | None:
+    """The coded form of an error; recognises torch's memory errors without importing torch."""
+    if isinstance(error, RunError):
+        return error
+    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if is_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return OutOfMemoryError("out_of_memory", "the device has too little memory; lower recipe.batch_tokens.")
+    if isinstance(error, OSError):
+        return RunError(
+            "storage_failed", f"{error.strerror or type(error).__name__}: {error.filename}; check disk and paths."
+        )
+    return None
+
+
+def _describe_failure(spec: RunSpec, log: ProgressLog, failure: RunError) -> Result:
+    return Result(
+        run_id=spec.run_id,
+        attempt=spec.attempt,
+        fence=spec.fence,
+        kind=spec.kind,
+        state=failure.state,
+        reason_code=failure.code,
+        fault=failure.fault,
+        message=str(failure),
+        step=log.committed_step,
+        tokens=log.committed_tokens,
+        billable_device_ms=log.committed_device_ms,
+        elapsed_device_ms=log.measure_elapsed_ms(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""What a run will do, exactly: token rows, recipe, batch order and its digest; shared by plan and train.
+
+Leaves measuring time to plan and the weights to train.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.base import check_base, read_config, read_context_limit
+from finetune.batches import Batch, count_tokens, digest_order, order_batches
+from finetune.codec import Json, encode
+from finetune.errors import BaseError, DataError
+from finetune.files import digest_file, digest_text, format_json
+from finetune.recipe import Facts, read_count, resolve_recipe
+from finetune.spec import Base, RunSpec, Value
+from finetune.tokens import TokenRow, load_tokenizer, read_messages, tokenize_rows
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run fixed to the last token; `over_length` are line numbers that the run leaves out."""
+
+    folder: Path
+    tokenizer: Any
+    digests: Mapping[str, str]
+    recipe: Mapping[str, Value]
+    train: Sequence[TokenRow]
+    valid: Sequence[TokenRow]
+    over_length: Mapping[str, Sequence[int]]
+    batches: Sequence[Batch]
+    epoch_tokens: int
+    tokens: int
+    plan_digest: str
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return len(self.batches)
+
+
+def prepare_run(spec: RunSpec) -> Prepared:
+    """Read, check and fix everything that the run depends on.
+
+    Raises:
+        BaseError: the base is not the one of the spec, or its template cannot be trained.
+        DataError: changed files, values out of range, nothing left to train.
+    """
+    base, train_path, valid_path = _read_inputs(spec)
+    folder = Path(base.path)
+    config = read_config(folder)
+    tokenizer = load_tokenizer(folder)
+    digests = check_base(base, tokenizer.get_chat_template()) | _check_files(spec, train_path, valid_path)
+    train = tokenize_rows(tokenizer, read_messages(train_path))
+    valid = tokenize_rows(tokenizer, read_messages(valid_path))
+    if not train or not valid:
+        raise DataError("too_few_examples", "the training or validation file is empty; run kind=check again.")
+    recipe = resolve_recipe(spec.recipe, _collect_facts(config, train, valid))
+    limit = read_count(recipe, "max_length")
+    kept, kept_valid = _keep_short(train, limit), _keep_short(valid, limit)
+    if not kept or not kept_valid:
+        raise DataError("no_trainable_tokens", f"every row is longer than {limit} tokens; shorten or split the rows.")
+    batches = _fix_order(spec, recipe, kept)
+    lengths = [len(row.ids) for row in kept]
+    return Prepared(
+        folder=folder,
+        tokenizer=tokenizer,
+        digests=digests,
+        recipe=recipe,
+        train=kept,
+        valid=kept_valid,
+        over_length={"train": _find_long(train, limit), "valid": _find_long(valid, limit)},
+        batches=batches,
+        epoch_tokens=sum(lengths),
+        tokens=count_tokens(batches, lengths),
+        plan_digest=_digest_plan(spec, digests, recipe, batches),
+    )
+
+
+def _read_inputs(spec: RunSpec) -> tuple[Base, Path, Path]:
+    if spec.base is None or spec.data.train is None or spec.data.valid is None:
+        raise BaseError("missing_field", "base, data.train and data.valid are needed; the spec lacks one.")
+    return spec.base, Path(spec.data.train), Path(spec.data.valid)
+
+
+def _check_files(spec: RunSpec, train: Path, valid: Path) -> dict[str, str]:
+    found = {"train": digest_file(train), "valid": digest_file(valid)}
+    for name, digest in found.items():
+        wanted = spec.data.digests.get(name)
+        if wanted is not None and wanted != digest:
+            raise DataError("data_changed", f"data.{name} is {digest}, the spec says {wanted}; ask for a new quote.")
+    return {f"{name}_digest": digest for name, digest in found.items()}
+
+
+def _collect_facts(config: Mapping[str, Any], train: Sequence[TokenRow], valid: Sequence[TokenRow]) -> Facts:
+    rows = [*train, *valid]
+    return Facts(
+        rows=len(train),
+        width=int(config["hidden_size"]),
+        family=str(config["model_type"]),
+        mean_tokens=sum(len(row.ids) for row in train) / len(train),
+        longest_tokens=max(len(row.ids) for row in rows),
+        longest_answer=max(row.answer_tokens for row in rows),
+        model_limit=read_context_limit(config),
+    )
+
+
+def _keep_short(rows: Sequence[TokenRow], limit: int) -> list[TokenRow]:
+    return [row for row in rows if len(row.ids) <= limit]
+
+
+def _find_long(rows: Sequence[TokenRow], limit: int) -> list[int]:
+    return [row.row for row in rows if len(row.ids) > limit]
+
+
+def _fix_order(spec: RunSpec, recipe: Mapping[str, Value], rows: Sequence[TokenRow]) -> list[Batch]:
+    lengths = [len(row.ids) for row in rows]
+    batches = order_batches(
+        lengths,
+        epochs=read_count(recipe, "epochs"),
+        batch_tokens=read_count(recipe, "batch_tokens"),
+        seed=spec.seed,
+    )
+    if spec.limits.steps is not None:
+        batches = batches[: spec.limits.steps]
+    if spec.limits.tokens is not None:
+        while batches and count_tokens(batches, lengths) > spec.limits.tokens:
+            batches.pop()
+    if not batches:
+        raise DataError("limit_too_small", "limits.steps or limits.tokens leaves no step to train; raise the limit.")
+    return batches
+
+
+def _digest_plan(
+    spec: RunSpec, digests: Mapping[str, str], recipe: Mapping[str, Value], batches: Sequence[Batch]
+) -> str:
+    values: Json = {name: value.value for name, value in recipe.items()}
+    parts: Json = {
+        "digests": encode(digests),
+        "recipe": values,
+        "seed": spec.seed,
+        "order_digest": digest_order(batches),
+    }
+    return digest_text(format_json(parts))

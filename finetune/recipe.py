@@ -1,0 +1,165 @@
+"""The training recipe: safe bounds of each value, and defaults chosen from the data and the base with a reason.
+
+Leaves applying the values to plan and train. Source of the defaults: docs/research/finetune.md section 5.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from finetune.errors import DataError
+from finetune.spec import Value
+
+Number: TypeAlias = int | float
+RANKS = (8, 16, 32, 64)
+_CALIBRATED_WIDTH = 1024
+_REFERENCE_WIDTH = 2000
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the defaults depend on; token counts are per row, `model_limit` is the base's context length."""
+
+    rows: int
+    width: int
+    family: str
+    mean_tokens: float
+    longest_tokens: int
+    longest_answer: int
+    model_limit: int
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Allowed kind and inclusive range of one value."""
+
+    kind: type[int] | type[float]
+    low: Number
+    high: Number
+
+
+BOUNDS: Mapping[str, Bound] = {
+    "rank": Bound(int, 8, 64),
+    "alpha": Bound(int, 1, 256),
+    "dropout": Bound(float, 0, 0.3),
+    "learning_rate": Bound(float, 1e-6, 2e-2),
+    "epochs": Bound(int, 1, 50),
+    "batch_tokens": Bound(int, 64, 1_048_576),
+    "max_length": Bound(int, 16, 131_072),
+    "warmup_ratio": Bound(float, 0, 0.3),
+    "final_lr_ratio": Bound(float, 0, 1),
+    "weight_decay": Bound(float, 0, 0.3),
+    "clip_norm": Bound(float, 0.1, 10),
+    "validations": Bound(int, 1, 50),
+    "patience": Bound(int, 0, 20),
+    "min_delta": Bound(float, 0, 0.1),
+    "evaluate_rows": Bound(int, 20, 5000),
+    "max_new_tokens": Bound(int, 1, 4096),
+}
+
+
+def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]:
+    """All values of the recipe: the caller's where given, else the defaults.
+
+    Raises:
+        DataError: `hyperparameter_unknown`, `hyperparameter_out_of_range`.
+    """
+    for name, value in asked.items():
+        _check_bound(name, value)
+    recipe = {name: asked.get(name, value) for name, value in _choose_shape(facts).items()}
+    recipe |= {name: asked.get(name, value) for name, value in _CONSTANTS.items()}
+    recipe["learning_rate"] = asked.get("learning_rate") or _choose_learning_rate(facts, recipe)
+    limit = min(facts.model_limit, BOUNDS["max_length"].high)
+    if recipe["max_length"].value > limit:  # type: ignore[operator]
+        raise _out_of_range("max_length", recipe["max_length"].value, 16, limit)
+    return dict(sorted(recipe.items()))
+
+
+def read_number(recipe: Mapping[str, Value], name: str) -> float:
+    """A resolved value as a float."""
+    return float(recipe[name].value)
+
+
+def read_count(recipe: Mapping[str, Value], name: str) -> int:
+    """A resolved value as an int."""
+    return int(recipe[name].value)
+
+
+_CONSTANTS: Mapping[str, Value] = {
+    "rank": Value(16, "rank 16 holds what some thousand rows teach and loads into every pool"),
+    "alpha": Value(32, "fixed for every rank, so the learning rate does not depend on the rank"),
+    "dropout": Value(0.0, "early stopping guards instead; resuming stays exact"),
+    "warmup_ratio": Value(0.03, "3 % of the steps, at least 5"),
+    "final_lr_ratio": Value(0.1, "cosine down to a tenth"),
+    "weight_decay": Value(0.0, "LoRA is already low-rank"),
+    "clip_norm": Value(1.0, "common practice"),
+    "validations": Value(10, "ten looks at the held-out rows over the run"),
+    "patience": Value(2, "stop after two looks without gain"),
+    "min_delta": Value(0.002, "a gain counts from 0.2 % of the loss"),
+    "evaluate_rows": Value(500, "enough for an interval of about ±4 points"),
+}
+
+
+def _choose_shape(facts: Facts) -> dict[str, Value]:
+    epochs, why = _choose_epochs(facts)
+    rows = 8 if facts.rows < 500 else 16
+    length = min(facts.model_limit, _round_up(facts.longest_tokens, 128))
+    budget = max(64, _round_up(int(rows * facts.mean_tokens), 64), min(length, facts.longest_tokens))
+    answer = min(4096, facts.longest_answer + 8)
+    return {
+        "epochs": Value(epochs, why),
+        "batch_tokens": Value(budget, f"about {rows} rows of {facts.mean_tokens:.0f} tokens a step"),
+        "max_length": Value(
+            length, f"longest row has {facts.longest_tokens} tokens; the base reads {facts.model_limit}"
+        ),
+        "max_new_tokens": Value(answer, f"longest held-out or trained answer has {facts.longest_answer} tokens"),
+    }
+
+
+def _choose_epochs(facts: Facts) -> tuple[int, str]:
+    if facts.width < _CALIBRATED_WIDTH:
+        epochs = max(3, min(10, 20_000 // max(1, facts.rows)))
+        return epochs, f"small base (width {facts.width}) learns slowly: {epochs} passes over {facts.rows} rows"
+    for limit, epochs in ((500, 5), (10_000, 3)):
+        if facts.rows < limit:
+            return epochs, f"{epochs} passes for {facts.rows} rows (fewer than {limit})"
+    return 2, f"2 passes for {facts.rows} rows"
+
+
+def _choose_learning_rate(facts: Facts, recipe: Mapping[str, Value]) -> Value:
+    if facts.width < _CALIBRATED_WIDTH:
+        rate = min(5e-3, max(1e-3, 3e-3 * (256 / facts.width) ** 0.5))
+        why = f"width {facts.width} is below {_CALIBRATED_WIDTH}: 3e-3·sqrt(256/width), within 1e-3..5e-3"
+    else:
+        power = {"qwen": 0.0775, "llama": 0.781}.get(facts.family.rstrip("0123456789_moe"), 0.4)
+        rate = min(5e-4, max(1e-4, 5e-4 * (_REFERENCE_WIDTH / facts.width) ** power))
+        why = f"5e-4·(2000/{facts.width})^{power}, within 1e-4..5e-4"
+        if facts.rows < 300 or read_count(recipe, "epochs") >= 5:
+            rate, why = rate / 2, why + "; halved for few rows or many passes"
+    alpha = read_count(recipe, "alpha")
+    if alpha != 32:
+        rate, why = rate * 32.0 / alpha, why + f"; times 32/alpha for alpha {alpha}"
+    return Value(float(f"{min(rate, 2e-2):.3g}"), why)
+
+
+def _check_bound(name: str, value: Value) -> None:
+    bound = BOUNDS.get(name)
+    if bound is None:
+        raise DataError("hyperparameter_unknown", f"recipe.{name} is unknown; known: {', '.join(sorted(BOUNDS))}.")
+    number = value.value
+    fits = type(number) is int or (bound.kind is float and type(number) is float)
+    if not fits or isinstance(number, str) or not bound.low <= number <= bound.high:
+        raise _out_of_range(name, number, bound.low, bound.high)
+    if name == "rank" and number not in RANKS:
+        raise DataError("hyperparameter_out_of_range", f"recipe.rank is {number}; use one of {RANKS}.")
+
+
+def _out_of_range(name: str, number: object, low: Number, high: Number) -> DataError:
+    kind = "a whole number" if BOUNDS[name].kind is int else "a number"
+    return DataError(
+        "hyperparameter_out_of_range", f"recipe.{name} is {number!r}; use {kind} between {low:g} and {high:g}."
+    )
+
+
+def _round_up(count: int, step: int) -> int:
+    return -(-count // step) * step

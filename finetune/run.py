@@ -1,0 +1,163 @@
+"""One run from its specification to its result, by kind.
+
+Leaves signals, exit codes and unexpected errors to `finetune.__main__`. Heavy libraries load only where needed.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.codec import Json, encode
+from finetune.files import write_atomic
+from finetune.progress import ProgressLog
+from finetune.recipe import read_count
+from finetune.spec import Event, Fault, Kind, Result, RunSpec, State
+from finetune.stop import StopRequests
+
+if TYPE_CHECKING:
+    from finetune.evaluate import Scores
+    from finetune.prepare import Prepared
+    from finetune.tokens import TokenRow
+    from finetune.train import Trainer
+
+
+def execute(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> Result:
+    """Do what `spec.kind` says inside `out`; raises RunError for every expected way to fail."""
+    log.write(Event.STARTED, {"kind": str(spec.kind)})
+    if spec.kind is Kind.CHECK:
+        from finetune.check import check_source
+
+        return check_source(spec, out, log, stop)
+    _quiet_transformers()
+    if spec.kind is Kind.PLAN:
+        from finetune.plan import plan_run
+
+        return plan_run(spec, out, log, stop)
+    return _train(spec, out, log, stop)
+
+
+def _quiet_transformers() -> None:
+    """Its bars and hints would fill the log of every run; errors still show."""
+    from transformers.utils import logging
+
+    quiet: Any = logging
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
+
+
+def _train(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> Result:
+    from finetune.artifact import read_versions, write_artifact, write_manifest
+    from finetune.prepare import prepare_run
+    from finetune.train import Run, Trainer
+
+    log.write(Event.STAGE, {"stage": "preparing"})
+    prepared = prepare_run(spec)
+    stop.raise_pending()
+    trainer = Trainer(Run(spec=spec, out=out, prepared=prepared, log=log, stop=stop))
+    log.write(Event.STAGE, {"stage": "training", "steps": prepared.steps, "planned_tokens": prepared.tokens})
+    trainer.train()
+    metrics = _score_both(trainer, out, stop)
+    log.write(Event.STAGE, {"stage": "packing"})
+    artifact_digest = write_artifact(out, trainer.model, prepared.digests["weights_digest"])
+    manifest_digest = write_manifest(out, _describe(spec, prepared, metrics, artifact_digest))
+    position = trainer.position
+    return Result(
+        run_id=spec.run_id,
+        attempt=spec.attempt,
+        fence=spec.fence,
+        kind=spec.kind,
+        state=State.EARLY_STOPPED if position.stopped_early else State.SUCCEEDED,
+        reason_code="no_more_gain" if position.stopped_early else "done",
+        fault=Fault.NONE,
+        plan_digest=prepared.plan_digest,
+        artifact_digest=artifact_digest,
+        step=position.step,
+        tokens=position.tokens,
+        billable_device_ms=position.device_ms,
+        elapsed_device_ms=log.measure_elapsed_ms(),
+        metrics=metrics,
+        digests={"manifest.json": manifest_digest},
+        versions=read_versions(),
+    )
+
+
+def _score_both(trainer: "Trainer", out: Path, stop: StopRequests) -> dict[str, Json]:
+    """Held-out scores of adapter and base on the same rows; the time counts as device time of the customer."""
+    started_s = time.monotonic()
+    trainer.model.eval()
+    prepared = trainer.run.prepared
+    rows = prepared.valid[: read_count(prepared.recipe, "evaluate_rows")]
+    adapter = _score(trainer, rows, "adapter", stop)
+    with trainer.model.disable_adapter():
+        base = _score(trainer, rows, "base", stop)
+    trainer.charge(round((time.monotonic() - started_s) * 1000))
+    _write_answers(out, rows, base, adapter)
+    position = trainer.position
+    metrics: dict[str, Json] = {
+        "base": base.summarise(),
+        "adapter": adapter.summarise(),
+        "n": len(rows),
+        "interval": "wilson_95",
+        "train": {
+            "steps": position.step,
+            "planned_steps": prepared.steps,
+            "planned_tokens": prepared.tokens,
+            "best_step": position.best_step,
+            "best_valid_loss": position.best_loss,
+            "rows": len(prepared.train),
+        },
+    }
+    trainer.run.log.write(Event.EVALUATED, metrics)
+    return metrics
+
+
+def _score(trainer: "Trainer", rows: "Sequence[TokenRow]", name: str, stop: StopRequests) -> "Scores":
+    from finetune.evaluate import score_model
+
+    run = trainer.run
+
+    def report(done: int) -> None:
+        run.log.write(Event.STAGE, {"stage": f"evaluating_{name}", "done": done, "of": len(rows)})
+        stop.raise_pending()
+
+    report(0)
+    return score_model(
+        trainer.loss,
+        run.prepared.tokenizer,
+        rows,
+        batch_tokens=4 * read_count(run.prepared.recipe, "batch_tokens"),
+        max_new_tokens=read_count(run.prepared.recipe, "max_new_tokens"),
+        device=run.spec.device,
+        on_batch=report,
+    )
+
+
+def _write_answers(out: Path, rows: "Sequence[TokenRow]", base: "Scores", adapter: "Scores") -> None:
+    """evaluation.jsonl: per held-out row (its line in the validation file) what each model answered."""
+    lines = []
+    for index, row in enumerate(rows):
+        line: dict[str, Json] = {"row": row.row, "expected": row.answer}
+        for name, scores in (("base", base), ("adapter", adapter)):
+            line[name] = scores.answers[index].text
+            line[f"{name}_hit"] = scores.hits[index]
+            line[f"{name}_logprob"] = round(scores.losses.row_logprobs[index], 6)
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    write_atomic(out / "evaluation.jsonl", "".join(lines))
+
+
+def _describe(spec: RunSpec, prepared: "Prepared", metrics: Json, artifact_digest: str) -> dict[str, Json]:
+    return {
+        "run_id": spec.run_id,
+        "attempt": spec.attempt,
+        "plan_digest": prepared.plan_digest,
+        "artifact_digest": artifact_digest,
+        "digests": encode(prepared.digests),
+        "recipe": encode(prepared.recipe),
+        "seed": spec.seed,
+        "device": spec.device,
+        "tokens_planned": prepared.tokens,
+        "over_length": encode(prepared.over_length),
+        "metrics": metrics,
+    }

@@ -1,0 +1,261 @@
+"""The training loop: one LoRA adapter over the prepared batches, resumable to the bit on CPU.
+
+Leaves scoring, packing the artifact and the exit code to `finetune.run`.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune.base import add_adapter, load_model, use_precision
+from finetune.checkpoint import (
+    Position,
+    Snapshot,
+    Tensors,
+    find_checkpoint,
+    load_checkpoint,
+    read_random,
+    restore_random,
+    save_checkpoint,
+)
+from finetune.codec import Json
+from finetune.errors import LimitError, RunError
+from finetune.evaluate import measure_losses
+from finetune.loss import AnswerLoss, build_batch
+from finetune.prepare import Prepared
+from finetune.progress import ProgressLog
+from finetune.recipe import read_count, read_number
+from finetune.spec import Event, RunSpec, Value
+from finetune.stop import StopRequests, find_exceeded_limit
+
+_LINE_EVERY_S = 0.25
+_LEAST_WARMUP_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the loop works with; it outlives no process."""
+
+    spec: RunSpec
+    out: Path
+    prepared: Prepared
+    log: ProgressLog
+    stop: StopRequests
+
+
+def scale_rate(step: int, steps: int, recipe: Mapping[str, Value]) -> float:
+    """Factor on the learning rate at `step` (from 0): linear warm-up, then cosine down to `final_lr_ratio`."""
+    least = min(_LEAST_WARMUP_STEPS, steps // 4)
+    warm = max(least, round(read_number(recipe, "warmup_ratio") * steps))
+    if step < warm:
+        return (step + 1) / warm
+    floor = read_number(recipe, "final_lr_ratio")
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+class Trainer:
+    """Owns the model, the optimizer and the position of one attempt."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        recipe = run.prepared.recipe
+        self.model: Any = add_adapter(load_model(run.prepared.folder, run.spec.device), recipe, run.spec.seed)
+        self.loss = AnswerLoss(self.model)
+        self.position = Position()
+        self.best: Tensors | None = None
+        self._weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        self._optimizer = torch.optim.AdamW(
+            self._weights.values(),
+            lr=read_number(recipe, "learning_rate"),
+            weight_decay=read_number(recipe, "weight_decay"),
+            fused=True,
+        )
+        self._pad_id = run.prepared.tokenizer.eos_token_id
+        self._precision = use_precision(run.spec.device)
+        self._since_line: list[float] = []
+        self._line_at_s = 0.0
+        self._commit_at_s = time.monotonic()
+
+    def train(self) -> None:
+        """Run to the end of the plan or to early stopping; afterwards the model holds the adapter to keep.
+
+        Raises:
+            StopError: after a commit, when a stop was asked for.
+            LimitError, RunError `nan_loss`: after which the last commit is the state to trust.
+        """
+        self._resume()
+        self.loss.prove_head(self._build(self.run.prepared.batches[0][:2]))
+        self._validate_start()
+        looks = self._choose_looks()
+        while self.position.step < self.run.prepared.steps and not self.position.stopped_early:
+            self._obey_limits()
+            self._step()
+            if self.position.step in looks:
+                self._validate()
+            self._report_step()
+            self._commit_if_due()
+        self._commit()
+        if self.best is not None:
+            self._put(self.best)
+
+    def charge(self, device_ms: int) -> None:
+        """Count device time that the customer pays for besides steps (scoring)."""
+        self.position = self.position.advance(device_ms=self.position.device_ms + device_ms)
+        self._publish()
+
+    def _step(self) -> None:
+        started_s = time.monotonic()
+        prepared = self.run.prepared
+        rows = prepared.batches[self.position.step]
+        scale = scale_rate(self.position.step, prepared.steps, prepared.recipe)
+        for group in self._optimizer.param_groups:
+            group["lr"] = read_number(prepared.recipe, "learning_rate") * scale
+        self.model.train()
+        with self._precision():
+            loss = self.loss.measure(self._build(rows)).mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._weights.values(), read_number(prepared.recipe, "clip_norm"))
+        self._optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RunError(
+                "nan_loss", f"the loss is {value} at step {self.position.step + 1}; lower the learning rate."
+            )
+        self._since_line.append(value)
+        self.position = self.position.advance(
+            step=self.position.step + 1,
+            tokens=self.position.tokens + sum(len(prepared.train[row].ids) for row in rows),
+            device_ms=self.position.device_ms + _since_ms(started_s),
+        )
+
+    def _validate_start(self) -> None:
+        """The held-out loss before the first step is the base's own: the first point of the curve."""
+        if self.position.step == 0 and self.position.best_loss is None:
+            self._validate()
+
+    def _validate(self) -> None:
+        started_s = time.monotonic()
+        self.model.eval()
+        prepared = self.run.prepared
+        found = measure_losses(
+            self.loss,
+            prepared.valid,
+            batch_tokens=4 * read_count(prepared.recipe, "batch_tokens"),
+            pad_id=self._pad_id,
+            device=self.run.spec.device,
+        ).mean
+        self._judge(found)
+        self.position = self.position.advance(device_ms=self.position.device_ms + _since_ms(started_s))
+        self._publish()
+        self.run.log.write(Event.VALIDATION, {"valid_loss": round(found, 6), "best_step": self.position.best_step})
+
+    def _judge(self, found: float) -> None:
+        recipe, position = self.run.prepared.recipe, self.position
+        patience = read_count(recipe, "patience")
+        if patience == 0:
+            return
+        best = position.best_loss
+        if best is None or found < best * (1 - read_number(recipe, "min_delta")):
+            self.best = {name: weight.detach().clone() for name, weight in self._weights.items()}
+            self.position = position.advance(best_loss=found, best_step=position.step, misses=0)
+            return
+        misses = position.misses + 1
+        self.position = position.advance(misses=misses, stopped_early=misses >= patience)
+
+    def _choose_looks(self) -> set[int]:
+        steps, looks = self.run.prepared.steps, read_count(self.run.prepared.recipe, "validations")
+        return {max(1, round(steps * look / looks)) for look in range(1, looks + 1)}
+
+    def _obey_limits(self) -> None:
+        stop = self.run.stop.pending()
+        if stop is not None:
+            self._commit()
+            raise stop
+        limit = find_exceeded_limit(
+            self.run.spec.limits, now_us=self.run.log.read_now_us(), device_ms=self.position.device_ms
+        )
+        if limit is not None:
+            self._commit()
+            raise LimitError("limit_exceeded", limit)
+
+    def _report_step(self) -> None:
+        self._publish()
+        is_last = self.position.step == self.run.prepared.steps
+        if time.monotonic() - self._line_at_s < _LINE_EVERY_S and not is_last:
+            return
+        tokens_per_s = 1000 * self.position.tokens / max(1, self.position.device_ms)
+        metrics: dict[str, Json] = {
+            "loss": round(sum(self._since_line) / len(self._since_line), 6),
+            "learning_rate": self._optimizer.param_groups[0]["lr"],
+            "tokens_per_s": round(tokens_per_s, 1),
+            "eta_s": round((self.run.prepared.tokens - self.position.tokens) / max(1.0, tokens_per_s), 1),
+            "steps": self.run.prepared.steps,
+        }
+        self.run.log.write(Event.STEP, metrics)
+        self._since_line.clear()
+        self._line_at_s = time.monotonic()
+
+    def _publish(self) -> None:
+        log, position = self.run.log, self.position
+        log.step, log.tokens, log.device_ms = position.step, position.tokens, position.device_ms
+
+    def _commit_if_due(self) -> None:
+        if time.monotonic() - self._commit_at_s >= self.run.spec.checkpoint.interval_s:
+            self._commit()
+
+    def _commit(self) -> None:
+        snapshot = Snapshot(
+            position=self.position,
+            adapter={name: weight.detach() for name, weight in self._weights.items()},
+            best=self.best,
+            optimizer=self._optimizer.state_dict(),
+            random=read_random(),
+        )
+        spec = self.run.spec
+        save_checkpoint(
+            self.run.out,
+            snapshot,
+            plan_digest=self.run.prepared.plan_digest,
+            fence=spec.fence,
+            keep=spec.checkpoint.keep,
+        )
+        self._commit_at_s = time.monotonic()
+        self._publish()
+        self.run.log.committed_step = self.position.step
+        self.run.log.committed_tokens = self.position.tokens
+        self.run.log.committed_device_ms = self.position.device_ms
+        self.run.log.write(Event.CHECKPOINT)
+
+    def _resume(self) -> None:
+        folders = [self.run.out] + ([Path(self.run.spec.resume_from)] if self.run.spec.resume_from else [])
+        found = [find_checkpoint(folder, self.run.prepared.plan_digest) for folder in folders]
+        valid = [folder for folder in found if folder is not None]
+        if not valid:
+            return
+        snapshot = load_checkpoint(max(valid, key=lambda folder: folder.name), self.run.spec.device)
+        self._put(snapshot.adapter)
+        self._optimizer.load_state_dict(dict(snapshot.optimizer))
+        restore_random(snapshot.random)
+        self.position, self.best = snapshot.position, snapshot.best
+        self._publish()
+        self.run.log.write(Event.RESUMED)
+        self._commit()  # a later attempt then finds everything in this attempt's folder
+
+    def _put(self, tensors: Tensors) -> None:
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(tensors[name])
+
+    def _build(self, rows: tuple[int, ...]) -> Any:
+        train = self.run.prepared.train
+        return build_batch([train[row] for row in rows], pad_id=self._pad_id, device=self.run.spec.device)
+
+
+def _since_ms(started_s: float) -> int:
+    return round((time.monotonic() - started_s) * 1000)
