@@ -36,10 +36,10 @@ PAGES = (
 """Modules of `marketplace_ui.pages`; each offers `blueprint`."""
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-"""Scripts only from our own files. Inline style attributes stay allowed: uPlot and Tabler set widths with them."""
+"""Scripts and styles only from our own files."""
 
 
 def create_app(**arguments: Any) -> Flask:

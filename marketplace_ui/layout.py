@@ -23,14 +23,15 @@ class Entry:
     roles: tuple[Role, ...] = ()
 
 
+BUYERS = (Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)
 MENU = (
     Entry("/models", "选模型", "Choose"),
-    Entry("/runs", "改模型", "Adapt", (Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)),
-    Entry("/endpoints", "用模型", "Use", (Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)),
-    Entry("/datasets", "数据集", "Data sets", (Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)),
+    Entry("/runs", "改模型", "Adapt", BUYERS),
+    Entry("/endpoints", "用模型", "Use", BUYERS),
+    Entry("/datasets", "数据集", "Data sets", BUYERS),
     Entry("/offers", "算力", "Compute"),
     Entry(
-        "/vouchers", "模型券", "Vouchers", (Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR, Role.AUDITOR)
+        "/vouchers", "模型券", "Vouchers", (*BUYERS, Role.OPERATOR, Role.AUDITOR)
     ),
     Entry("/statement", "账单", "Statement", tuple(Role)),
     Entry("/uploads", "我的上架", "My listings", (Role.INTEGRATOR,)),
