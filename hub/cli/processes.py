@@ -8,10 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.mlflow_server import server_argv, server_env
-
-from hub.secrets import Secrets
 from hub.settings import Settings
+from registry.mlflow_server import prepare_server, server_argv, server_env
 
 LOG_BYTES = 10_000_000
 
@@ -28,7 +26,7 @@ class Process:
     stop_wait_s: int = 30
 
 
-def list_processes(settings: Settings, secrets: Secrets) -> list[Process]:
+def list_processes(settings: Settings) -> list[Process]:
     """Return the processes in starting order; they stop in the reverse of it."""
     home, local = settings.home, "127.0.0.1"
     pool_url = f"http://{local}:{settings.pool_port}"
@@ -59,7 +57,7 @@ def list_processes(settings: Settings, secrets: Secrets) -> list[Process]:
         pepper_file=f"{home}/secrets/pepper",
     )
     return [
-        _mlflow(settings, secrets),
+        _mlflow(settings),
         Process("hub", hub, f"http://{_reach(settings.bind)}:{settings.hub_port}/healthz", settings.hub_port),
         Process("pool", pool, f"{pool_url}/status", settings.pool_port, stop_wait_s=60),
         Process(
@@ -79,6 +77,7 @@ def write_configuration(settings: Settings, processes: list[Process]) -> Path:
     home = settings.home
     for folder in ("run", "logs", "journal", "pool", "artifacts", "mlflow"):
         (home / folder).mkdir(parents=True, exist_ok=True)
+    prepare_server(home, password_file=_mlflow_password(settings))
     socket = socket_path(home)
     parts = [
         f"[unix_http_server]\nfile={socket}\nchmod=0700\n",
@@ -118,10 +117,14 @@ def _write_program(settings: Settings, process: Process, order: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mlflow(settings: Settings, secrets: Secrets) -> Process:
+def _mlflow(settings: Settings) -> Process:
     port = settings.mlflow_port
-    environment = server_env(settings.home, port, secrets["mlflow.password"])
+    environment = server_env(settings.home, password_file=_mlflow_password(settings), inherited=os.environ)
     return Process("mlflow", server_argv(settings.home, port), f"http://127.0.0.1:{port}/health", port, environment)
+
+
+def _mlflow_password(settings: Settings) -> Path:
+    return settings.home / "secrets" / "mlflow.password"
 
 
 def _module(name: str, *positional: str, **options: str) -> list[str]:

@@ -23,7 +23,6 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from hub.cli.processes import Process, list_processes, socket_path, write_configuration
 from hub.errors import GuanmoError
-from hub.secrets import read_secrets
 from hub.settings import Settings
 
 MINIMUM_DISK_BYTES = 1_000_000_000
@@ -54,7 +53,7 @@ def start_all(settings: Settings) -> None:
     Raises:
         StartError: already running, a port is taken, too little disk, or a path too long for a socket.
     """
-    processes = list_processes(settings, read_secrets(settings.home))
+    processes = list_processes(settings)
     check_start(settings, processes)
     configuration = write_configuration(settings, processes)
     with (settings.home / "logs" / "supervisord.out").open("ab") as log:
@@ -105,7 +104,7 @@ def read_conditions(settings: Settings) -> list[Condition]:
     """Return how each process is; empty when nothing runs."""
     if not is_up(settings):
         return []
-    expected = {process.name: process for process in list_processes(settings, read_secrets(settings.home))}
+    expected = {process.name: process for process in list_processes(settings)}
     with _control(settings.home) as control:
         found: Any = control.supervisor.getAllProcessInfo()
     by_name = {item["name"]: item for item in found}
