@@ -1,0 +1,61 @@
+"""From a bearer token and an address to the key record that is calling.
+
+What the key may do with which model is left to `access`, how often to `limits`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+
+from serving.contract import SnapshotKey, key_mac
+from serving.gateway.errors import ErrorType, GatewayError
+from serving.gateway.view import View
+
+_SCHEME = "bearer "
+_NO_MAC = "0" * 64
+
+
+def authenticate(view: View, authorization: str | None, *, pepper: bytes, client_ip: str, now_us: int) -> SnapshotKey:
+    """Return the live key behind an `Authorization` header.
+
+    Raises: GatewayError 401 for a missing, malformed, unknown, expired or revoked key, 403 for a foreign address.
+    """
+    token = _bearer(authorization)
+    parts = token.split("_", 2)
+    if len(parts) != 3 or parts[0] != "gm":
+        raise _refused("the API key is malformed; it looks like gm_<id>_<secret>")
+    key = view.keys.get(parts[1])
+    matches = hmac.compare_digest(key_mac(pepper, token), key.mac if key else _NO_MAC)
+    if key is None or not matches:
+        raise _refused(f"the API key gm_{parts[1][:32]}_… is not known; create one on the keys page")
+    _check_alive(key, now_us)
+    _check_address(key, client_ip)
+    return key
+
+
+def _bearer(authorization: str | None) -> str:
+    if not authorization or not authorization.lower().startswith(_SCHEME):
+        raise _refused("no API key; send the header 'Authorization: Bearer gm_…'")
+    return authorization[len(_SCHEME) :].strip()
+
+
+def _check_alive(key: SnapshotKey, now_us: int) -> None:
+    if key.revoked_at is not None and key.revoked_at <= now_us:
+        raise _refused(f"the API key {key.key_id} was revoked; use another key", code="api_key_revoked")
+    if key.expires_at is not None and key.expires_at <= now_us:
+        raise _refused(f"the API key {key.key_id} has expired; use another key", code="api_key_expired")
+
+
+def _check_address(key: SnapshotKey, client_ip: str) -> None:
+    if key.ip_ranges is None:
+        return
+    address = ipaddress.ip_address(client_ip)
+    if any(address in ipaddress.ip_network(allowed, strict=False) for allowed in key.ip_ranges):
+        return
+    message = f"{client_ip} is outside the address ranges {', '.join(key.ip_ranges)} set on key {key.key_id}"
+    raise GatewayError(403, "address_not_allowed", message, kind=ErrorType.PERMISSION)
+
+
+def _refused(message: str, *, code: str = "invalid_api_key") -> GatewayError:
+    return GatewayError(401, code, message)

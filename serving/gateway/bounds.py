@@ -1,0 +1,69 @@
+"""Upper bounds of the tokens that a request can cost, taken before it is sent.
+
+Byte-level tokenisers never make more tokens than bytes; the engine's context length caps what special cases remain.
+Money for the bound is reserved by `wallet`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.contract import SnapshotPrice, cost_ufen
+from serving.gateway.surfaces import CHAT, EMBEDDINGS, Surface
+
+_TEMPLATE_TOKENS = 256
+_TOKENS_PER_MESSAGE = 16
+_TOOLS_TEMPLATE_TOKENS = 1024
+_SPECIAL_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class TokenBound:
+    """No request costs more prompt or completion tokens than these."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def bound_tokens(
+    surface: Surface, body: Mapping[str, Any], *, max_tokens: int | None, context_tokens: int
+) -> TokenBound:
+    """Return the most tokens that the checked `body` can use on an engine with `context_tokens`."""
+    if surface is CHAT:
+        prompts = [_chat_bound(body)]
+    else:
+        prompts = [_text_bound(prompt) for prompt in split_prompts(body[surface.prompt_field])]
+    prompt_tokens = sum(min(tokens, context_tokens) for tokens in prompts)
+    if surface is EMBEDDINGS:
+        return TokenBound(prompt_tokens=prompt_tokens, completion_tokens=0)
+    per_choice = context_tokens if max_tokens is None else min(max_tokens, context_tokens)
+    choices = (body.get("n") or 1) * len(prompts)
+    return TokenBound(prompt_tokens=prompt_tokens, completion_tokens=per_choice * choices)
+
+
+def worst_cost_ufen(prices: Sequence[SnapshotPrice], bound: TokenBound) -> int:
+    """Return the most µfen that a request within `bound` can cost, cached prompt or not."""
+    uncached = cost_ufen(prices, bound.prompt_tokens, 0, bound.completion_tokens)
+    cached = cost_ufen(prices, bound.prompt_tokens, bound.prompt_tokens, bound.completion_tokens)
+    return max(uncached, cached)
+
+
+def split_prompts(prompt: Any) -> list[str | list[int]]:
+    """Return the single prompts of a `prompt` or `input` field: text, token ids, or lists of either."""
+    if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
+        return [prompt]
+    return list(prompt)
+
+
+def _chat_bound(body: Mapping[str, Any]) -> int:
+    text_bytes = len(json.dumps(body["messages"], ensure_ascii=False).encode())
+    tools = body.get("tools")
+    tool_tokens = len(json.dumps(tools, ensure_ascii=False).encode()) + _TOOLS_TEMPLATE_TOKENS if tools else 0
+    return text_bytes + tool_tokens + _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(body["messages"])
+
+
+def _text_bound(prompt: str | list[int]) -> int:
+    return len(prompt.encode() if isinstance(prompt, str) else prompt) + _SPECIAL_TOKENS

@@ -1,0 +1,22 @@
+"""The two clocks of the gateway, passed in so that tests can move them.
+
+Sleeping and timeouts are left to asyncio.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Clock:
+    """`now_us` is wall time in µs UTC, `monotonic_s` only grows."""
+
+    now_us: Callable[[], int] = _wall_us
+    monotonic_s: Callable[[], float] = time.monotonic

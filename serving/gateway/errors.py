@@ -1,0 +1,69 @@
+"""The coded error that reaches a caller, and its OpenAI envelope.
+
+Each refusal is worded where its rule lives; this file knows only the shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class ErrorType(StrEnum):
+    """The `type` values that OpenAI clients know."""
+
+    INVALID_REQUEST = "invalid_request_error"
+    AUTHENTICATION = "authentication_error"
+    PERMISSION = "permission_error"
+    RATE_LIMIT = "rate_limit_error"
+    QUOTA = "insufficient_quota"
+    SERVER = "server_error"
+
+
+class GatewayError(Exception):
+    """A refusal or failure with HTTP status, stable code, text and, where one exists, the parameter at fault.
+
+    `details` are extra fields of the envelope (limit, set_by, used, left, resets_at); `retry_after_s` becomes a header.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        kind: ErrorType = ErrorType.INVALID_REQUEST,
+        param: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.kind = kind
+        self.param = param
+        self.details = dict(details or {})
+        self.retry_after_s = retry_after_s
+
+    def envelope(self, request_id: str) -> bytes:
+        """Return the OpenAI error body as JSON."""
+        error = {
+            "message": f"{self.message} (request {request_id})",
+            "type": self.kind.value,
+            "param": self.param,
+            "code": self.code,
+            **self.details,
+        }
+        return json.dumps({"error": error}, ensure_ascii=False).encode()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the response headers that belong to this error."""
+        return [] if self.retry_after_s is None else [("retry-after", str(self.retry_after_s))]
+
+
+def unavailable(code: str, message: str, *, retry_after_s: int) -> GatewayError:
+    """Return a 503 that tells when to come back."""
+    return GatewayError(503, code, message, kind=ErrorType.SERVER, retry_after_s=retry_after_s)

@@ -1,0 +1,102 @@
+"""The hub's internal routes, spoken in contract messages.
+
+When to call them is decided by `upkeep`, `wallet` and `settlement`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import aiohttp
+
+from serving.contract import (
+    AllowanceClose,
+    AllowanceGrant,
+    AllowanceRefusal,
+    AllowanceRequest,
+    ContractError,
+    Snapshot,
+    UsageBatch,
+    UsageReply,
+    encode,
+    loads,
+)
+from serving.gateway.errors import unavailable
+
+POLL_WAIT_S = 20
+_CALL_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_POLL_TIMEOUT = aiohttp.ClientTimeout(total=POLL_WAIT_S + 15)
+_REFUSED_STATUS = 402
+
+Message = TypeVar("Message")
+
+
+class HubError(Exception):
+    """The hub could not be reached or answered something unusable. `status` is None without an answer."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class HubClient:
+    """The gateway's side of `/internal/v1`, with its bearer token."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, token: str) -> None:
+        self._session = session
+        self._base_url = base_url
+        self._headers = {"authorization": f"Bearer {token}"}
+
+    async def poll_snapshot(self, after: int) -> Snapshot | None:
+        """Wait for a snapshot newer than `after`; None when nothing changed. Raises: HubError."""
+        path = f"snapshot?after={after}&wait_s={POLL_WAIT_S}"
+        status, body = await self._call("GET", path, timeout=_POLL_TIMEOUT)
+        return None if status == 204 else _parse(Snapshot, status, body)
+
+    async def draw_allowance(self, request: AllowanceRequest) -> AllowanceGrant | AllowanceRefusal:
+        """Ask for a slice. Raises: GatewayError 503 when the hub does not answer."""
+        try:
+            status, body = await self._call("POST", "allowances", message=request)
+            if status == _REFUSED_STATUS:
+                return _parse(AllowanceRefusal, 200, body)
+            return _parse(AllowanceGrant, status, body)
+        except HubError as error:
+            text = "the hub does not answer, so no money can be set aside for this request; retry later"
+            raise unavailable("hub_unavailable", text, retry_after_s=5) from error
+
+    async def post_usage(self, batch: UsageBatch) -> UsageReply:
+        """Send usage records. Raises: HubError."""
+        status, body = await self._call("POST", "usage", message=batch)
+        return _parse(UsageReply, status, body)
+
+    async def close_allowance(self, close: AllowanceClose) -> None:
+        """Give a slice back. Raises: HubError."""
+        status, body = await self._call("POST", "allowances/close", message=close)
+        if status not in (200, 204):
+            raise HubError(_describe("allowances/close", status, body), status)
+
+    async def _call(
+        self, method: str, path: str, *, message: object = None, timeout: aiohttp.ClientTimeout = _CALL_TIMEOUT
+    ) -> tuple[int, bytes]:
+        url = f"{self._base_url}/internal/v1/{path}"
+        payload = None if message is None else encode(message)
+        try:
+            async with self._session.request(
+                method, url, json=payload, headers=self._headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise HubError(f"{method} {url}: {type(error).__name__} {error}") from error
+
+
+def _parse(kind: type[Message], status: int, body: bytes) -> Message:
+    if status != 200:
+        raise HubError(_describe(kind.__name__, status, body), status)
+    try:
+        return loads(kind, body)
+    except ContractError as error:
+        raise HubError(f"the hub's {kind.__name__} breaks the contract: {error}", status) from error
+
+
+def _describe(what: str, status: int, body: bytes) -> str:
+    return f"the hub answered {status} to {what}: {body[:300].decode('utf-8', 'replace')}"

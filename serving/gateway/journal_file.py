@@ -1,0 +1,170 @@
+"""The journal on disk: one line per entry with a checksum, group-committed, rewritten when it grows.
+
+A line is `<crc32, 8 hex> <kind> <json>`. `append` survives a killed process, `durable` a lost host. What the entries
+mean is left to `journal_state`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import zlib
+from pathlib import Path
+
+from serving.contract import ContractError, dumps, loads
+from serving.gateway.errors import GatewayError, unavailable
+from serving.gateway.journal_entries import ENTRY_KINDS, Entry
+from serving.gateway.journal_state import JournalState
+
+COMPACT_ABOVE_BYTES = 64 * 1024 * 1024
+
+
+class JournalError(Exception):
+    """The journal cannot be opened as it is; the message says what to do."""
+
+
+class Journal:
+    """One open journal file and the state that its entries add up to."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create `path`, replay it and rewrite it without what is finished. Raises: JournalError."""
+        self._path = path
+        self._lock_fd = _lock(path.with_suffix(".lock"))
+        self.state = _replay(path)
+        self._fd = self._rewrite()
+        self._unsynced: list[asyncio.Future[None]] = []
+        self._syncer: asyncio.Task[None] | None = None
+
+    def append(self, entry: Entry) -> None:
+        """Write one entry through to the operating system. Raises: GatewayError 503 when the disk refuses it."""
+        if self._size > COMPACT_ABOVE_BYTES:
+            self._compact()
+        line = _frame(entry)
+        try:
+            self._write(line)
+        except OSError as error:
+            os.ftruncate(self._fd, self._size)
+            raise _unwritable(error) from error
+        self._size += len(line)
+        self.state.apply(entry)
+
+    async def durable(self) -> None:
+        """Return once everything appended so far is on the disk; concurrent callers share one sync."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._unsynced.append(waiter)
+        if self._syncer is None or self._syncer.done():
+            self._syncer = asyncio.create_task(self._sync())
+        await waiter
+
+    def close(self) -> None:
+        """Sync and release the file."""
+        os.fsync(self._fd)
+        os.close(self._fd)
+        os.close(self._lock_fd)
+
+    async def _sync(self) -> None:
+        while self._unsynced:
+            waiters, self._unsynced = self._unsynced, []
+            try:
+                await asyncio.to_thread(_sync_duplicate, os.dup(self._fd))
+            except OSError as error:
+                _finish(waiters, _unwritable(error))
+            else:
+                _finish(waiters, None)
+
+    def _write(self, line: bytes) -> None:
+        written = os.write(self._fd, line)
+        if written != len(line):
+            raise OSError(f"only {written} of {len(line)} bytes written")
+
+    def _compact(self) -> None:
+        old = self._fd
+        self._fd = self._rewrite()
+        os.close(old)
+
+    def _rewrite(self) -> int:
+        """Replace the file by the shortest journal of the same state; return its descriptor."""
+        fresh = self._path.with_suffix(".new")
+        content = b"".join(map(_frame, self.state.entries()))
+        fd = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.fsync(fd)
+        os.replace(fresh, self._path)
+        _sync_folder(self._path.parent)
+        self._size = len(content)
+        return fd
+
+
+def _frame(entry: Entry) -> bytes:
+    text = f"{type(entry).__name__.lower()} {dumps(entry)}".encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _replay(path: Path) -> JournalState:
+    state = JournalState()
+    if not path.exists():
+        return state
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            entry = _unframe(line)
+        except (ValueError, KeyError) as error:
+            if number == len(lines):
+                break  # a torn tail: the process died while writing its last line
+            text = f"{path} line {number} is damaged ({error}); move the file aside and close its allowances in the hub"
+            raise JournalError(text) from error
+        state.apply(entry)
+    return state
+
+
+def _unframe(line: bytes) -> Entry:
+    checksum, _, text = line.partition(b" ")
+    if int(checksum, 16) != zlib.crc32(text):
+        raise ContractError("bad_checksum", "the checksum does not match")
+    kind, _, payload = text.partition(b" ")
+    return loads(ENTRY_KINDS[kind.decode()], payload)
+
+
+def _lock(path: Path) -> int:
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise JournalError(f"{path} is held by another gateway; give each gateway its own --journal folder") from error
+    return fd
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_duplicate(fd: int) -> None:
+    """Sync through an own descriptor, so that compaction may close the journal's meanwhile."""
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
+def _finish(waiters: list[asyncio.Future[None]], error: Exception | None) -> None:
+    for waiter in waiters:
+        if waiter.done():
+            continue
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+
+def _unwritable(error: OSError) -> GatewayError:
+    text = f"the gateway cannot write its journal ({error.strerror or error}), so it cannot bill; retry later"
+    return unavailable("journal_unavailable", text, retry_after_s=10)

@@ -1,0 +1,115 @@
+"""Which replica answers a request, and how much load each artifact has here.
+
+Where adapters are loaded is the pool controller's decision; this file picks among what it offers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from serving.contract import DemandRow, RouteReplica, Routes
+from serving.gateway.access import Target
+from serving.gateway.clock import Clock
+from serving.gateway.errors import unavailable
+
+MAX_QUEUED = 512
+# A replica that refused a connection is left alone for this long unless it is the only one.
+SUSPECT_S = 2.0
+
+
+class Router:
+    """The newest routes, requests in flight per replica, and requests waiting per artifact."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._routes = Routes(version=0, replicas=(), placement={}, resident={})
+        self._changed = asyncio.Event()
+        self._on_replica: Counter[str] = Counter()
+        self._on_digest: Counter[str] = Counter()
+        self._suspect_until_s: dict[str, float] = {}
+        self._waiting_since_s: dict[str, list[float]] = {}
+
+    @property
+    def version(self) -> int:
+        """Return the version of the routes held."""
+        return self._routes.version
+
+    def replace(self, routes: Routes) -> None:
+        """Take new routes and wake every waiting request."""
+        self._routes = routes
+        known = {replica.id for replica in routes.replicas}
+        self._suspect_until_s = {name: at for name, at in self._suspect_until_s.items() if name in known}
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def pick(self, target: Target, *, tried: Collection[str] = ()) -> RouteReplica | None:
+        """Return the least loaded replica that can answer `target`, resident ones first; None when there is none."""
+        offered = [replica for replica in self._candidates(target) if replica.id not in tried]
+        now_s = self._clock.monotonic_s()
+        sound = [replica for replica in offered if self._suspect_until_s.get(replica.id, 0.0) <= now_s]
+        resident = self._routes.resident.get(target.digest, ())
+        return min(
+            sound or offered,
+            key=lambda replica: (replica.id not in resident, self._on_replica[replica.id], replica.id),
+            default=None,
+        )
+
+    def suspect(self, replica: RouteReplica) -> None:
+        """Prefer other replicas for a moment."""
+        self._suspect_until_s[replica.id] = self._clock.monotonic_s() + SUSPECT_S
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """Return when the routes changed or after `timeout_s`."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        except TimeoutError:
+            return
+
+    @contextmanager
+    def queued(self, target: Target) -> Iterator[None]:
+        """Count a request as waiting for a replica. Raises: GatewayError 503 when too many wait."""
+        waiting = self._waiting_since_s.setdefault(target.digest, [])
+        if sum(map(len, self._waiting_since_s.values())) >= MAX_QUEUED:
+            text = f"{MAX_QUEUED} requests already wait for replicas, the limit of this gateway; retry later"
+            raise unavailable("queue_full", text, retry_after_s=5)
+        since_s = self._clock.monotonic_s()
+        waiting.append(since_s)
+        try:
+            yield
+        finally:
+            waiting.remove(since_s)
+            if not waiting:
+                self._waiting_since_s.pop(target.digest, None)
+
+    @contextmanager
+    def in_flight(self, replica: RouteReplica, target: Target) -> Iterator[None]:
+        """Count a request as running on `replica`."""
+        self._on_replica[replica.id] += 1
+        self._on_digest[target.digest] += 1
+        try:
+            yield
+        finally:
+            self._on_replica[replica.id] -= 1
+            self._on_digest[target.digest] -= 1
+
+    def demand(self) -> tuple[DemandRow, ...]:
+        """Return one row per artifact with load; the queue wait is that of the longest waiting request."""
+        now_s = self._clock.monotonic_s()
+        running = {digest for digest, count in self._on_digest.items() if count}
+        rows = []
+        for digest in sorted(running | self._waiting_since_s.keys()):
+            waiting = self._waiting_since_s.get(digest, [])
+            wait_ms = int((now_s - min(waiting)) * 1000) if waiting else 0
+            rows.append(DemandRow(digest, self._on_digest[digest], len(waiting), wait_ms))
+        return tuple(rows)
+
+    def _candidates(self, target: Target) -> list[RouteReplica]:
+        base = target.model.base_digest
+        usable = [replica for replica in self._routes.replicas if replica.base_digest == base and not replica.draining]
+        if target.digest == base:
+            return usable
+        placed = self._routes.placement.get(target.digest, ())
+        return [replica for replica in usable if replica.id in placed]

@@ -1,0 +1,130 @@
+"""From ended attempts to records that the hub has, and from finished slices to money given back.
+
+It prices nothing by itself (`cost_ufen`) and keeps nothing that the journal does not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from serving.contract import (
+    AllowanceClose,
+    AllowanceGrant,
+    EndReason,
+    UsageBatch,
+    UsageRecord,
+    UsageStatus,
+    cost_ufen,
+)
+from serving.gateway.clock import Clock
+from serving.gateway.hub_client import HubClient, HubError
+from serving.gateway.journal_entries import Acked, Closed, Granted, Refused, Reserved, Settled
+from serving.gateway.journal_file import Journal
+
+MAX_BATCH = 500
+_log = logging.getLogger(__name__)
+
+
+class Settlement:
+    """The sender of usage and the closer of allowances of one gateway."""
+
+    def __init__(self, journal: Journal, hub: HubClient, *, gateway_id: str, gateway_epoch: int, clock: Clock) -> None:
+        self._journal = journal
+        self._hub = hub
+        self._gateway_id = gateway_id
+        self._gateway_epoch = gateway_epoch
+        self._clock = clock
+        self._sending = asyncio.Lock()
+        self._inherited: set[str] = set(journal.state.allowances)
+
+    def record(self, usage: UsageRecord, cost: int) -> None:
+        """Journal the end of an attempt and queue its record for the hub."""
+        self._journal.append(Settled(seq=self._journal.state.next_seq, cost_ufen=cost, record=usage))
+
+    def settle_inherited(self) -> int:
+        """Settle the attempts that a former process left open, from the last usage seen; return how many."""
+        state = self._journal.state
+        for reserved in list(state.attempts.values()):
+            progress = state.progress.get((reserved.request_id, reserved.attempt))
+            counts = (0, 0, 0)
+            if progress is not None:
+                counts = (progress.prompt_tokens, progress.cached_tokens, progress.completion_tokens)
+            allowance = state.allowances.get(reserved.allowance_id)
+            cost = cost_ufen(allowance.prices, *counts) if allowance else 0
+            self.record(_restart_record(reserved, counts, ended_at=self._clock.now_us()), cost)
+        return len(state.unsent)
+
+    async def send_usage(self) -> None:
+        """Send every unsent record in batches. Raises: HubError; GatewayError when the journal cannot be written."""
+        async with self._sending:
+            state = self._journal.state
+            while state.unsent:
+                first_seq, records = state.unsent_records(MAX_BATCH)
+                batch = UsageBatch(self._gateway_id, self._gateway_epoch, first_seq, records)
+                reply = await self._hub.post_usage(batch)
+                for rejected in reply.rejected:
+                    _log.error("the hub rejected usage record %d for good: %s", rejected.seq, rejected.code)
+                if reply.through_seq < first_seq:
+                    raise HubError(f"the hub acknowledged usage through {reply.through_seq}, below {first_seq}")
+                self._journal.append(Acked(reply.through_seq))
+
+    async def close_allowances(self, finished: list[str]) -> list[str]:
+        """Give back slices whose records the hub has; return those closed. Raises: HubError."""
+        closed = []
+        for allowance_id in finished:
+            allowance = self._journal.state.allowances.get(allowance_id)
+            if allowance is None or allowance.last_seq > self._journal.state.acked_seq:
+                continue
+            through_seq = self._journal.state.acked_seq
+            await self._close(AllowanceClose(allowance_id, allowance.spent_ufen, through_seq))
+            closed.append(allowance_id)
+        return closed
+
+    async def close_inherited(self) -> None:
+        """Give back what a former process held, answers lost on the way included. Raises: HubError, GatewayError."""
+        for key, request in list(self._journal.state.draws.items()):
+            if request.gateway_epoch == self._gateway_epoch:
+                continue
+            answer = await self._hub.draw_allowance(request)
+            if isinstance(answer, AllowanceGrant):
+                self._journal.append(Granted(key, answer, prices=()))
+                self._inherited.add(answer.allowance_id)
+            else:
+                self._journal.append(Refused(key))
+        if self._inherited:
+            self._inherited -= set(await self.close_allowances(sorted(self._inherited)))
+
+    async def _close(self, close: AllowanceClose) -> None:
+        try:
+            await self._hub.close_allowance(close)
+        except HubError as error:
+            if error.status not in (404, 410):
+                raise
+            _log.error("the hub does not know allowance %s any more: %s", close.allowance_id, error)
+        self._journal.append(Closed(close.allowance_id))
+
+
+def _restart_record(reserved: Reserved, counts: tuple[int, int, int], *, ended_at: int) -> UsageRecord:
+    prompt_tokens, cached_tokens, completion_tokens = counts
+    return UsageRecord(
+        request_id=reserved.request_id,
+        attempt=reserved.attempt,
+        allowance_id=reserved.allowance_id,
+        organisation_id=reserved.organisation_id,
+        key_id=reserved.key_id,
+        cost_centre=reserved.cost_centre,
+        version_id=reserved.version_id,
+        digest=reserved.digest,
+        price_version_id=reserved.price_version_id,
+        replica_id=reserved.replica_id,
+        replica_epoch=reserved.replica_epoch,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=cached_tokens,
+        completion_tokens=completion_tokens,
+        started_at=reserved.started_at,
+        ended_at=ended_at,
+        end_reason=EndReason.GATEWAY_RESTART,
+        status=UsageStatus.PARTIAL,
+        disputed=False,
+    )

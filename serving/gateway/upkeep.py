@@ -1,0 +1,72 @@
+"""The background loops: snapshot, routes, demand, usage and closing of slices.
+
+Each loop survives outages of its counterpart and says once when one begins and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from serving.contract import ContractError, Demand
+from serving.gateway.errors import GatewayError
+from serving.gateway.hub_client import HubClient, HubError
+from serving.gateway.pool_client import PoolClient, PoolError
+from serving.gateway.routing import Router
+from serving.gateway.settlement import Settlement
+from serving.gateway.view import CurrentView, View
+from serving.gateway.wallet import Wallet
+
+_EXPECTED = (HubError, PoolError, ContractError, GatewayError)
+_MAX_BACKOFF_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+async def repeat(name: str, step: Callable[[], Awaitable[None]], *, pause_s: float) -> None:
+    """Run `step` for ever, `pause_s` apart, backing off up to 5 s while it fails."""
+    failures = 0
+    while True:
+        try:
+            await step()
+        except _EXPECTED as error:
+            failures += 1
+            if failures == 1:
+                _log.warning("%s: %s", name, error)
+            await asyncio.sleep(min(_MAX_BACKOFF_S, 0.2 * 2**failures))
+            continue
+        if failures:
+            _log.warning("%s: works again after %d failures", name, failures)
+        failures = 0
+        await asyncio.sleep(pause_s)
+
+
+async def follow_snapshot(hub: HubClient, current: CurrentView, on_change: Callable[[View], None]) -> None:
+    """Poll the snapshot once and take what came."""
+    snapshot = await hub.poll_snapshot(current.version)
+    if snapshot is None:
+        current.confirm()
+        return
+    view = View.of(snapshot)
+    current.replace(view)
+    on_change(view)
+
+
+async def follow_routes(pool: PoolClient, router: Router) -> None:
+    """Poll the routes once and take what came."""
+    routes = await pool.poll_routes(router.version)
+    if routes is not None:
+        router.replace(routes)
+
+
+async def report_demand(pool: PoolClient, router: Router, *, gateway_id: str) -> None:
+    """Tell the pool controller what is asked for."""
+    await pool.post_demand(Demand(gateway_id=gateway_id, rows=router.demand()))
+
+
+async def settle_accounts(settlement: Settlement, wallet: Wallet, *, closing: bool = False) -> None:
+    """Send usage, then give back finished slices and whatever a former process left."""
+    await settlement.send_usage()
+    for allowance_id in await settlement.close_allowances(wallet.finished(closing=closing)):
+        wallet.drop(allowance_id)
+    await settlement.close_inherited()

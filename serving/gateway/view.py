@@ -1,0 +1,75 @@
+"""The hub's snapshot, indexed for one look-up per question.
+
+Fetching it is left to `upkeep`, judging callers by it to `authenticate` and `access`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from serving.contract import Block, ContractError, Snapshot, SnapshotKey, SnapshotModel, SnapshotPrice
+from serving.gateway.clock import Clock
+from serving.gateway.errors import unavailable
+
+STALE_AFTER_S = 120.0
+
+
+@dataclass(frozen=True)
+class View:
+    """One snapshot by key hex, public name and price version."""
+
+    version: int
+    keys: dict[str, SnapshotKey]
+    models: dict[str, SnapshotModel]
+    prices: dict[str, tuple[SnapshotPrice, ...]]
+    blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> View:
+        """Index a whole snapshot. Raises: ContractError for a changes-only one, which is reserved."""
+        if not snapshot.reset:
+            raise ContractError("delta_not_supported", "the snapshot carries changes only; send everything with reset")
+        prices: dict[str, list[SnapshotPrice]] = defaultdict(list)
+        for price in snapshot.prices:
+            prices[price.price_version_id].append(price)
+        return cls(
+            version=snapshot.version,
+            keys={key.key_id.removeprefix("key_"): key for key in snapshot.keys},
+            models={model.public_name: model for model in snapshot.models},
+            prices={version: tuple(meters) for version, meters in prices.items()},
+            blocks=snapshot.blocks,
+        )
+
+
+class CurrentView:
+    """The newest view and how long ago the hub was last heard."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._view: View | None = None
+        self._heard_at_s = 0.0
+
+    @property
+    def version(self) -> int:
+        """Return the version held, 0 before the first snapshot."""
+        return self._view.version if self._view else 0
+
+    def replace(self, view: View) -> None:
+        """Take a new snapshot."""
+        self._view = view
+        self.confirm()
+
+    def confirm(self) -> None:
+        """Note that the hub answered that nothing changed."""
+        self._heard_at_s = self._clock.monotonic_s()
+
+    def fresh(self) -> View:
+        """Return the view to admit by. Raises: GatewayError 503 without one or when it is older than 120 s."""
+        if self._view is None:
+            raise unavailable("snapshot_missing", "the gateway has not heard from the hub yet; retry", retry_after_s=2)
+        age_s = self._clock.monotonic_s() - self._heard_at_s
+        if age_s > STALE_AFTER_S:
+            text = f"the hub has been silent for {age_s:.0f} s, the limit is {STALE_AFTER_S:.0f} s; retry later"
+            raise unavailable("snapshot_stale", text, retry_after_s=10)
+        return self._view

@@ -1,0 +1,237 @@
+"""Money slices in memory: every request reserves its worst cost from one slice before it is sent.
+
+The sum of reservations and spendings of a slice never exceeds what the hub granted, so nothing can be overspent by
+concurrency. Sending usage and giving slices back is left to `settlement`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from serving.contract import AllowanceGrant, AllowanceRefusal, AllowanceRequest, SnapshotKey, SnapshotPrice
+from serving.gateway.clock import Clock
+from serving.gateway.errors import ErrorType, GatewayError
+from serving.gateway.journal_entries import Drawn, Granted, Refused
+from serving.gateway.journal_file import Journal
+
+SLICE_UFEN = 100_000_000
+# Below this part of a slice the next one is drawn ahead of need.
+_REFILL_BELOW = SLICE_UFEN // 4
+_REFUSED_AHEAD_PAUSE_S = 5.0
+# A refusal is repeated from memory for this long, so that an empty account does not hammer the hub.
+_REFUSAL_HOLDS_S = 1.0
+_log = logging.getLogger(__name__)
+
+Draw = Callable[[AllowanceRequest], Awaitable[AllowanceGrant | AllowanceRefusal]]
+
+
+@dataclass
+class Slice:
+    """One allowance: granted = free + reserved + spent."""
+
+    allowance_id: str
+    amount_ufen: int
+    expires_at: int
+    reserved_ufen: int = 0
+    spent_ufen: int = 0
+    retired: bool = False
+
+    @property
+    def free_ufen(self) -> int:
+        """Return what can still be reserved."""
+        return self.amount_ufen - self.reserved_ufen - self.spent_ufen
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A reservation of one request in one slice."""
+
+    slice: Slice
+    reserved_ufen: int
+
+
+@dataclass
+class _Purse:
+    """All slices of one (organisation, budget, price version)."""
+
+    organisation_id: str
+    budget_id: str | None
+    prices: tuple[SnapshotPrice, ...]
+    slices: list[Slice] = field(default_factory=list)
+    drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    refill: asyncio.Task[None] | None = None
+    ahead_not_before_s: float = 0.0
+    refused_until_s: float = 0.0
+    refused_ufen: int = 0
+    refusal: AllowanceRefusal | None = None
+
+    def open_slices(self, now_us: int) -> list[Slice]:
+        return [piece for piece in self.slices if not piece.retired and piece.expires_at > now_us]
+
+
+class Wallet:
+    """Every purse of this gateway. `reclaim` sends all usage and gives finished slices back to the hub."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        gateway_id: str,
+        gateway_epoch: int,
+        draw: Draw,
+        reclaim: Callable[[], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        self._journal = journal
+        self._gateway_id = gateway_id
+        self._gateway_epoch = gateway_epoch
+        self._draw = draw
+        self._reclaim = reclaim
+        self._clock = clock
+        self._purses: dict[tuple[str, str | None, str], _Purse] = {}
+
+    async def reserve(self, key: SnapshotKey, prices: tuple[SnapshotPrice, ...], worst_ufen: int) -> Hold:
+        """Reserve `worst_ufen` for one request of `key`.
+
+        Raises: GatewayError 429 insufficient_quota with the hub's reason, 503 when the hub cannot be reached.
+        """
+        purse = self._purse(key, prices)
+        hold = self._take(purse, worst_ufen)
+        if hold is None:
+            async with purse.drawing:
+                hold = self._take(purse, worst_ufen) or await self._draw_and_take(purse, worst_ufen)
+        self._refill_ahead(purse)
+        return hold
+
+    def settle(self, hold: Hold, cost_ufen: int) -> bool:
+        """Turn a reservation into spending; return False if the cost was above everything the slice had free.
+
+        Then only what was there is spent, and the caller marks the record as disputed.
+        """
+        available_ufen = hold.reserved_ufen + max(0, hold.slice.free_ufen)
+        hold.slice.reserved_ufen -= hold.reserved_ufen
+        hold.slice.spent_ufen += min(cost_ufen, available_ufen)
+        return cost_ufen <= available_ufen
+
+    def release(self, hold: Hold) -> None:
+        """Give a reservation back unused."""
+        hold.slice.reserved_ufen -= hold.reserved_ufen
+
+    def finished(self, *, closing: bool) -> list[str]:
+        """Return the ids of slices with nothing reserved that are retired, expired or drained (or all if `closing`)."""
+        now_us = self._clock.now_us()
+        found = []
+        for purse in self._purses.values():
+            spare = len(purse.open_slices(now_us)) > 1
+            for piece in purse.slices:
+                over = closing or piece.retired or piece.expires_at <= now_us
+                if piece.reserved_ufen == 0 and (over or (spare and piece.free_ufen < _REFILL_BELOW // 4)):
+                    piece.retired = True
+                    found.append(piece.allowance_id)
+        return found
+
+    def drop(self, allowance_id: str) -> None:
+        """Forget a slice that the hub took back."""
+        for purse in self._purses.values():
+            purse.slices = [piece for piece in purse.slices if piece.allowance_id != allowance_id]
+
+    async def stop_refills(self) -> None:
+        """Wait for the slices being drawn ahead, so that none is left behind."""
+        await asyncio.gather(*(purse.refill for purse in self._purses.values() if purse.refill is not None))
+
+    def _purse(self, key: SnapshotKey, prices: tuple[SnapshotPrice, ...]) -> _Purse:
+        name = (key.organisation_id, key.budget_id, prices[0].price_version_id)
+        return self._purses.setdefault(name, _Purse(key.organisation_id, key.budget_id, prices))
+
+    def _take(self, purse: _Purse, worst_ufen: int) -> Hold | None:
+        for piece in purse.open_slices(self._clock.now_us()):
+            if piece.free_ufen >= worst_ufen:
+                piece.reserved_ufen += worst_ufen
+                return Hold(slice=piece, reserved_ufen=worst_ufen)
+        return None
+
+    async def _draw_and_take(self, purse: _Purse, worst_ufen: int) -> Hold:
+        """Draw a normal slice, else just enough, else give idle remainders back first and try once more."""
+        if self._clock.monotonic_s() < purse.refused_until_s and worst_ufen >= purse.refused_ufen:
+            raise _quota_error(purse.refusal, purse, worst_ufen)
+        refusal = await self._draw_slice(purse, max(worst_ufen, SLICE_UFEN))
+        hold = self._take(purse, worst_ufen)
+        if hold is None and self._retire_idle(purse):
+            await self._reclaim()
+            refusal = await self._draw_slice(purse, worst_ufen)
+            hold = self._take(purse, worst_ufen)
+        elif hold is None and refusal is not None and worst_ufen < SLICE_UFEN:
+            refusal = await self._draw_slice(purse, worst_ufen)
+            hold = self._take(purse, worst_ufen)
+        if hold is None:
+            purse.refused_until_s = self._clock.monotonic_s() + _REFUSAL_HOLDS_S
+            purse.refused_ufen, purse.refusal = worst_ufen, refusal
+            raise _quota_error(refusal, purse, worst_ufen)
+        return hold
+
+    async def _draw_slice(self, purse: _Purse, want_ufen: int) -> AllowanceRefusal | None:
+        request = AllowanceRequest(
+            gateway_id=self._gateway_id,
+            gateway_epoch=self._gateway_epoch,
+            idempotency_key=f"draw_{uuid.uuid4().hex}",
+            organisation_id=purse.organisation_id,
+            budget_id=purse.budget_id,
+            price_version_id=purse.prices[0].price_version_id,
+            want_ufen=want_ufen,
+        )
+        self._journal.append(Drawn(request))
+        answer = await self._draw(request)
+        if isinstance(answer, AllowanceRefusal):
+            self._journal.append(Refused(request.idempotency_key))
+            return answer
+        self._journal.append(Granted(request.idempotency_key, answer, purse.prices))
+        purse.slices.append(Slice(answer.allowance_id, answer.amount_ufen, answer.expires_at))
+        return None
+
+    def _retire_idle(self, purse: _Purse) -> bool:
+        """Retire slices too small for the request at hand, so that their remainder can be drawn as one piece."""
+        idle = [piece for piece in purse.slices if piece.reserved_ufen == 0 and piece.free_ufen > 0]
+        for piece in idle:
+            piece.retired = True
+        return bool(idle)
+
+    def _refill_ahead(self, purse: _Purse) -> None:
+        free_ufen = sum(piece.free_ufen for piece in purse.open_slices(self._clock.now_us()))
+        busy = purse.drawing.locked() or (purse.refill is not None and not purse.refill.done())
+        if free_ufen < _REFILL_BELOW and not busy and self._clock.monotonic_s() >= purse.ahead_not_before_s:
+            purse.refill = asyncio.create_task(self._refill(purse))
+
+    async def _refill(self, purse: _Purse) -> None:
+        async with purse.drawing:
+            try:
+                refusal = await self._draw_slice(purse, SLICE_UFEN)
+                reason = refusal.code if refusal else None
+            except GatewayError as error:
+                reason = error.message
+            if reason is not None:
+                purse.ahead_not_before_s = self._clock.monotonic_s() + _REFUSED_AHEAD_PAUSE_S
+                _log.info("no allowance ahead for %s: %s", purse.organisation_id, reason)
+
+
+def _quota_error(refusal: AllowanceRefusal | None, purse: _Purse, worst_ufen: int) -> GatewayError:
+    if refusal is None:
+        free_ufen = sum(piece.free_ufen for piece in purse.slices)
+        refusal = AllowanceRefusal("balance_too_low", "account balance", purse.organisation_id, 0, free_ufen, None)
+    details = {
+        "reason": refusal.code,
+        "limit": refusal.limit,
+        "set_by": refusal.set_by,
+        "used": refusal.used,
+        "left": refusal.left,
+        "resets_at": refusal.resets_at,
+        "needed": worst_ufen,
+    }
+    message = (
+        f"limit {refusal.limit} set by {refusal.set_by}: {refusal.used} µfen used, {refusal.left} µfen left, this request "
+        f"may cost up to {worst_ufen} µfen; top up, or ask for fewer max_tokens"
+    )
+    return GatewayError(429, "insufficient_quota", message, kind=ErrorType.QUOTA, details=details)
