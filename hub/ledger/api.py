@@ -1,0 +1,124 @@
+"""HTTP of the ledger: account statements for the owner, whole books for operator and auditor. Nothing writes.
+
+It leaves bills in words to `hub.reports`.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask_openapi3.blueprint import APIBlueprint
+from pydantic import Field
+from sqlalchemy import select
+
+from hub.actor import Actor, Role
+from hub.errors import NotFoundError
+from hub.ledger import audit
+from hub.ledger.tables import Account, Entry, Transfer
+from hub.web import Query, context, current_actor
+
+blueprint = APIBlueprint("ledger", __name__, url_prefix="/api/v1/ledger")
+
+
+class AccountsQuery(Query):
+    """Whose accounts; others' only for operator and auditor."""
+
+    organisation_id: str | None = None
+
+
+class AccountPath(Query):
+    """One account."""
+
+    account_id: str
+
+
+class EntriesQuery(Query):
+    """A page of entries, newest first: those below `before_version`."""
+
+    before_version: int | None = None
+    limit: int = Field(100, ge=1, le=1000)
+
+
+def reads_all_money(actor: Actor) -> bool:
+    """Say whether a person may read every organisation's money."""
+    return actor.role in (Role.OPERATOR, Role.AUDITOR)
+
+
+def present_account(account: Account) -> dict[str, Any]:
+    """Return an account as JSON values, in fen."""
+    return {
+        "id": account.id,
+        "organisation_id": account.organisation_id,
+        "kind": account.kind,
+        "subject": account.subject,
+        "period": account.period_key,
+        "limited": account.limited,
+        "debits_pending_fen": account.debits_pending,
+        "debits_posted_fen": account.debits_posted,
+        "credits_pending_fen": account.credits_pending,
+        "credits_posted_fen": account.credits_posted,
+        "balance_fen": account.balance_fen,
+        "available_fen": account.available_fen,
+        "version": account.version,
+    }
+
+
+@blueprint.get("/accounts")
+def list_accounts(query: AccountsQuery) -> dict[str, Any]:
+    """Return the accounts of an organisation."""
+    actor = current_actor()
+    owner = query.organisation_id or actor.organisation_id
+    if owner != actor.organisation_id and not reads_all_money(actor):
+        raise NotFoundError.of("organisation", owner)
+    with context().sessions.read() as session:
+        rows = session.scalars(select(Account).where(Account.organisation_id == owner).order_by(Account.id))
+        return {"items": [present_account(account) for account in rows]}
+
+
+@blueprint.get("/accounts/<account_id>/entries")
+def list_entries(path: AccountPath, query: EntriesQuery) -> dict[str, Any]:
+    """Return a page of an account's statement."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        account = session.get(Account, path.account_id)
+        if account is None or (account.organisation_id != actor.organisation_id and not reads_all_money(actor)):
+            raise NotFoundError.of("account", path.account_id)
+        rows = audit.list_entries(session, account.id, before_version=query.before_version, limit=query.limit)
+        return {
+            "account": present_account(account),
+            "items": [_present_entry(entry, transfer) for entry, transfer in rows],
+        }
+
+
+@blueprint.get("/trial-balance")
+def read_trial_balance() -> dict[str, Any]:
+    """Return the totals by kind of account; both sums are zero."""
+    current_actor().require(Role.OPERATOR, Role.AUDITOR)
+    with context().sessions.read() as session:
+        return asdict(audit.trial_balance(session))
+
+
+@blueprint.get("/check")
+def check_books() -> dict[str, Any]:
+    """Recompute the books from every transfer and return what does not agree."""
+    current_actor().require(Role.OPERATOR, Role.AUDITOR)
+    with context().sessions.read() as session:
+        problems = audit.check_books(session)
+        return {"sound": not problems, "problems": problems}
+
+
+def _present_entry(entry: Entry, transfer: Transfer) -> dict[str, Any]:
+    return {
+        "version": entry.account_version,
+        "leg": entry.leg,
+        "kind": transfer.kind,
+        "code": transfer.code,
+        "amount_fen": entry.amount_fen,
+        "balance_fen": entry.credits_posted - entry.debits_posted,
+        "held_fen": entry.debits_pending,
+        "transfer_id": transfer.id,
+        "business_type": transfer.business_type,
+        "business_id": transfer.business_id,
+        "rule_version_id": transfer.rule_version_id,
+        "price_version_id": transfer.price_version_id,
+        "recorded_at": entry.recorded_at.isoformat(),
+    }

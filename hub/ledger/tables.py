@@ -1,0 +1,155 @@
+"""Accounts, transfers and entries. Balances live on the account row; every change of one has its entry.
+
+It leaves what an account means for a firm or a programme to the rooms that open it.
+"""
+
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from hub.columns import Choice, Int64, Key, Switch, When, Whole
+from hub.database import Base
+from hub.ledger.append_only import protect_rows
+
+PLATFORM = "platform"
+"""`organisation_id` of the books that belong to no tenant: bank, programme funds, platform income."""
+
+
+class AccountKind(StrEnum):
+    """What an account is for (chart of accounts)."""
+
+    BANK = "bank"
+    FIRM_CASH = "firm_cash"
+    APPROPRIATION = "appropriation"
+    PROGRAMME_FUND = "programme_fund"
+    GRANT = "grant"
+    CLEARING = "clearing"
+    PAYABLE = "payable"
+    POOL_INCOME = "pool_income"
+    PLATFORM_INCOME = "platform_income"
+    PLATFORM_COST = "platform_cost"
+
+
+LIMITED = frozenset(
+    {AccountKind.FIRM_CASH, AccountKind.PROGRAMME_FUND, AccountKind.GRANT, AccountKind.CLEARING, AccountKind.PAYABLE}
+)
+"""Kinds that may never be debited, held amounts included, beyond what was credited."""
+
+
+class TransferKind(StrEnum):
+    """How a transfer moves money: at once, as a hold, or as the end of a hold."""
+
+    SINGLE = "single"
+    PENDING = "pending"
+    POST = "post"
+    VOID = "void"
+
+
+class Leg(StrEnum):
+    """The side of a transfer that an entry records."""
+
+    DEBIT = "debit"
+    CREDIT = "credit"
+
+
+class Account(Base):
+    """One account in fen. `subject` tells apart accounts of one kind (a grant, an order), `period_key` cap periods."""
+
+    __tablename__ = "ledger_accounts"
+    __table_args__ = (
+        UniqueConstraint("organisation_id", "kind", "subject", "period_key"),
+        CheckConstraint(
+            "debits_pending >= 0 AND debits_posted >= 0 AND credits_pending >= 0 AND credits_posted >= 0",
+            name="no_negative_side",
+        ),
+        CheckConstraint("limited = 0 OR debits_pending + debits_posted <= credits_posted", name="within_limit"),
+        {"sqlite_strict": True},
+    )
+
+    id: Mapped[Key]
+    organisation_id: Mapped[str]
+    kind: Mapped[AccountKind] = mapped_column(Choice(AccountKind))
+    subject: Mapped[str]
+    period_key: Mapped[str]
+    currency: Mapped[str]
+    limited: Mapped[Switch]
+    debits_pending: Mapped[Int64]
+    debits_posted: Mapped[Int64]
+    credits_pending: Mapped[Int64]
+    credits_posted: Mapped[Int64]
+    version: Mapped[Int64]
+    created_at: Mapped[When]
+
+    @property
+    def available_fen(self) -> int:
+        """What a new debit may still take: credits minus debits, held amounts counted as gone."""
+        return self.credits_posted - self.debits_posted - self.debits_pending
+
+    @property
+    def balance_fen(self) -> int:
+        """Posted credits minus posted debits."""
+        return self.credits_posted - self.debits_posted
+
+
+class Transfer(Base):
+    """One immutable movement of money from the debit account to the credit account."""
+
+    __tablename__ = "ledger_transfers"
+    __table_args__ = (
+        UniqueConstraint("id"),
+        UniqueConstraint("pending_id"),
+        UniqueConstraint("group_id", "position"),
+        Index("ix_ledger_transfers_business_id", "business_id"),
+        CheckConstraint("amount_fen > 0", name="amount_positive"),
+        CheckConstraint("debit_id <> credit_id", name="two_accounts"),
+        CheckConstraint("(kind IN ('post', 'void')) = (pending_id IS NOT NULL)", name="resolution_names_hold"),
+        {"sqlite_strict": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Whole, primary_key=True, autoincrement=True)
+    id: Mapped[str]
+    group_id: Mapped[str]
+    position: Mapped[Int64]
+    kind: Mapped[TransferKind] = mapped_column(Choice(TransferKind))
+    debit_id: Mapped[str] = mapped_column(ForeignKey("ledger_accounts.id"))
+    credit_id: Mapped[str] = mapped_column(ForeignKey("ledger_accounts.id"))
+    amount_fen: Mapped[Int64]
+    pending_id: Mapped[str | None] = mapped_column(ForeignKey("ledger_transfers.id"))
+    code: Mapped[str]
+    business_type: Mapped[str]
+    business_id: Mapped[str]
+    rule_version_id: Mapped[str | None]
+    price_version_id: Mapped[str | None]
+    actor_id: Mapped[str]
+    event_at: Mapped[When]
+    recorded_at: Mapped[When]
+    fingerprint: Mapped[str]
+
+
+class Entry(Base):
+    """One leg of one transfer with the account's four sides after it; versions of an account have no gap."""
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (
+        UniqueConstraint("transfer_id", "leg"),
+        Index("ix_ledger_entries_account_id_recorded_at", "account_id", "recorded_at"),
+        CheckConstraint("account_version >= 1", name="version_from_one"),
+        {"sqlite_strict": True},
+    )
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("ledger_accounts.id"), primary_key=True)
+    account_version: Mapped[int] = mapped_column(Whole, primary_key=True, autoincrement=False)
+    transfer_id: Mapped[str] = mapped_column(ForeignKey("ledger_transfers.id"))
+    leg: Mapped[Leg] = mapped_column(Choice(Leg))
+    amount_fen: Mapped[Int64]
+    debits_pending: Mapped[Int64]
+    debits_posted: Mapped[Int64]
+    credits_pending: Mapped[Int64]
+    credits_posted: Mapped[Int64]
+    recorded_at: Mapped[When]
+
+
+protect_rows(Account, mutable=("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version"))
+protect_rows(Transfer)
+protect_rows(Entry)

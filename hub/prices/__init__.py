@@ -1,0 +1,1 @@
+"""Prices: immutable versions of what a unit costs, and the terms by which a sale is split."""
