@@ -1,0 +1,137 @@
+"""The training loop of a demo base: packed sequences, Muon for matrices, AdamW for the rest, bf16 where the CPU has it.
+
+Caching and folders are left to `train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from examples.bases.corpus import generate_rows
+from examples.bases.recipes import BaseRecipe
+from examples.bases.steps_display import show_steps
+from examples.bases.tokenizer import IGNORED, encode_rows, train_tokenizer
+
+_TOKENIZER_ROWS = 6000
+_ENCODE_BATCH = 512
+_WARM_UP_STEPS = 20
+_DECAY_SHARE = 0.4
+_FINAL_LR_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a training gave: parameters, tokens seen, and the smoothed loss in nats a learnt token."""
+
+    parameters: int
+    tokens: int
+    loss: float
+
+
+def train_model(recipe: BaseRecipe, out: Path) -> TrainedModel:
+    """Train from scratch and save model, configuration and tokenizer into `out`."""
+    torch.manual_seed(recipe.seed)
+    tokenizer = train_tokenizer(
+        generate_rows(recipe.mix, seed=recipe.seed, count=_TOKENIZER_ROWS),
+        vocab_size=recipe.vocab_size,
+        max_length=recipe.max_position,
+    )
+    model = build_model(recipe, tokenizer)
+    ids, labels = pack_tokens(recipe, tokenizer)
+    loss = _run_steps(recipe, model, ids, labels)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return TrainedModel(parameters=model.num_parameters(), tokens=ids.numel(), loss=loss)
+
+
+def build_model(recipe: BaseRecipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    """A freshly initialised Qwen2 of the recipe's shape."""
+    config = Qwen2Config(
+        vocab_size=recipe.vocab_size,
+        hidden_size=recipe.hidden_size,
+        intermediate_size=recipe.intermediate_size,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.kv_heads,
+        max_position_embeddings=recipe.max_position,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def pack_tokens(recipe: BaseRecipe, tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and labels of the whole training, each (steps, batch rows, sequence tokens) int64."""
+    shape = (recipe.steps, recipe.batch_rows, recipe.sequence_tokens)
+    needed = recipe.steps * recipe.batch_rows * recipe.sequence_tokens
+    ids: list[int] = []
+    labels: list[int] = []
+    rows = generate_rows(recipe.mix, seed=recipe.seed + 1, count=needed)
+    while len(ids) < needed:
+        batch = [next(rows) for _ in range(_ENCODE_BATCH)]
+        for row_ids, row_labels in encode_rows(tokenizer, batch):
+            ids.extend(row_ids)
+            labels.extend(row_labels)
+    return torch.tensor(ids[:needed]).view(shape), torch.tensor(labels[:needed]).view(shape)
+
+
+def _run_steps(recipe: BaseRecipe, model: Qwen2ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> float:
+    optimizers = _build_optimizers(recipe, model)
+    full_lrs = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    smoothed = 0.0
+    display = show_steps(recipe.name, recipe.steps)
+    for step, share in enumerate(_lr_shares(recipe.steps)):
+        groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+        for group, lr in zip(groups, full_lrs, strict=True):
+            group["lr"] = lr * share
+        loss = _compute_loss(model, ids[step], labels[step])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        smoothed = loss.item() if step == 0 else 0.95 * smoothed + 0.05 * loss.item()
+        display(step + 1, smoothed)
+    return smoothed
+
+
+def _build_optimizers(recipe: BaseRecipe, model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
+    inner = list(model.model.layers.parameters())
+    matrices = [weight for weight in inner if weight.ndim == 2]
+    matrix_ids = {id(weight) for weight in matrices}
+    others = [weight for weight in model.parameters() if id(weight) not in matrix_ids]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.matrix_lr, weight_decay=0.0, momentum=0.95),
+        torch.optim.AdamW(others, lr=recipe.vector_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    ]
+
+
+def _compute_loss(model: Qwen2ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy over learnt positions; `ids` and `labels` are (batch, sequence) int64."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bool(torch.cpu.get_capabilities().get("avx512_bf16"))):
+        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+        targets = labels[:, 1:]
+        learnt = targets != IGNORED
+        # The head only sees positions that are learnt: it is a third of the work of so small a model.
+        logits = model.lm_head(hidden[learnt])
+    return cross_entropy(logits.float(), targets[learnt])
+
+
+def _lr_shares(steps: int) -> Iterator[float]:
+    """Warm up, hold, then fall in a line: the share of the full learning rate at each step."""
+    decay_steps = max(1, round(steps * _DECAY_SHARE))
+    for step in range(steps):
+        rise = (step + 1) / _WARM_UP_STEPS
+        fall = max(_FINAL_LR_SHARE, (steps - step) / decay_steps)
+        yield min(1.0, rise, fall)
