@@ -1,0 +1,132 @@
+"""The check job: runs `python -m finetune` kind=check on an upload and applies its report to the version.
+
+It leaves what counts as an error to the trainer and what a report means for the state to `hub.datasets.rules`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from finetune.spec import Data, Kind, Result, RunSpec, State
+from hub.datasets import rules
+from hub.datasets.files import locate_folder, locate_source
+from hub.datasets.tables import DatasetState, DatasetVersion
+from hub.events.service import SYSTEM, record_event
+from hub.jobs.service import Claim, fail_job, finish_job, require_lock
+from hub.jobs.tables import JobState
+from hub.jobs.trainer import Phase, clear_trainer, ensure_trainer, look_at_trainer
+from hub.jobs.work import DONE, Verdict, Work, again
+
+_POLL_S = 0.2
+_RETRY_S = 2.0
+REPORT_NAME = "report.json"
+
+
+def check_dataset(work: Work, claim: Claim) -> Verdict:
+    """One pass of a check: start or adopt the process, look, apply its report once it ended."""
+    with work.sessions.read() as session:
+        version = session.get(DatasetVersion, claim.subject)
+    if version is None or version.state is not DatasetState.CHECKING:
+        return _close(work, claim)
+    attempt = claim.failures + 1
+    name = f"check-{version.id}-a{attempt}"
+    folder = f"checked-{version.id}-a{attempt}"
+    out = locate_folder(work.settings.home, version.organisation_id, version.source_digest) / folder
+    spec = _build_spec(work.settings.home, version, attempt)
+    handle = ensure_trainer(work, claim, name=name, spec=spec, out=out, threads=1)
+    sighting = look_at_trainer(work, handle, out)
+    if sighting.phase is Phase.RUNNING:
+        return again(_POLL_S)
+    report = _read_report(out)
+    if sighting.result is None or report is None:
+        verdict = _retry(work, claim, reason=sighting.result.reason_code if sighting.result else "internal")
+    else:
+        _apply_report(work, claim, folder=folder, out=out, result=sighting.result, report=report)
+        verdict = DONE
+    clear_trainer(work, name)
+    return verdict
+
+
+def _build_spec(home: Path, version: DatasetVersion, attempt: int) -> RunSpec:
+    source = locate_source(home, version.organisation_id, version.source_digest, version.format)
+    return RunSpec(
+        kind=Kind.CHECK,
+        run_id=version.id,
+        attempt=attempt,
+        fence=attempt,
+        data=Data(
+            source=str(source),
+            format=version.format,
+            mapping=version.mapping,
+            digests={"source": version.source_digest},
+        ),
+    )
+
+
+def _read_report(out: Path) -> dict[str, Any] | None:
+    try:
+        report: dict[str, Any] = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return report
+
+
+def _apply_report(work: Work, claim: Claim, *, folder: str, out: Path, result: Result, report: dict[str, Any]) -> None:
+    now = work.clock()
+    state = rules.judge_report(report)
+    if result.state is not State.SUCCEEDED:
+        state = DatasetState.BLOCKED
+    with work.sessions.write() as session:
+        require_lock(session, claim)
+        version = session.get_one(DatasetVersion, claim.subject, with_for_update=True)
+        if version.state is DatasetState.CHECKING:
+            version.state, version.report, version.checked_at = state, report, now
+            version.reason_code = result.reason_code
+            if state is not DatasetState.BLOCKED:
+                version.checked_folder = folder
+                version.train_digest = result.digests["train.jsonl"]
+                version.valid_digest = result.digests["valid.jsonl"]
+                version.train_rows = _count_lines(out / "train.jsonl")
+                version.valid_rows = _count_lines(out / "valid.jsonl")
+            _record(session, version, now)
+        finish_job(session, claim, now=now)
+
+
+def _retry(work: Work, claim: Claim, *, reason: str) -> Verdict:
+    """Platform trouble: try again, and say so on the version when the tries are used up."""
+    now = work.clock()
+    with work.sessions.write() as session:
+        state = fail_job(
+            session, claim, error=f"check ended without a report: {reason}", now=now, retry_after_s=_RETRY_S
+        )
+        if state is JobState.FAILED:
+            version = session.get_one(DatasetVersion, claim.subject, with_for_update=True)
+            version.state, version.reason_code, version.checked_at = DatasetState.FAILED, reason, now
+            _record(session, version, now)
+    return DONE
+
+
+def _close(work: Work, claim: Claim) -> Verdict:
+    clear_trainer(work, f"check-{claim.subject}-a{claim.failures + 1}")
+    with work.sessions.write() as session:
+        finish_job(session, claim, now=work.clock())
+    return DONE
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as stream:
+        return sum(1 for _ in stream)
+
+
+def _record(session: Any, version: DatasetVersion, now: Any) -> None:
+    record_event(
+        session,
+        "dataset.checked",
+        version.dataset_id,
+        organisation_id=version.organisation_id,
+        actor_id=SYSTEM,
+        now=now,
+        version_id=version.id,
+        state=str(version.state),
+        reason_code=version.reason_code,
+    )

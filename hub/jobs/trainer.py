@@ -1,0 +1,113 @@
+"""Runs `python -m finetune SPEC OUT` under a name, so that the trainer outlives its worker and the next one adopts it.
+
+What a run means, and what its result changes, is left to the rooms.
+"""
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import finetune
+from finetune.spec import Result, RunSpec, SpecError
+from hub.jobs.service import Claim
+from hub.jobs.work import Work
+from serving.launch import Handle, LaunchSpec, NameTakenError, Observed, ProcessState
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+RESULT_NAME = "result.json"
+PROGRESS_NAME = "progress.jsonl"
+CANCEL_NAME = "cancel"
+
+
+class Phase(StrEnum):
+    """Whether the process still works, left a result, or is gone without one."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What is known of an attempt now; `result` only when ended, `exit_code` where somebody could record it."""
+
+    phase: Phase
+    result: Result | None = None
+    exit_code: int | None = None
+
+
+def ensure_trainer(work: Work, claim: Claim, *, name: str, spec: RunSpec, out: Path, threads: int) -> Handle:
+    """Start the attempt, or adopt the process of that name that an earlier worker started.
+
+    Raises:
+        StartFailedError: the program or its folder is missing.
+    """
+    found = work.launch.find(name)
+    if found is not None:
+        return found
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    spec_path = out / "spec.json"
+    spec_path.write_text(spec.to_json(), encoding="utf-8")
+    try:
+        return work.launch.start(
+            LaunchSpec(
+                name=name,
+                argv=(sys.executable, "-P", "-m", "finetune", str(spec_path), str(out)),
+                env=_build_environment(work, threads),
+                cwd=out,
+                log_path=out / "trainer.log",
+                labels={"job": claim.job_id, "kind": claim.kind, "subject": claim.subject},
+            )
+        )
+    except NameTakenError:
+        # Another worker was faster; its process is as good as ours.
+        adopted = work.launch.find(name)
+        if adopted is None:
+            raise
+        return adopted
+
+
+def look_at_trainer(work: Work, handle: Handle, out: Path) -> Sighting:
+    """Return how the attempt stands; a result counts only once the process is gone."""
+    observed: Observed = work.launch.poll(handle)
+    if observed.state in (ProcessState.STARTING, ProcessState.RUNNING):
+        return Sighting(Phase.RUNNING)
+    result = read_result(out)
+    if result is None:
+        return Sighting(Phase.LOST, exit_code=observed.exit_code)
+    return Sighting(Phase.ENDED, result, observed.exit_code)
+
+
+def read_result(out: Path) -> Result | None:
+    """Return result.json of an attempt; None when it is missing or not whole."""
+    try:
+        return Result.from_json((out / RESULT_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, SpecError):
+        return None
+
+
+def ask_cancel(out: Path) -> None:
+    """Ask the trainer to stop at its next safe point and keep what it did."""
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (out / CANCEL_NAME).touch()
+
+
+def clear_trainer(work: Work, name: str) -> None:
+    """Make sure that nothing of that name runs any more, and free the name."""
+    handle = work.launch.find(name)
+    if handle is not None:
+        work.launch.fence(handle)
+        work.launch.forget(handle)
+
+
+def _build_environment(work: Work, threads: int) -> dict[str, str]:
+    passed_on = {name: work.environment[name] for name in _PASSED_ON if name in work.environment}
+    return passed_on | {
+        "PYTHONPATH": str(Path(finetune.__file__).parent.parent),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }

@@ -1,0 +1,72 @@
+"""What a handler works with and how it answers: one short pass over a claimed job, called until it is done.
+
+Handlers keep no state between passes: rows, process records and files say everything, so any worker can go on.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hub.clock import Clock
+from hub.database import Sessions
+from hub.jobs.service import Claim
+from hub.settings import Settings
+from registry.store import FolderStore
+from serving.launch import Launch
+
+
+class Outcome(StrEnum):
+    """How a pass ended: call again, closed by the handler itself, hand back, or failed."""
+
+    AGAIN = "again"
+    DONE = "done"
+    LATER = "later"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`after_s`: pause before the next pass (again), before any worker claims it (later) or retries it (failed)."""
+
+    outcome: Outcome
+    after_s: float | None = None
+    error: str = ""
+
+
+DONE = Verdict(Outcome.DONE)
+
+
+def again(after_s: float) -> Verdict:
+    """Keep the lock and call the handler once more."""
+    return Verdict(Outcome.AGAIN, after_s)
+
+
+def later(after_s: float) -> Verdict:
+    """Hand the job back; it is due after a while."""
+    return Verdict(Outcome.LATER, after_s)
+
+
+def failed(error: str, *, retry_after_s: float | None = None) -> Verdict:
+    """Count a failure; without a retry it is the last."""
+    return Verdict(Outcome.FAILED, retry_after_s, error)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything of the composition that handlers use. `environment` is what child processes may inherit from."""
+
+    settings: Settings
+    sessions: Sessions
+    store: FolderStore
+    launch: Launch
+    clock: Clock
+    environment: Mapping[str, str]
+    slow: Executor
+    """Runs what blocks on the network, beside the loop."""
+    pending: dict[str, "Future[Any]"] = field(default_factory=dict)
+    """Slow calls under way by job id; lost with the worker and then simply made again."""
+
+
+Handler = Callable[[Work, Claim], Verdict]
