@@ -9,9 +9,10 @@ from pathlib import Path
 
 from finetune.codec import SpecError
 from finetune.errors import OutOfMemoryError, RunError
+from finetune.job import Job
 from finetune.progress import ProgressLog, write_result
 from finetune.run import execute
-from finetune.spec import Event, ExitCode, Result, RunSpec
+from finetune.spec import Event, ExitCode, Result, RunSpec, State
 from finetune.stop import StopRequests
 
 _USAGE_EXIT = 2
@@ -34,15 +35,15 @@ def main(arguments: list[str]) -> int:
     stop.listen()
     log = ProgressLog(out, spec)
     try:
-        return _run(spec, out, log, stop)
+        return _run(Job(spec=spec, out=out, log=log, stop=stop))
     finally:
         log.close()
 
 
-def _run(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> int:
+def _run(job: Job) -> int:
     try:
-        result = execute(spec, out, log, stop)
-        exit_code = ExitCode.DONE
+        result = execute(job)
+        exit_code = ExitCode.DATA if result.state is State.FAILED else ExitCode.DONE
     except Exception as error:  # noqa: BLE001 - the top handler: every end of a run has a result
         failure = _classify(error)
         if failure is None:
@@ -50,10 +51,10 @@ def _run(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> int:
             failure = RunError("internal", f"{type(error).__name__}; see the run's log.")
         else:
             sys.stderr.write(f"{failure.code}: {failure}\n")
-        result = _describe_failure(spec, log, failure)
+        result = _describe_failure(job, failure)
         exit_code = failure.exit_code
-    log.write(Event.FINISHED, {"state": str(result.state), "reason_code": result.reason_code})
-    write_result(out, result)
+    job.log.write(Event.FINISHED, {"state": str(result.state), "reason_code": result.reason_code})
+    write_result(job.out, result)
     return int(exit_code)
 
 
@@ -71,20 +72,15 @@ def _classify(error: Exception) -> RunError | None:
     return None
 
 
-def _describe_failure(spec: RunSpec, log: ProgressLog, failure: RunError) -> Result:
-    return Result(
-        run_id=spec.run_id,
-        attempt=spec.attempt,
-        fence=spec.fence,
-        kind=spec.kind,
-        state=failure.state,
+def _describe_failure(job: Job, failure: RunError) -> Result:
+    return job.close(
+        failure.state,
         reason_code=failure.code,
         fault=failure.fault,
         message=str(failure),
-        step=log.committed_step,
-        tokens=log.committed_tokens,
-        billable_device_ms=log.committed_device_ms,
-        elapsed_device_ms=log.measure_elapsed_ms(),
+        step=job.log.committed_step,
+        tokens=job.log.committed_tokens,
+        billable_device_ms=job.log.committed_device_ms,
     )
 
 

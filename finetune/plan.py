@@ -4,29 +4,28 @@ Leaves prices and vouchers to the hub.
 """
 
 import time
-from pathlib import Path
 from typing import Any
 
 from finetune.codec import Json, encode
 from finetune.files import format_json, write_atomic
+from finetune.job import Job
 from finetune.prepare import Prepared, prepare_run
-from finetune.progress import ProgressLog
 from finetune.recipe import read_count
 from finetune.spec import Event, Fault, Result, RunSpec, State
-from finetune.stop import StopRequests
 
 _SAMPLE_BATCHES = 6
 _SAMPLE_NEW_TOKENS = 8
 _GENERATED_ROWS = 64
 
 
-def plan_run(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> Result:
+def plan_run(job: Job) -> Result:
     """Write OUT/plan.json. `tokens` of plan, result and bill are one number: non-pad tokens fed over all epochs."""
     from finetune.artifact import read_versions
 
+    spec, log = job.spec, job.log
     log.write(Event.STAGE, {"stage": "preparing"})
     prepared = prepare_run(spec)
-    stop.raise_pending()
+    job.stop.raise_pending()
     log.write(Event.STAGE, {"stage": "measuring"})
     cost = _estimate_cost(spec, prepared)
     plan: dict[str, Json] = {
@@ -41,19 +40,14 @@ def plan_run(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> 
         "device": spec.device,
         "estimate": cost,
     }
-    plan_file_digest = write_atomic(out / "plan.json", format_json(plan))
-    return Result(
-        run_id=spec.run_id,
-        attempt=spec.attempt,
-        fence=spec.fence,
-        kind=spec.kind,
-        state=State.SUCCEEDED,
+    plan_file_digest = write_atomic(job.out / "plan.json", format_json(plan))
+    return job.close(
+        State.SUCCEEDED,
         reason_code="done",
         fault=Fault.NONE,
         plan_digest=prepared.plan_digest,
         step=prepared.steps,
         tokens=prepared.tokens,
-        elapsed_device_ms=log.measure_elapsed_ms(),
         metrics={"estimate": cost, "steps": prepared.steps, "tokens_per_epoch": prepared.epoch_tokens},
         digests={"plan.json": plan_file_digest},
         versions=read_versions(),

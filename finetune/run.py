@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.codec import Json, encode
 from finetune.files import write_atomic
-from finetune.progress import ProgressLog
+from finetune.job import Job
 from finetune.recipe import read_count
-from finetune.spec import Event, Fault, Kind, Result, RunSpec, State
-from finetune.stop import StopRequests
+from finetune.spec import Event, Fault, Kind, Result, State
 
 if TYPE_CHECKING:
     from finetune.evaluate import Scores
@@ -23,19 +22,20 @@ if TYPE_CHECKING:
     from finetune.train import Trainer
 
 
-def execute(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> Result:
-    """Do what `spec.kind` says inside `out`; raises RunError for every expected way to fail."""
-    log.write(Event.STARTED, {"kind": str(spec.kind)})
-    if spec.kind is Kind.CHECK:
+def execute(job: Job) -> Result:
+    """Do what `spec.kind` says inside `job.out`; raises RunError for every expected way to fail."""
+    kind = job.spec.kind
+    job.log.write(Event.STARTED, {"kind": str(kind)})
+    if kind is Kind.CHECK:
         from finetune.check import check_source
 
-        return check_source(spec, out, log, stop)
+        return check_source(job)
     _quiet_transformers()
-    if spec.kind is Kind.PLAN:
+    if kind is Kind.PLAN:
         from finetune.plan import plan_run
 
-        return plan_run(spec, out, log, stop)
-    return _train(spec, out, log, stop)
+        return plan_run(job)
+    return _train(job)
 
 
 def _quiet_transformers() -> None:
@@ -47,28 +47,27 @@ def _quiet_transformers() -> None:
     quiet.disable_progress_bar()
 
 
-def _train(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> Result:
+def _train(job: Job) -> Result:
     from finetune.artifact import read_versions, write_artifact, write_manifest
     from finetune.prepare import prepare_run
-    from finetune.train import Run, Trainer
+    from finetune.train import Trainer
 
+    log = job.log
     log.write(Event.STAGE, {"stage": "preparing"})
-    prepared = prepare_run(spec)
-    stop.raise_pending()
-    trainer = Trainer(Run(spec=spec, out=out, prepared=prepared, log=log, stop=stop))
+    prepared = prepare_run(job.spec)
+    job.stop.raise_pending()
+    trainer = Trainer(job, prepared)
     log.write(Event.STAGE, {"stage": "training", "steps": prepared.steps, "planned_tokens": prepared.tokens})
     trainer.train()
-    metrics = _score_both(trainer, out, stop)
+    metrics = _score_both(trainer)
     log.write(Event.STAGE, {"stage": "packing"})
-    artifact_digest = write_artifact(out, trainer.model, prepared.digests["weights_digest"])
-    manifest_digest = write_manifest(out, _describe(spec, prepared, metrics, artifact_digest))
+    artifact_digest = write_artifact(job.out, trainer.model, prepared.digests["weights_digest"])
+    manifest_digest = write_manifest(
+        job.out, _describe(job, prepared, metrics=metrics, artifact_digest=artifact_digest)
+    )
     position = trainer.position
-    return Result(
-        run_id=spec.run_id,
-        attempt=spec.attempt,
-        fence=spec.fence,
-        kind=spec.kind,
-        state=State.EARLY_STOPPED if position.stopped_early else State.SUCCEEDED,
+    return job.close(
+        State.EARLY_STOPPED if position.stopped_early else State.SUCCEEDED,
         reason_code="no_more_gain" if position.stopped_early else "done",
         fault=Fault.NONE,
         plan_digest=prepared.plan_digest,
@@ -76,24 +75,23 @@ def _train(spec: RunSpec, out: Path, log: ProgressLog, stop: StopRequests) -> Re
         step=position.step,
         tokens=position.tokens,
         billable_device_ms=position.device_ms,
-        elapsed_device_ms=log.measure_elapsed_ms(),
         metrics=metrics,
         digests={"manifest.json": manifest_digest},
         versions=read_versions(),
     )
 
 
-def _score_both(trainer: "Trainer", out: Path, stop: StopRequests) -> dict[str, Json]:
+def _score_both(trainer: "Trainer") -> dict[str, Json]:
     """Held-out scores of adapter and base on the same rows; the time counts as device time of the customer."""
     started_s = time.monotonic()
     trainer.model.eval()
-    prepared = trainer.run.prepared
+    prepared = trainer.prepared
     rows = prepared.valid[: read_count(prepared.recipe, "evaluate_rows")]
-    adapter = _score(trainer, rows, "adapter", stop)
+    adapter = _score(trainer, rows, "adapter")
     with trainer.model.disable_adapter():
-        base = _score(trainer, rows, "base", stop)
+        base = _score(trainer, rows, "base")
     trainer.charge(round((time.monotonic() - started_s) * 1000))
-    _write_answers(out, rows, base, adapter)
+    _write_answers(trainer.job.out, rows, base=base, adapter=adapter)
     position = trainer.position
     metrics: dict[str, Json] = {
         "base": base.summarise(),
@@ -109,32 +107,32 @@ def _score_both(trainer: "Trainer", out: Path, stop: StopRequests) -> dict[str, 
             "rows": len(prepared.train),
         },
     }
-    trainer.run.log.write(Event.EVALUATED, metrics)
+    trainer.job.log.write(Event.EVALUATED, metrics)
     return metrics
 
 
-def _score(trainer: "Trainer", rows: "Sequence[TokenRow]", name: str, stop: StopRequests) -> "Scores":
+def _score(trainer: "Trainer", rows: "Sequence[TokenRow]", name: str) -> "Scores":
     from finetune.evaluate import score_model
 
-    run = trainer.run
+    job, prepared = trainer.job, trainer.prepared
 
     def report(done: int) -> None:
-        run.log.write(Event.STAGE, {"stage": f"evaluating_{name}", "done": done, "of": len(rows)})
-        stop.raise_pending()
+        job.log.write(Event.STAGE, {"stage": f"evaluating_{name}", "done": done, "of": len(rows)})
+        job.stop.raise_pending()
 
     report(0)
     return score_model(
         trainer.loss,
-        run.prepared.tokenizer,
+        prepared.tokenizer,
         rows,
-        batch_tokens=4 * read_count(run.prepared.recipe, "batch_tokens"),
-        max_new_tokens=read_count(run.prepared.recipe, "max_new_tokens"),
-        device=run.spec.device,
+        batch_tokens=4 * read_count(prepared.recipe, "batch_tokens"),
+        max_new_tokens=read_count(prepared.recipe, "max_new_tokens"),
+        device=job.spec.device,
         on_batch=report,
     )
 
 
-def _write_answers(out: Path, rows: "Sequence[TokenRow]", base: "Scores", adapter: "Scores") -> None:
+def _write_answers(out: Path, rows: "Sequence[TokenRow]", *, base: "Scores", adapter: "Scores") -> None:
     """evaluation.jsonl: per held-out row (its line in the validation file) what each model answered."""
     lines = []
     for index, row in enumerate(rows):
@@ -147,7 +145,8 @@ def _write_answers(out: Path, rows: "Sequence[TokenRow]", base: "Scores", adapte
     write_atomic(out / "evaluation.jsonl", "".join(lines))
 
 
-def _describe(spec: RunSpec, prepared: "Prepared", metrics: Json, artifact_digest: str) -> dict[str, Json]:
+def _describe(job: Job, prepared: "Prepared", *, metrics: Json, artifact_digest: str) -> dict[str, Json]:
+    spec = job.spec
     return {
         "run_id": spec.run_id,
         "attempt": spec.attempt,

@@ -6,7 +6,6 @@ Leaves scoring, packing the artifact and the exit code to `finetune.run`.
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +25,15 @@ from finetune.checkpoint import (
 from finetune.codec import Json
 from finetune.errors import LimitError, RunError
 from finetune.evaluate import measure_losses
+from finetune.job import Job
 from finetune.loss import AnswerLoss, build_batch
 from finetune.prepare import Prepared
-from finetune.progress import ProgressLog
 from finetune.recipe import read_count, read_number
-from finetune.spec import Event, RunSpec, Value
-from finetune.stop import StopRequests, find_exceeded_limit
+from finetune.spec import Event, Value
+from finetune.stop import find_exceeded_limit
 
 _LINE_EVERY_S = 0.25
 _LEAST_WARMUP_STEPS = 5
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the loop works with; it outlives no process."""
-
-    spec: RunSpec
-    out: Path
-    prepared: Prepared
-    log: ProgressLog
-    stop: StopRequests
 
 
 def scale_rate(step: int, steps: int, recipe: Mapping[str, Value]) -> float:
@@ -61,10 +49,11 @@ def scale_rate(step: int, steps: int, recipe: Mapping[str, Value]) -> float:
 class Trainer:
     """Owns the model, the optimizer and the position of one attempt."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        recipe = run.prepared.recipe
-        self.model: Any = add_adapter(load_model(run.prepared.folder, run.spec.device), recipe, run.spec.seed)
+    def __init__(self, job: Job, prepared: Prepared) -> None:
+        self.job = job
+        self.prepared = prepared
+        recipe = prepared.recipe
+        self.model: Any = add_adapter(load_model(prepared.folder, job.spec.device), recipe, job.spec.seed)
         self.loss = AnswerLoss(self.model)
         self.position = Position()
         self.best: Tensors | None = None
@@ -75,8 +64,8 @@ class Trainer:
             weight_decay=read_number(recipe, "weight_decay"),
             fused=True,
         )
-        self._pad_id = run.prepared.tokenizer.eos_token_id
-        self._precision = use_precision(run.spec.device)
+        self._pad_id = prepared.tokenizer.eos_token_id
+        self._precision = use_precision(job.spec.device)
         self._since_line: list[float] = []
         self._line_at_s = 0.0
         self._commit_at_s = time.monotonic()
@@ -89,10 +78,10 @@ class Trainer:
             LimitError, RunError `nan_loss`: after which the last commit is the state to trust.
         """
         self._resume()
-        self.loss.prove_head(self._build(self.run.prepared.batches[0][:2]))
+        self.loss.prove_head(self._build(self.prepared.batches[0][:2]))
         self._validate_start()
         looks = self._choose_looks()
-        while self.position.step < self.run.prepared.steps and not self.position.stopped_early:
+        while self.position.step < self.prepared.steps and not self.position.stopped_early:
             self._obey_limits()
             self._step()
             if self.position.step in looks:
@@ -110,7 +99,7 @@ class Trainer:
 
     def _step(self) -> None:
         started_s = time.monotonic()
-        prepared = self.run.prepared
+        prepared = self.prepared
         rows = prepared.batches[self.position.step]
         scale = scale_rate(self.position.step, prepared.steps, prepared.recipe)
         for group in self._optimizer.param_groups:
@@ -142,21 +131,21 @@ class Trainer:
     def _validate(self) -> None:
         started_s = time.monotonic()
         self.model.eval()
-        prepared = self.run.prepared
+        prepared = self.prepared
         found = measure_losses(
             self.loss,
             prepared.valid,
             batch_tokens=4 * read_count(prepared.recipe, "batch_tokens"),
             pad_id=self._pad_id,
-            device=self.run.spec.device,
+            device=self.job.spec.device,
         ).mean
         self._judge(found)
         self.position = self.position.advance(device_ms=self.position.device_ms + _since_ms(started_s))
         self._publish()
-        self.run.log.write(Event.VALIDATION, {"valid_loss": round(found, 6), "best_step": self.position.best_step})
+        self.job.log.write(Event.VALIDATION, {"valid_loss": round(found, 6), "best_step": self.position.best_step})
 
     def _judge(self, found: float) -> None:
-        recipe, position = self.run.prepared.recipe, self.position
+        recipe, position = self.prepared.recipe, self.position
         patience = read_count(recipe, "patience")
         if patience == 0:
             return
@@ -169,16 +158,16 @@ class Trainer:
         self.position = position.advance(misses=misses, stopped_early=misses >= patience)
 
     def _choose_looks(self) -> set[int]:
-        steps, looks = self.run.prepared.steps, read_count(self.run.prepared.recipe, "validations")
+        steps, looks = self.prepared.steps, read_count(self.prepared.recipe, "validations")
         return {max(1, round(steps * look / looks)) for look in range(1, looks + 1)}
 
     def _obey_limits(self) -> None:
-        stop = self.run.stop.pending()
+        stop = self.job.stop.pending()
         if stop is not None:
             self._commit()
             raise stop
         limit = find_exceeded_limit(
-            self.run.spec.limits, now_us=self.run.log.read_now_us(), device_ms=self.position.device_ms
+            self.job.spec.limits, now_us=self.job.log.read_now_us(), device_ms=self.position.device_ms
         )
         if limit is not None:
             self._commit()
@@ -186,7 +175,7 @@ class Trainer:
 
     def _report_step(self) -> None:
         self._publish()
-        is_last = self.position.step == self.run.prepared.steps
+        is_last = self.position.step == self.prepared.steps
         if time.monotonic() - self._line_at_s < _LINE_EVERY_S and not is_last:
             return
         tokens_per_s = 1000 * self.position.tokens / max(1, self.position.device_ms)
@@ -194,19 +183,19 @@ class Trainer:
             "loss": round(sum(self._since_line) / len(self._since_line), 6),
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             "tokens_per_s": round(tokens_per_s, 1),
-            "eta_s": round((self.run.prepared.tokens - self.position.tokens) / max(1.0, tokens_per_s), 1),
-            "steps": self.run.prepared.steps,
+            "eta_s": round((self.prepared.tokens - self.position.tokens) / max(1.0, tokens_per_s), 1),
+            "steps": self.prepared.steps,
         }
-        self.run.log.write(Event.STEP, metrics)
+        self.job.log.write(Event.STEP, metrics)
         self._since_line.clear()
         self._line_at_s = time.monotonic()
 
     def _publish(self) -> None:
-        log, position = self.run.log, self.position
+        log, position = self.job.log, self.position
         log.step, log.tokens, log.device_ms = position.step, position.tokens, position.device_ms
 
     def _commit_if_due(self) -> None:
-        if time.monotonic() - self._commit_at_s >= self.run.spec.checkpoint.interval_s:
+        if time.monotonic() - self._commit_at_s >= self.job.spec.checkpoint.interval_s:
             self._commit()
 
     def _commit(self) -> None:
@@ -217,34 +206,34 @@ class Trainer:
             optimizer=self._optimizer.state_dict(),
             random=read_random(),
         )
-        spec = self.run.spec
+        spec = self.job.spec
         save_checkpoint(
-            self.run.out,
+            self.job.out,
             snapshot,
-            plan_digest=self.run.prepared.plan_digest,
+            plan_digest=self.prepared.plan_digest,
             fence=spec.fence,
             keep=spec.checkpoint.keep,
         )
         self._commit_at_s = time.monotonic()
         self._publish()
-        self.run.log.committed_step = self.position.step
-        self.run.log.committed_tokens = self.position.tokens
-        self.run.log.committed_device_ms = self.position.device_ms
-        self.run.log.write(Event.CHECKPOINT)
+        self.job.log.committed_step = self.position.step
+        self.job.log.committed_tokens = self.position.tokens
+        self.job.log.committed_device_ms = self.position.device_ms
+        self.job.log.write(Event.CHECKPOINT)
 
     def _resume(self) -> None:
-        folders = [self.run.out] + ([Path(self.run.spec.resume_from)] if self.run.spec.resume_from else [])
-        found = [find_checkpoint(folder, self.run.prepared.plan_digest) for folder in folders]
+        folders = [self.job.out] + ([Path(self.job.spec.resume_from)] if self.job.spec.resume_from else [])
+        found = [find_checkpoint(folder, self.prepared.plan_digest) for folder in folders]
         valid = [folder for folder in found if folder is not None]
         if not valid:
             return
-        snapshot = load_checkpoint(max(valid, key=lambda folder: folder.name), self.run.spec.device)
+        snapshot = load_checkpoint(max(valid, key=lambda folder: folder.name), self.job.spec.device)
         self._put(snapshot.adapter)
         self._optimizer.load_state_dict(dict(snapshot.optimizer))
         restore_random(snapshot.random)
         self.position, self.best = snapshot.position, snapshot.best
         self._publish()
-        self.run.log.write(Event.RESUMED)
+        self.job.log.write(Event.RESUMED)
         self._commit()  # a later attempt then finds everything in this attempt's folder
 
     def _put(self, tensors: Tensors) -> None:
@@ -253,8 +242,8 @@ class Trainer:
                 weight.copy_(tensors[name])
 
     def _build(self, rows: tuple[int, ...]) -> Any:
-        train = self.run.prepared.train
-        return build_batch([train[row] for row in rows], pad_id=self._pad_id, device=self.run.spec.device)
+        train = self.prepared.train
+        return build_batch([train[row] for row in rows], pad_id=self._pad_id, device=self.job.spec.device)
 
 
 def _since_ms(started_s: float) -> int:
