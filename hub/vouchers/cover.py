@@ -1,0 +1,171 @@
+"""Which voucher pays how much of one line of a bill, by the rule versions of the day.
+
+It leaves holding the money to the rooms that sell; the grant's ledger limit has the last word.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.ledger.tables import Account
+from hub.vouchers.programmes import list_programmes, rule_of_day
+from hub.vouchers.rules import Cover, Refusal, RuleBody, period_of, read_body, share_fen
+from hub.vouchers.tables import Grant, Programme, RuleVersion
+
+
+@dataclass(frozen=True)
+class LineToCover:
+    """One line: who pays, what is counted, its list price, and the facts that rules ask for.
+
+    `reserved` are fen of grants that earlier lines of the same bill take already.
+    """
+
+    organisation_id: str
+    meter: str
+    amount_fen: int
+    filed_base: bool
+    via_city_platform: bool
+    seller_id: str | None = None
+    reserved: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CoverAnswer:
+    """At most one cover (never the same fen twice) and why the other programmes pay nothing."""
+
+    covers: list[Cover]
+    refusals: list[Refusal]
+
+
+def cover(
+    session: Session,
+    *,
+    organisation_id: str,
+    meter: str,
+    amount_fen: int,
+    filed_base: bool,
+    via_city_platform: bool,
+    now: datetime,
+) -> list[Cover]:
+    """Return the voucher cover of one line on its own; at most one programme pays for a line."""
+    line = LineToCover(organisation_id, meter, amount_fen, filed_base, via_city_platform)
+    return find_cover(session, line, now).covers
+
+
+def find_cover(session: Session, line: LineToCover, now: datetime) -> CoverAnswer:
+    """Return the cover of a line with the reasons of those that do not pay.
+
+    A programme that names the meter comes before one that takes it only as a fallback (POLICY.md: the model voucher
+    covers compute only where no compute voucher does).
+    """
+    refusals: list[Refusal] = []
+    for programme, version, rule in _list_candidates(session, line.meter, now):
+        answer = _cover_by(session, line, (programme, version, rule), now)
+        if isinstance(answer, Cover):
+            return CoverAnswer([answer], refusals)
+        refusals.append(answer)
+    return CoverAnswer([], refusals)
+
+
+def _list_candidates(session: Session, meter: str, now: datetime) -> list[tuple[Programme, RuleVersion, RuleBody]]:
+    first, fallback = [], []
+    for programme in list_programmes(session):
+        version = rule_of_day(session, programme.id, now)
+        if version is None or not programme.objects_held:
+            continue
+        rule = read_body(version.body)
+        if rule.share is not None and rule.mode == "deduct" and meter in rule.eligible_meters:
+            first.append((programme, version, rule))
+        elif rule.share is not None and rule.mode == "deduct" and meter in rule.fallback_meters:
+            fallback.append((programme, version, rule))
+    return first + fallback
+
+
+def _cover_by(
+    session: Session, line: LineToCover, candidate: tuple[Programme, RuleVersion, RuleBody], now: datetime
+) -> Cover | Refusal:
+    programme, version, rule = candidate
+    refusal = _refuse_line(line, programme, rule)
+    if refusal is not None or rule.share is None:
+        return refusal or Refusal(programme.code, "no_share", "规则未定比例", "The rule has no share.")
+    period = period_of(rule, now)
+    wanted = share_fen(line.amount_fen, rule.share.num, rule.share.den)
+    chosen, left_fen = _choose_grant(session, line, programme.id, period=period, wanted_fen=wanted)
+    if chosen is None:
+        return Refusal(
+            programme.code,
+            "no_grant",
+            f"{programme.title_zh}：{period} 期内没有可用额度",
+            f"{programme.title_en}: no award with money left for {period}.",
+        )
+    amount = min(wanted, left_fen, _left_of_cap(session, line, programme.id, rule, period))
+    if amount <= 0:
+        return Refusal(programme.code, "too_small", "金额不足一分或已达上限", "Below one fen, or the cap is reached.")
+    return Cover(programme.code, version.id, chosen.id, rule.share.num, rule.share.den, amount, period)
+
+
+def _refuse_line(line: LineToCover, programme: Programme, rule: RuleBody) -> Refusal | None:
+    if rule.needs_filed_base and not line.filed_base:
+        return Refusal(
+            programme.code,
+            "base_not_filed",
+            f"{programme.title_zh}只用于已备案基座模型；该基座没有有效备案",
+            f"{programme.title_en} needs a filed base model; this base has no valid filing.",
+        )
+    if rule.needs_city_platform and not line.via_city_platform:
+        return Refusal(
+            programme.code,
+            "not_via_city_platform",
+            f"{programme.title_zh}只用于经市算力服务平台租用的算力",
+            f"{programme.title_en} needs an offer that comes through the city's compute service platform.",
+        )
+    if rule.non_affiliated and line.seller_id == line.organisation_id:
+        return Refusal(
+            programme.code,
+            "affiliated",
+            f"{programme.title_zh}不用于关联方交易",
+            f"{programme.title_en} does not pay between related parties.",
+        )
+    return None
+
+
+def _choose_grant(
+    session: Session, line: LineToCover, programme_id: str, *, period: str, wanted_fen: int
+) -> tuple[Grant | None, int]:
+    """Return the oldest grant that covers all that is wanted, else the one with most left, and what it has left."""
+    best: tuple[Grant | None, int] = (None, 0)
+    for grant, account in _list_accounts(session, line.organisation_id, programme_id, period):
+        left = account.available_fen - line.reserved.get(grant.id, 0)
+        if left > best[1]:
+            best = (grant, left)
+        if best[0] is not None and best[1] >= wanted_fen:
+            break
+    return best
+
+
+def _left_of_cap(session: Session, line: LineToCover, programme_id: str, rule: RuleBody, period: str) -> int:
+    if rule.per_firm_cap_fen is None:
+        return line.amount_fen
+    used = 0
+    for grant, account in _list_accounts(session, line.organisation_id, programme_id, period):
+        used += account.debits_pending + account.debits_posted + line.reserved.get(grant.id, 0)
+    return rule.per_firm_cap_fen - used
+
+
+def _list_accounts(
+    session: Session, organisation_id: str, programme_id: str, period: str
+) -> list[tuple[Grant, Account]]:
+    rows = session.execute(
+        select(Grant, Account)
+        .join(Account, Account.id == Grant.account_id)
+        .where(
+            Grant.organisation_id == organisation_id,
+            Grant.programme_id == programme_id,
+            Grant.period_key == period,
+        )
+        .order_by(Grant.created_at, Grant.id)
+    )
+    return [(grant, account) for grant, account in rows]

@@ -1,0 +1,160 @@
+"""What a rule version says and the arithmetic of its share; pure, no session.
+
+It leaves which rule holds on a day and what a grant still has to `hub.vouchers.cover`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hub.columns import write_json
+from hub.errors import ConflictError, ForbiddenError, GuanmoError, InvalidValueError
+from hub.ledger.periods import year_key
+from hub.prices.tables import Meter
+
+LIFETIME = "lifetime"
+
+
+class CapPeriod(StrEnum):
+    """Over which time a firm's cap counts."""
+
+    LIFETIME = "lifetime"
+    CALENDAR_YEAR = "calendar_year"
+
+
+class RuleRefusedError(InvalidValueError):
+    """The rule body breaks the shape of a rule."""
+
+    code = "bad_rule"
+
+
+class FourEyesError(ForbiddenError):
+    """One person may not do both halves of a check by two."""
+
+    code = "four_eyes"
+
+
+class ProgrammeClosedError(ConflictError):
+    """The programme takes no application here; the reason says why."""
+
+    code = "programme_not_open"
+
+
+class CapExceededError(GuanmoError):
+    """The award would pass the firm's cap."""
+
+    code = "cap_exceeded"
+    status = 409
+
+
+class FundExhaustedError(GuanmoError):
+    """The programme's released fund has less than the award."""
+
+    code = "fund_exhausted"
+    status = 409
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Share(_Part):
+    """num/den of the eligible actual fee."""
+
+    num: int = Field(ge=0)
+    den: int = Field(ge=1)
+
+
+class Tier(_Part):
+    """A cap of its own for one kind of object within a programme."""
+
+    label_zh: str
+    label_en: str
+    cap_fen: int = Field(gt=0)
+
+
+class RuleBody(_Part):
+    """The rule itself. `our_defaults` names the fields that no paper fixes and we chose."""
+
+    share: Share | None
+    per_firm_cap_fen: int | None = Field(gt=0)
+    cap_period: str = Field(pattern="^(lifetime|calendar_year)$")
+    cap_counts: list[str]
+    share_base: str = Field(pattern="^(actual_fee|actual_paid|verified_investment)$")
+    tax: str = Field(pattern="^(incl|excl)$")
+    rounding: str = Field(pattern="^floor_line$")
+    mode: str = Field(pattern="^(deduct|reimburse)$")
+    eligible_meters: list[str]
+    fallback_meters: list[str]
+    excluded_fees: list[str]
+    eligible_kinds: list[str]
+    needs_filed_base: bool
+    needs_city_platform: bool
+    non_affiliated: bool
+    one_award_per_contract: bool
+    required_evidence: list[str]
+    tiers: list[Tier]
+    our_defaults: list[str]
+    articles: str
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What one grant pays of one line: at most `amount_fen` and at most num/den of the actual fee."""
+
+    programme: str
+    rule_version_id: str
+    grant_id: str
+    share_num: int
+    share_den: int
+    amount_fen: int
+    period_key: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a programme covers nothing of a line."""
+
+    programme: str
+    code: str
+    zh: str
+    en: str
+
+
+def read_body(body: Mapping[str, Any]) -> RuleBody:
+    """Return the rule.
+
+    Raises:
+        RuleRefusedError: names every field that is missing, unknown or out of shape.
+    """
+    try:
+        rule = RuleBody.model_validate(dict(body))
+    except ValidationError as error:
+        text = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise RuleRefusedError(f"Rule refused: {text}.", f"规则有误：{text}。", field="body") from error
+    unknown = sorted({*rule.eligible_meters, *rule.fallback_meters} - set(Meter))
+    unknown += sorted(set(rule.our_defaults) - set(RuleBody.model_fields))
+    if unknown or (rule.share and rule.share.num > rule.share.den):
+        text = f"unknown {', '.join(unknown)}" if unknown else "share above 1"
+        raise RuleRefusedError(f"Rule refused: {text}.", f"规则有误：{text}。", field="body")
+    return rule
+
+
+def digest_body(body: Mapping[str, Any]) -> str:
+    """Return the sha256 of a rule body's canonical JSON."""
+    return hashlib.sha256(write_json(body).encode()).hexdigest()
+
+
+def period_of(rule: RuleBody, moment: datetime) -> str:
+    """Return the cap period of a hold made at an instant: `lifetime` or the Shanghai year."""
+    return LIFETIME if rule.cap_period == CapPeriod.LIFETIME else year_key(moment)
+
+
+def share_fen(amount_fen: int, num: int, den: int) -> int:
+    """Return the share of an amount rounded down: never a fen above the rule."""
+    return amount_fen * num // den
