@@ -1,0 +1,104 @@
+"""`python -m serving.pool`: read arguments and environment once, then run the controller until told to stop."""
+
+import argparse
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from serving.launch import LocalLaunch
+from serving.pool.controller import Controller
+from serving.pool.engine_command import VllmCommands
+from serving.pool.server import create_app
+from serving.pool.settings import Accelerator, Settings
+
+_INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "XDG_CACHE_HOME")
+_INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "VLLM_", "TORCH", "HF_HOME")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the controller. Returns 0 after SIGTERM or SIGINT, 2 for bad settings."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        settings = read_settings(options, os.environ)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    asyncio.run(serve(settings))
+    return 0
+
+
+def read_settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    """Settings from parsed arguments. Raises: OSError for an unreadable token, ValueError for a bad address."""
+    host, _, port = options.listen.rpartition(":")
+    if host not in ("127.0.0.1", "::1", "localhost") or not port.isdigit():
+        raise ValueError(f"--listen {options.listen!r}: use 127.0.0.1:PORT; routes and demand carry no password")
+    token = Path(options.token_file).read_text(encoding="ascii").strip()
+    if not token:
+        raise ValueError(f"--token-file {options.token_file} is empty; `guanmo init` writes it")
+    return Settings(
+        hub_url=options.hub,
+        token=token,
+        host=host,
+        port=int(port),
+        store=Path(options.store).absolute(),
+        state=Path(options.state).absolute(),
+        accelerator=find_accelerator(),
+        cpu_count=len(os.sched_getaffinity(0)),
+        keep_replicas=options.keep_replicas,
+        environment={
+            name: value
+            for name, value in environment.items()
+            if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
+        },
+    )
+
+
+def find_accelerator() -> Accelerator:
+    """CUDA where plain vLLM is installed and a driver is there, else CPU."""
+    installed = {found.metadata["Name"].lower() for found in metadata.distributions(name="vllm")}
+    has_driver = shutil.which("nvidia-smi") is not None or Path("/dev/nvidiactl").exists()
+    return Accelerator.CUDA if "vllm" in installed and has_driver else Accelerator.CPU
+
+
+async def serve(settings: Settings) -> None:
+    """Run controller and HTTP server until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    build_command = VllmCommands(settings.accelerator, settings.cpu_count, settings.environment)
+    async with aiohttp.ClientSession(trust_env=False) as http:
+        launch = LocalLaunch(settings.state / "processes")
+        controller = Controller(settings, http=http, launch=launch, build_command=build_command)
+        app = create_app(controller.routes, controller.demand, controller.read_status)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+            await controller.run(stop)
+        finally:
+            await runner.cleanup()
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving.pool", description="Guanmo pool controller")
+    parser.add_argument("--hub", required=True, help="URL of the hub")
+    parser.add_argument("--token-file", required=True, help="file with the pool's bearer token")
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="loopback address for gateways")
+    parser.add_argument("--store", required=True, help="folder of artifacts by digest")
+    parser.add_argument("--state", required=True, help="folder of this controller's own state")
+    parser.add_argument("--keep-replicas", action="store_true", help="leave engines running at the end")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

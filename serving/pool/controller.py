@@ -1,0 +1,183 @@
+"""The controller: follows the hub's desired state, reports what it sees, keeps routes; each part works in its module.
+
+When the hub is silent the last desired state stays in force. A defect in any task ends the controller with the engines
+left running; the next controller adopts them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+
+from serving.contract import Desired, Observed, encode
+from serving.launch import Launch
+from serving.pool.adapter_folders import AdapterFolders
+from serving.pool.demand import DemandBoard
+from serving.pool.engine_command import CommandBuilder
+from serving.pool.fleet import Fleet
+from serving.pool.hub_link import HubLink, HubSilentError, WrongEpochError
+from serving.pool.memory import Memory
+from serving.pool.replica import Workshop
+from serving.pool.routes import RoutesBoard, routed_adapters, routed_replicas
+from serving.pool.settings import Settings
+
+_POLL_WAIT_S = 20.0
+_HUB_RETRY_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+class Controller:
+    """One pool controller on one event loop."""
+
+    def __init__(
+        self, settings: Settings, *, http: aiohttp.ClientSession, launch: Launch, build_command: CommandBuilder
+    ) -> None:
+        self._settings = settings
+        self._memory = Memory(settings.state)
+        self._work_due, self._report_due = asyncio.Event(), asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._desired: Desired | None = self._memory.load_desired()
+        self._fetched_epoch: int | None = None
+        self._hub_problem: str | None = "hub_not_asked"
+        self.routes = RoutesBoard()
+        self.demand = DemandBoard(time.monotonic, settings.timing.idle_stop_s)
+        shop = Workshop(
+            launch=launch,
+            http=http,
+            build_command=build_command,
+            memory=self._memory,
+            timing=settings.timing,
+            state=settings.state,
+            on_change=self._note_change,
+            watch=self._watch,
+        )
+        self._folders = AdapterFolders(settings.store, self._note_change)
+        self._fleet = Fleet(shop, self._folders)
+        self._hub = HubLink(
+            http, hub_url=settings.hub_url, token=settings.token, controller_id=self._memory.controller_id()
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; then drain and end the replicas, or leave them when so set. Raises: any defect."""
+        self._fleet.adopt_found()
+        loops = (self._keep_fleet, self._follow_hub, self._keep_reporting)
+        for loop in loops:
+            self._watch(asyncio.ensure_future(_forever(loop)))
+        stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        ends: list[asyncio.Future[Any]] = [stopping, self._broken]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if self._broken.done() or self._settings.keep_replicas:
+            await self._fleet.leave_all()
+        else:
+            await self._end_replicas()
+        await self._close()
+        if self._broken.done():
+            self._broken.result()
+
+    def read_status(self) -> dict[str, Any]:
+        """What `guanmo status` shows: lead, replicas with their pids, adapters, wants."""
+        pids = {replica.replica_id: replica.process.pid() for replica in self._fleet.replicas()}
+        replicas = [encode(item) | {"pid": pids.get(item.replica_id)} for item in self._fleet.observe_replicas()]
+        return {
+            "epoch": self._hub.epoch,
+            "generation": self._desired.generation if self._desired else None,
+            "hub": self._hub_problem or "ok",
+            "routes_version": self.routes.routes.version,
+            "replicas": replicas,
+            "adapters": [encode(item) for item in self._fleet.observe_adapters()],
+            "wants": [encode(item) for item in self._fleet.wants],
+        }
+
+    async def _keep_fleet(self) -> None:
+        await _wait(self._work_due, self._settings.timing.tick_s)
+        if self._desired is not None:
+            self._fleet.apply(self._desired, self.demand.loads(self._desired))
+        replicas = self._fleet.replicas()
+        self.routes.publish(routed_replicas(replicas), routed_adapters(replicas))
+
+    async def _follow_hub(self) -> None:
+        async with self._hub_answer():
+            epoch = await self._hub.ensure_lead()
+            is_known = self._desired is not None and epoch == self._fetched_epoch
+            after = self._desired.generation if self._desired and is_known else 0
+            asked_at = time.monotonic()
+            desired = await self._hub.fetch_desired(epoch=epoch, after=after, wait_s=_POLL_WAIT_S)
+            self._fetched_epoch = epoch
+            if desired is not None and desired != self._desired:
+                self._desired = desired
+                self._memory.save_desired(desired)
+                self._note_change()
+            elif time.monotonic() - asked_at < _HUB_RETRY_S:
+                await asyncio.sleep(_HUB_RETRY_S)  # a hub that answers at once is not asked without pause
+
+    async def _keep_reporting(self) -> None:
+        await _wait(self._report_due, self._settings.timing.observed_interval_s)
+        async with self._hub_answer():
+            await self._hub.report(self._observe(await self._hub.ensure_lead()))
+
+    @contextlib.asynccontextmanager
+    async def _hub_answer(self) -> Any:
+        epoch = self._hub.epoch
+        try:
+            yield
+        except (HubSilentError, WrongEpochError) as error:
+            if self._hub_problem != error.code:
+                _log.warning("%s; the last desired state stays in force", error)
+            self._hub_problem = error.code
+            if isinstance(error, WrongEpochError) and epoch is not None:
+                self._hub.lose(epoch)
+            await asyncio.sleep(_HUB_RETRY_S if epoch is None or isinstance(error, HubSilentError) else 0)
+        else:
+            self._hub_problem = None
+
+    def _observe(self, epoch: int) -> Observed:
+        return Observed(
+            epoch=epoch,
+            generation_seen=self._desired.generation if self._desired else 0,
+            replicas=self._fleet.observe_replicas(),
+            adapters=self._fleet.observe_adapters(),
+            wants=self._fleet.wants,
+        )
+
+    async def _end_replicas(self) -> None:
+        self._desired = None  # nothing is started again while we drain
+        await self._fleet.stop_all()
+        if self._hub.epoch is not None:
+            with contextlib.suppress(HubSilentError, WrongEpochError):
+                await self._hub.report(self._observe(self._hub.epoch))
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._folders.close()
+
+    def _note_change(self) -> None:
+        self._work_due.set()
+        self._report_due.set()
+
+    def _watch(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self._broken.done():
+            self._broken.set_exception(task.exception() or RuntimeError(task.get_name()))
+
+
+async def _forever(step: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await step()
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)
+    event.clear()

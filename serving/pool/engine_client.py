@@ -1,0 +1,102 @@
+"""Speak to one engine: is it up, does it answer, load an adapter; what to make of that is left to the replica."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from serving.pool.errors import EngineError, EngineSilentError
+
+_SAMPLE = re.compile(r"^(vllm:[a-z_]+)(?:\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
+_QUICK_S = 5.0
+_LOAD_S = 120.0
+
+
+@dataclass(frozen=True)
+class EngineLoad:
+    """Counters of one engine: requests inside it, and all tokens it ever handled."""
+
+    in_flight: int
+    tokens_total: int
+
+
+class EngineClient:
+    """HTTP calls to the engine at `url` (no trailing slash)."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self._http = http
+        self._url = url
+
+    async def is_up(self) -> bool:
+        """Whether /health answers 200; that alone is not readiness."""
+        try:
+            await self._call("GET", "/health", timeout_s=_QUICK_S)
+        except EngineError:
+            return False
+        return True
+
+    async def list_models(self) -> dict[str, int]:
+        """Served names with their context length in tokens (0 where not told). Raises: EngineError."""
+        answer = await self._call_json("GET", "/v1/models", timeout_s=_QUICK_S)
+        return {str(model["id"]): int(model.get("max_model_len") or 0) for model in answer["data"]}
+
+    async def complete(self, model: str, *, prompt_tokens: int, timeout_s: float) -> None:
+        """One greedy completion of one token on a prompt of that many token ids. Raises: EngineError."""
+        prompt = [1 + index % 199 for index in range(prompt_tokens)]
+        body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0}
+        answer = await self._call_json("POST", "/v1/completions", body, timeout_s=timeout_s)
+        if not answer.get("choices"):
+            raise EngineError("engine_empty_answer", f"{model} at {self._url} answered without choices")
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """Make `name` callable; loaded already counts as done. Raises: EngineError."""
+        try:
+            await self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, _LOAD_S)
+        except EngineError as error:
+            if error.code != "engine_http_400" or "already" not in str(error):
+                raise
+
+    async def unload_adapter(self, name: str) -> None:
+        """Forget `name`; unknown counts as done. vLLM keeps its slot until evicted. Raises: EngineError."""
+        try:
+            await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, _QUICK_S)
+        except EngineError as error:
+            if error.code != "engine_http_404":
+                raise
+
+    async def read_load(self) -> EngineLoad:
+        """Requests and tokens from /metrics. Raises: EngineError."""
+        totals: dict[str, float] = {}
+        for name, value in _SAMPLE.findall(await self._call("GET", "/metrics", timeout_s=_QUICK_S)):
+            totals[name] = totals.get(name, 0.0) + float(value)
+        in_flight = totals.get("vllm:num_requests_running", 0) + totals.get("vllm:num_requests_waiting", 0)
+        tokens = totals.get("vllm:prompt_tokens_total", 0) + totals.get("vllm:generation_tokens_total", 0)
+        return EngineLoad(int(in_flight), int(tokens))
+
+    async def _call_json(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = _QUICK_S
+    ) -> dict[str, Any]:
+        text = await self._call(method, path, body, timeout_s)
+        try:
+            answer: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise EngineError("engine_bad_json", f"{method} {self._url}{path} answered no JSON: {text:.200}") from error
+        return answer
+
+    async def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = _QUICK_S
+    ) -> str:
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._http.request(method, self._url + path, json=body, timeout=timeout) as response:
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise EngineSilentError(f"{method} {self._url}{path}: {type(error).__name__} {error}") from error
+        if response.status >= 400:
+            message = f"{method} {self._url}{path} answered {response.status}: {text:.300}"
+            raise EngineError(f"engine_http_{response.status}", message)
+        return text

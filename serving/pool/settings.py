@@ -1,0 +1,50 @@
+"""Where the pool controller keeps things and how long it waits; reading the command line is left to `__main__`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Accelerator(StrEnum):
+    """What engines of this node run on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All waits of the controller, in seconds."""
+
+    start_timeout_s: float = 300.0
+    warmup_timeout_s: float = 120.0
+    probe_interval_s: float = 10.0
+    probe_timeout_s: float = 10.0
+    drain_notice_s: float = 1.0
+    drain_timeout_s: float = 30.0
+    stop_timeout_s: float = 40.0
+    backoff_first_s: float = 1.0
+    backoff_max_s: float = 60.0
+    idle_stop_s: float = 600.0
+    poll_s: float = 0.2
+    tick_s: float = 1.0
+    observed_interval_s: float = 5.0
+    stopped_report_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One controller process; `environment` is what engines may inherit, without any secret of ours."""
+
+    hub_url: str
+    token: str
+    host: str
+    port: int
+    store: Path
+    state: Path
+    accelerator: Accelerator
+    cpu_count: int
+    keep_replicas: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timing: Timing = field(default_factory=Timing)
