@@ -21,7 +21,6 @@ from serving.contract import (
     encode,
     loads,
 )
-from serving.gateway.errors import unavailable
 
 POLL_WAIT_S = 20
 _CALL_TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -54,15 +53,11 @@ class HubClient:
         return None if status == 204 else _parse(Snapshot, status, body)
 
     async def draw_allowance(self, request: AllowanceRequest) -> AllowanceGrant | AllowanceRefusal:
-        """Ask for a slice. Raises: GatewayError 503 when the hub does not answer."""
-        try:
-            status, body = await self._call("POST", "allowances", message=request)
-            if status == _REFUSED_STATUS:
-                return _parse(AllowanceRefusal, 200, body)
-            return _parse(AllowanceGrant, status, body)
-        except HubError as error:
-            text = "the hub does not answer, so no money can be set aside for this request; retry later"
-            raise unavailable("hub_unavailable", text, retry_after_s=5) from error
+        """Ask for a slice. Raises: HubError."""
+        status, body = await self._call("POST", "allowances", message=request)
+        if status == _REFUSED_STATUS:
+            return _parse(AllowanceRefusal, 200, body)
+        return _parse(AllowanceGrant, status, body)
 
     async def post_usage(self, batch: UsageBatch) -> UsageReply:
         """Send usage records. Raises: HubError."""

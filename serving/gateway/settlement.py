@@ -11,6 +11,8 @@ import logging
 from serving.contract import (
     AllowanceClose,
     AllowanceGrant,
+    AllowanceRefusal,
+    AllowanceRequest,
     EndReason,
     UsageBatch,
     UsageRecord,
@@ -18,6 +20,7 @@ from serving.contract import (
     cost_ufen,
 )
 from serving.gateway.clock import Clock
+from serving.gateway.errors import GatewayError, unavailable
 from serving.gateway.hub_client import HubClient, HubError
 from serving.gateway.journal_entries import Acked, Closed, Granted, Refused, Reserved, Settled
 from serving.gateway.journal_file import Journal
@@ -37,10 +40,28 @@ class Settlement:
         self._clock = clock
         self._sending = asyncio.Lock()
         self._inherited: set[str] = set(journal.state.allowances)
+        self._drawing: set[str] = set()
 
-    def record(self, usage: UsageRecord, cost: int) -> None:
-        """Journal the end of an attempt and queue its record for the hub."""
-        self._journal.append(Settled(seq=self._journal.state.next_seq, cost_ufen=cost, record=usage))
+    async def draw(self, request: AllowanceRequest) -> AllowanceGrant | AllowanceRefusal:
+        """Ask the hub for a slice. Raises: GatewayError 503 when it does not answer; the draw is then given back."""
+        self._drawing.add(request.idempotency_key)
+        try:
+            return await self._hub.draw_allowance(request)
+        except HubError as error:
+            _log.warning("no allowance for %s: %s", request.organisation_id, error)
+            text = "the hub does not answer, so no money can be set aside for this request; retry later"
+            raise unavailable("hub_unavailable", text, retry_after_s=5) from error
+        finally:
+            self._drawing.discard(request.idempotency_key)
+
+    def record(self, usage: UsageRecord, spent_ufen: int) -> None:
+        """Journal the end of an attempt and queue its record for the hub, even when the disk refuses the line."""
+        entry = Settled(seq=self._journal.state.next_seq, cost_ufen=spent_ufen, record=usage)
+        try:
+            self._journal.append(entry)
+        except GatewayError as error:
+            _log.error("record %d is kept in memory only: %s", entry.seq, error.message)
+            self._journal.state.apply(entry)
 
     def settle_inherited(self) -> int:
         """Settle the attempts that a former process left open, from the last usage seen; return how many."""
@@ -82,18 +103,28 @@ class Settlement:
         return closed
 
     async def close_inherited(self) -> None:
-        """Give back what a former process held, answers lost on the way included. Raises: HubError, GatewayError."""
+        """Give back what a former process held, and slices whose grant was lost on the way. Raises: HubError."""
         for key, request in list(self._journal.state.draws.items()):
-            if request.gateway_epoch == self._gateway_epoch:
-                continue
-            answer = await self._hub.draw_allowance(request)
-            if isinstance(answer, AllowanceGrant):
-                self._journal.append(Granted(key, answer, prices=()))
-                self._inherited.add(answer.allowance_id)
-            else:
-                self._journal.append(Refused(key))
+            if key not in self._drawing:
+                await self._recover_draw(key, request)
         if self._inherited:
             self._inherited -= set(await self.close_allowances(sorted(self._inherited)))
+
+    async def _recover_draw(self, key: str, request: AllowanceRequest) -> None:
+        """Ask again with the same key: the hub repeats its first answer, and the slice can be given back unused."""
+        try:
+            answer = await self._hub.draw_allowance(request)
+        except HubError as error:
+            if error.status is None or error.status >= 500:
+                raise
+            _log.error("the hub will not repeat its answer to draw %s: %s", key, error)
+            self._journal.append(Refused(key))
+            return
+        if isinstance(answer, AllowanceGrant):
+            self._journal.append(Granted(key, answer, prices=()))
+            self._inherited.add(answer.allowance_id)
+        else:
+            self._journal.append(Refused(key))
 
     async def _close(self, close: AllowanceClose) -> None:
         try:

@@ -41,15 +41,13 @@ async def repeat(name: str, step: Callable[[], Awaitable[None]], *, pause_s: flo
         await asyncio.sleep(pause_s)
 
 
-async def follow_snapshot(hub: HubClient, current: CurrentView, on_change: Callable[[View], None]) -> None:
+async def follow_snapshot(hub: HubClient, current: CurrentView) -> None:
     """Poll the snapshot once and take what came."""
     snapshot = await hub.poll_snapshot(current.version)
     if snapshot is None:
         current.confirm()
-        return
-    view = View.of(snapshot)
-    current.replace(view)
-    on_change(view)
+    else:
+        current.replace(View.of(snapshot))
 
 
 async def follow_routes(pool: PoolClient, router: Router) -> None:

@@ -64,6 +64,10 @@ class CurrentView:
         """Note that the hub answered that nothing changed."""
         self._heard_at_s = self._clock.monotonic_s()
 
+    def latest(self) -> View | None:
+        """Return the view held, however old."""
+        return self._view
+
     def fresh(self) -> View:
         """Return the view to admit by. Raises: GatewayError 503 without one or when it is older than 120 s."""
         if self._view is None:

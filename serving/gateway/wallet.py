@@ -107,15 +107,16 @@ class Wallet:
         self._refill_ahead(purse)
         return hold
 
-    def settle(self, hold: Hold, cost_ufen: int) -> bool:
-        """Turn a reservation into spending; return False if the cost was above everything the slice had free.
+    def settle(self, hold: Hold, cost_ufen: int) -> int:
+        """Turn a reservation into spending; return what was spent.
 
-        Then only what was there is spent, and the caller marks the record as disputed.
+        That is less than `cost_ufen` only where the slice had no more; the caller then marks the record as disputed.
         """
         available_ufen = hold.reserved_ufen + max(0, hold.slice.free_ufen)
         hold.slice.reserved_ufen -= hold.reserved_ufen
-        hold.slice.spent_ufen += min(cost_ufen, available_ufen)
-        return cost_ufen <= available_ufen
+        spent_ufen = min(cost_ufen, available_ufen)
+        hold.slice.spent_ufen += spent_ufen
+        return spent_ufen
 
     def release(self, hold: Hold) -> None:
         """Give a reservation back unused."""
@@ -231,7 +232,7 @@ def _quota_error(refusal: AllowanceRefusal | None, purse: _Purse, worst_ufen: in
         "needed": worst_ufen,
     }
     message = (
-        f"limit {refusal.limit} set by {refusal.set_by}: {refusal.used} µfen used, {refusal.left} µfen left, this request "
-        f"may cost up to {worst_ufen} µfen; top up, or ask for fewer max_tokens"
+        f"limit {refusal.limit} set by {refusal.set_by}: {refusal.used} µfen used, {refusal.left} µfen left; "
+        f"this request may cost up to {worst_ufen} µfen; top up, or ask for fewer max_tokens"
     )
     return GatewayError(429, "insufficient_quota", message, kind=ErrorType.QUOTA, details=details)

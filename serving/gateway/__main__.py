@@ -1,0 +1,32 @@
+"""`python -m serving.gateway`: starts one gateway process.
+
+Options are explained in `settings`, everything else in `server`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvloop
+
+from serving.gateway.journal_file import JournalError
+from serving.gateway.server import ListenError, run_gateway
+from serving.gateway.settings import read_settings
+
+
+def main(argv: list[str]) -> int:
+    """Run until told to stop; 0 for a clean stop, 1 with one line for a failed start, 2 for usage."""
+    settings = read_settings(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("serving").setLevel(logging.INFO)
+    try:
+        uvloop.run(run_gateway(settings))
+    except (JournalError, ListenError) as error:
+        sys.stderr.write(f"gateway: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

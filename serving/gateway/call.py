@@ -1,0 +1,120 @@
+"""One admitted request on its way: its reservation, attempt, usage so far and how it can be interrupted.
+
+Choosing replicas is left to `dispatch`, passing bytes to `relay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serving.contract import Block, EndReason, RouteReplica, SnapshotKey, UsageRecord, UsageStatus
+from serving.gateway.journal_entries import Progressed, Reserved
+from serving.gateway.plan import Plan
+from serving.gateway.sse import Usage
+from serving.gateway.wallet import Hold
+
+
+class CallInterruptedError(Exception):
+    """The call was stopped from outside for `reason`."""
+
+    def __init__(self, reason: EndReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class Call:
+    """The mutable record of one request; `usage` is None until the engine has said anything."""
+
+    def __init__(self, *, request_id: str, key: SnapshotKey, plan: Plan, hold: Hold, started_at: int) -> None:
+        self.request_id = request_id
+        self.key = key
+        self.plan = plan
+        self.hold = hold
+        self.started_at = started_at
+        self.attempt = 0
+        self.replica: RouteReplica | None = None
+        self.usage: Usage | None = None
+        self.settled = False
+        self.block: Block | None = None
+        self.progress_at_s = 0.0
+        self._interrupt: EndReason | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let `interrupt` stop the body of this block. Raises: CallInterruptedError."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call runs inside a task")
+        self._task = task
+        before = task.cancelling()
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if self._interrupt is not None and task.uncancel() <= before:
+                raise CallInterruptedError(self._interrupt) from error
+            raise
+        finally:
+            self._task = None
+
+    def interrupt(self, reason: EndReason) -> None:
+        """Stop the call at its next wait; the first reason stays."""
+        if self._task is not None and self._interrupt is None:
+            self._interrupt = reason
+            self._task.cancel()
+
+    def begin_attempt(self, replica: RouteReplica) -> Reserved:
+        """Note that the request goes to `replica` now and return the journal entry that says so."""
+        self.attempt += 1
+        self.replica = replica
+        return Reserved(
+            request_id=self.request_id,
+            attempt=self.attempt,
+            allowance_id=self.hold.slice.allowance_id,
+            organisation_id=self.key.organisation_id,
+            key_id=self.key.key_id,
+            cost_centre=self.key.cost_centre,
+            version_id=self.plan.target.version_id,
+            digest=self.plan.target.digest,
+            price_version_id=self.plan.target.model.price_version_id,
+            replica_id=replica.id,
+            replica_epoch=replica.epoch,
+            started_at=self.started_at,
+        )
+
+    def progress(self) -> Progressed:
+        """Return the journal entry of the usage so far."""
+        usage = self.usage or Usage()
+        return Progressed(
+            self.request_id, self.attempt, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
+        )
+
+    def usage_record(
+        self, replica: RouteReplica, *, ended_at: int, reason: EndReason, complete: bool, disputed: bool
+    ) -> UsageRecord:
+        """Return the record of the attempt that was sent to `replica`."""
+        usage = self.usage or Usage()
+        partial = UsageStatus.PARTIAL if usage.completion_tokens else UsageStatus.FAILED
+        return UsageRecord(
+            request_id=self.request_id,
+            attempt=self.attempt,
+            allowance_id=self.hold.slice.allowance_id,
+            organisation_id=self.key.organisation_id,
+            key_id=self.key.key_id,
+            cost_centre=self.key.cost_centre,
+            version_id=self.plan.target.version_id,
+            digest=self.plan.target.digest,
+            price_version_id=self.plan.target.model.price_version_id,
+            replica_id=replica.id,
+            replica_epoch=replica.epoch,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            started_at=self.started_at,
+            ended_at=ended_at,
+            end_reason=reason,
+            status=UsageStatus.COMPLETE if complete else partial,
+            disputed=disputed,
+        )

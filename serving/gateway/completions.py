@@ -1,0 +1,173 @@
+"""One inference request from bearer token to settled bill.
+
+The steps live in their own files; this one is their order and the guarantee that every reservation ends exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import aiohttp
+
+from serving.contract import EndReason, InFlight, cost_ufen
+from serving.gateway.access import blocked_error, find_block
+from serving.gateway.authenticate import authenticate
+from serving.gateway.call import Call, CallInterruptedError
+from serving.gateway.clock import Clock
+from serving.gateway.dispatch import Dispatcher, upstream_failed
+from serving.gateway.errors import ErrorType, GatewayError
+from serving.gateway.exchange import ClientGoneError, Exchange
+from serving.gateway.journal_file import Journal
+from serving.gateway.limits import RateLimits
+from serving.gateway.plan import plan_request
+from serving.gateway.relay import relay_plain, relay_stream, start_stream
+from serving.gateway.settlement import Settlement
+from serving.gateway.sse import Usage
+from serving.gateway.surfaces import Surface
+from serving.gateway.view import CurrentView
+from serving.gateway.wallet import Wallet
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+REQUEST_DEADLINE_S = 900.0
+
+
+class Completions:
+    """Chat completions, completions and embeddings."""
+
+    def __init__(
+        self,
+        *,
+        current: CurrentView,
+        limits: RateLimits,
+        wallet: Wallet,
+        dispatcher: Dispatcher,
+        settlement: Settlement,
+        journal: Journal,
+        pepper: bytes,
+        clock: Clock,
+    ) -> None:
+        self._current = current
+        self._limits = limits
+        self._wallet = wallet
+        self._dispatcher = dispatcher
+        self._settlement = settlement
+        self._journal = journal
+        self._pepper = pepper
+        self._clock = clock
+        self._running: set[Call] = set()
+
+    async def serve(self, exchange: Exchange, surface: Surface) -> None:
+        """Answer one request. Raises: GatewayError, ClientGoneError."""
+        view, now_us = self._current.fresh(), self._clock.now_us()
+        authorization = exchange.headers.get("authorization")
+        key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
+        raw = await exchange.read_body(MAX_BODY_BYTES)
+        plan = plan_request(view, key, surface, raw, request_id=exchange.request_id, pepper=self._pepper, now_us=now_us)
+        with self._limits.seat(key):
+            hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
+            call = Call(request_id=exchange.request_id, key=key, plan=plan, hold=hold, started_at=now_us)
+            await self._run(exchange, call)
+
+    def cut_blocked(self) -> None:
+        """Interrupt running calls that a block with `in_flight: cut` now forbids."""
+        view = self._current.latest()
+        if view is None or not any(block.in_flight is InFlight.CUT for block in view.blocks):
+            return
+        for call in self._running:
+            block = find_block(view, call.key, call.plan.target, now_us=self._clock.now_us())
+            if block is not None and block.in_flight is InFlight.CUT:
+                call.block = block
+                call.interrupt(EndReason.BLOCKED)
+
+    async def _run(self, exchange: Exchange, call: Call) -> None:
+        """Relay the answer; whatever happens, the reservation is settled or given back."""
+        reason = EndReason.UPSTREAM_REFUSED
+        self._running.add(call)
+        try:
+            with call.interruptible(), self._watched(exchange, call):
+                await self._relay(exchange, call)
+        except CallInterruptedError as error:
+            reason = error.reason
+            if reason is not EndReason.CLIENT_GONE:
+                raise _interruption(call) from error
+        except ClientGoneError:
+            reason = EndReason.CLIENT_GONE
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason = EndReason.TIMEOUT if isinstance(error, TimeoutError) else EndReason.UPSTREAM_DIED
+            raise upstream_failed(call.plan.public_name) from error
+        except GatewayError as error:
+            reason = EndReason.UPSTREAM_DIED if error.status >= 500 else EndReason.UPSTREAM_REFUSED
+            raise
+        except asyncio.CancelledError:
+            reason = EndReason.GATEWAY_RESTART
+            raise
+        finally:
+            self._running.discard(call)
+            self._settle(call, reason, False)
+
+    async def _relay(self, exchange: Exchange, call: Call) -> None:
+        async def keep_waiting() -> None:
+            if call.plan.stream:
+                await start_stream(exchange, call.plan)
+                await exchange.write(b": waiting for a replica\n\n")
+
+        async with self._dispatcher.sent(call, keep_waiting) as response:
+            if call.plan.stream:
+                await relay_stream(
+                    exchange, call, response, journal=self._journal, clock=self._clock, settle=self._settle
+                )
+            else:
+                await relay_plain(exchange, call, response, settle=self._settle)
+
+    @contextmanager
+    def _watched(self, exchange: Exchange, call: Call) -> Iterator[None]:
+        """Interrupt the call at its deadline and, for streams, when the client goes away.
+
+        A plain answer is finished and billed even then: the engine tells its tokens only at the end.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_later(REQUEST_DEADLINE_S, call.interrupt, EndReason.TIMEOUT)
+        watcher = asyncio.create_task(exchange.wait_disconnect())
+        if call.plan.stream:
+            watcher.add_done_callback(partial(_on_disconnect, call))
+        try:
+            yield
+        finally:
+            deadline.cancel()
+            watcher.cancel()
+
+    def _settle(self, call: Call, reason: EndReason, complete: bool) -> None:
+        """End the reservation: bill what the engine reported, or give it back if nothing was sent."""
+        if call.settled:
+            return
+        call.settled = True
+        if call.replica is None:
+            self._wallet.release(call.hold)
+            return
+        usage = call.usage or Usage()
+        cost = cost_ufen(call.plan.prices, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        spent_ufen = self._wallet.settle(call.hold, cost)
+        record = call.usage_record(
+            call.replica,
+            ended_at=self._clock.now_us(),
+            reason=reason,
+            complete=complete,
+            disputed=spent_ufen < cost or (call.usage is None and reason is not EndReason.UPSTREAM_REFUSED),
+        )
+        self._settlement.record(record, spent_ufen)
+        self._limits.count_tokens(call.key, usage.prompt_tokens + usage.completion_tokens)
+
+
+def _on_disconnect(call: Call, watcher: asyncio.Task[None]) -> None:
+    if not watcher.cancelled():
+        call.interrupt(EndReason.CLIENT_GONE)
+
+
+def _interruption(call: Call) -> GatewayError:
+    if call.block is not None:
+        return blocked_error(call.block)
+    text = f"the request ran into its deadline of {REQUEST_DEADLINE_S:.0f} s; ask for fewer tokens"
+    return GatewayError(504, "deadline_exceeded", text, kind=ErrorType.SERVER)

@@ -1,0 +1,148 @@
+"""Gets a planned request to a replica: hold until one is ready, send, retry while no work can have been lost.
+
+Which replica is `routing`'s choice; reading the answer is left to `relay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from serving.contract import RouteReplica
+from serving.gateway.call import Call
+from serving.gateway.clock import Clock
+from serving.gateway.errors import ErrorType, GatewayError, unavailable
+from serving.gateway.journal_entries import Cancelled
+from serving.gateway.journal_file import Journal
+from serving.gateway.routing import Router
+from serving.gateway.surfaces import EMBEDDINGS
+
+KEEP_ALIVE_S = 3.0
+MAX_REFUSALS = 3
+# The longest silence of an engine, prefill included; the whole request has its own deadline.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=300)
+_DRAINING_TEXT = b"cannot schedule new futures"
+
+KeepWaiting = Callable[[], Awaitable[None]]
+
+
+class Dispatcher:
+    """Sends calls to replicas over one connection pool."""
+
+    def __init__(
+        self, router: Router, journal: Journal, session: aiohttp.ClientSession, *, clock: Clock, hold_s: float
+    ) -> None:
+        self._router = router
+        self._journal = journal
+        self._session = session
+        self._clock = clock
+        self._hold_s = hold_s
+
+    @asynccontextmanager
+    async def sent(self, call: Call, keep_waiting: KeepWaiting) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield the engine's answer, status 200, once the reservation is durable.
+
+        `keep_waiting` is called every 3 s without a replica. Raises: GatewayError.
+        """
+        give_up_at_s = self._clock.monotonic_s() + self._hold_s
+        tried: set[str] = set()
+        refusals = 0
+        while True:
+            replica = await self._wait_for_replica(call, tried, keep_waiting, give_up_at_s=give_up_at_s)
+            with self._router.in_flight(replica, call.plan.target):
+                self._journal.append(call.begin_attempt(replica))
+                durable = asyncio.ensure_future(self._journal.durable())
+                try:
+                    async with self._post(call, replica) as response:
+                        refusal = await _judge(call, response)
+                        await durable
+                        if refusal is None:
+                            yield response
+                            return
+                except aiohttp.ClientConnectorError:
+                    refusal = None
+                finally:
+                    durable.cancel()
+            refusals += refusal is not None
+            self._take_back(call, replica)
+            tried.add(replica.id)
+            if refusal is not None and (refusals >= MAX_REFUSALS or not self._has_other(call, tried)):
+                raise refusal
+
+    def _post(self, call: Call, replica: RouteReplica) -> aiohttp.client._RequestContextManager:
+        headers = {"content-type": "application/json", "x-request-id": f"{call.request_id}-{call.attempt}"}
+        url = replica.url.rstrip("/") + call.plan.surface.path
+        return self._session.post(
+            url, data=call.plan.upstream_body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
+        )
+
+    def _take_back(self, call: Call, replica: RouteReplica) -> None:
+        """Undo an attempt that the engine refused before doing any work."""
+        self._router.suspect(replica)
+        self._journal.append(Cancelled(call.request_id, call.attempt))
+        call.replica = None
+
+    def _has_other(self, call: Call, tried: set[str]) -> bool:
+        return self._router.pick(call.plan.target, tried=tried) is not None
+
+    async def _wait_for_replica(
+        self, call: Call, tried: set[str], keep_waiting: KeepWaiting, *, give_up_at_s: float
+    ) -> RouteReplica:
+        target = call.plan.target
+        replica = self._router.pick(target, tried=tried)
+        if replica is not None:
+            return replica
+        with self._router.queued(target):
+            while replica is None:
+                left_s = give_up_at_s - self._clock.monotonic_s()
+                if left_s <= 0:
+                    raise _no_replica(call, self._hold_s)
+                await self._router.wait_for_change(min(KEEP_ALIVE_S, left_s))
+                tried.clear()
+                replica = self._router.pick(target)
+                if replica is None:
+                    await keep_waiting()
+        return replica
+
+
+async def _judge(call: Call, response: aiohttp.ClientResponse) -> GatewayError | None:
+    """Return the error to answer if no other replica takes the request, None for status 200.
+
+    Raises: GatewayError when the request itself is at fault or the engine may have worked on it.
+    """
+    if response.status == 200:
+        return None
+    text = await response.content.read(65536)
+    name = call.plan.public_name
+    if call.plan.surface is EMBEDDINGS and response.status in (400, 404, 405, 501):
+        raise GatewayError(501, "not_implemented", f"{name} does not serve embeddings", param="model")
+    if response.status in (400, 413, 422):
+        raise _client_error(call, text)
+    if response.status in (429, 502, 503) or (response.status == 500 and _DRAINING_TEXT in text):
+        return unavailable("replicas_busy", f"every replica of {name} is busy; retry", retry_after_s=2)
+    if response.status == 404:
+        return unavailable("replica_not_ready", f"{name} is being loaded; retry", retry_after_s=2)
+    raise upstream_failed(name)
+
+
+def upstream_failed(name: str) -> GatewayError:
+    """Return the 502 for an engine that failed while it may have been working on the request."""
+    text = f"the engine failed while answering for {name}; tokens already delivered are billed, others are not"
+    return GatewayError(502, "upstream_failed", text, kind=ErrorType.SERVER)
+
+
+def _client_error(call: Call, text: bytes) -> GatewayError:
+    context = call.plan.target.model.context_tokens
+    if b"context length" in text or b"max_tokens" in text:
+        message = f"prompt and max_tokens together exceed the context length of {context} tokens; shorten one of them"
+        return GatewayError(400, "context_length_exceeded", message, param=call.plan.surface.prompt_field)
+    message = f"the engine of {call.plan.public_name} does not accept these parameter values; check them"
+    return GatewayError(400, "invalid_value", message)
+
+
+def _no_replica(call: Call, hold_s: float) -> GatewayError:
+    text = f"no replica of {call.plan.public_name} became ready within {hold_s:.0f} s; retry in a minute"
+    return unavailable("no_replica_ready", text, retry_after_s=30)

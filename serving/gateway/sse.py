@@ -1,0 +1,111 @@
+"""Reads the engine's event stream: usage, model name and end, without touching the rest of the bytes.
+
+Writing to the client and the journal is left to `relay`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+_USAGE = re.compile(rb',\s*"usage"\s*:\s*')
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts as the engine reports them; cached ones are part of the prompt."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    @classmethod
+    def of(cls, reported: dict[str, Any]) -> Usage:
+        """Read the OpenAI `usage` object of an answer or chunk."""
+        prompt_tokens = int(reported.get("prompt_tokens") or 0)
+        details = reported.get("prompt_tokens_details") or {}
+        cached_tokens = min(int(details.get("cached_tokens") or 0), prompt_tokens)
+        return cls(prompt_tokens, cached_tokens, int(reported.get("completion_tokens") or 0))
+
+
+class StreamReader:
+    """Feeds on raw bytes, gives back what the client may see, and remembers what matters for the bill."""
+
+    def __init__(self, *, engine_name: str, public_name: str, wants_usage: bool) -> None:
+        self._model = re.compile(rb'"model"\s*:\s*' + re.escape(json.dumps(engine_name).encode()))
+        self._public_field = b'"model":' + json.dumps(public_name, ensure_ascii=False).encode()
+        self._public_name = public_name
+        self._wants_usage = wants_usage
+        self._pending = b""
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.done = False
+        self.failed = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the bytes to forward for `data`; nothing more after the end or a failure of the engine."""
+        self._pending += data
+        *events, self._pending = self._pending.split(b"\n\n")
+        if len(self._pending) > MAX_EVENT_BYTES:
+            self.failed = True
+        return b"".join(self._forward(event) for event in events if event)
+
+    def _forward(self, event: bytes) -> bytes:
+        if self.done or self.failed:
+            return b""
+        if not event.startswith(b"data:"):
+            return event + b"\n\n"
+        payload = event[5:].strip()
+        if payload == b"[DONE]":
+            self.done = True
+            return event + b"\n\n"
+        chunk = self._parse(payload)
+        if chunk is None or not self._visible(chunk):
+            return b""
+        return b"data: " + self._rewrite(payload, chunk) + b"\n\n"
+
+    def _parse(self, payload: bytes) -> dict[str, Any] | None:
+        """Return the chunk and note its usage and end; None when the engine reports its own failure."""
+        try:
+            chunk = json.loads(payload)
+        except ValueError:
+            chunk = None
+        if not isinstance(chunk, dict) or "choices" not in chunk:
+            self.failed = True
+            return None
+        if chunk.get("usage"):
+            self.usage = Usage.of(chunk["usage"])
+        for choice in chunk["choices"]:
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        return chunk
+
+    def _visible(self, chunk: dict[str, Any]) -> bool:
+        return bool(chunk["choices"]) or self._wants_usage
+
+    def _rewrite(self, payload: bytes, chunk: dict[str, Any]) -> bytes:
+        """Replace the engine's model name and drop running usage, by bytes where the layout allows it."""
+        renamed, count = self._model.subn(lambda _: self._public_field, payload, count=1)
+        drop_usage = "usage" in chunk and bool(chunk["choices"])
+        if drop_usage:
+            renamed = _without_usage(renamed)
+        if count == 1 and renamed:
+            return renamed
+        kept = {name: value for name, value in chunk.items() if not (drop_usage and name == "usage")}
+        return json.dumps(kept | {"model": self._public_name}, ensure_ascii=False).encode()
+
+
+def _without_usage(payload: bytes) -> bytes:
+    """Return the chunk without its last `usage` member; empty when it is not where engines put it.
+
+    Inside JSON strings every quote is escaped, so these bytes cannot be part of generated text.
+    """
+    matches = list(_USAGE.finditer(payload))
+    if not matches:
+        return b""
+    tail = payload[matches[-1].end() :].decode()
+    _, end = _DECODER.raw_decode(tail)
+    return payload[: matches[-1].start()] + tail[end:].encode()
