@@ -19,7 +19,7 @@ def order_batches(lengths: Sequence[int], *, epochs: int, batch_tokens: int, see
         rng = random.Random(f"{seed}:{epoch}")  # noqa: S311 - a reproducible order, not a secret
         rows = list(range(len(lengths)))
         rng.shuffle(rows)
-        batches.extend(_order_epoch(rows, lengths, batch_tokens, rng))
+        batches.extend(_order_epoch(rows, lengths, batch_tokens=batch_tokens, rng=rng))
     return batches
 
 
@@ -38,7 +38,7 @@ def count_tokens(batches: Sequence[Batch], lengths: Sequence[int]) -> int:
     return sum(lengths[row] for batch in batches for row in batch)
 
 
-def _order_epoch(rows: list[int], lengths: Sequence[int], batch_tokens: int, rng: random.Random) -> list[Batch]:
+def _order_epoch(rows: list[int], lengths: Sequence[int], *, batch_tokens: int, rng: random.Random) -> list[Batch]:
     """Sort only within windows, so that batches stay random in content."""
     mean = max(1.0, sum(lengths) / max(1, len(lengths)))
     window = max(1, int(_WINDOW_BATCHES * batch_tokens / mean))

@@ -4,7 +4,7 @@ Leaves prices and vouchers to the hub.
 """
 
 import time
-from typing import Any
+from collections.abc import Callable
 
 from finetune.codec import Json, encode
 from finetune.files import format_json, write_atomic
@@ -13,8 +13,6 @@ from finetune.prepare import Prepared, prepare_run
 from finetune.recipe import read_count
 from finetune.spec import Event, Fault, Result, RunSpec, State
 
-_SAMPLE_BATCHES = 6
-_SAMPLE_NEW_TOKENS = 8
 _GENERATED_ROWS = 64
 
 
@@ -82,55 +80,19 @@ def _estimate_cost(spec: RunSpec, prepared: Prepared) -> dict[str, Json]:
 
 
 def _measure(spec: RunSpec, prepared: Prepared) -> dict[str, float]:
-    """A short run on the real base: a few steps over the plan, one look, a few generated tokens."""
-    from finetune.base import add_adapter, load_model, use_precision
-    from finetune.evaluate import measure_losses
-    from finetune.generate import generate_answers
-    from finetune.loss import AnswerLoss, build_batch
+    """Speeds of the real base on this device: a few steps over the plan, one look, a few generated tokens."""
+    from finetune.probe import SpeedProbe
 
-    tokenizer, device = prepared.tokenizer, spec.device
-    model = add_adapter(load_model(prepared.folder, device), prepared.recipe, spec.seed)
-    loss = AnswerLoss(model)
-    stride = max(1, prepared.steps // _SAMPLE_BATCHES)
-    sample = list(prepared.batches[::stride])[:_SAMPLE_BATCHES]
-    loss.prove_head(build_batch([prepared.train[sample[0][0]]], pad_id=tokenizer.eos_token_id, device=device))
-
-    def run_steps() -> int:
-        tokens = 0
-        for batch in sample:
-            rows = [prepared.train[row] for row in batch]
-            with use_precision(device)():
-                value: Any = loss.measure(build_batch(rows, pad_id=tokenizer.eos_token_id, device=device)).mean()
-            value.backward()
-            tokens += sum(len(row.ids) for row in rows)
-        return tokens
-
-    def look() -> int:
-        rows = prepared.valid[:_GENERATED_ROWS]
-        budget = 4 * read_count(prepared.recipe, "batch_tokens")
-        measure_losses(loss, rows, batch_tokens=budget, pad_id=tokenizer.eos_token_id, device=device)
-        return sum(len(row.ids) for row in rows)
-
-    def generate() -> int:
-        prompts = [row.prompt for row in prepared.valid[:_GENERATED_ROWS]]
-        with use_precision(device)():
-            generate_answers(
-                model, tokenizer, prompts, max_new_tokens=_SAMPLE_NEW_TOKENS, device=device, on_batch=lambda _: None
-            )
-        return _SAMPLE_NEW_TOKENS
-
-    run_steps()
-    model.train()
-    train_tokens_per_s = _time_per_s(run_steps)
-    model.eval()
+    probe = SpeedProbe(prepared, spec)
+    probe.run_steps()  # the first pass pays for warming up
     return {
-        "train_tokens_per_s": train_tokens_per_s,
-        "valid_tokens_per_s": _time_per_s(look),
-        "generate_step_ms": 1000 / _time_per_s(generate),
+        "train_tokens_per_s": _time_per_s(probe.run_steps),
+        "valid_tokens_per_s": _time_per_s(probe.look),
+        "generate_step_ms": 1000 / _time_per_s(probe.generate),
     }
 
 
-def _time_per_s(work: Any) -> float:
+def _time_per_s(work: Callable[[], int]) -> float:
     started_s = time.monotonic()
     count = work()
-    return float(count / max(1e-6, time.monotonic() - started_s))
+    return count / max(1e-6, time.monotonic() - started_s)

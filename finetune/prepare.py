@@ -74,7 +74,7 @@ def prepare_run(spec: RunSpec) -> Prepared:
         batches=batches,
         epoch_tokens=sum(lengths),
         tokens=count_tokens(batches, lengths),
-        plan_digest=_digest_plan(spec, digests, recipe, batches),
+        plan_digest=_digest_plan(digests, recipe, seed=spec.seed, batches=batches),
     )
 
 
@@ -133,13 +133,13 @@ def _fix_order(spec: RunSpec, recipe: Mapping[str, Value], rows: Sequence[TokenR
 
 
 def _digest_plan(
-    spec: RunSpec, digests: Mapping[str, str], recipe: Mapping[str, Value], batches: Sequence[Batch]
+    digests: Mapping[str, str], recipe: Mapping[str, Value], *, seed: int, batches: Sequence[Batch]
 ) -> str:
     values: Json = {name: value.value for name, value in recipe.items()}
     parts: Json = {
         "digests": encode(digests),
         "recipe": values,
-        "seed": spec.seed,
+        "seed": seed,
         "order_digest": digest_order(batches),
     }
     return digest_text(format_json(parts))

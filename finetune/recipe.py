@@ -71,7 +71,7 @@ def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]
     recipe["learning_rate"] = asked.get("learning_rate") or _choose_learning_rate(facts, recipe)
     limit = min(facts.model_limit, BOUNDS["max_length"].high)
     if recipe["max_length"].value > limit:  # type: ignore[operator]
-        raise _out_of_range("max_length", recipe["max_length"].value, 16, limit)
+        raise _out_of_range("max_length", recipe["max_length"].value, low=16, high=limit)
     return dict(sorted(recipe.items()))
 
 
@@ -149,12 +149,12 @@ def _check_bound(name: str, value: Value) -> None:
     number = value.value
     fits = type(number) is int or (bound.kind is float and type(number) is float)
     if not fits or isinstance(number, str) or not bound.low <= number <= bound.high:
-        raise _out_of_range(name, number, bound.low, bound.high)
+        raise _out_of_range(name, number, low=bound.low, high=bound.high)
     if name == "rank" and number not in RANKS:
         raise DataError("hyperparameter_out_of_range", f"recipe.rank is {number}; use one of {RANKS}.")
 
 
-def _out_of_range(name: str, number: object, low: Number, high: Number) -> DataError:
+def _out_of_range(name: str, number: object, *, low: Number, high: Number) -> DataError:
     kind = "a whole number" if BOUNDS[name].kind is int else "a number"
     return DataError(
         "hyperparameter_out_of_range", f"recipe.{name} is {number!r}; use {kind} between {low:g} and {high:g}."

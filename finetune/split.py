@@ -17,10 +17,10 @@ _LEAST, _MOST = 20, 500
 def split_rows(rows: Sequence[ChatRow], seed: int, issues: IssueLog) -> tuple[list[ChatRow], list[ChatRow]]:
     """(train, valid): 10 % held out, 20 to 500 rows, at most a quarter; rows of a group stay together."""
     wanted = min(_MOST, max(_LEAST, round(_SHARE * len(rows))), max(1, len(rows) // 4))
-    held = _choose(rows, [row.group or row.prompt for row in rows], wanted, seed)
+    held = _choose(rows, [row.group or row.prompt for row in rows], wanted=wanted, seed=seed)
     if not held:
         issues.add("group_too_large")
-        held = _choose(rows, [row.prompt for row in rows], wanted, seed)
+        held = _choose(rows, [row.prompt for row in rows], wanted=wanted, seed=seed)
     train = [row for index, row in enumerate(rows) if index not in held]
     valid = [row for index, row in enumerate(rows) if index in held]
     return train, valid
@@ -35,7 +35,7 @@ def remove_overlap(train: Sequence[ChatRow], valid: Sequence[ChatRow], issues: I
     return [row for row in train if row.prompt not in asked]
 
 
-def _choose(rows: Sequence[ChatRow], keys: Sequence[str], wanted: int, seed: int) -> set[int]:
+def _choose(rows: Sequence[ChatRow], keys: Sequence[str], *, wanted: int, seed: int) -> set[int]:
     groups: dict[str, list[int]] = defaultdict(list)
     for index in range(len(rows)):
         groups[keys[index]].append(index)
