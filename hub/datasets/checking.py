@@ -4,10 +4,13 @@ It leaves what counts as an error to the trainer and what a report means for the
 """
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from finetune.spec import Data, Kind, Result, RunSpec, State
+from sqlalchemy.orm import Session
+
+from finetune.spec import Data, Fault, Kind, Result, RunSpec, State
 from hub.datasets import rules
 from hub.datasets.files import locate_folder, locate_source
 from hub.datasets.tables import DatasetState, DatasetVersion
@@ -37,11 +40,11 @@ def check_dataset(work: Work, claim: Claim) -> Verdict:
     sighting = look_at_trainer(work, handle, out)
     if sighting.phase is Phase.RUNNING:
         return again(_POLL_S)
-    report = _read_report(out)
+    report = _read_report(out) or _report_refusal(sighting.result)
     if sighting.result is None or report is None:
         verdict = _retry(work, claim, reason=sighting.result.reason_code if sighting.result else "internal")
     else:
-        _apply_report(work, claim, folder=folder, out=out, result=sighting.result, report=report)
+        _apply_report(work, claim, folder=folder, result=sighting.result, report=report)
         verdict = DONE
     clear_trainer(work, name)
     return verdict
@@ -71,10 +74,24 @@ def _read_report(out: Path) -> dict[str, Any] | None:
     return report
 
 
-def _apply_report(work: Work, claim: Claim, *, folder: str, out: Path, result: Result, report: dict[str, Any]) -> None:
+def _report_refusal(result: Result | None) -> dict[str, Any] | None:
+    """A file that the trainer would not even read (wrong mapping, changed bytes) is the report's only issue."""
+    if result is None or result.fault is not Fault.USER:
+        return None
+    issue = {
+        "code": result.reason_code,
+        "severity": "error",
+        "message_en": result.message,
+        "message_zh": result.message,
+    }
+    return {"summary": {"ok": False, "errors": 1, "warnings": 0, "fixed": 0}, "issues": [issue]}
+
+
+def _apply_report(work: Work, claim: Claim, *, folder: str, result: Result, report: dict[str, Any]) -> None:
     now = work.clock()
     state = rules.judge_report(report)
     if result.state is not State.SUCCEEDED:
+        # A mapping or digest that the trainer refuses blocks too, even where the rows themselves are sound.
         state = DatasetState.BLOCKED
     with work.sessions.write() as session:
         require_lock(session, claim)
@@ -86,8 +103,8 @@ def _apply_report(work: Work, claim: Claim, *, folder: str, out: Path, result: R
                 version.checked_folder = folder
                 version.train_digest = result.digests["train.jsonl"]
                 version.valid_digest = result.digests["valid.jsonl"]
-                version.train_rows = _count_lines(out / "train.jsonl")
-                version.valid_rows = _count_lines(out / "valid.jsonl")
+                version.train_rows = report["summary"]["train_rows"]
+                version.valid_rows = report["summary"]["valid_rows"]
             _record(session, version, now)
         finish_job(session, claim, now=now)
 
@@ -113,12 +130,7 @@ def _close(work: Work, claim: Claim) -> Verdict:
     return DONE
 
 
-def _count_lines(path: Path) -> int:
-    with path.open("rb") as stream:
-        return sum(1 for _ in stream)
-
-
-def _record(session: Any, version: DatasetVersion, now: Any) -> None:
+def _record(session: Session, version: DatasetVersion, now: datetime) -> None:
     record_event(
         session,
         "dataset.checked",

@@ -59,10 +59,10 @@ def read_mapping(text: str | None) -> dict[str, ColumnRole]:
 
 def judge_report(report: Mapping[str, Any]) -> DatasetState:
     """Return the state that a report leads to: errors block, warnings wait for one acknowledgement."""
-    severities = {str(issue.get("severity", "")) for issue in report.get("issues", [])}
-    if "error" in severities:
+    summary = report["summary"]
+    if summary["errors"]:
         return DatasetState.BLOCKED
-    return DatasetState.WARNED if "warning" in severities else DatasetState.READY
+    return DatasetState.WARNED if summary["warnings"] else DatasetState.READY
 
 
 def too_large(size_bytes: int) -> InvalidValueError:

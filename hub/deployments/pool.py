@@ -1,0 +1,175 @@
+"""The pool controller's side: who leads, and what it observed. Ready makes deployments ready and moves aliases.
+
+It leaves desired state to `hub.deployments.desired` and transport to the internal API.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from hub.clock import from_us, to_us
+from hub.compute.tables import Slot
+from hub.deployments import rules
+from hub.deployments.aliases import find_alias, move_alias
+from hub.deployments.desired import find_pool
+from hub.deployments.tables import (
+    Deployment,
+    DeploymentState,
+    ObservedAdapter,
+    ObservedReplica,
+    PoolState,
+    ReplicaSet,
+)
+from hub.errors import ConflictError
+from hub.events.service import SYSTEM, record_event
+from serving import contract
+
+
+class WrongEpochError(ConflictError):
+    """Another controller leads now; this one must stop acting and ask to lead again."""
+
+    code = "wrong_epoch"
+
+
+def lead(session: Session, controller_id: str, *, now: datetime) -> contract.LeadGrant:
+    """Make a controller the active one under a new epoch, fencing whoever led before.
+
+    Raises:
+        WrongEpochError: another controller leads and was heard within 20 s.
+    """
+    pool = find_pool(session)
+    if pool.lead_until is not None and pool.lead_until > now and pool.controller_id != controller_id:
+        raise WrongEpochError(
+            f"Controller '{pool.controller_id}' leads until {pool.lead_until.isoformat()}. Ask again after that.",
+            f"控制器“{pool.controller_id}”主持至 {pool.lead_until.isoformat()}，请稍后再试。",
+            epoch=pool.epoch,
+        )
+    pool.controller_id, pool.epoch = controller_id, pool.epoch + 1
+    return _extend(pool, now)
+
+
+def apply_observed(session: Session, message: contract.Observed, *, now: datetime) -> contract.LeadGrant:
+    """Keep what the controller reports, settle every deployment by it and renew the lead.
+
+    Raises:
+        WrongEpochError: the message's epoch is not the current one.
+    """
+    pool = find_pool(session)
+    if message.epoch != pool.epoch:
+        raise WrongEpochError(
+            f"Epoch {message.epoch} is over; the current one is {pool.epoch}. Ask to lead again.",
+            f"纪元 {message.epoch} 已结束，当前为 {pool.epoch}。请重新申请主持。",
+            epoch=pool.epoch,
+        )
+    pool.generation_seen = max(pool.generation_seen, message.generation_seen)
+    pool.wants = [
+        {"set_id": want.set_id, "slots": want.slots, "queue_wait_ms": want.queue_wait_ms} for want in message.wants
+    ]
+    _keep_replicas(session, message, now)
+    _keep_adapters(session, message, now)
+    _meter_slots(session, message)
+    for deployment in session.scalars(
+        select(Deployment).where(Deployment.state != DeploymentState.STOPPED).order_by(Deployment.id)
+    ):
+        _settle(session, deployment, message, now)
+    return _extend(pool, now)
+
+
+def _extend(pool: PoolState, now: datetime) -> contract.LeadGrant:
+    pool.lead_until = now + timedelta(seconds=rules.LEAD_S)
+    return contract.LeadGrant(epoch=pool.epoch, valid_until=to_us(pool.lead_until))
+
+
+def _settle(session: Session, deployment: Deployment, message: contract.Observed, now: datetime) -> None:
+    """Move one deployment to what was observed of it."""
+    adapter = next((item for item in message.adapters if item.digest == deployment.digest), None)
+    is_base = session.get_one(ReplicaSet, deployment.set_id).base_digest == deployment.digest
+    ready = rules.is_base_ready(deployment.set_id, message.replicas) if is_base else rules.is_adapter_ready(adapter)
+    failure = None if ready else rules.find_failure(deployment.set_id, message.replicas, adapter)
+    if ready and deployment.state is not DeploymentState.READY:
+        deployment.state, deployment.reason_code = DeploymentState.READY, None
+        if deployment.ready_at is None:
+            _move_forward(session, deployment, now)
+        deployment.ready_at = deployment.ready_at or now
+        _record(session, "deployment.ready", deployment, now)
+    elif failure is not None and deployment.state is not DeploymentState.FAILED:
+        deployment.state, deployment.reason_code = DeploymentState.FAILED, failure
+        _record(session, "deployment.failed", deployment, now)
+
+
+def _move_forward(session: Session, deployment: Deployment, now: datetime) -> None:
+    """The alias moves when a deployment is ready for the first time, and never back to an older wish."""
+    alias = find_alias(session, deployment.public_name.rpartition("@")[0])
+    newer = None
+    if alias is not None:
+        newer = session.scalar(
+            select(Deployment.id).where(
+                Deployment.version_id == alias.version_id,
+                Deployment.state != DeploymentState.STOPPED,
+                Deployment.id > deployment.id,
+            )
+        )
+    if newer is None:
+        move_alias(session, deployment, actor_id=SYSTEM, now=now)
+
+
+def _keep_replicas(session: Session, message: contract.Observed, now: datetime) -> None:
+    session.execute(
+        delete(ObservedReplica).where(
+            ObservedReplica.replica_id.not_in([replica.replica_id for replica in message.replicas])
+        )
+    )
+    for replica in message.replicas:
+        session.merge(
+            ObservedReplica(
+                replica_id=replica.replica_id,
+                replica_epoch=replica.replica_epoch,
+                set_id=replica.set_id,
+                slot_id=replica.slot_id,
+                allocation_epoch=replica.allocation_epoch,
+                url=replica.url,
+                state=replica.state,
+                reason_code=replica.reason_code,
+                since_at=from_us(replica.since_at),
+                device_ms=replica.device_ms,
+                observed_at=now,
+            )
+        )
+
+
+def _keep_adapters(session: Session, message: contract.Observed, now: datetime) -> None:
+    session.execute(
+        delete(ObservedAdapter).where(ObservedAdapter.digest.not_in([item.digest for item in message.adapters]))
+    )
+    for item in message.adapters:
+        session.merge(
+            ObservedAdapter(
+                digest=item.digest,
+                state=item.state,
+                ready_on=list(item.ready_on),
+                reason_code=item.reason_code,
+                observed_at=now,
+            )
+        )
+
+
+def _meter_slots(session: Session, message: contract.Observed) -> None:
+    for replica in message.replicas:
+        slot = session.get(Slot, replica.slot_id)
+        if slot is not None and slot.allocation_epoch == replica.allocation_epoch:
+            slot.device_ms = max(slot.device_ms, replica.device_ms)
+
+
+def _record(session: Session, topic: str, deployment: Deployment, now: datetime) -> None:
+    record_event(
+        session,
+        topic,
+        deployment.id,
+        organisation_id=deployment.organisation_id,
+        actor_id=SYSTEM,
+        now=now,
+        version_id=deployment.version_id,
+        public_name=deployment.public_name,
+        reason_code=deployment.reason_code,
+    )

@@ -1,0 +1,46 @@
+"""Pure rules of deployments: engine limits of a base, who may deploy, when something observed counts as ready.
+
+It leaves rows to `hub.deployments.service` and placement to the pool controller.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serving.contract import AdapterState, ObservedAdapter, ObservedReplica, ReplicaState
+
+ENGINE = "vllm"
+MAX_LORAS = 8
+LEAST_LORA_RANK = 16
+MOST_CONTEXT_TOKENS = 8192
+LEAD_S = 20.0
+"""A controller that is silent for so long may be replaced; it reports every 5 s."""
+
+
+def choose_context_tokens(facts: Mapping[str, Any]) -> int:
+    """Return the engine's limit of prompt plus completion, from what the base says about itself."""
+    return min(MOST_CONTEXT_TOKENS, int(facts.get("context_length") or 1024))
+
+
+def choose_lora_rank(current: int, wanted: int | None) -> int:
+    """Return the rank limit of a set that shall carry one more adapter."""
+    return max(LEAST_LORA_RANK, current, wanted or 0)
+
+
+def is_base_ready(set_id: str, replicas: Sequence[ObservedReplica]) -> bool:
+    """Return whether any engine of the set passed its warm-up."""
+    return any(replica.set_id == set_id and replica.state is ReplicaState.READY for replica in replicas)
+
+
+def is_adapter_ready(adapter: ObservedAdapter | None) -> bool:
+    """Return whether an adapter answers on at least one engine."""
+    return adapter is not None and adapter.state is AdapterState.READY and bool(adapter.ready_on)
+
+
+def find_failure(set_id: str, replicas: Sequence[ObservedReplica], adapter: ObservedAdapter | None) -> str | None:
+    """Return why a wanted deployment does not answer, None while it may still come up."""
+    if adapter is not None and adapter.state is AdapterState.FAILED:
+        return adapter.reason_code or "adapter_failed"
+    own = [replica for replica in replicas if replica.set_id == set_id]
+    if own and all(replica.state is ReplicaState.FAILED for replica in own):
+        return next((replica.reason_code for replica in own if replica.reason_code), "engine_failed")
+    return None

@@ -1,0 +1,235 @@
+"""Deploy, undeploy, roll back: the only writer of desired state and of aliases.
+
+It leaves starting engines to the pool, which reports back through `hub.deployments.pool`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.actor import Actor, Role
+from hub.catalogue.tables import Model, ModelVersion, VersionState
+from hub.catalogue.versions import find_version, root_base
+from hub.compute.allocation import grant_slot, release_slot
+from hub.deployments.aliases import drop_alias, find_alias, move_alias
+from hub.deployments.desired import bump_generation
+from hub.deployments.pricing import find_call_price
+from hub.deployments.rules import ENGINE, LEAST_LORA_RANK, MAX_LORAS, choose_context_tokens, choose_lora_rank
+from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, SetState
+from hub.errors import ConflictError, NotFoundError
+from hub.events.service import record_event
+from hub.ids import new_id
+from serving.contract import Purpose
+
+
+class NotDeployableError(ConflictError):
+    """The version's state forbids serving it."""
+
+    code = "not_deployable"
+
+
+def deploy(session: Session, actor: Actor, version_id: str, *, now: datetime) -> Deployment:
+    """Ask the pool to serve a version; its open deployment is returned again. The alias moves once it is ready.
+
+    Raises:
+        NotFoundError: not visible to the actor, or not the actor's to deploy.
+        NotDeployableError: quarantined, retired or refused.
+        NoCapacityError: no machine has room for another engine.
+    """
+    version = find_version(session, actor, version_id)
+    _require_owner(actor, version)
+    if version.state in (VersionState.QUARANTINED, VersionState.RETIRED):
+        raise NotDeployableError(
+            f"Version {version.id} is '{version.state}' and may not be served. Choose another version.",
+            f"版本 {version.id} 状态为“{version.state}”，不能部署。请选择其他版本。",
+            field="version_id",
+        )
+    find_call_price(session, version, now)
+    base = root_base(session, version)
+    replica_set = _ensure_set(session, base, rank=version.rank if version.id != base.id else None, now=now)
+    found = _find_open(session, version.id)
+    deployment = found or _add(session, version, replica_set, actor=actor, implied=False, now=now)
+    if deployment.implied:
+        deployment.implied = False
+    if version.id != base.id and _find_open(session, base.id) is None:
+        _add(session, base, replica_set, actor=actor, implied=True, now=now)
+    bump_generation(session)
+    return deployment
+
+
+def undeploy(session: Session, actor: Actor, version_id: str, *, now: datetime) -> Deployment:
+    """Stop serving a version; again changes nothing. The alias falls back to the version before it if that is ready.
+
+    Raises:
+        NotFoundError: not the actor's, or never deployed.
+    """
+    version = find_version(session, actor, version_id)
+    _require_owner(actor, version)
+    deployment = session.scalar(
+        select(Deployment).where(Deployment.version_id == version.id).order_by(Deployment.id.desc()).limit(1)
+    )
+    if deployment is None:
+        raise NotFoundError.of("deployment of", version_id)
+    if deployment.state is not DeploymentState.STOPPED:
+        _stop(session, deployment, actor_id=actor.user_id, now=now)
+        _stop_idle_set(session, deployment.set_id, actor_id=actor.user_id, now=now)
+        bump_generation(session)
+    return deployment
+
+
+def roll_back(session: Session, actor: Actor, public_name: str, *, now: datetime) -> str:
+    """Point an alias at the version before; returns that version's id.
+
+    Raises:
+        NotFoundError: no such alias here.
+        ConflictError: there is none before, or it is not ready.
+    """
+    alias = find_alias(session, public_name)
+    if alias is None or (alias.organisation_id != actor.organisation_id and actor.role is not Role.OPERATOR):
+        raise NotFoundError.of("alias", public_name)
+    before = _find_ready(session, alias.previous_version_id)
+    if before is None:
+        raise ConflictError(
+            f"'{public_name}' has no earlier version that is ready. Deploy that version first, then roll back.",
+            f"“{public_name}”没有可用的上一版本。请先部署该版本再回退。",
+        )
+    move_alias(session, before, actor_id=actor.user_id, now=now)
+    return before.version_id
+
+
+def list_deployments(session: Session, actor: Actor, *, with_stopped: bool = False) -> Sequence[Deployment]:
+    """Return the organisation's deployments, newest first; an operator sees all."""
+    statement = select(Deployment).order_by(Deployment.id.desc())
+    if actor.role is not Role.OPERATOR:
+        statement = statement.where(Deployment.organisation_id == actor.organisation_id)
+    if not with_stopped:
+        statement = statement.where(Deployment.state != DeploymentState.STOPPED)
+    return session.scalars(statement.limit(500)).all()
+
+
+def find_open_deployment(session: Session, version_id: str) -> Deployment | None:
+    """Return the deployment of a version that is not stopped."""
+    return _find_open(session, version_id)
+
+
+def _require_owner(actor: Actor, version: ModelVersion) -> None:
+    actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR)
+    if version.organisation_id != actor.organisation_id and actor.role is not Role.OPERATOR:
+        raise NotFoundError.of("version", version.id)
+
+
+def _ensure_set(session: Session, base: ModelVersion, *, rank: int | None, now: datetime) -> ReplicaSet:
+    found = session.scalar(
+        select(ReplicaSet)
+        .where(
+            ReplicaSet.base_digest == base.artifact_digest,
+            ReplicaSet.purpose == Purpose.SERVE,
+            ReplicaSet.state == SetState.WANTED,
+        )
+        .with_for_update()
+    )
+    if found is None:
+        found = _make_set(base, now)
+        session.add(found)
+        session.flush()
+    found.max_lora_rank = choose_lora_rank(found.max_lora_rank, rank)
+    grant_slot(session, found.id, now=now)
+    return found
+
+
+def _make_set(base: ModelVersion, now: datetime) -> ReplicaSet:
+    context_tokens = choose_context_tokens(base.facts)
+    return ReplicaSet(
+        id=new_id("set"),
+        base_version_id=base.id,
+        base_digest=base.artifact_digest,
+        uri=base.artifact_uri,
+        engine=ENGINE,
+        purpose=Purpose.SERVE,
+        state=SetState.WANTED,
+        min=1,
+        max=1,
+        max_loras=MAX_LORAS,
+        max_lora_rank=LEAST_LORA_RANK,
+        context_tokens=context_tokens,
+        engine_args={"max-model-len": context_tokens},
+        created_at=now,
+    )
+
+
+def _add(
+    session: Session, version: ModelVersion, replica_set: ReplicaSet, *, actor: Actor, implied: bool, now: datetime
+) -> Deployment:
+    model = session.get_one(Model, version.model_id)
+    deployment = Deployment(
+        id=new_id("dep"),
+        organisation_id=version.organisation_id,
+        version_id=version.id,
+        set_id=replica_set.id,
+        public_name=f"{model.name}@{version.number}",
+        digest=version.artifact_digest,
+        state=DeploymentState.WANTED,
+        implied=implied,
+        created_by=actor.user_id,
+        created_at=now,
+    )
+    session.add(deployment)
+    session.flush()
+    _record(session, "deployment.wanted", deployment, actor.user_id, now)
+    return deployment
+
+
+def _stop(session: Session, deployment: Deployment, *, actor_id: str, now: datetime) -> None:
+    deployment.state, deployment.stopped_at = DeploymentState.STOPPED, now
+    session.flush()
+    drop_alias(session, deployment, before=_find_before(session, deployment), actor_id=actor_id, now=now)
+    _record(session, "deployment.stopped", deployment, actor_id, now)
+
+
+def _stop_idle_set(session: Session, set_id: str, *, actor_id: str, now: datetime) -> None:
+    """End a set that nobody asked for any more, with the implied base on it."""
+    left = list(
+        session.scalars(
+            select(Deployment).where(Deployment.set_id == set_id, Deployment.state != DeploymentState.STOPPED)
+        )
+    )
+    if any(not deployment.implied for deployment in left):
+        return
+    for deployment in left:
+        _stop(session, deployment, actor_id=actor_id, now=now)
+    session.get_one(ReplicaSet, set_id).state = SetState.STOPPED
+    release_slot(session, set_id, now=now)
+
+
+def _find_open(session: Session, version_id: str) -> Deployment | None:
+    return session.scalar(
+        select(Deployment).where(Deployment.version_id == version_id, Deployment.state != DeploymentState.STOPPED)
+    )
+
+
+def _find_ready(session: Session, version_id: str | None) -> Deployment | None:
+    if version_id is None:
+        return None
+    return session.scalar(
+        select(Deployment).where(Deployment.version_id == version_id, Deployment.state == DeploymentState.READY)
+    )
+
+
+def _find_before(session: Session, deployment: Deployment) -> Deployment | None:
+    alias = find_alias(session, deployment.public_name.rpartition("@")[0])
+    return None if alias is None else _find_ready(session, alias.previous_version_id)
+
+
+def _record(session: Session, topic: str, deployment: Deployment, actor_id: str, now: datetime) -> None:
+    record_event(
+        session,
+        topic,
+        deployment.id,
+        organisation_id=deployment.organisation_id,
+        actor_id=actor_id,
+        now=now,
+        version_id=deployment.version_id,
+        public_name=deployment.public_name,
+    )

@@ -1,0 +1,178 @@
+"""Rows of desired state (replica sets, deployments, aliases), of observed state, and the kept snapshot."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from hub.columns import Choice, Document, Int64, Json, Key, Moment, Switch, When, Whole
+from hub.database import Base
+from serving.contract import AdapterState, Purpose, ReplicaState
+
+
+class DeploymentState(StrEnum):
+    """`wanted` until the pool reports it ready; `failed` stays wanted, the pool may still succeed."""
+
+    WANTED = "wanted"
+    READY = "ready"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class SetState(StrEnum):
+    """Whether engines of a set should run."""
+
+    WANTED = "wanted"
+    STOPPED = "stopped"
+
+
+_OPEN = text("state <> 'stopped'")
+
+
+class ReplicaSet(Base):
+    """Interchangeable engines on one base; one wanted set per base and purpose."""
+
+    __tablename__ = "replica_sets"
+    __table_args__ = (
+        Index(
+            "uq_replica_sets_base_digest_purpose_open",
+            "base_digest",
+            "purpose",
+            unique=True,
+            sqlite_where=_OPEN,
+            postgresql_where=_OPEN,
+        ),
+        CheckConstraint("min >= 0 AND max >= min AND max_loras >= 0 AND max_lora_rank > 0", name="sizes"),
+        CheckConstraint("context_tokens > 0", name="context_tokens"),
+        {"sqlite_strict": True},
+    )
+
+    id: Mapped[Key]
+    base_version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+    base_digest: Mapped[str]
+    uri: Mapped[str]
+    engine: Mapped[str]
+    purpose: Mapped[Purpose] = mapped_column(Choice(Purpose))
+    state: Mapped[SetState] = mapped_column(Choice(SetState))
+    min: Mapped[Int64]
+    max: Mapped[Int64]
+    max_loras: Mapped[Int64]
+    max_lora_rank: Mapped[Int64]
+    context_tokens: Mapped[Int64]
+    engine_args: Mapped[Json]
+    created_at: Mapped[When]
+
+
+class Deployment(Base):
+    """One version that should answer. `implied`: a base that stands beside its adapters, gone with the last of them."""
+
+    __tablename__ = "deployments"
+    __table_args__ = (
+        Index("ix_deployments_organisation_id_state", "organisation_id", "state"),
+        Index("ix_deployments_set_id", "set_id"),
+        Index("uq_deployments_version_id_open", "version_id", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN),
+        CheckConstraint("(state = 'stopped') = (stopped_at IS NOT NULL)", name="stopped"),
+        CheckConstraint("state <> 'ready' OR ready_at IS NOT NULL", name="ready"),
+        {"sqlite_strict": True},
+    )
+
+    id: Mapped[Key]
+    organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+    set_id: Mapped[str] = mapped_column(ForeignKey("replica_sets.id"))
+    public_name: Mapped[str]
+    """`org/name@N`; the alias `org/name` moves here once ready."""
+    digest: Mapped[str]
+    state: Mapped[DeploymentState] = mapped_column(Choice(DeploymentState))
+    implied: Mapped[Switch]
+    reason_code: Mapped[str | None]
+    created_by: Mapped[str]
+    created_at: Mapped[When]
+    ready_at: Mapped[datetime | None] = mapped_column(Moment)
+    stopped_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class Alias(Base):
+    """The version that a public name stands for now, and the one before it."""
+
+    __tablename__ = "aliases"
+    __table_args__ = (
+        Index("ix_aliases_organisation_id", "organisation_id"),
+        {"sqlite_strict": True},
+    )
+
+    public_name: Mapped[Key]
+    organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+    previous_version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
+    moved_at: Mapped[When]
+
+
+class PoolState(Base):
+    """One row per pool: who leads it under which epoch, and how far its desired state has come."""
+
+    __tablename__ = "pool_states"
+    __table_args__ = (
+        CheckConstraint("epoch >= 0 AND generation >= 0 AND generation_seen >= 0", name="counts"),
+        {"sqlite_strict": True},
+    )
+
+    name: Mapped[Key]
+    controller_id: Mapped[str | None]
+    epoch: Mapped[Int64]
+    lead_until: Mapped[datetime | None] = mapped_column(Moment)
+    generation: Mapped[Int64]
+    generation_seen: Mapped[Int64]
+    wants: Mapped[Json]
+
+
+class ObservedReplica(Base):
+    """One engine process as the controller last reported it."""
+
+    __tablename__ = "observed_replicas"
+    __table_args__ = (
+        Index("ix_observed_replicas_set_id", "set_id"),
+        CheckConstraint("device_ms >= 0", name="device_ms"),
+        {"sqlite_strict": True},
+    )
+
+    replica_id: Mapped[Key]
+    replica_epoch: Mapped[Int64]
+    set_id: Mapped[str]
+    slot_id: Mapped[str]
+    allocation_epoch: Mapped[Int64]
+    url: Mapped[str]
+    state: Mapped[ReplicaState] = mapped_column(Choice(ReplicaState))
+    reason_code: Mapped[str | None]
+    since_at: Mapped[When]
+    device_ms: Mapped[Int64]
+    observed_at: Mapped[When]
+
+
+class ObservedAdapter(Base):
+    """Where an adapter answers, as the controller last reported it."""
+
+    __tablename__ = "observed_adapters"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    digest: Mapped[Key]
+    state: Mapped[AdapterState] = mapped_column(Choice(AdapterState))
+    ready_on: Mapped[Json]
+    reason_code: Mapped[str | None]
+    observed_at: Mapped[When]
+
+
+class SnapshotRow(Base):
+    """The gateways' snapshot as last built; `version` grows whenever `content_digest` changes."""
+
+    __tablename__ = "snapshots"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    name: Mapped[Key]
+    version: Mapped[Int64]
+    content_digest: Mapped[str]
+    event_seq: Mapped[int] = mapped_column(Whole)
+    body: Mapped[Any] = mapped_column(Document)
+    built_at: Mapped[When]
