@@ -137,7 +137,7 @@ def _scan_values(seek: Callable[[int], int], read: Callable[[int], bytes], entry
             return False, any_set
         words = np.frombuffer(chunk, dtype=word)
         finite = finite and not bool(((words & mask) == mask).any())
-        any_set = any_set or bool(words.any())
+        any_set = any_set or bool((words << 1).any())  # shifted: minus zero is zero too
         left -= words.nbytes
     return finite, any_set
 

@@ -45,18 +45,16 @@ def read_facts(
     }
     architectures = config.get("architectures")
     first = architectures[0] if isinstance(architectures, list) and architectures else None
-    model_type = config.get("model_type")
-    if not isinstance(first, str) or not _WORDS.fullmatch(first):
-        _reject(report, "architectures", first)
-        return None
-    if not isinstance(model_type, str) or not _WORDS.fullmatch(model_type) or 0 in counts.values():
+    architecture = _read_word("architectures", first, report)
+    model_type = _read_word("model_type", config.get("model_type"), report)
+    if not architecture or not model_type or 0 in counts.values():
         return None
     values = Counter[str]()
     for entry in entries:
         values[entry.dtype] += math.prod(entry.shape)
     return BaseFacts(
         model_type=model_type,
-        architecture=first,
+        architecture=architecture,
         parameters=values.total(),
         size_bytes=sum(entry.end - entry.begin for entry in entries),
         dtype=values.most_common(1)[0][0],
@@ -86,6 +84,13 @@ def _read_count(config: Mapping[str, object], key: str, report: Report) -> int:
         return value
     _reject(report, key, value)
     return 0
+
+
+def _read_word(key: str, value: object, report: Report) -> str:
+    if isinstance(value, str) and _WORDS.fullmatch(value):
+        return value
+    _reject(report, key, value)
+    return ""
 
 
 def _reject(report: Report, key: str, value: object) -> None:

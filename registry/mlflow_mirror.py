@@ -44,7 +44,8 @@ class Mirror:
             MLFLOW_DISABLE_TELEMETRY="true",
             MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
             MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
-            MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
+            MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
+            MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",
             MLFLOW_HTTP_REQUEST_TIMEOUT="30",
         )
         self.tracking_uri = tracking_uri
@@ -103,7 +104,11 @@ class Mirror:
             if version is None:
                 model_id = _store_model(client, name, artifact, source_run=source_run, key=key)
                 created = client.create_model_version(
-                    name, f"models:/{model_id}", source_run.run_id, tags={**tags, "guanmo.model_id": model_id}
+                    name,
+                    f"models:/{model_id}",
+                    run_id=source_run.run_id,
+                    model_id=model_id,
+                    tags={**tags, "guanmo.model_id": model_id},
                 )
                 version = MirroredVersion(name, int(created.version), model_id, source_run.run_id)
             if alias is not None and _alias_version(client, name, alias) < version.version:
@@ -176,8 +181,9 @@ def _find_version(client: "MlflowClient", name: str, key: str) -> MirroredVersio
 
 def _store_model(client: "MlflowClient", name: str, artifact: Path, *, source_run: MirroredRun, key: str) -> str:
     # A model without a version is what a killed call left: its files may be incomplete, so it is made anew.
+    # Names of logged models, unlike those of registered ones, cannot hold a dot either.
     model = client.create_logged_model(
-        source_run.experiment_id, name=name, source_run_id=source_run.run_id, tags={VERSION_TAG: key}
+        source_run.experiment_id, name=name.replace(".", "-"), source_run_id=source_run.run_id, tags={VERSION_TAG: key}
     )
     model_id = str(model.model_id)
     client.log_model_artifacts(model_id, str(artifact))

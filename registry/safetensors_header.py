@@ -136,7 +136,7 @@ def _read_entry(file: str, name: str, raw: object, data_start: int) -> TensorEnt
             f"{name} 的字段不是 dtype、shape、data_offsets",
         )
     dtype, shape, offsets = raw["dtype"], _read_ints(raw["shape"]), _read_ints(raw["data_offsets"])
-    if dtype not in DTYPE_BYTES:
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         _refuse(
             file, f"gives {name} the unknown dtype {str(dtype)[:20]!r}", f"{name} 的数据类型 {str(dtype)[:20]!r} 未知"
         )

@@ -4,12 +4,8 @@ It leaves what may go in to the upload gates; object storage will be a second st
 """
 
 import errno
-import fcntl
-import os
 import shutil
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,8 +22,8 @@ from registry.artifacts import (
 )
 from registry.copying import copy_and_hash, sync_folder, write_synced
 from registry.errors import RegistryError
+from registry.partials import open_partial, sweep_partials
 
-_PARTIAL_PREFIX = ".partial-"
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -70,7 +66,7 @@ class FolderStore:
             )
         self.root.mkdir(parents=True, exist_ok=True)
         try:
-            with self._partial_folder() as partial:
+            with open_partial(self.root) as partial:
                 return self._fill_and_rename(partial, src, wanted=wanted, check_listing=names is None)
         except OSError as error:
             if error.errno in _NO_SPACE:
@@ -134,20 +130,7 @@ class FolderStore:
 
     def sweep_partials(self) -> int:
         """Remove what killed copies left and return how many; copies still running hold a lock and stay."""
-        return sum(_remove_if_abandoned(folder) for folder in self.root.glob(f"{_PARTIAL_PREFIX}*"))
-
-    @contextmanager
-    def _partial_folder(self) -> Iterator[Path]:
-        folder = self.root / f"{_PARTIAL_PREFIX}{uuid.uuid4().hex}"
-        folder.mkdir(mode=0o700)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield folder
-        finally:
-            if folder.exists():
-                _remove_folder(folder)
-            os.close(descriptor)
+        return sweep_partials(self.root)
 
     def _fill_and_rename(self, partial: Path, src: Path, *, wanted: list[str], check_listing: bool) -> Artifact:
         copied = {name: copy_and_hash(src / name, partial / name) for name in wanted}
@@ -200,27 +183,6 @@ def _check_against_source(src: Path, sums: bytes) -> None:
             f"文件 {wrong[0]} 与同目录的 {SUMS_NAME} 不一致（共 {len(wrong)} 个）。请重新生成该文件夹。",
             field=wrong[0],
         )
-
-
-def _remove_if_abandoned(folder: Path) -> bool:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove_folder(folder)
-    except (BlockingIOError, FileNotFoundError):
-        # Somebody is still copying, or has just finished and renamed it.
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _remove_folder(folder: Path) -> None:
-    folder.chmod(0o700)
-    shutil.rmtree(folder)
 
 
 def _corrupt(digest: str, name: str) -> ArtifactCorruptError:

@@ -76,3 +76,17 @@ def write_adapter(
 def raw_safetensors(header: bytes, body: bytes = b"") -> bytes:
     """Return the bytes of a safetensors file with exactly this header."""
     return struct.pack("<Q", len(header)) + header + body
+
+
+def write_bfloat16(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write tensors as BF16, which numpy has no type for: the upper half of each F32."""
+    header, body = {}, b""
+    for name, tensor in tensors.items():
+        halves = (tensor.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+        header[name] = {
+            "dtype": "BF16",
+            "shape": list(tensor.shape),
+            "data_offsets": [len(body), len(body) + len(halves)],
+        }
+        body += halves
+    path.write_bytes(raw_safetensors(json.dumps(header).encode(), body))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finetune.base import digest_weights
 from safetensors.numpy import save_file
 
+from finetune.base import digest_weights
 from registry.identity import IdentityUnknownError, read_template, template_digest, tokenizer_digest, weights_digest
 from registry.lineage import Lineage, LineageRefusedError
 from tests.registry.builders import TEMPLATE, base_tensors

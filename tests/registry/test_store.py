@@ -136,8 +136,8 @@ def test_killed_copy_is_swept_and_running_one_is_not(tmp_path: Path, adapter: Pa
     store = FolderStore(tmp_path / "artifacts")
     digest = store.add_folder(adapter).digest
     code = (
-        "import os, sys, signal; from pathlib import Path; from registry.store import FolderStore\n"
-        "with FolderStore(Path(sys.argv[1]))._partial_folder() as folder:\n"
+        "import os, sys, signal; from pathlib import Path; from registry.partials import open_partial\n"
+        "with open_partial(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'half').write_bytes(b'x'); print('ready', flush=True); signal.pause()\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, store.root], stdout=subprocess.PIPE) as child:
