@@ -1,0 +1,84 @@
+"""HTTP of metering: the owner's usage records, and the pool controller's witness.
+
+It leaves the gateway's usage endpoint to `hub.orders`, which knows allowances.
+"""
+
+from typing import Any, TypeVar
+
+from flask import request
+from flask_openapi3.blueprint import APIBlueprint
+from pydantic import Field
+
+from hub.actor import Role
+from hub.errors import InvalidValueError, NotFoundError
+from hub.ledger.periods import month_bounds, month_key
+from hub.metering import service
+from hub.metering.tables import Usage
+from hub.web import Query, context, current_actor, require_internal
+from serving import contract
+
+blueprint = APIBlueprint("metering", __name__)
+Message = TypeVar("Message")
+
+
+class UsageQuery(Query):
+    """One month of one organisation; the current month and the own organisation when left out."""
+
+    month: str | None = None
+    organisation_id: str | None = None
+    limit: int = Field(200, ge=1, le=1000)
+
+
+def read_message(kind: type[Message]) -> Message:
+    """Return the request's body as a contract message.
+
+    Raises:
+        InvalidValueError: names the field that breaks the contract.
+    """
+    try:
+        return contract.loads(kind, request.get_data())
+    except contract.ContractError as error:
+        raise InvalidValueError(str(error), f"消息不符合约定：{error}", field=error.field) from error
+
+
+def present_usage(row: Usage) -> dict[str, Any]:
+    """Return a usage record as JSON values."""
+    return {
+        "request_id": row.request_id,
+        "attempt": row.attempt,
+        "key_id": row.key_id,
+        "cost_centre": row.cost_centre,
+        "version_id": row.version_id,
+        "price_version_id": row.price_version_id,
+        "prompt_tokens": row.prompt_tokens,
+        "cached_tokens": row.cached_tokens,
+        "completion_tokens": row.completion_tokens,
+        "started_at": row.started_at.isoformat(),
+        "ended_at": row.ended_at.isoformat(),
+        "end_reason": row.end_reason,
+        "status": row.status,
+        "disputed": row.disputed,
+    }
+
+
+@blueprint.get("/api/v1/usage")
+def list_usage(query: UsageQuery) -> dict[str, Any]:
+    """Return usage records of a month, newest first."""
+    actor = current_actor()
+    owner = query.organisation_id or actor.organisation_id
+    if owner != actor.organisation_id and actor.role not in (Role.OPERATOR, Role.AUDITOR):
+        raise NotFoundError.of("organisation", owner)
+    start, end = month_bounds(query.month or month_key(context().clock()))
+    with context().sessions.read() as session:
+        rows = service.list_usage(session, owner, start=start, end=end, limit=query.limit)
+        return {"items": [present_usage(row) for row in rows]}
+
+
+@blueprint.post("/internal/v1/witness", doc_ui=False)
+def record_witness() -> dict[str, Any]:
+    """Keep an engine's own count."""
+    require_internal("pool")
+    witness = read_message(contract.Witness)
+    with context().sessions.write() as session:
+        service.record_witness(session, witness, context().clock())
+    return {"contract_version": contract.CONTRACT_VERSION}
