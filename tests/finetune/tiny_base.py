@@ -1,6 +1,7 @@
 """A random Qwen2-shaped base of a few thousand weights with a byte-level BPE and a chat template, for tests."""
 
 from pathlib import Path
+from typing import Any
 
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -20,7 +21,7 @@ def build_base(folder: Path, template: str = TEMPLATE) -> Path:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = _train_tokenizer(template)
+    tokenizer = train_tokenizer(template)
     torch.manual_seed(7)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -35,12 +36,14 @@ def build_base(folder: Path, template: str = TEMPLATE) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    model: Any = Qwen2ForCausalLM(config)  # type: ignore[no-untyped-call]
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def _train_tokenizer(template: str):  # type: ignore[no-untyped-def]
+def train_tokenizer(template: str) -> Any:
+    """Byte-level BPE with a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -54,6 +57,12 @@ def _train_tokenizer(template: str):  # type: ignore[no-untyped-def]
         show_progress=False,
     )
     core.train_from_iterator(["system user assistant pump valve 3 leaks, replace the seal 更换 油封"] * 4, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template
     )
+
+
+if __name__ == "__main__":
+    import sys
+
+    build_base(Path(sys.argv[1]))

@@ -1,0 +1,81 @@
+"""A tiny base model and chat files for the fine-tuning tests."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from finetune.spec import Base, Checkpoint, Data, Kind, Result, RunSpec, Value
+
+ROOT = Path(__file__).parents[2]
+Start = Callable[[RunSpec, Path], "subprocess.Popen[str]"]
+_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built in its own process, so that the libraries' warnings stay out of the tests."""
+    folder = tmp_path_factory.mktemp("base")
+    script = Path(__file__).with_name("tiny_base.py")
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=_ENVIRONMENT, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chats(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """160 training and 24 validation rows of a task that the tiny base can learn."""
+    folder = tmp_path_factory.mktemp("chats")
+    rng = random.Random(1)
+    for name, count in (("train", 160), ("valid", 24)):
+        rows = [_write_chat(rng.choice(["pump", "valve", "belt"]), rng.randint(1, 9)) for _ in range(count)]
+        (folder / f"{name}.jsonl").write_text("".join(rows), encoding="utf-8")
+    return Data(train=str(folder / "train.jsonl"), valid=str(folder / "valid.jsonl"))
+
+
+@pytest.fixture
+def train_spec(base: Path, chats: Data) -> RunSpec:
+    """A short training run that commits after every step."""
+    return RunSpec(
+        kind=Kind.TRAIN,
+        run_id="run_1",
+        base=Base(str(base)),
+        data=chats,
+        recipe={"epochs": Value(3), "validations": Value(3), "learning_rate": Value(4e-3), "rank": Value(8)},
+        checkpoint=Checkpoint(interval_s=0.0, keep=2),
+    )
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start `python -m finetune` on a specification; whatever still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_run(spec: RunSpec, out: Path) -> "subprocess.Popen[str]":
+        path = tmp_path / f"spec-{len(started)}.json"
+        path.write_text(spec.to_json(), encoding="utf-8")
+        command = [sys.executable, "-m", "finetune", str(path), str(out)]
+        started.append(subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start_run
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def read_result(out: Path) -> Result:
+    """The result of a run."""
+    return Result.from_json((out / "result.json").read_text(encoding="utf-8"))
+
+
+def _write_chat(part: str, number: int) -> str:
+    question = {"role": "user", "content": f"{part} {number} leaks"}
+    answer = {"role": "assistant", "content": f"replace {part} seal {number}"}
+    return json.dumps({"messages": [question, answer]}) + "\n"

@@ -1,0 +1,61 @@
+"""Recipe, batch order and intervals: the arithmetic of a run."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune.batches import count_tokens, digest_order, order_batches
+from finetune.errors import DataError
+from finetune.recipe import BOUNDS, Facts, resolve_recipe
+from finetune.spec import Value
+
+FACTS = Facts(
+    rows=1000, width=256, family="qwen2", mean_tokens=60, longest_tokens=200, longest_answer=30, model_limit=512
+)
+
+
+def test_every_value_has_a_reason_and_is_within_its_bounds() -> None:
+    recipe = resolve_recipe({}, FACTS)
+    assert set(recipe) == set(BOUNDS)
+    assert all(value.reason for value in recipe.values())
+    assert all(BOUNDS[name].low <= float(value.value) <= BOUNDS[name].high for name, value in recipe.items())
+    assert recipe["max_length"].value == 256
+
+
+def test_learning_rate_follows_width_and_alpha() -> None:
+    tiny = float(resolve_recipe({}, FACTS)["learning_rate"].value)
+    large = float(resolve_recipe({}, replace(FACTS, width=4096))["learning_rate"].value)
+    halved = float(resolve_recipe({"alpha": Value(64)}, FACTS)["learning_rate"].value)
+    assert 1e-3 <= tiny <= 5e-3
+    assert 1e-4 <= large <= 5e-4
+    assert halved == pytest.approx(tiny / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("epochs", 51, "hyperparameter_out_of_range"),
+        ("epochs", 1.5, "hyperparameter_out_of_range"),
+        ("learning_rate", "fast", "hyperparameter_out_of_range"),
+        ("learning_rate", float("nan"), "hyperparameter_out_of_range"),
+        ("rank", 12, "hyperparameter_out_of_range"),
+        ("max_length", 1024, "hyperparameter_out_of_range"),
+        ("colour", 1, "hyperparameter_unknown"),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, value: float | str, code: str) -> None:
+    with pytest.raises(DataError, match=f"recipe.{name}") as caught:
+        resolve_recipe({name: Value(value)}, FACTS)
+    assert caught.value.code == code
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(1, 3), st.integers(0, 9))
+def test_batches_hold_every_row_once_an_epoch_within_the_budget(lengths: list[int], epochs: int, seed: int) -> None:
+    batches = order_batches(lengths, epochs=epochs, batch_tokens=300, seed=seed)
+    rows = sorted(row for batch in batches for row in batch)
+    assert rows == sorted(list(range(len(lengths))) * epochs)
+    assert all(len(batch) * max(lengths[row] for row in batch) <= 300 for batch in batches)
+    assert count_tokens(batches, lengths) == epochs * sum(lengths)
+    assert digest_order(batches) == digest_order(order_batches(lengths, epochs=epochs, batch_tokens=300, seed=seed))

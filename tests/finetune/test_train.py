@@ -1,0 +1,127 @@
+"""kind=plan and kind=train on a real tiny base: exact tokens, exact resume, stops, a clean artifact."""
+
+import json
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from finetune.spec import Base, Event, ExitCode, Fault, Kind, Progress, RunSpec, State, Value
+from tests.finetune.conftest import Start, read_result
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the uninterrupted run that the first test leaves for the second."""
+    return tmp_path_factory.mktemp("shared") / "whole"
+
+
+def _read_progress(out: Path) -> list[Progress]:
+    path = out / "progress.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [Progress.from_json(line) for line in lines]
+
+
+def _wait_for_step(process: "subprocess.Popen[str]", out: Path, step: int) -> None:
+    deadline_s = time.monotonic() + 120
+    while not any(line.committed_step >= step for line in _read_progress(out)):
+        assert process.poll() is None, "the run ended before it could be stopped"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def test_plan_and_train_agree_to_the_token(start: Start, train_spec: RunSpec, shared: Path, tmp_path: Path) -> None:
+    assert start(replace(train_spec, kind=Kind.PLAN), tmp_path / "plan").wait() == ExitCode.DONE
+    assert start(train_spec, shared).wait() == ExitCode.DONE
+    plan = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    quoted, billed = read_result(tmp_path / "plan"), read_result(shared)
+    assert (quoted.tokens, quoted.plan_digest) == (billed.tokens, billed.plan_digest)
+    assert plan["tokens"] == plan["tokens_per_epoch"] * 3 == billed.tokens
+    assert plan["estimate"]["device_ms"] > 0
+    assert 0 < billed.billable_device_ms <= billed.elapsed_device_ms
+    _assert_learned(shared)
+    _assert_artifact(shared)
+
+
+def _assert_learned(out: Path) -> None:
+    metrics = json.loads((out / "result.json").read_text())["metrics"]
+    lines = _read_progress(out)
+    assert metrics["n"] == 24
+    assert metrics["adapter"]["loss"] < metrics["base"]["loss"]
+    assert metrics["adapter"]["exact_match_low"] <= metrics["adapter"]["exact_match"]
+    assert [line.seq for line in lines] == list(range(1, len(lines) + 1))
+    assert {Event.STEP, Event.VALIDATION, Event.CHECKPOINT, Event.EVALUATED} <= {line.type for line in lines}
+    assert lines[-1].type is Event.FINISHED
+    assert "leaks" not in (out / "progress.jsonl").read_text()
+
+
+def _assert_artifact(out: Path) -> None:
+    folder = out / "artifact"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"].startswith("sha256:")
+    assert (config["r"], config["modules_to_save"], config["use_dora"]) == (8, None, False)
+    with safe_open(folder / "adapter_model.safetensors", "pt") as tensors:
+        names = list(tensors.keys())
+    assert len(names) == 2 * 2 * 7
+    assert all(".lora_A." in name or ".lora_B." in name for name in names)
+
+
+def test_killed_run_resumes_to_the_same_weights(
+    start: Start, train_spec: RunSpec, shared: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    process = start(train_spec, first)
+    _wait_for_step(process, first, 5)
+    process.kill()
+    process.wait()
+    assert not (first / "result.json").exists()
+    newest = max((first / "checkpoints").glob("step-*"))
+    (newest / "adapter.safetensors").write_bytes(b"torn")  # the commit before it must serve
+    assert start(replace(train_spec, attempt=2, fence=1, resume_from=str(first)), second).wait() == ExitCode.DONE
+    resumed = next(line for line in _read_progress(second) if line.type is Event.RESUMED)
+    assert 0 < resumed.step < int(newest.name[-8:])
+    whole, pieces = read_result(shared), read_result(second)
+    assert (pieces.tokens, pieces.artifact_digest) == (whole.tokens, whole.artifact_digest)
+    assert pieces.metrics["adapter"] == whole.metrics["adapter"]
+
+
+def test_stops_are_coded_and_metered(start: Start, train_spec: RunSpec, tmp_path: Path) -> None:
+    long = replace(train_spec, recipe={"epochs": Value(50), "validations": Value(1)})
+    processes = {name: start(long, tmp_path / name) for name in ("preempted", "cancelled")}
+    for name, process in processes.items():
+        _wait_for_step(process, tmp_path / name, 2)
+    processes["preempted"].terminate()
+    (tmp_path / "cancelled" / "cancel").touch()
+    assert processes["preempted"].wait() == ExitCode.PREEMPTED
+    assert processes["cancelled"].wait() == ExitCode.CANCELLED
+    preempted, cancelled = (read_result(tmp_path / name) for name in processes)
+    assert (preempted.state, preempted.fault) == (State.PREEMPTED, Fault.PROVIDER)
+    assert (cancelled.state, cancelled.fault) == (State.CANCELLED, Fault.USER)
+    for result in (preempted, cancelled):
+        assert result.step >= 2
+        assert result.tokens > 0
+        assert result.billable_device_ms > 0
+
+
+def test_a_changed_base_and_a_bad_value_are_refused(start: Start, train_spec: RunSpec, tmp_path: Path) -> None:
+    assert train_spec.base is not None
+    other = replace(train_spec, base=Base(train_spec.base.path, weights_digest="0" * 64))
+    wild = replace(train_spec, kind=Kind.PLAN, recipe={"learning_rate": Value(1.0)})
+    runs = {"other": start(other, tmp_path / "other"), "wild": start(wild, tmp_path / "wild")}
+    assert (runs["other"].wait(), runs["wild"].wait()) == (ExitCode.FAILED, ExitCode.DATA)
+    assert (read_result(tmp_path / "other").reason_code, read_result(tmp_path / "other").fault) == (
+        "base_changed",
+        Fault.PLATFORM,
+    )
+    assert read_result(tmp_path / "wild").reason_code == "hyperparameter_out_of_range"
