@@ -58,7 +58,7 @@ def read_messages(path: Path) -> list[tuple[int, list[Message]]]:
     return rows
 
 
-def tokenize_rows(tokenizer: Any, rows: Sequence[tuple[int, list[Message]]]) -> list[TokenRow]:
+def tokenize_rows(tokenizer: Any, rows: Sequence[tuple[int, Sequence[Message]]]) -> list[TokenRow]:
     """Token rows in the given order; raises BaseError if the template cannot be learned from or served alike."""
     segments = [render_segments(tokenizer, messages) for _, messages in rows]
     texts = [text for row in segments for text, _ in row]
