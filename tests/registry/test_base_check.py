@@ -112,7 +112,7 @@ def test_broken_weights_are_a_finding(base: Path) -> None:
     ("template", "reason"),
     [
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "processor time"),
-        ("{{ 'a' * 3000000000 }}", "memory"),
+        ("{{ 'a' * 3000000000 }}", "too much memory"),
         ("{{ messages[0].content }}{{ 'ab' * 300000 }}", "262144"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
         ("{% include '/etc/passwd' %}", "TypeError"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.artifacts import ArtifactRefusedError
+from registry.artifacts import ArtifactRefusedError, format_sums, parse_sums
 from registry.store import ArtifactCorruptError, ArtifactMissingError, FolderStore
 
 
@@ -74,6 +74,21 @@ def test_listing_beside_the_files_must_agree(tmp_path: Path, adapter: Path) -> N
     with pytest.raises(ArtifactRefusedError, match="does not agree"):
         store.add_folder(adapter)
     assert list(store.root.iterdir()) == []
+
+
+def test_listing_is_sorted_and_read_strictly() -> None:
+    files = {"b": "0" * 64, "a": "1" * 64}
+    raw = format_sums(files)
+    assert raw == f"{'1' * 64}  a\n{'0' * 64}  b\n".encode()
+    assert parse_sums(raw) == files
+    for wrong in (
+        raw + b"\n",
+        raw.replace(b"  a", b" *a"),
+        b"".join(reversed(raw.splitlines(keepends=True))),
+        raw[:-1],
+    ):
+        with pytest.raises(ArtifactRefusedError, match="sorted"):
+            parse_sums(wrong)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a b", ".hidden", "SHA256SUMS", "x" * 129, "a\nb", ""])
