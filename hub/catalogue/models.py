@@ -92,24 +92,33 @@ def find_or_create_model(
     Raises:
         ConflictError: the name is one of another kind or of another base.
     """
-    slug = find_organisation(session, organisation_id).slug
-    full_name = check_model_name(name, slug)
+    full_name = check_model_name(name, find_organisation(session, organisation_id).slug)
+    model = find_own_model(session, full_name, kind=kind, base_model_id=base_model_id)
+    if model is not None:
+        return model
+    return create_model(
+        session,
+        organisation_id=organisation_id,
+        name=full_name,
+        kind=kind,
+        texts=texts,
+        base_model_id=base_model_id,
+        visibility=visibility,
+        created_by=created_by,
+        now=now,
+    )
+
+
+def find_own_model(session: Session, full_name: str, *, kind: ModelKind, base_model_id: str | None) -> Model | None:
+    """Return the model of a checked name if versions of that kind and base may go under it, None if it is free.
+
+    Raises:
+        ConflictError: the name is one of another kind or of another base.
+    """
     model = session.scalar(select(Model).where(Model.name == full_name))
-    if model is None:
-        return create_model(
-            session,
-            organisation_id=organisation_id,
-            name=full_name,
-            kind=kind,
-            texts=texts,
-            base_model_id=base_model_id,
-            visibility=visibility,
-            created_by=created_by,
-            now=now,
-        )
-    if model.kind is not kind or model.base_model_id != base_model_id:
+    if model is not None and (model.kind is not kind or model.base_model_id != base_model_id):
         raise ConflictError(
-            f"'{full_name}' is a model of kind '{model.kind}' on another base. Choose another name.",
+            f"'{full_name}' is a model of kind '{model.kind}' or on another base. Choose another name.",
             f"“{full_name}”已是其他类型或其他基础模型的模型，请另选名称。",
             field="name",
         )

@@ -16,8 +16,8 @@ from hub.filings.service import Standing, find_decision, standing_of
 from hub.filings.tables import DerivativeDecision
 from hub.organisations.service import find_organisation
 from hub.organisations.tables import Organisation
-from hub.prices.service import find_price, find_price_version
-from hub.prices.tables import PriceVersion
+from hub.prices.service import DEFAULT, find_price, find_price_version
+from hub.prices.tables import PriceSubject, PriceVersion
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,5 @@ def price_of(session: Session, version: ModelVersion, now: datetime) -> PriceVer
     """Return the price of calls: the version's own, else the platform's for its kind, else None."""
     if version.price_version_id is not None:
         return find_price_version(session, version.price_version_id)
-    return find_price(session, "base" if version.kind in TUNABLE_KINDS else "adapter", "default", now)
+    kind = PriceSubject.BASE if version.base_version_id is None else PriceSubject.ADAPTER
+    return find_price(session, kind, DEFAULT, now)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.catalogue.states import record_step
-from hub.catalogue.tables import TUNABLE_KINDS, Block, ModelVersion, VersionState
+from hub.catalogue.tables import Block, ModelVersion, VersionState
 from hub.catalogue.versions import find_owned_version
 from hub.errors import ConflictError
 from hub.ids import new_id
@@ -32,12 +32,12 @@ def quarantine_version(
     version = find_owned_version(session, actor, version_id)
     if version.state is VersionState.QUARANTINED:
         raise ConflictError("This version is quarantined already. Release it first.", "该版本已被隔离。")
-    root = version.kind in TUNABLE_KINDS
+    kind, subject = _name_subject(version)
     block = Block(
         id=new_id("blk"),
         organisation_id=version.organisation_id,
-        subject_kind=SubjectKind.BASE if root else SubjectKind.ADAPTER,
-        subject=version.artifact_digest,
+        subject_kind=kind,
+        subject=subject,
         scope=BlockScope.ALL,
         in_flight=InFlight.CUT,
         code="quarantined",
@@ -63,11 +63,19 @@ def release_version(session: Session, actor: Actor, version_id: str, *, reason: 
     before = version.state_before
     if before is None:
         raise ConflictError("This version is not quarantined.", "该版本未被隔离。")
+    kind, subject = _name_subject(version)
     query = select(Block).where(
-        Block.subject == version.artifact_digest, Block.code == "quarantined", Block.lifted_at.is_(None)
+        Block.subject_kind == kind, Block.subject == subject, Block.code == "quarantined", Block.lifted_at.is_(None)
     )
     for block in session.scalars(query):
         block.lifted_at, block.lifted_by = now, actor.user_id
     version.state, version.state_before = before, None
     record_step(session, "version.released", version, actor, now, reason=reason)
     return version
+
+
+def _name_subject(version: ModelVersion) -> tuple[SubjectKind, str]:
+    """A root base is stopped by its weights, so that no other packing of them goes on."""
+    if version.base_version_id is None:
+        return SubjectKind.BASE, version.weights_digest
+    return SubjectKind.ADAPTER, version.artifact_digest

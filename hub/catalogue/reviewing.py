@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor, Role
 from hub.catalogue.states import record_step, require_state
 from hub.catalogue.tables import Decision, ModelVersion, Review, VersionState
-from hub.catalogue.versions import find_owned_version, model_of, root_base
+from hub.catalogue.versions import READERS, find_owned_version, model_of, root_base
 from hub.errors import ConflictError, ForbiddenError
 from hub.filings.service import decide_derivative, explain_standing, find_decision, standing_of
 from hub.filings.tables import Ruling
@@ -105,9 +105,11 @@ def review_version(
     return review
 
 
-def list_reviews(session: Session, version_id: str) -> list[Review]:
-    """Return the reviews of a version, newest first; the caller must be allowed to see it."""
-    query = select(Review).where(Review.version_id == version_id)
+def list_reviews(session: Session, actor: Actor | None, version: ModelVersion) -> list[Review]:
+    """Return the reviews of a version, newest first; nothing for whoever is neither owner, operator nor auditor."""
+    if actor is None or (actor.organisation_id != version.organisation_id and actor.role not in READERS):
+        return []
+    query = select(Review).where(Review.version_id == version.id)
     return list(session.scalars(query.order_by(Review.id.desc())))
 
 

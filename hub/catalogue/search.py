@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, Subquery, case, func, not_, select
+from sqlalchemy import ColumnElement, Select, Subquery, case, func, literal, not_, select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor
 from hub.catalogue.rules import fold_text
 from hub.catalogue.tables import TUNABLE_KINDS, Model, ModelKind, ModelVersion, Task, VersionState
 from hub.catalogue.versions import visible_to
+from hub.columns import Flag
 from hub.errors import GuanmoError
 from hub.filings.service import Standing, StandingState, standings_of
 from hub.organisations.tables import Organisation
@@ -129,26 +130,27 @@ def _is_best(best: Subquery) -> ColumnElement[bool]:
     return (ModelVersion.model_id == best.c.model_id) & (best.c.place == _ORDER)
 
 
-def _match_text(query: Select[tuple[str]], text: str) -> Select[tuple[str]]:
+def _match_text(query: Select[str], text: str) -> Select[str]:
     for word in fold_text(text).split():
         query = query.where(Model.search_text.contains(word, autoescape=True))
     return query
 
 
 def _apply_filters(
-    session: Session, query: Select[tuple[str]], filters: SearchFilters, actor: Actor | None, *, now: datetime
-) -> Select[tuple[str]]:
-    equal = {column: getattr(filters, axis) for axis, column in _COUNTED.items()}
-    equal |= {Model.has_endpoint: filters.has_endpoint, Model.two_high: filters.two_high}
-    for column, wanted in equal.items():
-        if wanted is not None:
-            query = query.where(column == wanted)
-    conditions = {
-        ModelVersion.price_version_id.is_not(None): filters.priced,
-        ModelVersion.kind.in_(TUNABLE_KINDS): filters.can_fine_tune,
-        Model.organisation_id == (actor.organisation_id if actor else ""): filters.mine,
-    }
-    for condition, wanted in conditions.items():
+    session: Session, query: Select[str], filters: SearchFilters, actor: Actor | None, *, now: datetime
+) -> Select[str]:
+    for axis, column in _COUNTED.items():
+        if (code := getattr(filters, axis)) is not None:
+            query = query.where(column == code)
+    own = actor.organisation_id if actor else ""
+    switches = (
+        (filters.has_endpoint, Model.has_endpoint == literal(True, Flag)),
+        (filters.two_high, Model.two_high == literal(True, Flag)),
+        (filters.priced, ModelVersion.price_version_id.is_not(None)),
+        (filters.can_fine_tune, ModelVersion.kind.in_(TUNABLE_KINDS)),
+        (filters.mine, Model.organisation_id == own),
+    )
+    for wanted, condition in switches:
         if wanted is not None:
             query = query.where(condition if wanted else not_(condition))
     if filters.base is not None:
@@ -164,7 +166,7 @@ def _digests_standing(session: Session, state: StandingState, now: datetime) -> 
     return [digest for digest, standing in standings_of(session, digests, now).items() if standing.state is state]
 
 
-def _count_facets(session: Session, found: Select[tuple[str]]) -> dict[str, dict[str, int]]:
+def _count_facets(session: Session, found: Select[str]) -> dict[str, dict[str, int]]:
     ids = found.subquery()
     facets: dict[str, dict[str, int]] = {}
     for axis, column in _COUNTED.items():

@@ -61,7 +61,7 @@ def find_blocks(
 ) -> list[Block]:
     """Return the blocks in force on any ancestor, on the model, its owner or the caller."""
     links = list(chain)
-    digests = [link.artifact_digest for link in links]
+    digests = [links[-1].weights_digest, *(link.artifact_digest for link in links)]
     organisations = (model.organisation_id, caller_organisation_id)
     query = select(Block).where(
         Block.lifted_at.is_(None),

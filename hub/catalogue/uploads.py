@@ -14,9 +14,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
+from hub.catalogue.models import find_own_model
 from hub.catalogue.registration import register_version
 from hub.catalogue.rules import ModelTexts, check_model_name
-from hub.catalogue.tables import TUNABLE_KINDS, ModelVersion, UploadSession, UploadState, VersionState
+from hub.catalogue.tables import TUNABLE_KINDS, ModelKind, ModelVersion, UploadSession, UploadState, VersionState
 from hub.catalogue.versions import find_version
 from hub.errors import ConflictError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
@@ -96,11 +97,12 @@ def open_upload(session: Session, actor: Actor, base: ModelVersion, *, model_nam
 
     Raises:
         ForbiddenError: the role does not upload. NotVerifiedError: the organisation is not verified.
-        BadModelNameError: the name cannot be used. ConflictError: 20 uploads are open.
+        BadModelNameError, ConflictError: the name cannot be used, or 20 uploads are open.
     """
     actor.require(Role.INTEGRATOR, Role.FACTORY, Role.OPERATOR)
     require_verified(session, actor.organisation_id)
     name = check_model_name(model_name, find_organisation(session, actor.organisation_id).slug)
+    find_own_model(session, name, kind=ModelKind.ADAPTER, base_model_id=base.model_id)
     query = select(UploadSession.id).where(
         UploadSession.organisation_id == actor.organisation_id,
         UploadSession.state == UploadState.OPEN,
@@ -180,11 +182,11 @@ def accept_upload(
     return version
 
 
-def refuse_upload(session: Session, actor: Actor, upload_id: str, report: Report | None, *, now: datetime) -> None:
-    """Close an upload that failed, keeping the report only."""
+def refuse_upload(session: Session, actor: Actor, upload_id: str, report: object, *, now: datetime) -> None:
+    """Close an upload that failed, keeping only the report as JSON values (None: the checks did not finish)."""
     upload = find_upload(session, actor, upload_id)
     upload.state = UploadState.REFUSED
-    upload.report = report.as_dict() if report else None
+    upload.report = report
     _record(session, "upload.refused", upload, actor, now)
 
 

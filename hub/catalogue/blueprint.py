@@ -1,0 +1,6 @@
+"""The catalogue's blueprint, which the files of routes fill. It leaves every route to them."""
+
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+blueprint = APIBlueprint("catalogue", __name__, url_prefix="/api/v1", abp_tags=[Tag(name="catalogue")])
