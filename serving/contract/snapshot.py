@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+SCOPE_INFERENCE = "inference"
+
 
 class Visibility(StrEnum):
     """Who may see and call a model besides its owner."""
@@ -52,7 +54,10 @@ class InFlight(StrEnum):
 
 @dataclass(frozen=True)
 class SnapshotKey:
-    """One API key. `mac` is `key_mac(pepper, key)`; `None` for models, ip_ranges, rpm, tpm, concurrency is no limit."""
+    """One API key. `mac` is `key_mac(pepper, key)`; the scope `inference` lets it call models.
+
+    `None` for models, ip_ranges, rpm, tpm, concurrency is no limit.
+    """
 
     key_id: str
     mac: str

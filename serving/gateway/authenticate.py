@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 
-from serving.contract import SnapshotKey, key_mac
+from serving.contract import SCOPE_INFERENCE, SnapshotKey, key_mac
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.view import View
 
@@ -19,7 +19,8 @@ _NO_MAC = "0" * 64
 def authenticate(view: View, authorization: str | None, *, pepper: bytes, client_ip: str, now_us: int) -> SnapshotKey:
     """Return the live key behind an `Authorization` header.
 
-    Raises: GatewayError 401 for a missing, malformed, unknown, expired or revoked key, 403 for a foreign address.
+    Raises: GatewayError 401 for a missing, malformed, unknown, expired or revoked key, 403 for a foreign address or
+    a missing scope.
     """
     token = _bearer(authorization)
     parts = token.split("_", 2)
@@ -31,6 +32,9 @@ def authenticate(view: View, authorization: str | None, *, pepper: bytes, client
         raise _refused(f"the API key gm_{parts[1][:32]}_… is not known; create one on the keys page")
     _check_alive(key, now_us)
     _check_address(key, client_ip)
+    if SCOPE_INFERENCE not in key.scopes:
+        message = f"key {key.key_id} has the scopes {', '.join(key.scopes) or 'none'}; calling needs {SCOPE_INFERENCE}"
+        raise GatewayError(403, "scope_missing", message, kind=ErrorType.PERMISSION)
     return key
 
 

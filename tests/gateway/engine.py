@@ -1,0 +1,105 @@
+"""A small OpenAI upstream that speaks as vLLM 0.32 does with forced running usage; it knows no gateway."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass
+class Engine:
+    """Answers with `tokens` words; `mode` chooses how it misbehaves. `seen` keeps every body with its headers."""
+
+    tokens: int = 5
+    delay_s: float = 0.0
+    prompt_tokens: int = 11
+    cached_tokens: int = 0
+    mode: str = "ok"
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    produced: int = 0
+    aborted: int = 0
+
+    def app(self) -> web.Application:
+        """Return the engine's routes."""
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self.complete)
+        app.router.add_post("/v1/completions", self.complete)
+        app.router.add_post("/v1/embeddings", self.embed)
+        return app
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        """Answer a chat or text completion."""
+        body = await request.json()
+        self.seen.append(body | {"_request_id": request.headers.get("x-request-id")})
+        if self.mode == "busy":
+            return web.json_response({"error": "secret internal queue text"}, status=503)
+        if self.mode == "broken":
+            return web.json_response({"error": "secret traceback"}, status=500)
+        if self.mode == "draining":
+            return web.Response(text="cannot schedule new futures after shutdown", status=500)
+        if self.mode == "too-long":
+            text = "This model's maximum context length is 2048 tokens. However, secret."
+            return web.json_response({"error": {"message": text}}, status=400)
+        if self.mode == "dies-before":
+            self._kill(request)
+        if body.get("stream"):
+            return await self._stream(request, body)
+        await asyncio.sleep(self.delay_s)
+        self.produced += self.tokens
+        return web.json_response(self._chunk(body, "x" * self.tokens, self.tokens, "stop", whole=True))
+
+    async def embed(self, request: web.Request) -> web.Response:
+        """Answer as an engine whose model makes no embeddings."""
+        return web.json_response({"error": "The model does not support Embeddings API"}, status=404)
+
+    async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            for count in range(1, self.tokens + 1):
+                await asyncio.sleep(self.delay_s)
+                if self.mode == "dies-mid" and count == 3:
+                    self._kill(request)
+                if self.mode == "error-mid" and count == 3:
+                    await self._send(response, {"error": {"message": "EngineCore died, secret"}})
+                    break
+                self.produced += 1
+                finish = "stop" if count == self.tokens else None
+                await self._send(response, self._chunk(body, f"w{count} ", count, finish))
+            else:
+                await self._send(response, self._chunk(body, "", self.tokens, None) | {"choices": []})
+            await response.write(b"data: [DONE]\n\n")
+        except (ConnectionError, asyncio.CancelledError):
+            self.aborted += 1
+            raise
+        return response
+
+    def _chunk(
+        self, body: dict[str, Any], text: str, count: int, finish: str | None, *, whole: bool = False
+    ) -> dict[str, Any]:
+        chat = "messages" in body
+        part = {"role": "assistant", "content": text} if chat else text
+        where = ("message" if whole else "delta") if chat else "text"
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion" if whole else "chat.completion.chunk",
+            "created": 1,
+            "model": body["model"],
+            "choices": [{"index": 0, where: part, "finish_reason": finish}],
+            "usage": {
+                "prompt_tokens": self.prompt_tokens,
+                "total_tokens": self.prompt_tokens + count,
+                "completion_tokens": count,
+                "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            },
+        }
+
+    async def _send(self, response: web.StreamResponse, chunk: dict[str, Any]) -> None:
+        await response.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
+
+    def _kill(self, request: web.Request) -> None:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError

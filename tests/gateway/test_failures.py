@@ -1,0 +1,200 @@
+"""A killed gateway, a silent hub, dying and missing replicas, and a nearly empty account."""
+
+import concurrent.futures
+import http.client
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from serving.contract import EndReason, UsageStatus, cost_ufen
+from tests.gateway.samples import CUSTOMER, PRICES, make_key, make_model, make_snapshot, secret_of
+from tests.gateway.world import Gateway, World, gateway_argv, running_gateway, running_world, wait_for
+
+SNAPSHOT = make_snapshot(keys=(make_key(1), make_key(2)), models=(make_model("org/base"),))
+MESSAGES: Any = [{"role": "user", "content": "hello"}]
+
+
+def ask(gateway: Gateway, **extra: Any) -> Any:
+    with gateway.client() as client:
+        return client.chat.completions.create(model="org/base", messages=MESSAGES, **extra)
+
+
+def spent_by_hub(world: World) -> int:
+    return sum(
+        cost_ufen(PRICES, record.prompt_tokens, record.cached_tokens, record.completion_tokens)
+        for record in world.hub.usage.values()
+    )
+
+
+def test_kill_9_in_mid_stream_bills_what_was_seen(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world:
+        start_ufen = world.hub.balance_ufen
+        world.engines[0].delay_s, world.engines[0].tokens = 0.05, 400
+        with running_gateway(world) as gateway, gateway.client() as client:
+            stream = iter(client.chat.completions.create(model="org/base", messages=MESSAGES, stream=True))
+            seen = 0
+            began = time.monotonic()
+            while time.monotonic() < began + 1.5:
+                next(stream)
+                seen += 1
+            gateway.kill()
+            with pytest.raises((openai.APIError, Exception), match=r"."):
+                list(stream)
+        assert world.hub.usage == {}
+        with running_gateway(world) as gateway:
+            record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
+            assert (record.end_reason, record.status) == (EndReason.GATEWAY_RESTART, UsageStatus.PARTIAL)
+            assert seen - 25 <= record.completion_tokens <= seen + 1
+            assert record.completion_tokens > 0
+            wait_for(lambda: len(world.hub.closed) == len(world.hub.allowances))
+            assert gateway.stop() == 0
+        assert start_ufen - world.hub.balance_ufen == spent_by_hub(world)
+        assert [batch.gateway_epoch for batch in world.hub.batches] == [2]
+
+
+def test_a_stopped_gateway_leaves_no_money_behind(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world:
+        start_ufen = world.hub.balance_ufen
+        with running_gateway(world) as gateway:
+            ask(gateway)
+            assert gateway.stop() == 0
+        assert world.hub.closed.keys() == world.hub.allowances.keys()
+        assert start_ufen - world.hub.balance_ufen == spent_by_hub(world) == 33_000 + 35_000
+
+
+def test_a_silent_hub_loses_no_usage(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        ask(gateway)
+        wait_for(lambda: world.hub.usage)
+        world.hub.down = True
+        for _ in range(3):
+            ask(gateway)
+        time.sleep(1.2)
+        assert len(world.hub.usage) == 1
+        world.hub.down = False
+        wait_for(lambda: len(world.hub.usage) == 4)
+        seqs = [batch.first_seq + index for batch in world.hub.batches for index in range(len(batch.records))]
+        assert seqs == [1, 2, 3, 4]
+
+
+def test_a_silent_hub_gives_no_credit(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        world.hub.down = True
+        with pytest.raises(openai.APIStatusError) as refused:
+            ask(gateway)
+        assert (refused.value.status_code, refused.value.code) == (503, "hub_unavailable")
+        assert "secret" not in refused.value.response.text
+        assert world.engines[0].seen == []
+
+
+def test_no_overspending_by_64_at_once(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        world.engines[0].delay_s = 0.05
+        # Room for a few worst cases only; each call ends at 68,000 µfen.
+        start_ufen = world.hub.balance_ufen = 5_000_000
+
+        def call(_: int) -> str:
+            try:
+                return str(ask(gateway, max_tokens=5).choices[0].finish_reason)
+            except openai.RateLimitError as error:
+                body: Any = error.body
+                assert body["set_by"] == CUSTOMER or body["limit"] == "account balance"
+                return str(error.code)
+
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            answers = list(pool.map(call, range(64)))
+        assert gateway.stop() == 0
+        assert set(answers) == {"stop", "insufficient_quota"}
+        assert answers.count("stop") >= 4
+        assert spent_by_hub(world) == answers.count("stop") * 68_000 <= start_ufen
+        assert world.hub.balance_ufen == start_ufen - spent_by_hub(world)
+        assert not any(record.disputed for record in world.hub.usage.values())
+
+
+def test_money_left_in_pieces_is_put_together(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        world.hub.balance_ufen = 1_300_000
+        for _ in range(5):
+            assert ask(gateway, max_tokens=5).choices[0].finish_reason == "stop"
+        with pytest.raises(openai.RateLimitError) as refused:
+            ask(gateway, max_tokens=2000)
+        body: Any = refused.value.body
+        assert body["needed"] > 1_300_000
+        wait_for(lambda: len(world.hub.usage) == 5)
+        assert spent_by_hub(world) == 5 * 68_000
+
+
+def test_an_unwilling_replica_is_passed_over(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path, engines=2) as world, running_gateway(world) as gateway:
+        for mode in ("busy", "draining"):
+            world.engines[0].mode = mode
+            for _ in range(3):
+                assert ask(gateway).choices[0].message.content == "xxxxx"
+        assert len(world.engines[1].seen) == 6
+        wait_for(lambda: len(world.hub.usage) == 6)
+        assert {record.replica_id for record in world.hub.usage.values()} == {"rep_1"}
+
+
+def test_an_unreachable_replica_is_passed_over(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path, engines=2) as world:
+        world.replica_urls[0] = "http://127.0.0.1:9"
+        world.route(range(2))
+        with running_gateway(world) as gateway:
+            assert ask(gateway).choices[0].finish_reason == "stop"
+            record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
+            assert (record.attempt, record.replica_id) == (2, "rep_1")
+
+
+def test_a_request_that_met_an_engine_death_is_not_sent_again(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path, engines=2) as world, running_gateway(world) as gateway:
+        for engine in world.engines:
+            engine.mode = "dies-before"
+        with pytest.raises(openai.APIStatusError) as failed:
+            ask(gateway)
+        assert (failed.value.status_code, failed.value.code) == (502, "upstream_failed")
+        assert sum(len(engine.seen) for engine in world.engines) == 1
+        record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
+        assert (record.status, record.completion_tokens, record.disputed) == (UsageStatus.FAILED, 0, True)
+
+
+def test_a_request_waits_for_its_replica(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world:
+        world.route(())
+        with running_gateway(world, hold_s=8.0) as gateway:
+            connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
+            headers = {"authorization": f"Bearer {secret_of(1)}", "content-type": "application/json"}
+            body = json.dumps({"model": "org/base", "messages": MESSAGES, "stream": True})
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            wait_for(lambda: any(row.queued for demand in world.pool.demands for row in demand.rows))
+            answer = connection.getresponse()
+            assert answer.readline() == b": waiting for a replica\n"
+            world.route((0,))
+            rest = answer.read()
+            connection.close()
+            assert rest.endswith(b"data: [DONE]\n\n")
+            assert b'"model":"org/base"' in rest
+            assert b"usage" not in rest
+
+
+def test_no_replica_within_the_hold(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world:
+        world.route(())
+        with running_gateway(world, hold_s=0.3) as gateway:
+            with pytest.raises(openai.APIStatusError) as refused:
+                ask(gateway)
+            assert (refused.value.status_code, refused.value.code) == (503, "no_replica_ready")
+            assert refused.value.response.headers["retry-after"] == "30"
+        assert world.hub.usage == {}
+
+
+def test_two_gateways_never_share_a_journal(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world):
+        ended = subprocess.run(gateway_argv(world), capture_output=True, text=True, timeout=20, check=False)
+        assert ended.returncode == 1
+        assert "held by another gateway" in ended.stderr
+        assert ended.stderr.count("\n") == 1
