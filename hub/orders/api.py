@@ -1,0 +1,142 @@
+"""HTTP of orders: wallet and deposits, quotes to read and accept, orders, earnings; the gateway's endpoints too.
+
+It leaves making quotes to `hub.tuning`, which plans the run first.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask_openapi3.blueprint import APIBlueprint
+from pydantic import Field
+
+from hub.actor import Actor, Role
+from hub.errors import NotFoundError
+from hub.orders import service
+from hub.orders.internal_api import register_internal
+from hub.orders.present import present_earning, present_order, present_quote
+from hub.web import Body, Query, context, current_actor
+
+blueprint = APIBlueprint("orders", __name__)
+register_internal(blueprint)
+
+
+class OwnerQuery(Query):
+    """Whose money; another organisation's only for operator and auditor."""
+
+    organisation_id: str | None = None
+
+
+class QuotePath(Query):
+    """One quote."""
+
+    quote_id: str
+
+
+class OrderPath(Query):
+    """One order."""
+
+    order_id: str
+
+
+class DepositBody(Body):
+    """Money that arrived at the bank; `reference` is the bank's and is booked once."""
+
+    organisation_id: str
+    amount_fen: int
+    reference: str = Field(min_length=1, max_length=100)
+
+
+class AcceptBody(Body):
+    """`idempotency_key` is the client's own; the same one on a retry returns the same order."""
+
+    idempotency_key: str
+    cost_centre: str | None = Field(None, max_length=100)
+
+
+@blueprint.get("/api/v1/wallet")
+def read_wallet(query: OwnerQuery) -> dict[str, Any]:
+    """Return cash, what of it is held, and earnings."""
+    owner = _read_owner(current_actor(), query.organisation_id)
+    with context().sessions.read() as session:
+        return asdict(service.wallet(session, owner))
+
+
+@blueprint.post("/api/v1/deposits")
+def deposit(body: DepositBody) -> tuple[dict[str, Any], int]:
+    """Book a deposit (operator)."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        transfer = service.deposit(
+            session,
+            actor,
+            body.organisation_id,
+            amount_fen=body.amount_fen,
+            reference=body.reference,
+            now=context().clock(),
+        )
+        money = service.wallet(session, body.organisation_id)
+        return {"transfer_id": transfer.id, "wallet": asdict(money)}, 201
+
+
+@blueprint.get("/api/v1/quotes")
+def list_quotes(query: OwnerQuery) -> dict[str, Any]:
+    """Return quotes, newest first."""
+    owner = _read_owner(current_actor(), query.organisation_id)
+    with context().sessions.read() as session:
+        return {"items": [present_quote(quote) for quote in service.list_quotes(session, owner)]}
+
+
+@blueprint.get("/api/v1/quotes/<quote_id>")
+def read_quote(path: QuotePath) -> dict[str, Any]:
+    """Return one quote."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        return present_quote(service.find_quote(session, actor, path.quote_id))
+
+
+@blueprint.post("/api/v1/quotes/<quote_id>/accept")
+def accept_quote(path: QuotePath, body: AcceptBody) -> tuple[dict[str, Any], int]:
+    """Accept a quote: its money is held and the order stands."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        order = service.accept_quote(
+            session,
+            actor,
+            path.quote_id,
+            idempotency_key=body.idempotency_key,
+            cost_centre=body.cost_centre,
+            now=context().clock(),
+        )
+        return present_order(order), 201
+
+
+@blueprint.get("/api/v1/orders")
+def list_orders(query: OwnerQuery) -> dict[str, Any]:
+    """Return orders, newest first."""
+    owner = _read_owner(current_actor(), query.organisation_id)
+    with context().sessions.read() as session:
+        return {"items": [present_order(order) for order in service.list_orders(session, owner)]}
+
+
+@blueprint.get("/api/v1/orders/<order_id>")
+def read_order(path: OrderPath) -> dict[str, Any]:
+    """Return one order."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        return present_order(service.read_order(session, actor, path.order_id))
+
+
+@blueprint.get("/api/v1/earnings")
+def list_earnings(query: OwnerQuery) -> dict[str, Any]:
+    """Return what an organisation received of others' charges, newest first."""
+    owner = _read_owner(current_actor(), query.organisation_id)
+    with context().sessions.read() as session:
+        items = [present_earning(part, charge) for part, charge in service.list_earnings(session, owner)]
+        return {"payable_fen": service.wallet(session, owner).payable_fen, "items": items}
+
+
+def _read_owner(actor: Actor, organisation_id: str | None) -> str:
+    owner = organisation_id or actor.organisation_id
+    if owner != actor.organisation_id and actor.role not in (Role.OPERATOR, Role.AUDITOR):
+        raise NotFoundError.of("organisation", owner)
+    return owner

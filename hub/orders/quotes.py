@@ -1,0 +1,258 @@
+"""Quotes a fine-tune: the lines of its bill with voucher cover by the rules of the day, everything pinned.
+
+It leaves estimates of time and tokens to the trainer's plan and holding money to `placing`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.actor import Actor, Role
+from hub.columns import write_json
+from hub.errors import ForbiddenError, InvalidValueError, NotFoundError
+from hub.events.service import record_event
+from hub.ids import new_id
+from hub.orders.rules import BaseNotFiledError
+from hub.orders.tables import Quote, QuoteCover, QuoteLine, QuoteState
+from hub.prices.rules import fee_fen
+from hub.prices.service import default_price, find_price_version
+from hub.prices.tables import Meter, PriceSubject, PriceVersion
+from hub.vouchers.service import CoverAnswer, LineToCover, find_cover
+
+VALID_FOR = timedelta(hours=24)
+MAX_QUANTITY = 10**13
+
+
+class OfferTerms(Protocol):
+    """What a quote needs of an offer; a row of `hub.compute` fits. `organisation_id` is the provider's."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def organisation_id(self) -> str: ...
+    @property
+    def price_version_id(self) -> str: ...
+    @property
+    def via_city_platform(self) -> bool: ...
+    @property
+    def title_zh(self) -> str: ...
+    @property
+    def title_en(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    meter: Meter
+    quantity: int
+    price: PriceVersion
+    title_zh: str
+    title_en: str
+    via_city_platform: bool
+
+
+def quote_tuning(
+    session: Session,
+    actor: Actor,
+    *,
+    base_version_id: str,
+    base_public_name: str,
+    filed: bool,
+    offer: OfferTerms,
+    dataset_version_id: str,
+    device_ms: int,
+    trained_tokens: int,
+    plan_digest: str,
+    subject: str,
+    now: datetime,
+    filing_id: str | None = None,
+    require_model_voucher: bool = False,
+) -> Quote:
+    """Return what a run (`subject`) costs at most: compute rental and tuning service, each with its voucher cover.
+
+    Raises:
+        BaseNotFiledError: a model voucher is required and the base has no valid filing.
+        InvalidValueError: a quantity out of range.
+        NotFoundError: no price for tuning is published.
+    """
+    _check_buyer(actor)
+    _check_quantities({"device_ms": device_ms, "trained_tokens": trained_tokens})
+    if require_model_voucher and not filed:
+        raise BaseNotFiledError(
+            f"Base '{base_public_name}' has no valid filing, so no model voucher pays for it. "
+            "Choose a filed base, or pay in cash.",
+            f"基座“{base_public_name}”没有有效备案，不能使用模型券。请改选已备案基座，或以自有资金支付。",
+            field="base_version_id",
+        )
+    wanted = [
+        _Wanted(
+            Meter.DEVICE_MS,
+            device_ms,
+            find_price_version(session, offer.price_version_id),
+            f"算力租用 · {offer.title_zh}",
+            f"Compute rental · {offer.title_en}",
+            offer.via_city_platform,
+        ),
+        _Wanted(
+            Meter.TRAINED_TOKENS,
+            trained_tokens,
+            default_price(session, PriceSubject.TUNING, now),
+            f"微调服务 · {base_public_name}",
+            f"Tuning service · {base_public_name}",
+            False,
+        ),
+    ]
+    quote = Quote(
+        id=new_id("quo"),
+        organisation_id=actor.organisation_id,
+        subject_kind="tuning",
+        subject=subject,
+        state=QuoteState.OPEN,
+        base_version_id=base_version_id,
+        base_public_name=base_public_name,
+        filed=filed,
+        filing_id=filing_id,
+        offer_id=offer.id,
+        provider_organisation_id=offer.organisation_id,
+        dataset_version_id=dataset_version_id,
+        plan_digest=plan_digest,
+        device_ms=device_ms,
+        trained_tokens=trained_tokens,
+        created_by=actor.user_id,
+        created_at=now,
+        valid_until=now + VALID_FOR,
+    )
+    quote.lines = _build_lines(session, quote, wanted, now)
+    _add_up(quote)
+    session.add(quote)
+    session.flush()
+    record_event(
+        session,
+        "quote.made",
+        quote.id,
+        organisation_id=quote.organisation_id,
+        actor_id=actor.user_id,
+        now=now,
+        list_fen=quote.list_fen,
+    )
+    return quote
+
+
+def find_quote(session: Session, actor: Actor, quote_id: str) -> Quote:
+    """Return a quote that the actor may see.
+
+    Raises:
+        NotFoundError: missing or another organisation's.
+    """
+    quote = session.get(Quote, quote_id)
+    wide = actor.role in (Role.OPERATOR, Role.AUDITOR)
+    if quote is None or (quote.organisation_id != actor.organisation_id and not wide):
+        raise NotFoundError.of("quote", quote_id)
+    return quote
+
+
+def expire_quotes(session: Session, now: datetime) -> int:
+    """Mark open quotes whose time is over and return how many."""
+    query = select(Quote).where(Quote.state == QuoteState.OPEN, Quote.valid_until <= now)
+    due = list(session.scalars(query.order_by(Quote.id).limit(500).with_for_update(skip_locked=True)))
+    for quote in due:
+        quote.state = QuoteState.EXPIRED
+    return len(due)
+
+
+def _check_buyer(actor: Actor) -> None:
+    if actor.role in (Role.AUDITOR, Role.PROVIDER):
+        raise ForbiddenError(
+            f"Role '{actor.role}' does not order; sign in as a factory, integrator or developer.",
+            f"角色“{actor.role}”不能下单，请以工厂、集成商或开发者身份登录。",
+        )
+
+
+def _check_quantities(quantities: dict[str, int]) -> None:
+    for name, quantity in quantities.items():
+        if not 0 <= quantity <= MAX_QUANTITY:
+            raise InvalidValueError(
+                f"{name} is {quantity}; a quote takes 0..{MAX_QUANTITY}. Plan the run again.",
+                f"{name} 为 {quantity}，报价允许 0..{MAX_QUANTITY}，请重新规划。",
+                field=name,
+            )
+
+
+def _build_lines(session: Session, quote: Quote, wanted: Sequence[_Wanted], now: datetime) -> list[QuoteLine]:
+    lines: list[QuoteLine] = []
+    reserved: dict[str, int] = {}
+    for position, item in enumerate(wanted):
+        price = next(line for line in item.price.lines if line.meter is item.meter)
+        amount = fee_fen(item.quantity, price.amount_fen, price.per_units)
+        answer = find_cover(
+            session,
+            LineToCover(
+                organisation_id=quote.organisation_id,
+                meter=item.meter,
+                amount_fen=amount,
+                filed_base=quote.filed,
+                via_city_platform=item.via_city_platform,
+                seller_id=item.price.organisation_id,
+                reserved=reserved,
+            ),
+            now,
+        )
+        for cover in answer.covers:
+            reserved[cover.grant_id] = reserved.get(cover.grant_id, 0) + cover.amount_fen
+        covered = sum(cover.amount_fen for cover in answer.covers)
+        line = QuoteLine(
+            id=new_id("qln"),
+            organisation_id=quote.organisation_id,
+            quote_id=quote.id,
+            position=position,
+            meter=item.meter,
+            title_zh=item.title_zh,
+            title_en=item.title_en,
+            quantity=item.quantity,
+            price_version_id=item.price.id,
+            amount_fen=price.amount_fen,
+            per_units=price.per_units,
+            seller_organisation_id=item.price.organisation_id,
+            split_terms_id=item.price.split_terms_id,
+            list_fen=amount,
+            voucher_fen=covered,
+            self_paid_fen=amount - covered,
+            notes=[vars(refusal) for refusal in answer.refusals],
+        )
+        line.covers = _build_covers(line, answer)
+        lines.append(line)
+    return lines
+
+
+def _build_covers(line: QuoteLine, answer: CoverAnswer) -> list[QuoteCover]:
+    return [
+        QuoteCover(id=new_id("qcv"), organisation_id=line.organisation_id, quote_line_id=line.id, **vars(cover))
+        for cover in answer.covers
+    ]
+
+
+def _add_up(quote: Quote) -> None:
+    quote.list_fen = sum(line.list_fen for line in quote.lines)
+    quote.voucher_fen = sum(line.voucher_fen for line in quote.lines)
+    quote.self_paid_fen = sum(line.self_paid_fen for line in quote.lines)
+    quote.sha256 = hashlib.sha256(write_json(_list_pinned(quote)).encode()).hexdigest()
+
+
+def _list_pinned(quote: Quote) -> dict[str, Any]:
+    return {
+        "base": quote.base_version_id,
+        "filed": quote.filed,
+        "filing": quote.filing_id,
+        "offer": quote.offer_id,
+        "dataset": quote.dataset_version_id,
+        "plan": quote.plan_digest,
+        "lines": [
+            [line.meter, line.quantity, line.price_version_id, line.amount_fen, line.per_units, line.split_terms_id]
+            + [[cover.rule_version_id, cover.grant_id, cover.amount_fen, cover.period_key] for cover in line.covers]
+            for line in quote.lines
+        ],
+    }

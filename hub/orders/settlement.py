@@ -1,0 +1,242 @@
+"""Ends an order once: settles it on what was metered, or refunds it by fault; the rest of every hold is released.
+
+It leaves who receives what to `parts` and the arithmetic to `rules`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from hub.errors import ConflictError, NotFoundError
+from hub.events.service import SYSTEM, record_event
+from hub.ids import new_id
+from hub.ledger.movements import move, resolve
+from hub.ledger.periods import month_key
+from hub.ledger.rules import Movement, derive_id
+from hub.ledger.service import Posted, find_transfer, open_account, post_group
+from hub.ledger.tables import PLATFORM, AccountKind
+from hub.orders.parts import Given, build_parts, give_out, payout_movements, receiving_account
+from hub.orders.placing import CASH, VOUCHER, clearing_account, hold_id
+from hub.orders.rules import MeterRefusedError, Paid, Subsidy, settle_line
+from hub.orders.tables import Charge, Fault, Order, OrderState, Quote, QuoteLine
+from hub.prices.rules import fee_fen
+from hub.prices.tables import Meter
+
+ELAPSED = "elapsed_device_ms"
+METERED = (Meter.DEVICE_MS, Meter.TRAINED_TOKENS)
+
+
+@dataclass(frozen=True)
+class _Settled:
+    line: QuoteLine
+    quantity: int
+    paid: Paid
+    shares: list[Given]
+
+
+def settle_order(session: Session, order_id: str, *, metered: Mapping[str, int], now: datetime) -> Order:
+    """Charge what was metered, at most what was quoted, and release the rest. Settling again changes nothing.
+
+    `metered` holds `device_ms` (billable) and `trained_tokens`; `elapsed_device_ms`, where given, is what the
+    provider is paid for, and the platform bears the difference.
+
+    Raises:
+        MeterRefusedError: a figure missing, unknown or negative.
+        ConflictError: the order was refunded.
+    """
+    order = _lock_order(session, order_id)
+    _check_metered(metered)
+    if order.state is OrderState.REFUNDED:
+        raise ConflictError(
+            f"Order '{order.id}' was refunded ({order.reason_code}); it cannot be settled.",
+            f"订单“{order.id}”已退款（{order.reason_code}），不能结算。",
+        )
+    if order.state is OrderState.HELD:
+        _close(session, order, metered=metered, state=OrderState.SETTLED, now=now)
+        _record(session, "order.settled", order, now)
+    return order
+
+
+def refund_order(
+    session: Session,
+    order_id: str,
+    *,
+    fault: str,
+    reason_code: str,
+    now: datetime,
+    metered: Mapping[str, int] | None = None,
+) -> Order:
+    """End an order that failed: platform or provider fault releases everything, user fault or cancel pays the meter.
+
+    On platform fault the provider is still paid for `elapsed_device_ms`, by the platform. Again: changes nothing.
+
+    Raises:
+        ConflictError: the order was settled.
+    """
+    order = _lock_order(session, order_id)
+    _check_metered(metered or {})
+    if order.state is OrderState.SETTLED:
+        raise ConflictError(
+            f"Order '{order.id}' was settled; a settled order is corrected by a new charge, not refunded.",
+            f"订单“{order.id}”已结算，不能退款。",
+        )
+    if order.state is OrderState.HELD:
+        order.fault, order.reason_code = read_fault(fault), reason_code
+        charged = metered or {} if order.fault in (Fault.USER, Fault.CANCEL) else _without_fee(order.fault, metered)
+        _close(session, order, metered=charged, state=OrderState.REFUNDED, now=now)
+        _record(session, "order.refunded", order, now)
+    return order
+
+
+def read_fault(fault: str) -> Fault:
+    """Return the fault; `none` and `customer` are other words for `cancel` and `user`.
+
+    Raises:
+        MeterRefusedError: an unknown word.
+    """
+    words = {"customer": Fault.USER, "none": Fault.CANCEL, **{str(known): known for known in Fault}}
+    if fault not in words:
+        raise MeterRefusedError(
+            f"Fault '{fault}' is unknown; use {', '.join(Fault)}.",
+            f"责任方“{fault}”未知，可用 {', '.join(Fault)}。",
+            field="fault",
+        )
+    return words[fault]
+
+
+def find_order(session: Session, order_id: str) -> Order:
+    """Return an order by id, whosever it is (the caller authorises).
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    order = session.get(Order, order_id)
+    if order is None:
+        raise NotFoundError.of("order", order_id)
+    return order
+
+
+def _lock_order(session: Session, order_id: str) -> Order:
+    order = session.get(Order, order_id, with_for_update=True)
+    if order is None:
+        raise NotFoundError.of("order", order_id)
+    return order
+
+
+def _check_metered(metered: Mapping[str, int]) -> None:
+    for name, figure in metered.items():
+        if name not in (*METERED, ELAPSED) or not 0 <= figure <= 10**13:
+            raise MeterRefusedError(
+                f"Metered {name} = {figure}: give {', '.join(METERED)} (and {ELAPSED}) from 0 to 10^13.",
+                f"计量 {name} = {figure} 有误：可用 {', '.join(METERED)}、{ELAPSED}，范围 0..10^13。",
+                field=name,
+            )
+
+
+def _without_fee(fault: Fault, metered: Mapping[str, int] | None) -> dict[str, int]:
+    elapsed = (metered or {}).get(ELAPSED, 0)
+    return {ELAPSED: elapsed} if fault is Fault.PLATFORM and elapsed else {}
+
+
+def _close(session: Session, order: Order, *, metered: Mapping[str, int], state: OrderState, now: datetime) -> None:
+    quote = session.get_one(Quote, order.quote_id)
+    settled = [_settle(session, line, min(metered.get(line.meter, 0), line.quantity)) for line in quote.lines]
+    group_id = derive_id("grp", "close", order.id)
+    movements = _release(session, order, settled)
+    clearing = clearing_account(session, order, now)
+    for item in settled:
+        key = derive_id("key", order.id, str(item.line.position))
+        movements += payout_movements(session, clearing, item.shares, key=key, now=now)
+    movements += _top_up_provider(session, order, settled, metered.get(ELAPSED, 0), now)
+    if movements:
+        post_group(session, group_id, movements, Posted("order", order.id, SYSTEM, now))
+    for item in settled:
+        _charge(session, order, item, group_id=group_id, now=now)
+    order.state, order.closed_at, order.metered = state, now, dict(metered)
+    order.voucher_fen = sum(item.paid.voucher_fen for item in settled)
+    order.cash_fen = sum(item.paid.cash_fen for item in settled)
+    order.charged_fen = order.voucher_fen + order.cash_fen
+    session.flush()
+
+
+def _settle(session: Session, line: QuoteLine, quantity: int) -> _Settled:
+    cover = line.covers[0] if line.covers else None
+    subsidy = Subsidy(cover.share_num, cover.share_den, cover.amount_fen) if cover else None
+    paid = settle_line(fee_fen(quantity, line.amount_fen, line.per_units), subsidy)
+    shares = give_out(session, paid.fee_fen, seller_id=line.seller_organisation_id, split_terms_id=line.split_terms_id)
+    return _Settled(line, quantity, paid, shares)
+
+
+def _release(session: Session, order: Order, settled: list[_Settled]) -> list[Movement]:
+    movements = []
+    for item in settled:
+        for purse, amount in ((VOUCHER, item.paid.voucher_fen), (CASH, item.paid.cash_fen)):
+            held = find_transfer(session, hold_id(order.id, item.line, purse))
+            if held is not None:
+                key = derive_id("tra", "resolve", held.id)
+                movements.append(resolve(key, held, amount_fen=amount, code=f"{purse}_settled"))
+    return movements
+
+
+def _top_up_provider(
+    session: Session, order: Order, settled: list[_Settled], elapsed_ms: int, now: datetime
+) -> list[Movement]:
+    """Pay the provider, out of the platform's cost account, for time that the customer is not charged."""
+    item = next(item for item in settled if item.line.meter is Meter.DEVICE_MS)
+    due = fee_fen(elapsed_ms, item.line.amount_fen, item.line.per_units) - item.paid.fee_fen
+    if due <= 0:
+        return []
+    cost = open_account(session, organisation_id=PLATFORM, kind=AccountKind.PLATFORM_COST, now=now)
+    provider = receiving_account(session, Given("provider", item.line.seller_organisation_id, due), now)
+    key = derive_id("tra", "elapsed", order.id)
+    return [move(key, cost, provider, amount_fen=due, code="elapsed_time_paid")]
+
+
+def _charge(session: Session, order: Order, item: _Settled, *, group_id: str, now: datetime) -> None:
+    if not item.quantity:
+        return
+    line = item.line
+    cover = line.covers[0] if line.covers and item.paid.voucher_fen else None
+    charge = Charge(
+        id=new_id("chg"),
+        organisation_id=order.organisation_id,
+        month=month_key(now),
+        order_id=order.id,
+        meter=line.meter,
+        title_zh=line.title_zh,
+        title_en=line.title_en,
+        quantity=item.quantity,
+        price_version_id=line.price_version_id,
+        amount_fen=line.amount_fen,
+        per_units=line.per_units,
+        fee_fen=item.paid.fee_fen,
+        voucher_fen=item.paid.voucher_fen,
+        cash_fen=item.paid.cash_fen,
+        programme=cover.programme if cover else None,
+        rule_version_id=cover.rule_version_id if cover else None,
+        grant_id=cover.grant_id if cover else None,
+        share_num=cover.share_num if cover else 0,
+        share_den=cover.share_den if cover else 1,
+        group_id=group_id,
+        charged_at=now,
+    )
+    charge.parts = build_parts(charge.id, item.shares)
+    session.add(charge)
+
+
+def _record(session: Session, topic: str, order: Order, now: datetime) -> None:
+    record_event(
+        session,
+        topic,
+        order.id,
+        organisation_id=order.organisation_id,
+        actor_id=SYSTEM,
+        now=now,
+        order_subject=order.subject,
+        charged_fen=order.charged_fen,
+        voucher_fen=order.voucher_fen,
+        fault=order.fault,
+        reason_code=order.reason_code,
+    )
