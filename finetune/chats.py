@@ -13,16 +13,22 @@ from finetune.sources import SourceRow
 from finetune.spec import ColumnRole
 
 _ROLES = ("system", "user", "assistant")
+_SPLIT_FIELD = "split"
+_HELD_OUT = {"": False, "train": False, "训练": False, "valid": True, "validation": True, "val": True, "验证": True}
 _RENAMED = {"human": "user", "gpt": "assistant", "bot": "assistant"}
 
 
 @dataclass(frozen=True)
 class ChatRow:
-    """One example; `number` as the customer sees it, `group` keeps related rows on one side of the split."""
+    """One example; `number` as the customer sees it, `group` keeps related rows on one side of the split.
+
+    `is_held_out` is true where the customer marked the row for validation.
+    """
 
     number: int
     messages: tuple[tuple[str, str], ...]
     group: str | None = None
+    is_held_out: bool = False
 
     @property
     def prompt(self) -> str:
@@ -79,7 +85,18 @@ def _read_table_row(row: SourceRow, mapping: Mapping[str, ColumnRole], issues: I
         ("user", "\n".join(parts[ColumnRole.PROMPT])),
         ("assistant", "\n".join(parts[ColumnRole.COMPLETION])),
     ]
-    return ChatRow(row.number, tuple(messages), "\n".join(parts[ColumnRole.GROUP]) or None)
+    is_held_out = _read_split(row.number, "".join(parts[ColumnRole.SPLIT]), issues)
+    if is_held_out is None:
+        return None
+    return ChatRow(row.number, tuple(messages), "\n".join(parts[ColumnRole.GROUP]) or None, is_held_out)
+
+
+def _read_split(number: int, mark: str, issues: IssueLog) -> bool | None:
+    """Whether the row is marked for validation; None (with an issue) for a mark that means nothing."""
+    is_held_out = _HELD_OUT.get(mark.strip().lower())
+    if is_held_out is None:
+        issues.add("split_unrecognized", row=number, value=mark)
+    return is_held_out
 
 
 def _read_chat(row: SourceRow, group: str | None, issues: IssueLog) -> ChatRow | None:
@@ -92,7 +109,10 @@ def _read_chat(row: SourceRow, group: str | None, issues: IssueLog) -> ChatRow |
     if len(kept) != len(messages) or not _check_order(row.number, kept, issues):
         return None
     key = row.cells.get(group) if group is not None else None
-    return ChatRow(row.number, kept, None if key is None else str(key))
+    is_held_out = _read_split(row.number, str(row.cells.get(_SPLIT_FIELD) or ""), issues)
+    if is_held_out is None:
+        return None
+    return ChatRow(row.number, kept, None if key is None else str(key), is_held_out)
 
 
 def _read_message(message: Json, number: int, issues: IssueLog) -> tuple[str, str] | None:

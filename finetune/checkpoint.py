@@ -69,7 +69,8 @@ def save_checkpoint(out: Path, snapshot: Snapshot, *, plan_digest: str, fence: i
     root.mkdir(exist_ok=True)
     final = root / f"step-{snapshot.position.step:08d}"
     partial = root / f".tmp-{final.name}"
-    shutil.rmtree(partial, ignore_errors=True)
+    for torn in root.glob(".tmp-*"):
+        shutil.rmtree(torn)
     partial.mkdir()
     save_file(snapshot.adapter, partial / "adapter.safetensors")
     if snapshot.best is not None:

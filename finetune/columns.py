@@ -16,6 +16,7 @@ _EXACT: Mapping[ColumnRole, frozenset[str]] = {
     ),
     ColumnRole.SYSTEM: frozenset({"system", "system_prompt", "系统", "系统提示"}),
     ColumnRole.GROUP: frozenset({"group", "group_id", "分组", "组", "组别"}),
+    ColumnRole.SPLIT: frozenset({"split", "划分"}),
 }
 _PARTS: Mapping[ColumnRole, tuple[str, ...]] = {
     ColumnRole.PROMPT: (

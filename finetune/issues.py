@@ -137,6 +137,16 @@ KINDS: Mapping[str, Kind] = {
         "第 {rows} 行没有 assistant 消息，无可学习的内容。",
         "Lines {rows}: no assistant message, so nothing to learn.",
     ),
+    "split_unrecognized": Kind(
+        _E,
+        "第 {rows} 行的划分标记“{value}”无法识别，请用 train 或 valid。",
+        "Rows {rows}: split mark '{value}' is not known. Use train or valid.",
+    ),
+    "split_leaves_no_train": Kind(
+        _E,
+        "所有 {marked} 行都标为验证，没有可训练的数据。",
+        "All {marked} rows are marked valid; nothing is left to train. Mark some rows train.",
+    ),
     "empty_answer": Kind(
         _F,
         "第 {rows} 行答案为空，已去除 {count} 行。",

@@ -86,6 +86,7 @@ class ColumnRole(StrEnum):
     COMPLETION = "completion"
     SYSTEM = "system"
     GROUP = "group"
+    SPLIT = "split"
 
 
 class Event(StrEnum):
@@ -175,6 +176,12 @@ class RunSpec:
     def __post_init__(self) -> None:
         if self.spec_version != SPEC_VERSION:
             raise SpecError("unsupported_version", "spec_version", f"is {self.spec_version}; use {SPEC_VERSION}.")
+        _require_at_least(1, self.attempt, "attempt")
+        _require_at_least(1, self.checkpoint.keep, "checkpoint.keep")
+        for name in ("steps", "tokens", "device_ms", "deadline_at"):
+            _require_at_least(1, getattr(self.limits, name), f"limits.{name}")
+        if self.limits.tokens_per_s is not None and not self.limits.tokens_per_s > 0:
+            raise SpecError("invalid_value", "limits.tokens_per_s", f"is {self.limits.tokens_per_s}; use more than 0.")
         if self.kind is Kind.CHECK:
             _require(self.data.source, "data.source", self.kind)
             _require(self.data.format, "data.format", self.kind)
@@ -256,6 +263,11 @@ class Result:
     def from_json(cls, text: str) -> "Result":
         """Parse; raises SpecError for unknown, missing and mistyped fields."""
         return load(cls, text)
+
+
+def _require_at_least(least: int, value: int | None, name: str) -> None:
+    if value is not None and value < least:
+        raise SpecError("invalid_value", name, f"is {value}; use at least {least}.")
 
 
 def _require(value: object, name: str, kind: Kind) -> None:

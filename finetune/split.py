@@ -15,7 +15,15 @@ _LEAST, _MOST = 20, 500
 
 
 def split_rows(rows: Sequence[ChatRow], seed: int, issues: IssueLog) -> tuple[list[ChatRow], list[ChatRow]]:
-    """(train, valid): 10 % held out, 20 to 500 rows, at most a quarter; rows of a group stay together."""
+    """(train, valid): the rows marked by the customer; without marks 10 %, 20 to 500 rows, at most a quarter.
+
+    Rows of a group stay together; a training row that asks what a marked row asks is left out.
+    """
+    marked = [row for row in rows if row.is_held_out]
+    if marked:
+        if len(marked) == len(rows):
+            issues.add("split_leaves_no_train", marked=len(marked))
+        return remove_overlap([row for row in rows if not row.is_held_out], marked, issues), marked
     wanted = min(_MOST, max(_LEAST, round(_SHARE * len(rows))), max(1, len(rows) // 4))
     held = _choose(rows, [row.group or row.prompt for row in rows], wanted=wanted, seed=seed)
     if not held:

@@ -55,6 +55,8 @@ def test_messages_survive_the_round_trip() -> None:
         (("recipe",), {"rank": {"value": [1]}}, "wrong_type", "recipe.rank.value"),
         (("base",), None, "missing_field", "base"),
         (("spec_version",), 2, "unsupported_version", "spec_version"),
+        (("checkpoint", "keep"), 0, "invalid_value", "checkpoint.keep"),
+        (("limits", "tokens"), -5, "invalid_value", "limits.tokens"),
         (("device",), "tpu", "invalid_value", "device"),
     ],
 )
