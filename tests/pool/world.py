@@ -1,0 +1,214 @@
+"""A pool controller in this process, with a hub that records what it is told, for the tests of this folder."""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from serving.contract import (
+    Desired,
+    DesiredAdapter,
+    LeadGrant,
+    Observed,
+    ObservedAdapter,
+    ObservedReplica,
+    Purpose,
+    ReplicaSet,
+    ReplicaState,
+    Slot,
+    decode,
+    encode,
+)
+from serving.launch import LocalLaunch, ProcessState
+from serving.pool.controller import Controller
+from serving.pool.engine_command import CommandBuilder, EngineCommand
+from serving.pool.settings import Accelerator, Settings, Timing
+
+FAST = Timing(
+    start_timeout_s=20.0,
+    probe_interval_s=0.3,
+    probe_timeout_s=0.7,
+    drain_notice_s=0.2,
+    drain_timeout_s=5.0,
+    stop_timeout_s=5.0,
+    backoff_first_s=0.1,
+    backoff_max_s=0.4,
+    poll_s=0.05,
+    tick_s=0.1,
+    observed_interval_s=0.3,
+)
+
+
+class FakeHub:
+    """Answers the pool routes; `desired` may be exchanged at any time, `observed` is the last report."""
+
+    def __init__(self, desired: Desired) -> None:
+        self.desired = desired
+        self.epoch = 0
+        self.leads = 0
+        self.observed: Observed | None = None
+        self.url = ""
+
+    async def start(self) -> web.AppRunner:
+        app = web.Application()
+        app.router.add_post("/internal/v1/pool/lead", self._lead)
+        app.router.add_get("/internal/v1/pool/desired", self._desired)
+        app.router.add_put("/internal/v1/pool/observed", self._observed)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
+
+    def want(self, desired: Desired) -> None:
+        self.desired = replace(desired, generation=self.desired.generation + 1)
+
+    async def _lead(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "Bearer secret"
+        self.leads += 1
+        self.epoch += 1
+        return web.json_response(encode(LeadGrant(self.epoch, 0)))
+
+    async def _desired(self, request: web.Request) -> web.Response:
+        for _ in range(40):
+            if int(request.query["epoch"]) != self.epoch:
+                return web.json_response({"code": "wrong_epoch"}, status=409)
+            if int(request.query["after"]) != self.desired.generation:
+                return web.json_response(encode(replace(self.desired, epoch=self.epoch)))
+            await asyncio.sleep(0.05)
+        return web.Response(status=204)
+
+    async def _observed(self, request: web.Request) -> web.Response:
+        observed = decode(Observed, await request.json())
+        if observed.epoch != self.epoch:
+            return web.json_response({"code": "wrong_epoch"}, status=409)
+        self.observed = observed
+        return web.json_response(encode(LeadGrant(self.epoch, 0)))
+
+    def replica(self, state: ReplicaState | None = None) -> ObservedReplica | None:
+        """The newest reported replica, in `state` when given."""
+        replicas = self.observed.replicas if self.observed else ()
+        return next((item for item in replicas if state in (None, item.state)), None)
+
+    def adapter(self, digest: str) -> ObservedAdapter | None:
+        """The reported adapter."""
+        adapters = self.observed.adapters if self.observed else ()
+        return next((item for item in adapters if item.digest == digest), None)
+
+
+def fake_commands(_replica_set: ReplicaSet, _slot: Slot, *, model: Path, port: int) -> EngineCommand:
+    """`CommandBuilder` of the fake engine."""
+    program = Path(__file__).with_name("fake_engine.py")
+    return EngineCommand((sys.executable, str(program), "--port", str(port)), {"PATH": os.environ["PATH"]})
+
+
+class World:
+    """One state folder, its hub and the controllers that come and go."""
+
+    def __init__(self, folder: Path, desired: Desired, build_command: CommandBuilder, timing: Timing) -> None:
+        self.folder = folder
+        self.hub = FakeHub(desired)
+        self.launch = LocalLaunch(folder / "state" / "processes")
+        self._build_command = build_command
+        self._timing = timing
+
+    @asynccontextmanager
+    async def controller(self, *, keep_replicas: bool = False) -> AsyncIterator[Controller]:
+        """Run a controller; leaving stops it as SIGTERM would."""
+        settings = Settings(
+            hub_url=self.hub.url,
+            token="secret",
+            host="127.0.0.1",
+            port=0,
+            store=self.folder / "store",
+            state=self.folder / "state",
+            accelerator=Accelerator.CPU,
+            cpu_count=2,
+            keep_replicas=keep_replicas,
+            timing=self._timing,
+        )
+        async with aiohttp.ClientSession() as http:
+            controller = Controller(settings, http=http, launch=self.launch, build_command=self._build_command)
+            stop = asyncio.Event()
+            task = asyncio.create_task(controller.run(stop))
+            try:
+                yield controller
+            finally:
+                stop.set()
+                await task
+
+    def running(self) -> list[int]:
+        """Process ids of engines that run."""
+        handles = self.launch.list_mine()
+        return [item.pid for item in handles if self.launch.poll(item).state is ProcessState.RUNNING]
+
+
+@asynccontextmanager
+async def make_world(
+    folder: Path, desired: Desired, build_command: CommandBuilder = fake_commands, timing: Timing = FAST
+) -> AsyncIterator[World]:
+    """A world whose engines are all gone afterwards, even when the test fails."""
+    world = World(folder, desired, build_command, timing)
+    runner = await world.hub.start()
+    try:
+        yield world
+    finally:
+        await runner.cleanup()
+        for handle in world.launch.list_mine():
+            world.launch.fence(handle)
+
+
+async def eventually(condition: Callable[[], Any], timeout_s: float = 15.0) -> Any:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "condition never came true"
+        await asyncio.sleep(0.02)
+    return value
+
+
+def make_base(folder: Path) -> Path:
+    """A base folder as far as the controller looks at it."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def seal_artifact(folder: Path, store: Path) -> tuple[str, Path]:
+    """Write SHA256SUMS and move the folder to `<store>/<digest>`."""
+    names = sorted(path.name for path in folder.iterdir())
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+    digest = hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest()
+    store.mkdir(parents=True, exist_ok=True)
+    return digest, folder.rename(store / digest)
+
+
+def make_adapter(folder: Path, store: Path, *, text: str = "a") -> tuple[str, Path]:
+    """An adapter folder that the fake engine accepts."""
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"text": text}))
+    return seal_artifact(folder, store)
+
+
+def make_desired(base: Path, *, minimum: int = 1, slots: int = 1, adapters: tuple[DesiredAdapter, ...] = ()) -> Desired:
+    """One serve set on `base` with `slots` granted slots."""
+    replica_set = ReplicaSet("set_a", "b" * 64, base.as_uri(), "vllm", Purpose.SERVE, minimum, 2, 4, 8, {})
+    granted = tuple(Slot(f"slot_{number}", "set_a", "node", ("cpu",), 1) for number in range(slots))
+    return Desired(1, 1, (replica_set,), granted, adapters)
+
+
+def want_adapter(digest: str, folder: Path, *, keep_until: int | None = None, min_replicas: int = 1) -> DesiredAdapter:
+    """The desired adapter of `make_adapter`."""
+    return DesiredAdapter(digest, "b" * 64, folder.as_uri(), 8, min_replicas, keep_until)
