@@ -91,12 +91,12 @@ def refund_order(
 
 
 def read_fault(fault: str) -> Fault:
-    """Return the fault; `none` and `customer` are other words for `cancel` and `user`.
+    """Return the fault; `customer` is another word for `user`.
 
     Raises:
         MeterRefusedError: an unknown word.
     """
-    words = {"customer": Fault.USER, "none": Fault.CANCEL, **{str(known): known for known in Fault}}
+    words = {"customer": Fault.USER, **{str(known): known for known in Fault}}
     if fault not in words:
         raise MeterRefusedError(
             f"Fault '{fault}' is unknown; use {', '.join(Fault)}.",

@@ -1,0 +1,195 @@
+"""The lines of a statement: one per settled order line and one per bill line of hosted calls.
+
+It leaves balances to `balances` and the shape on the wire to `api`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hub.catalogue.service import name_of
+from hub.catalogue.tables import ModelVersion
+from hub.metering.tables import Usage
+from hub.orders.tables import BillLine, BillPart, Charge, RatedUsage, TrancheState, UsageTranche
+from hub.prices.service import price_lines
+from hub.vouchers.tables import Programme, RuleVersion
+
+
+@dataclass(frozen=True)
+class UnitPrice:
+    """`amount_fen` for each `per_units` of a meter."""
+
+    meter: str
+    amount_fen: int
+    per_units: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one party received of a line, in fen."""
+
+    party: str
+    organisation_id: str
+    amount_fen: int
+
+
+@dataclass(frozen=True)
+class VoucherShare:
+    """What a voucher paid of a line: programme, rule version, share, fen."""
+
+    programme: str
+    title_zh: str
+    title_en: str
+    rule_version_id: str
+    rule_number: int
+    share_num: int
+    share_den: int
+    amount_fen: int
+
+
+@dataclass(frozen=True)
+class StatementLine:
+    """One line: list price = voucher + self-paid. `running_fen` adds up self-paid from the first line on.
+
+    `exact_ufen` and `pending_ufen` are for hosted calls: the exact sum behind the posted fen, and what is used but
+    not posted yet.
+    """
+
+    kind: str
+    source_id: str
+    at: datetime
+    title_zh: str
+    title_en: str
+    quantities: dict[str, int]
+    price_version_id: str
+    prices: list[UnitPrice]
+    list_fen: int
+    voucher: VoucherShare | None
+    self_paid_fen: int
+    running_fen: int
+    exact_ufen: int
+    pending_ufen: int
+    parts: list[Part] = field(default_factory=list)
+
+
+def list_lines(session: Session, organisation_id: str, month: str) -> list[StatementLine]:
+    """Return the lines of a Shanghai month in order, with the running sum of what the firm pays itself."""
+    lines = [*_order_lines(session, organisation_id, month), *_call_lines(session, organisation_id, month)]
+    running = 0
+    finished = []
+    for line in sorted(lines, key=lambda line: (line.at, line.source_id)):
+        running += line.self_paid_fen
+        finished.append(StatementLine(**{**vars(line), "running_fen": running}))
+    return finished
+
+
+def _order_lines(session: Session, organisation_id: str, month: str) -> list[StatementLine]:
+    query = select(Charge).where(
+        Charge.organisation_id == organisation_id, Charge.month == month, Charge.order_id.is_not(None)
+    )
+    return [
+        StatementLine(
+            kind="order",
+            source_id=charge.order_id or "",
+            at=charge.charged_at,
+            title_zh=charge.title_zh,
+            title_en=charge.title_en,
+            quantities={charge.meter: charge.quantity},
+            price_version_id=charge.price_version_id,
+            prices=[UnitPrice(charge.meter, charge.amount_fen or 0, charge.per_units or 1)],
+            list_fen=charge.fee_fen,
+            voucher=_describe_voucher(session, charge, charge.voucher_fen),
+            self_paid_fen=charge.cash_fen,
+            running_fen=0,
+            exact_ufen=0,
+            pending_ufen=0,
+            parts=[Part(part.party, part.organisation_id, part.amount_fen) for part in charge.parts],
+        )
+        for charge in session.scalars(query.order_by(Charge.id))
+    ]
+
+
+def _call_lines(session: Session, organisation_id: str, month: str) -> list[StatementLine]:
+    query = select(BillLine).where(BillLine.organisation_id == organisation_id, BillLine.month == month)
+    lines = []
+    for line in session.scalars(query.order_by(BillLine.id)):
+        names = ", ".join(_list_models(session, line.id)) or line.price_version_id
+        parts = session.scalars(select(BillPart).where(BillPart.bill_line_id == line.id).order_by(BillPart.party))
+        lines.append(
+            StatementLine(
+                kind="calls",
+                source_id=line.id,
+                at=line.created_at,
+                title_zh=f"模型调用 · {names}",
+                title_en=f"Hosted calls · {names}",
+                quantities=_sum_tokens(session, line.id),
+                price_version_id=line.price_version_id,
+                prices=[
+                    UnitPrice(price.meter, price.amount_fen, price.per_units)
+                    for price in price_lines(session, line.price_version_id)
+                ],
+                list_fen=line.posted_fen,
+                voucher=_describe_voucher(session, line, line.subsidised_fen),
+                self_paid_fen=line.posted_fen - line.subsidised_fen,
+                running_fen=0,
+                exact_ufen=line.exact_ufen,
+                pending_ufen=_sum_pending(session, line.id),
+                parts=[Part(part.party, part.organisation_id, part.amount_fen) for part in parts if part.amount_fen],
+            )
+        )
+    return lines
+
+
+def _describe_voucher(session: Session, row: Charge | BillLine, amount_fen: int) -> VoucherShare | None:
+    if row.rule_version_id is None:
+        return None
+    rule = session.get_one(RuleVersion, row.rule_version_id)
+    programme = session.get_one(Programme, rule.programme_id)
+    return VoucherShare(
+        programme=programme.code,
+        title_zh=programme.title_zh,
+        title_en=programme.title_en,
+        rule_version_id=rule.id,
+        rule_number=rule.number,
+        share_num=row.share_num,
+        share_den=row.share_den,
+        amount_fen=amount_fen,
+    )
+
+
+def _list_models(session: Session, bill_line_id: str) -> Sequence[str]:
+    versions = session.scalars(
+        select(ModelVersion)
+        .join(Usage, Usage.version_id == ModelVersion.id)
+        .join(RatedUsage, (RatedUsage.request_id == Usage.request_id) & (RatedUsage.attempt == Usage.attempt))
+        .where(RatedUsage.bill_line_id == bill_line_id)
+        .distinct()
+    )
+    return sorted(name_of(session, version) for version in versions)
+
+
+def _sum_tokens(session: Session, bill_line_id: str) -> dict[str, int]:
+    """Return tokens by meter as they are priced: cached ones apart from the rest of the prompt."""
+    prompt, cached, completion = session.execute(
+        select(
+            *(
+                func.coalesce(func.sum(column), 0)
+                for column in (Usage.prompt_tokens, Usage.cached_tokens, Usage.completion_tokens)
+            )
+        )
+        .join(RatedUsage, (RatedUsage.request_id == Usage.request_id) & (RatedUsage.attempt == Usage.attempt))
+        .where(RatedUsage.bill_line_id == bill_line_id)
+    ).one()
+    return {"prompt": int(prompt) - int(cached), "cached": int(cached), "completion": int(completion)}
+
+
+def _sum_pending(session: Session, bill_line_id: str) -> int:
+    pending = session.scalar(
+        select(func.coalesce(func.sum(RatedUsage.cost_ufen), 0))
+        .join(UsageTranche, UsageTranche.id == RatedUsage.tranche_id)
+        .where(RatedUsage.bill_line_id == bill_line_id, UsageTranche.state == TrancheState.OPEN)
+    )
+    return int(pending or 0)
