@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from hub.catalogue.service import name_of
 from hub.catalogue.tables import ModelVersion
 from hub.metering.tables import Usage
-from hub.orders.tables import BillLine, BillPart, Charge, RatedUsage, TrancheState, UsageTranche
+from hub.orders.tables import BillLine, BillPart, Charge, RatedUsage, UsageTranche
+from hub.orders.usage_tables import TrancheState
 from hub.prices.service import price_lines
 from hub.vouchers.tables import Programme, RuleVersion
 
@@ -173,17 +174,14 @@ def _list_models(session: Session, bill_line_id: str) -> Sequence[str]:
 
 def _sum_tokens(session: Session, bill_line_id: str) -> dict[str, int]:
     """Return tokens by meter as they are priced: cached ones apart from the rest of the prompt."""
-    prompt, cached, completion = session.execute(
-        select(
-            *(
-                func.coalesce(func.sum(column), 0)
-                for column in (Usage.prompt_tokens, Usage.cached_tokens, Usage.completion_tokens)
-            )
-        )
-        .join(RatedUsage, (RatedUsage.request_id == Usage.request_id) & (RatedUsage.attempt == Usage.attempt))
+    joined = (RatedUsage.request_id == Usage.request_id) & (RatedUsage.attempt == Usage.attempt)
+    sums = session.execute(
+        select(func.sum(Usage.prompt_tokens), func.sum(Usage.cached_tokens), func.sum(Usage.completion_tokens))
+        .join(RatedUsage, joined)
         .where(RatedUsage.bill_line_id == bill_line_id)
     ).one()
-    return {"prompt": int(prompt) - int(cached), "cached": int(cached), "completion": int(completion)}
+    prompt, cached, completion = (int(total or 0) for total in sums)
+    return {"prompt": prompt - cached, "cached": cached, "completion": completion}
 
 
 def _sum_pending(session: Session, bill_line_id: str) -> int:
