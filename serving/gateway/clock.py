@@ -8,6 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+def iso_time(at_us: int) -> str:
+    """Return µs UTC as ISO 8601 text."""
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC).isoformat(timespec="seconds")
 
 
 def _wall_us() -> int:

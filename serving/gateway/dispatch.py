@@ -22,8 +22,9 @@ from serving.gateway.surfaces import EMBEDDINGS
 
 KEEP_ALIVE_S = 3.0
 MAX_REFUSALS = 3
-# The longest silence of an engine, prefill included; the whole request has its own deadline.
-_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=300)
+# The longest silence within a stream, prefill included. A plain answer is silent until its end: it has the deadline.
+_STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
+_PLAIN_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _DRAINING_TEXT = b"cannot schedule new futures"
 
 KeepWaiting = Callable[[], Awaitable[None]]
@@ -62,7 +63,7 @@ class Dispatcher:
                         if refusal is None:
                             yield response
                             return
-                except aiohttp.ClientConnectorError:
+                except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                     refusal = None
                 finally:
                     durable.cancel()
@@ -73,10 +74,15 @@ class Dispatcher:
                 raise refusal
 
     def _post(self, call: Call, replica: RouteReplica) -> aiohttp.client._RequestContextManager:
-        headers = {"content-type": "application/json", "x-request-id": f"{call.request_id}-{call.attempt}"}
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "x-request-id": f"{call.request_id}-{call.attempt}",
+        }
         url = replica.url.rstrip("/") + call.plan.surface.path
+        timeout = _STREAM_TIMEOUT if call.plan.stream else _PLAIN_TIMEOUT
         return self._session.post(
-            url, data=call.plan.upstream_body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
+            url, data=call.plan.upstream_body, headers=headers, timeout=timeout, allow_redirects=False
         )
 
     def _take_back(self, call: Call, replica: RouteReplica) -> None:

@@ -17,6 +17,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = Iterable[tuple[str, str]]
 
 WRITE_TIMEOUT_S = 60.0
+READ_TIMEOUT_S = 60.0
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -57,8 +58,13 @@ class Exchange:
                 yield chunk
 
     async def read_body(self, limit_bytes: int) -> bytes:
-        """Return the whole body. Raises: GatewayError 413 above the limit, ClientGoneError."""
-        return b"".join([chunk async for chunk in self.body_chunks(limit_bytes)])
+        """Return the whole body. Raises: GatewayError 413 above the limit, 408 when it takes 60 s, ClientGoneError."""
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                return b"".join([chunk async for chunk in self.body_chunks(limit_bytes)])
+        except TimeoutError as error:
+            text = f"the body did not arrive within {READ_TIMEOUT_S:.0f} s; send it at once"
+            raise GatewayError(408, "body_too_slow", text) from error
 
     async def wait_disconnect(self) -> None:
         """Return when the client has closed the connection; the body must have been read."""

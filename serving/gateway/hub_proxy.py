@@ -27,7 +27,7 @@ class HubProxy:
         """Forward one request and its answer. Raises: GatewayError 413, 503."""
         url = f"{self._hub_url}{exchange.raw_path}" + (f"?{exchange.query}" if exchange.query else "")
         headers = {name: exchange.headers[name] for name in _TO_HUB if name in exchange.headers}
-        headers["x-request-id"] = exchange.request_id
+        headers |= {"x-request-id": exchange.request_id, "accept-encoding": "identity"}
         has_body = exchange.method in ("POST", "PUT", "PATCH")
         body = exchange.body_chunks(MAX_UPLOAD_BYTES) if has_body else None
         try:

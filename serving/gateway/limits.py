@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from serving.contract import SnapshotKey
-from serving.gateway.clock import Clock
+from serving.gateway.clock import Clock, iso_time
 from serving.gateway.errors import ErrorType, GatewayError
 
 WINDOW_S = 60.0
@@ -87,7 +87,7 @@ class RateLimits:
             "set_by": f"key {key.key_id}",
             "used": used,
             "left": 0,
-            "resets_at": resets_at,
+            "resets_at": iso_time(resets_at),
         }
         message = f"limit {name} = {limit} set on key {key.key_id} is used up ({used} used); retry in {wait_s:.0f} s"
         return GatewayError(

@@ -6,13 +6,12 @@ The rules are those of `access`; this file only shows their result.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from serving.contract import SnapshotModel
 from serving.gateway.access import callable_models
 from serving.gateway.authenticate import authenticate
-from serving.gateway.clock import Clock
+from serving.gateway.clock import Clock, iso_time
 from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import Exchange
 from serving.gateway.view import CurrentView
@@ -56,7 +55,7 @@ def _show(model: SnapshotModel) -> dict[str, Any]:
         "version_id": model.version_id,
         "max_model_len": model.context_tokens,
         "filing": None if filing is None else {"name": filing.name, "number": filing.number},
-        "retires_at": None if model.retires_at is None else _iso(model.retires_at),
+        "retires_at": None if model.retires_at is None else iso_time(model.retires_at),
     }
 
 
@@ -67,7 +66,3 @@ def _created_s(version_id: str) -> int:
         return int(digits, 16) // 1000
     except ValueError:
         return 0
-
-
-def _iso(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1_000_000, UTC).isoformat()

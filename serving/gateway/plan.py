@@ -75,8 +75,10 @@ def plan_request(
 def _parse(surface: Surface, raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(raw)
-    except ValueError as error:
-        raise GatewayError(400, "invalid_json", "the request body is not valid JSON") from error
+        # Refuses NaN and unpaired surrogates here, where the client can still be told.
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise GatewayError(400, "invalid_json", "the request body is not valid JSON in UTF-8") from error
     if not isinstance(body, dict):
         raise GatewayError(400, "invalid_json", "the request body must be a JSON object")
     for name in body:

@@ -79,6 +79,7 @@ class _Gateway:
         clock = Clock()
         self._settings = settings
         self._identity = identity
+        self._journal = journal
         self._current = CurrentView(clock)
         self._router = Router(clock)
         self._hub = HubClient(control, settings.hub_url, settings.token)
@@ -141,6 +142,7 @@ class _Gateway:
             ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 1.0),
             ("accounts", lambda: settle_accounts(self._settlement, self._wallet), 1.0),
             ("blocks", cut, 0.2),
+            ("journal", self._journal.durable, 1.0),
         )
         return [asyncio.create_task(repeat(name, step, pause_s=pause_s)) for name, step, pause_s in steps]
 

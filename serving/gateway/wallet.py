@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from serving.contract import AllowanceGrant, AllowanceRefusal, AllowanceRequest, SnapshotKey, SnapshotPrice
-from serving.gateway.clock import Clock
+from serving.gateway.clock import Clock, iso_time
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.journal_entries import Drawn, Granted, Refused
 from serving.gateway.journal_file import Journal
@@ -228,7 +228,7 @@ def _quota_error(refusal: AllowanceRefusal | None, purse: _Purse, worst_ufen: in
         "set_by": refusal.set_by,
         "used": refusal.used,
         "left": refusal.left,
-        "resets_at": refusal.resets_at,
+        "resets_at": None if refusal.resets_at is None else iso_time(refusal.resets_at),
         "needed": worst_ufen,
     }
     message = (

@@ -130,7 +130,7 @@ def gateway_argv(world: World, *more: str) -> list[str]:
     return [*argv, "--pepper-file", f"{folder}/pepper", *more]
 
 
-def wait_for(look: Callable[[], Found], *, timeout_s: float = 15.0) -> Found:
+def wait_for(look: Callable[[], Found | None], *, timeout_s: float = 15.0) -> Found:
     """Return what `look` returns once it is true. Raises: TimeoutError."""
     give_up_at = time.monotonic() + timeout_s
     while time.monotonic() < give_up_at:

@@ -1,0 +1,244 @@
+"""Keys, access, limits, bounds and routing, each by itself."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from serving.contract import (
+    Block,
+    BlockScope,
+    Filing,
+    InFlight,
+    ModelTarget,
+    RouteReplica,
+    Routes,
+    SubjectKind,
+    cost_ufen,
+)
+from serving.gateway.access import draw_target, resolve_target
+from serving.gateway.authenticate import authenticate
+from serving.gateway.bounds import bound_tokens
+from serving.gateway.clock import Clock
+from serving.gateway.errors import GatewayError
+from serving.gateway.limits import RateLimits
+from serving.gateway.plan import Plan, plan_request
+from serving.gateway.routing import Router
+from serving.gateway.surfaces import CHAT, COMPLETIONS
+from serving.gateway.view import STALE_AFTER_S, CurrentView, View
+from tests.gateway.samples import (
+    ADAPTER,
+    BASE,
+    CUSTOMER,
+    OWNER,
+    PEPPER,
+    PRICES,
+    make_key,
+    make_model,
+    make_snapshot,
+    secret_of,
+)
+
+NOW = 1_000_000
+
+
+def view_of(*models: Any, key: Any = None, blocks: tuple[Block, ...] = ()) -> View:
+    return View.of(make_snapshot(keys=(key or make_key(1),), models=models, blocks=blocks))
+
+
+def code_of(call: Any) -> str:
+    with pytest.raises(GatewayError) as refused:
+        call()
+    return refused.value.code
+
+
+@pytest.mark.parametrize(
+    ("token", "changes", "code"),
+    [
+        (None, {}, "invalid_api_key"),
+        ("sk-other", {}, "invalid_api_key"),
+        (secret_of(1)[:-1] + "y", {}, "invalid_api_key"),
+        (secret_of(1), {"expires_at": NOW}, "api_key_expired"),
+        (secret_of(1), {"revoked_at": NOW}, "api_key_revoked"),
+        (secret_of(1), {"scopes": ()}, "scope_missing"),
+        (secret_of(1), {"ip_ranges": ("192.168.0.0/16", "::1/128")}, "address_not_allowed"),
+    ],
+)
+def test_keys_that_do_not_open(token: str | None, changes: dict[str, Any], code: str) -> None:
+    view = view_of(key=make_key(1, **changes))
+    header = None if token is None else f"Bearer {token}"
+    assert code_of(lambda: authenticate(view, header, pepper=PEPPER, client_ip="10.1.2.3", now_us=NOW)) == code
+
+
+def test_a_key_opens_until_its_end() -> None:
+    key = make_key(1, expires_at=NOW + 1, revoked_at=NOW + 1, ip_ranges=("10.0.0.0/8",))
+    header = f"bearer {secret_of(1)}"
+    assert authenticate(view_of(key=key), header, pepper=PEPPER, client_ip="10.1.2.3", now_us=NOW) == key
+
+
+@pytest.mark.parametrize("kind", list(SubjectKind))
+@pytest.mark.parametrize(("scope", "organisation"), [(s, o) for s in BlockScope for o in (OWNER, CUSTOMER)])
+def test_blocks_reach_whom_they_should(kind: SubjectKind, scope: BlockScope, organisation: str) -> None:
+    model = make_model("org/m", ADAPTER)
+    subject = {
+        SubjectKind.BASE: BASE,
+        SubjectKind.ADAPTER: ADAPTER,
+        SubjectKind.MODEL: "org/m",
+        SubjectKind.ORGANISATION: OWNER,
+    }[kind]
+    block = Block(kind, subject, scope, InFlight.FINISH, "stopped", "停", "stop", NOW)
+    key = make_key(1, organisation_id=organisation)
+    view = view_of(model, key=key, blocks=(block,))
+
+    def resolve(now_us: int) -> Any:
+        return resolve_target(view, key, "org/m", request_id="r", now_us=now_us)
+
+    assert resolve(NOW - 1).digest == ADAPTER
+    spared = scope is BlockScope.PUBLIC and organisation == OWNER and kind is not SubjectKind.ORGANISATION
+    if spared:
+        assert resolve(NOW).digest == ADAPTER
+    else:
+        assert code_of(lambda: resolve(NOW)) == "stopped"
+
+
+def test_a_filing_ends_for_others_on_the_microsecond() -> None:
+    model = make_model("org/m", filing=Filing("n", "1", NOW))
+    for organisation, strict in ((CUSTOMER, True), (OWNER, False), (OWNER, True)):
+        key = make_key(1, organisation_id=organisation)
+        view = view_of(dataclasses.replace(model, owner_may_call=not strict), key=key)
+        assert resolve_target(view, key, "org/m", request_id="r", now_us=NOW - 1).engine_name == "base"
+        if strict:
+            with pytest.raises(GatewayError, match="expired"):
+                resolve_target(view, key, "org/m", request_id="r", now_us=NOW)
+        else:
+            resolve_target(view, key, "org/m", request_id="r", now_us=NOW)
+
+
+def test_a_blocked_version_leaves_its_weight_to_the_others() -> None:
+    targets = (ModelTarget("ver_a", ADAPTER, 3), ModelTarget("ver_b", BASE, 1), ModelTarget("ver_c", "c" * 64, 0))
+    model = make_model("org/m", targets=targets)
+    drawn = [draw_target(model, list(targets), f"req_{number}").version_id for number in range(400)]
+    assert 250 < drawn.count("ver_a") < 350
+    assert "ver_c" not in drawn
+    block = Block(SubjectKind.ADAPTER, ADAPTER, BlockScope.ALL, InFlight.CUT, "bad", "", "", 0)
+    view = view_of(model, blocks=(block,))
+    found = {resolve_target(view, make_key(1), "org/m", request_id=f"{n}", now_us=NOW).version_id for n in range(20)}
+    assert found == {"ver_b"}
+
+
+class Time:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.clock = Clock(now_us=lambda: int(self.now_s * 1e6), monotonic_s=lambda: self.now_s)
+
+
+def test_windows_slide() -> None:
+    time = Time()
+    limits = RateLimits(time.clock)
+    key = make_key(1, rpm=2, tpm=100, concurrency=1)
+    with limits.seat(key), pytest.raises(GatewayError, match="concurrency = 1"), limits.seat(key):
+        pass
+    limits.count_tokens(key, 150)
+    with pytest.raises(GatewayError) as refused, limits.seat(key):
+        pass
+    details = refused.value.details
+    assert (details["limit"], details["used"], details["resets_at"]) == ("tpm", 150, "1970-01-01T00:17:40+00:00")
+    time.now_s += 60
+    for _ in range(2):
+        with limits.seat(key):
+            pass
+    with pytest.raises(GatewayError, match="rpm = 2"), limits.seat(key):
+        pass
+
+
+def test_a_view_grows_stale() -> None:
+    time = Time()
+    current = CurrentView(time.clock)
+    assert code_of(current.fresh) == "snapshot_missing"
+    current.replace(view_of())
+    time.now_s += STALE_AFTER_S
+    current.fresh()
+    time.now_s += 0.1
+    assert code_of(current.fresh) == "snapshot_stale"
+    current.confirm()
+    assert current.fresh().version == 1
+
+
+def plan(body: dict[str, Any], *, context_tokens: int = 2048) -> Plan:
+    view = view_of(make_model("org/m", context_tokens=context_tokens))
+    raw = json.dumps({"model": "org/m"} | body).encode()
+    surface = CHAT if "messages" in body else COMPLETIONS
+    return plan_request(view, make_key(1), surface, raw, request_id="r", pepper=PEPPER, now_us=NOW)
+
+
+def test_reservations_have_an_upper_bound() -> None:
+    message = [{"role": "user", "content": "主" * 100}]
+    assert plan({"messages": message * 99}).worst_ufen == cost_ufen(PRICES, 2048, 0, 2048)
+    assert plan({"prompt": [1, 2, 3], "n": 2, "max_tokens": 5}).worst_ufen == cost_ufen(PRICES, 11, 0, 10)
+    assert plan({"prompt": ["ab", "c"]}).worst_ufen == cost_ufen(PRICES, 19, 0, 32)
+    short = bound_tokens(CHAT, {"messages": message}, max_tokens=7, context_tokens=10**6)
+    assert 300 < short.prompt_tokens < 700
+    assert short.completion_tokens == 7
+
+
+def test_max_tokens_are_injected_only_where_a_context_is_long() -> None:
+    message = [{"role": "user", "content": "x"}]
+    assert "max_tokens" not in json.loads(plan({"messages": message}).upstream_body)
+    assert json.loads(plan({"messages": message}, context_tokens=131072).upstream_body)["max_tokens"] == 4096
+    assert json.loads(plan({"messages": message, "max_completion_tokens": 3}).upstream_body)["max_tokens"] == 3
+
+
+@pytest.mark.parametrize("raw", [b"{", b"[]", b"\xff", b"[" * 100_000, b'{"messages": NaN}', b'{"messages":"\\ud800"}'])
+def test_bodies_that_are_no_json_object(raw: bytes) -> None:
+    view = view_of(make_model("org/m"))
+    with pytest.raises(GatewayError) as refused:
+        plan_request(view, make_key(1), CHAT, raw, request_id="r", pepper=PEPPER, now_us=NOW)
+    assert (refused.value.status, refused.value.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("prompt", ["", [], [True], [1, "a"], [[]], [None], {"a": 1}, None, ["a"] * 65])
+def test_prompts_that_are_none(prompt: Any) -> None:
+    with pytest.raises(GatewayError) as refused:
+        plan({"prompt": prompt})
+    assert refused.value.param == "prompt"
+
+
+def test_salts_part_organisations() -> None:
+    view = view_of(make_model("org/m"))
+    raw = b'{"model":"org/m","messages":[{"role":"user","content":"x"}]}'
+    salts = set()
+    for organisation in (OWNER, CUSTOMER, CUSTOMER):
+        key = make_key(1, organisation_id=organisation)
+        made = plan_request(view, key, CHAT, raw, request_id="r", pepper=PEPPER, now_us=NOW)
+        salts.add(json.loads(made.upstream_body)["cache_salt"])
+    assert len(salts) == 2
+
+
+def test_the_router_prefers_resident_then_idle_then_unsuspected() -> None:
+    time = Time()
+    router = Router(time.clock)
+    replicas = tuple(RouteReplica(name, 1, "http://x", BASE, draining=name == "d") for name in "abcd")
+    router.replace(Routes(1, replicas, {ADAPTER: ("a", "b", "d")}, {ADAPTER: ("b", "d")}))
+    view = view_of(make_model("org/m", ADAPTER), make_model("org/b"))
+    adapter = resolve_target(view, make_key(1), "org/m", request_id="r", now_us=NOW)
+    base = resolve_target(view, make_key(1), "org/b", request_id="r", now_us=NOW)
+
+    def picked(target: Any, *tried: str) -> str | None:
+        replica = router.pick(target, tried=tried)
+        return replica and replica.id
+
+    assert (picked(adapter), picked(adapter, "b"), picked(adapter, "a", "b")) == ("b", "a", None)
+    with router.in_flight(replicas[0], base):
+        assert picked(base) == "b"
+        assert router.demand()[0].in_flight == 1
+    router.suspect(replicas[1])
+    assert picked(adapter) == "a"
+    time.now_s += 3
+    assert picked(adapter) == "b"
+    with router.queued(adapter):
+        time.now_s += 2
+        assert [(row.digest, row.queued, row.queue_wait_ms) for row in router.demand()] == [(ADAPTER, 1, 2000)]
+    assert router.demand() == ()
