@@ -24,6 +24,7 @@ __all__ = [
     "create_offer",
     "ensure_provider",
     "find_offer",
+    "find_provider",
     "list_offers",
     "list_providers",
     "meter_rental",
@@ -83,9 +84,7 @@ def create_offer(
     Raises:
         ForbiddenError, NotFoundError, InvalidValueError.
     """
-    provider = session.get(Provider, provider_id)
-    if provider is None:
-        raise NotFoundError.of("provider", provider_id)
+    provider = find_provider(session, provider_id)
     _require_own(actor, provider.organisation_id)
     _require_positive(
         count=count, memory_gib=memory_gib, cpu_threads=cpu_threads, available=available, tokens_per_s=tokens_per_s
@@ -119,6 +118,14 @@ def create_offer(
     session.flush()
     _record(session, "offer.created", offer, actor, now)
     return offer
+
+
+def find_provider(session: Session, provider_id: str) -> Provider:
+    """Return one provider. Raises: NotFoundError."""
+    provider = session.get(Provider, provider_id)
+    if provider is None:
+        raise NotFoundError.of("provider", provider_id)
+    return provider
 
 
 def withdraw_offer(session: Session, actor: Actor, offer_id: str, *, now: datetime) -> Offer:

@@ -5,6 +5,7 @@ It leaves what counts as an error to the trainer and what a report means for the
 
 import json
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def check_dataset(work: Work, claim: Claim) -> Verdict:
     name = f"check-{version.id}-a{attempt}"
     folder = f"checked-{version.id}-a{attempt}"
     out = locate_folder(work.settings.home, version.organisation_id, version.source_digest) / folder
-    spec = _build_spec(work.settings.home, version, attempt)
-    handle = ensure_trainer(work, claim, name=name, spec=spec, out=out, threads=1)
-    sighting = look_at_trainer(work, handle, out)
+    make_spec = partial(_build_spec, work.settings.home, version, attempt)
+    ensure_trainer(work, claim, name=name, make_spec=make_spec, out=out, threads=1)
+    sighting = look_at_trainer(work, name, out)
     if sighting.phase is Phase.RUNNING:
         return again(_POLL_S)
     report = _read_report(out) or _report_refusal(sighting.result)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from hub.catalogue.service import mark_endpoint
 from hub.deployments.tables import Alias, Deployment
 from hub.events.service import record_event
 
@@ -28,6 +29,7 @@ def move_alias(session: Session, deployment: Deployment, *, actor_id: str, now: 
     else:
         alias.previous_version_id, alias.version_id = alias.version_id, deployment.version_id
     alias.moved_at = now
+    mark_endpoint(session, deployment.version_id, deployed=True)
     _record(session, "alias.moved", deployment, name, actor_id, now)
     return alias
 
@@ -45,6 +47,7 @@ def drop_alias(
         _record(session, "alias.moved", before, name, actor_id, now)
     else:
         session.delete(alias)
+        mark_endpoint(session, deployment.version_id, deployed=False)
         _record(session, "alias.dropped", deployment, name, actor_id, now)
 
 

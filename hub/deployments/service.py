@@ -10,12 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
+from hub.catalogue.service import find_version, price_of, root_base
 from hub.catalogue.tables import Model, ModelVersion, VersionState
-from hub.catalogue.versions import find_version, root_base
 from hub.compute.allocation import grant_slot, release_slot
 from hub.deployments.aliases import drop_alias, find_alias, move_alias
 from hub.deployments.desired import bump_generation
-from hub.deployments.pricing import find_call_price
 from hub.deployments.rules import ENGINE, LEAST_LORA_RANK, MAX_LORAS, choose_context_tokens, choose_lora_rank
 from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, SetState
 from hub.errors import ConflictError, NotFoundError
@@ -46,7 +45,11 @@ def deploy(session: Session, actor: Actor, version_id: str, *, now: datetime) ->
             f"版本 {version.id} 状态为“{version.state}”，不能部署。请选择其他版本。",
             field="version_id",
         )
-    find_call_price(session, version, now)
+    if price_of(session, version, now) is None:
+        raise NotDeployableError(
+            f"Version {version.id} has no price and no default price exists. Ask the operator to publish one.",
+            f"版本 {version.id} 没有价格，也没有默认价格。请联系运营方发布价格。",
+        )
     base = root_base(session, version)
     replica_set = _ensure_set(session, base, rank=version.rank if version.id != base.id else None, now=now)
     found = _find_open(session, version.id)

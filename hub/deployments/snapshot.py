@@ -11,13 +11,12 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from hub.catalogue.service import lineage_of, price_of
 from hub.catalogue.tables import Model, ModelVersion, VersionState
 from hub.clock import to_us
 from hub.columns import write_json
 from hub.deployments.blocks import list_blocks
-from hub.deployments.pricing import find_call_price
 from hub.deployments.tables import Alias, Deployment, DeploymentState, ReplicaSet, SnapshotRow
-from hub.errors import NotFoundError
 from hub.events.tables import Event
 from hub.filings.service import Standing, standings_of
 from hub.organisations.tables import ApiKey
@@ -54,10 +53,11 @@ def build_snapshot(session: Session, now: datetime) -> contract.Snapshot:
     standings = standings_of(session, {version.weights_digest for _, version, _, _ in served}, now)
     aliases = {alias.version_id: alias.public_name for alias in session.scalars(select(Alias))}
     models = [
-        _present_model(name, row, standings[row[1].weights_digest], price_version_id)
+        _present_model(session, name, row, standings[row[1].weights_digest], price.id)
         for row in served
+        # A version whose price was withdrawn is left out: nothing is served free, and the others go on.
+        if (price := price_of(session, row[1], now)) is not None
         for name in _list_names(row[0], aliases)
-        if (price_version_id := _find_price(session, row[1], now)) is not None
     ]
     models.sort(key=lambda model: model.public_name)
     return contract.Snapshot(
@@ -111,18 +111,13 @@ def _list_names(deployment: Deployment, aliases: dict[str, str]) -> list[str]:
     return [deployment.public_name] if alias is None else [alias, deployment.public_name]
 
 
-def _find_price(session: Session, version: ModelVersion, now: datetime) -> str | None:
-    """A version whose price was withdrawn is left out: nothing is served free, and the others go on."""
-    try:
-        return find_call_price(session, version, now)
-    except NotFoundError:
-        return None
-
-
-def _present_model(name: str, row: Served, standing: Standing, price_version_id: str) -> contract.SnapshotModel:
+def _present_model(
+    session: Session, name: str, row: Served, standing: Standing, price_version_id: str
+) -> contract.SnapshotModel:
     _, version, model, replica_set = row
     listed = version.state in (VersionState.LISTED, VersionState.RETIRED)
     filing = standing.filing
+    ends = [link.retires_at for link in lineage_of(session, version) if link.retires_at is not None]
     return contract.SnapshotModel(
         public_name=name,
         version_id=version.id,
@@ -135,7 +130,7 @@ def _present_model(name: str, row: Served, standing: Standing, price_version_id:
         price_version_id=price_version_id,
         targets=(contract.ModelTarget(version_id=version.id, digest=version.artifact_digest, weight=1),),
         locality=str(model.locality),
-        retires_at=None if version.retires_at is None else to_us(version.retires_at),
+        retires_at=to_us(min(ends)) if ends else None,
         filing=None
         if filing is None
         else contract.Filing(

@@ -4,6 +4,7 @@ What a run means, and what its result changes, is left to the rooms.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -37,7 +38,9 @@ class Sighting:
     exit_code: int | None = None
 
 
-def ensure_trainer(work: Work, claim: Claim, *, name: str, spec: RunSpec, out: Path, threads: int) -> Handle:
+def ensure_trainer(
+    work: Work, claim: Claim, *, name: str, make_spec: Callable[[], RunSpec], out: Path, threads: int
+) -> Handle:
     """Start the attempt, or adopt the process of that name that an earlier worker started.
 
     Raises:
@@ -48,7 +51,7 @@ def ensure_trainer(work: Work, claim: Claim, *, name: str, spec: RunSpec, out: P
         return found
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     spec_path = out / "spec.json"
-    spec_path.write_text(spec.to_json(), encoding="utf-8")
+    spec_path.write_text(make_spec().to_json(), encoding="utf-8")
     try:
         return work.launch.start(
             LaunchSpec(
@@ -68,9 +71,10 @@ def ensure_trainer(work: Work, claim: Claim, *, name: str, spec: RunSpec, out: P
         return adopted
 
 
-def look_at_trainer(work: Work, handle: Handle, out: Path) -> Sighting:
-    """Return how the attempt stands; a result counts only once the process is gone."""
-    observed: Observed = work.launch.poll(handle)
+def look_at_trainer(work: Work, name: str, out: Path) -> Sighting:
+    """Return how the attempt stands; a result counts only once the process is gone, and also without its record."""
+    handle = work.launch.find(name)
+    observed = Observed(ProcessState.LOST) if handle is None else work.launch.poll(handle)
     if observed.state in (ProcessState.STARTING, ProcessState.RUNNING):
         return Sighting(Phase.RUNNING)
     result = read_result(out)

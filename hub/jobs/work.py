@@ -63,6 +63,9 @@ class Work:
     launch: Launch
     clock: Clock
     environment: Mapping[str, str]
+    device: str
+    """`cpu` or `cuda`: what this machine trains on."""
+    cpu_threads: int
     slow: Executor
     """Runs what blocks on the network, beside the loop."""
     pending: dict[str, "Future[Any]"] = field(default_factory=dict)

@@ -1,0 +1,128 @@
+"""HTTP of tuning: runs from wish to version, their live stream, and offers published with their price.
+
+It leaves executing to the worker: nothing here waits for a trainer.
+"""
+
+from typing import Any
+
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+
+from hub.compute.api import present_offer
+from hub.compute.service import find_provider
+from hub.errors import InvalidValueError
+from hub.orders.present import present_order, present_quote
+from hub.tuning import bodies, ordering, service
+from hub.tuning.offers import publish_offer
+from hub.tuning.progress import locate_attempt, read_curve, read_tail
+from hub.tuning.streaming import Source, read_position, stream_run
+from hub.web import context, current_actor
+
+blueprint = APIBlueprint("tuning", __name__, url_prefix="/api/v1")
+
+
+@blueprint.post("/runs")
+def post_run(body: bodies.RunBody) -> tuple[dict[str, Any], int]:
+    """Enter a run; its plan is made by the worker."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        run = service.create_run(
+            session,
+            actor,
+            base_version_id=body.base,
+            dataset_version_id=body.dataset_id,
+            model_name=body.model_name,
+            recipe=body.recipe,
+            seed=body.seed,
+            deploy_when_done=body.deploy_when_done,
+            cost_centre=body.cost_centre,
+            now=context().clock(),
+        )
+        return bodies.present_run(run), 202
+
+
+@blueprint.get("/runs")
+def get_runs() -> dict[str, Any]:
+    """Return the organisation's runs, newest first."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        return {"runs": [bodies.present_run(run) for run in service.list_runs(session, actor)]}
+
+
+@blueprint.get("/runs/<run_id>")
+def get_run(path: bodies.RunPath) -> dict[str, Any]:
+    """Return one run with plan, estimates by offer, attempts, newest progress and loss curve."""
+    actor = current_actor()
+    home = context().settings.home
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, path.run_id)
+        lines = read_tail(locate_attempt(home, run.id, run.attempt))
+        return bodies.present_run(run) | {
+            "estimates": bodies.present_estimates(session, run),
+            "attempts": bodies.present_attempts(session, run),
+            "progress": bodies.present_progress(session, run, lines[-1] if lines else None),
+            "curve": read_curve(home, run.id),
+        }
+
+
+@blueprint.post("/runs/<run_id>/quote")
+def post_quote(path: bodies.RunPath, body: bodies.QuoteBody) -> tuple[dict[str, Any], int]:
+    """Return what the planned run costs at most on an offer."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        quote = ordering.quote_run(
+            session,
+            actor,
+            path.run_id,
+            offer_id=body.offer_id,
+            require_model_voucher=bool(body.use_model_voucher),
+            now=context().clock(),
+        )
+        return present_quote(quote), 201
+
+
+@blueprint.post("/runs/<run_id>/accept")
+def post_accept(path: bodies.RunPath, body: bodies.AcceptBody) -> tuple[dict[str, Any], int]:
+    """Accept the newest quote: money is held, training queued. Needs an Idempotency-Key."""
+    actor = current_actor()
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if not key:
+        raise InvalidValueError(
+            "The header Idempotency-Key is missing. Send one of your own, and the same on a retry.",
+            "缺少 Idempotency-Key 请求头。请自行生成，重试时保持不变。",
+            field="Idempotency-Key",
+        )
+    with context().sessions.write() as session:
+        run, order = ordering.accept_run(
+            session, actor, path.run_id, quote_id=body.quote_id, idempotency_key=key, now=context().clock()
+        )
+        return {"run": bodies.present_run(run), "order": present_order(order)}, 202
+
+
+@blueprint.post("/runs/<run_id>/cancel")
+def post_cancel(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
+    """Stop a run; the metered part is billed."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        return bodies.present_run(service.cancel_run(session, actor, path.run_id, now=context().clock())), 202
+
+
+@blueprint.get("/runs/<run_id>/events")
+def get_events(path: bodies.RunPath) -> Response:
+    """Stream states and trainer lines; resumes after Last-Event-ID (header, or `?after=`) and closes after 60 s."""
+    actor = current_actor()
+    position = read_position(request.headers.get("Last-Event-ID", request.args.get("after", "")))
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, path.run_id)
+    source = Source(context().sessions, context().settings.home, run.id, run.organisation_id)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Response(stream_run(source, position), content_type="text/event-stream", headers=headers)
+
+
+@blueprint.post("/offers")
+def post_offer(body: bodies.OfferBody) -> tuple[dict[str, Any], int]:
+    """Publish an offer with its price (provider or operator)."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        offer = publish_offer(session, actor, now=context().clock(), **body.model_dump())
+        return present_offer(session, offer, find_provider(session, offer.provider_id)), 201

@@ -1,0 +1,267 @@
+"""How an attempt ends: published, held, retried, cancelled or failed, with the money settled in the same transaction.
+
+It leaves amounts to `hub.orders`, versions to the catalogue and bytes to the artefact store.
+"""
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from finetune.spec import Event, Fault, Result, State
+from hub.catalogue.service import register_version
+from hub.catalogue.tables import ModelVersion
+from hub.columns import write_json
+from hub.compute.service import release
+from hub.events.service import SYSTEM, record_event
+from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
+from hub.jobs.trainer import read_result
+from hub.jobs.work import DONE, Verdict, Work, again
+from hub.orders.service import refund_order, settle_order
+from hub.orders.tables import Fault as OrderFault
+from hub.tuning import rules
+from hub.tuning.moves import move_run
+from hub.tuning.progress import locate_attempt, read_tail
+from hub.tuning.service import DEPLOY_KIND, MIRROR_KIND
+from hub.tuning.states import AttemptState, RunState
+from hub.tuning.tables import Run, RunAttempt
+from registry.artifacts import Artifact
+from registry.lineage import Lineage
+
+_RETRY_S = 2.0
+_DONE_STATES = (State.SUCCEEDED, State.EARLY_STOPPED)
+_ORDER_FAULTS = {
+    Fault.USER: OrderFault.USER,
+    Fault.PROVIDER: OrderFault.PROVIDER,
+    Fault.PLATFORM: OrderFault.PLATFORM,
+    Fault.NONE: OrderFault.PLATFORM,
+}
+
+
+def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: int | None, out: Path) -> Verdict:
+    """Apply the end of the current attempt; `result` None: it left none."""
+    now = work.clock()
+    with work.sessions.write() as session:
+        require_lock(session, claim)
+        run = session.get_one(Run, claim.subject, with_for_update=True)
+        _close_attempt(session, run, result, exit_code=exit_code, now=now)
+        if result is not None and result.state in _DONE_STATES:
+            _judge(session, run, result, now)
+            if run.state is RunState.PUBLISHING:
+                return again(0.0)
+            _settle(session, run, now)
+        elif run.state is RunState.CANCELLING or (result is not None and result.state is State.CANCELLED):
+            _note_committed(run, result, out)
+            end_cancelled(session, run, now=now)
+        elif rules.should_retry(result, attempts=_count_platform_ends(session, run)):
+            reason = result.reason_code if result is not None else "lost"
+            move_run(session, run, RunState.RECOVERING, now=now, reason_code=reason)
+            return again(_RETRY_S)
+        else:
+            _note_committed(run, result, out)
+            end_failed(
+                session,
+                run,
+                reason_code=result.reason_code if result is not None else "lost",
+                fault=result.fault if result is not None else Fault.PLATFORM,
+                message=result.message if result is not None else "the trainer ended without a result",
+                now=now,
+            )
+        finish_job(session, claim, now=now)
+    return DONE
+
+
+def publish_artifact(work: Work, claim: Claim, run: Run) -> Verdict:
+    """Put the adapter into the store and make it a version; safe to repeat after a crash at any point."""
+    out = locate_attempt(work.settings.home, run.id, run.attempt)
+    result = read_result(out)
+    now = work.clock()
+    if result is None or result.artifact_digest is None:
+        return _fail_publishing(work, claim, "the trainer's result is missing")
+    artifact = work.store.add_folder(out / "artifact")
+    if artifact.digest != result.artifact_digest:
+        return _fail_publishing(work, claim, f"the artefact is {artifact.digest}, not {result.artifact_digest}")
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    with work.sessions.write() as session:
+        require_lock(session, claim)
+        fresh = session.get_one(Run, run.id, with_for_update=True)
+        version = _register(
+            session, fresh, result, artifact, manifest=manifest, uri=work.store.uri(artifact.digest), now=now
+        )
+        target = RunState.SUCCEEDED if result.state is State.SUCCEEDED else RunState.EARLY_STOPPED
+        move_run(session, fresh, target, now=now, reason_code=result.reason_code, version_id=version.id)
+        _settle(session, fresh, now)
+        _announce(session, fresh, version, now)
+        finish_job(session, claim, now=now)
+    return DONE
+
+
+def end_cancelled(session: Session, run: Run, *, now: datetime) -> None:
+    """Close a run at the customer's wish: the metered part is billed, the rest is released."""
+    move_run(session, run, RunState.CANCELLED, now=now, reason_code="user_cancelled", fault=Fault.USER)
+    _refund(session, run, OrderFault.CANCEL, now)
+
+
+def end_failed(session: Session, run: Run, *, reason_code: str, fault: Fault, message: str, now: datetime) -> None:
+    """Close a run that will not be tried again; the fault decides what is billed."""
+    move_run(session, run, RunState.FAILED, now=now, reason_code=reason_code, fault=fault, message=message)
+    _refund(session, run, _ORDER_FAULTS[fault], now)
+
+
+def _judge(session: Session, run: Run, result: Result, now: datetime) -> None:
+    """Gate a finished run: on to publishing, or held with its adapter kept in its folder."""
+    verdict = rules.judge_gate(result.metrics)
+    move_run(
+        session,
+        run,
+        RunState.GATING,
+        now=now,
+        metrics=dict(result.metrics),
+        gate=verdict.as_dict(),
+        artifact_digest=result.artifact_digest,
+        device_ms=result.billable_device_ms,
+        trained_tokens=result.tokens,
+    )
+    if verdict.passed:
+        move_run(session, run, RunState.PUBLISHING, now=now)
+    else:
+        move_run(session, run, RunState.HELD, now=now, reason_code="gate_regression", fault=Fault.NONE)
+
+
+def _register(
+    session: Session,
+    run: Run,
+    result: Result,
+    artifact: Artifact,
+    *,
+    manifest: dict[str, Any],
+    uri: str,
+    now: datetime,
+) -> ModelVersion:
+    base = session.get_one(ModelVersion, run.base_version_id)
+    lineage = Lineage(
+        base_weights_digest=base.weights_digest,
+        artifact_digest=artifact.digest,
+        data_digests=(manifest["digests"]["train_digest"], manifest["digests"]["valid_digest"]),
+        code_digest=manifest["code_digest"],
+        recipe_digest=hashlib.sha256(write_json(manifest["recipe"]).encode()).hexdigest(),
+    )
+    return register_version(
+        session,
+        organisation_id=run.organisation_id,
+        model_name=run.model_name,
+        base_version_id=base.id,
+        artifact_digest=artifact.digest,
+        artifact_uri=uri,
+        run_id=run.id,
+        rank=int(manifest["recipe"]["rank"]["value"]),
+        metrics=dict(result.metrics),
+        lineage=lineage.as_dict() | {"plan_digest": run.plan_digest, "lineage_digest": lineage.digest()},
+        size_bytes=artifact.size_bytes,
+        now=now,
+        created_by=run.created_by,
+    )
+
+
+def _announce(session: Session, run: Run, version: ModelVersion, now: datetime) -> None:
+    record_event(
+        session,
+        "version.created",
+        version.id,
+        organisation_id=version.organisation_id,
+        actor_id=SYSTEM,
+        now=now,
+        run_id=run.id,
+        artifact_digest=version.artifact_digest,
+    )
+    kinds = [MIRROR_KIND, DEPLOY_KIND] if run.deploy_when_done else [MIRROR_KIND]
+    for kind in kinds:
+        enqueue_job(
+            session,
+            kind=kind,
+            subject=version.id,
+            organisation_id=version.organisation_id,
+            payload={"run_id": run.id},
+            now=now,
+            max_failures=1000,
+        )
+
+
+def _settle(session: Session, run: Run, now: datetime) -> None:
+    settle_order(session, _order_of(run), metered=_metered(session, run), now=now)
+    _release(session, run, now)
+
+
+def _refund(session: Session, run: Run, fault: OrderFault, now: datetime) -> None:
+    refund_order(
+        session, _order_of(run), fault=fault, reason_code=run.reason_code or "", metered=_metered(session, run), now=now
+    )
+    _release(session, run, now)
+
+
+def _release(session: Session, run: Run, now: datetime) -> None:
+    if run.rental_id is not None:
+        release(session, run.rental_id, device_ms=_sum_elapsed(session, run), now=now)
+
+
+def _sum_elapsed(session: Session, run: Run) -> int:
+    statement = select(func.coalesce(func.sum(RunAttempt.elapsed_device_ms), 0)).where(
+        RunAttempt.organisation_id == run.organisation_id, RunAttempt.run_id == run.id
+    )
+    return session.scalar(statement) or 0
+
+
+def _order_of(run: Run) -> str:
+    if run.order_id is None:
+        raise ValueError(f"run {run.id} in state {run.state} has no order")
+    return run.order_id
+
+
+def _metered(session: Session, run: Run) -> dict[str, int]:
+    return {
+        "device_ms": run.device_ms or 0,
+        "trained_tokens": run.trained_tokens or 0,
+        "elapsed_device_ms": _sum_elapsed(session, run),
+    }
+
+
+def _note_committed(run: Run, result: Result | None, out: Path) -> None:
+    """What counts of an unfinished run is its last commit, from the result or from the progress lines."""
+    if result is not None:
+        run.device_ms, run.trained_tokens = result.billable_device_ms, result.tokens
+        return
+    commits = [line for line in read_tail(out) if line.type is Event.CHECKPOINT]
+    run.device_ms = commits[-1].device_ms if commits else 0
+    run.trained_tokens = commits[-1].tokens if commits else 0
+
+
+def _close_attempt(session: Session, run: Run, result: Result | None, *, exit_code: int | None, now: datetime) -> None:
+    attempt = session.scalar(
+        select(RunAttempt).where(RunAttempt.run_id == run.id, RunAttempt.attempt == run.attempt).with_for_update()
+    )
+    if attempt is None or attempt.state is not AttemptState.ACTIVE:
+        return
+    attempt.state = AttemptState.ENDED if result is not None else AttemptState.LOST
+    attempt.ended_at, attempt.exit_code = now, exit_code
+    attempt.reason_code = result.reason_code if result is not None else "lost"
+    lived_ms = (now - attempt.created_at) // timedelta(milliseconds=1)
+    attempt.elapsed_device_ms = result.elapsed_device_ms if result is not None else lived_ms
+
+
+def _count_platform_ends(session: Session, run: Run) -> int:
+    statement = select(func.count()).where(RunAttempt.run_id == run.id, RunAttempt.reason_code != "preempted")
+    return session.scalar(statement) or 0
+
+
+def _fail_publishing(work: Work, claim: Claim, message: str) -> Verdict:
+    now = work.clock()
+    with work.sessions.write() as session:
+        require_lock(session, claim)
+        run = session.get_one(Run, claim.subject, with_for_update=True)
+        end_failed(session, run, reason_code="artifact_corrupt", fault=Fault.PLATFORM, message=message, now=now)
+        finish_job(session, claim, now=now)
+    return DONE
