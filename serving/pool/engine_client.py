@@ -68,10 +68,10 @@ class EngineClient:
             if error.code != "engine_http_404":
                 raise
 
-    async def read_load(self) -> EngineLoad:
+    async def read_load(self, timeout_s: float = _QUICK_S) -> EngineLoad:
         """Requests and tokens from /metrics. Raises: EngineError."""
         totals: dict[str, float] = {}
-        for name, value in _SAMPLE.findall(await self._call("GET", "/metrics", timeout_s=_QUICK_S)):
+        for name, value in _SAMPLE.findall(await self._call("GET", "/metrics", timeout_s=timeout_s)):
             totals[name] = totals.get(name, 0.0) + float(value)
         in_flight = totals.get("vllm:num_requests_running", 0) + totals.get("vllm:num_requests_waiting", 0)
         tokens = totals.get("vllm:prompt_tokens_total", 0) + totals.get("vllm:generation_tokens_total", 0)

@@ -174,12 +174,12 @@ class Replica:
 
     async def _probe(self) -> None:
         """Health by inference. Raises: PoolError when it neither answers nor makes progress for others."""
-        before = await self._engine.read_load()
         timeout_s = self._shop.timing.probe_timeout_s
+        before = await self._engine.read_load(timeout_s)
         try:
             await self._engine.complete(BASE_ENGINE_NAME, prompt_tokens=_PROBE_TOKENS, timeout_s=timeout_s)
         except EngineSilentError:
-            if (await self._engine.read_load()).tokens_total == before.tokens_total:
+            if (await self._engine.read_load(timeout_s)).tokens_total == before.tokens_total:
                 raise
             _log.info("replica %s is busy: no answer to the probe within %g s", self.replica_id, timeout_s)
 

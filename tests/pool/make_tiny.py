@@ -13,7 +13,7 @@ TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% en
 
 
 # transformers leaves these classes untyped
-make_fast = PreTrainedTokenizerFast
+make_fast: Any = PreTrainedTokenizerFast
 make_model: Any = Qwen2ForCausalLM
 
 

@@ -34,6 +34,7 @@ from serving.pool.controller import Controller
 from serving.pool.engine_command import CommandBuilder, EngineCommand
 from serving.pool.settings import Accelerator, Settings, Timing
 
+BASE_DIGEST = "b" * 64
 FAST = Timing(
     start_timeout_s=20.0,
     probe_interval_s=0.3,
@@ -204,11 +205,11 @@ def make_adapter(folder: Path, store: Path, *, text: str = "a") -> tuple[str, Pa
 
 def make_desired(base: Path, *, minimum: int = 1, slots: int = 1, adapters: tuple[DesiredAdapter, ...] = ()) -> Desired:
     """One serve set on `base` with `slots` granted slots."""
-    replica_set = ReplicaSet("set_a", "b" * 64, base.as_uri(), "vllm", Purpose.SERVE, minimum, 2, 4, 8, {})
+    replica_set = ReplicaSet("set_a", BASE_DIGEST, base.as_uri(), "vllm", Purpose.SERVE, minimum, 2, 4, 8, {})
     granted = tuple(Slot(f"slot_{number}", "set_a", "node", ("cpu",), 1) for number in range(slots))
     return Desired(1, 1, (replica_set,), granted, adapters)
 
 
 def want_adapter(digest: str, folder: Path, *, keep_until: int | None = None, min_replicas: int = 1) -> DesiredAdapter:
     """The desired adapter of `make_adapter`."""
-    return DesiredAdapter(digest, "b" * 64, folder.as_uri(), 8, min_replicas, keep_until)
+    return DesiredAdapter(digest, BASE_DIGEST, folder.as_uri(), 8, min_replicas, keep_until)

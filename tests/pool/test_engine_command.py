@@ -1,0 +1,93 @@
+"""How engines are started: argv and environment, on CPU and on CUDA."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from serving.contract import ReplicaSet
+from serving.pool.__main__ import main, read_settings
+from serving.pool.engine_command import EngineCommand, VllmCommands
+from serving.pool.errors import EngineError
+from serving.pool.settings import Accelerator
+from tests.pool.world import make_desired
+
+DESIRED = make_desired(Path("/bases/one"))
+
+
+ONE = DESIRED.replica_sets[0]
+
+
+def build(replica_set: ReplicaSet = ONE, accelerator: Accelerator = Accelerator.CPU) -> EngineCommand:
+    commands = VllmCommands(accelerator, 4, {"PATH": "/bin"})
+    slot = replace(DESIRED.slots[0], devices=("cuda:2", "cuda:3"))
+    return commands(replica_set, slot, model=Path("/bases/one"), port=1234)
+
+
+def option(command: EngineCommand, name: str) -> str:
+    return command.argv[command.argv.index(f"--{name}") + 1]
+
+
+def test_cpu_starts_eager_and_forked_with_one_core_left_free() -> None:
+    command = build()
+    assert command.argv[3].endswith("engine_start.py")
+    assert (option(command, "max-loras"), option(command, "max-lora-rank")) == ("4", "8")
+    assert (option(command, "host"), option(command, "port")) == ("127.0.0.1", "1234")
+    assert "--enforce-eager" in command.argv
+    assert "--enable-force-include-usage" in command.argv
+    assert command.environment["OMP_NUM_THREADS"] == "3"
+    assert command.environment["PATH"] == "/bin"
+
+
+def test_cuda_uses_vllm_serve_on_the_slots_devices_and_no_cpu_settings() -> None:
+    command = build(accelerator=Accelerator.CUDA)
+    assert Path(command.argv[0]).name == "vllm"
+    assert command.argv[1] == "serve"
+    assert command.environment["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert "--enforce-eager" not in command.argv
+    assert not [name for name in command.environment if name.startswith(("VLLM_CPU", "OMP"))]
+
+
+def test_engine_arguments_override_defaults_and_unknown_ones_are_refused() -> None:
+    command = build(replace(ONE, engine_args={"max_model_len": 2048, "enforce-eager": False}))
+    assert option(command, "max-model-len") == "2048"
+    assert "--no-enforce-eager" in command.argv
+    for name in ("trust-remote-code", "host", "middleware", "api-key"):
+        with pytest.raises(EngineError, match=f"engine_arg_refused.*{name}"):
+            build(replace(ONE, engine_args={name: True}))
+
+
+def test_lora_limits() -> None:
+    assert "--enable-lora" not in build(replace(ONE, max_loras=0)).argv
+    assert option(build(replace(ONE, max_lora_rank=12)), "max-lora-rank") == "16", "vLLM knows steps only"
+    with pytest.raises(EngineError, match="rank_above_limit"):
+        build(replace(ONE, max_lora_rank=600))
+    with pytest.raises(EngineError, match=r"unknown_engine.*onnx"):
+        build(replace(ONE, engine="onnx"))
+
+
+def make_options(tmp_path: Path, listen: str) -> argparse.Namespace:
+    (tmp_path / "token").write_text("secret\n")
+    paths = {"token_file": str(tmp_path / "token"), "store": "store", "state": "state"}
+    return argparse.Namespace(hub="http://hub", listen=listen, keep_replicas=False, **paths)
+
+
+def test_settings_pass_no_secret_on_to_engines(tmp_path: Path) -> None:
+    environment = {"PATH": "/bin", "GUANMO_SECRET": "x", "OPENAI_API_KEY": "y", "VLLM_LOGGING_LEVEL": "INFO"}
+    settings = read_settings(make_options(tmp_path, "127.0.0.1:8090"), environment)
+    assert settings.environment == {"PATH": "/bin", "VLLM_LOGGING_LEVEL": "INFO"}
+    assert (settings.host, settings.port, settings.token) == ("127.0.0.1", 8090, "secret")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8090", "8090", "127.0.0.1:x"])
+def test_only_loopback_is_served(tmp_path: Path, listen: str) -> None:
+    with pytest.raises(ValueError, match="--listen"):
+        read_settings(make_options(tmp_path, listen), {})
+
+
+def test_bad_settings_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--hub", "u", "--token-file", "/no/file", "--listen", "127.0.0.1:1", "--store", "s", "--state", "s"])
+    assert caught.value.code == 2
+    assert "/no/file" in capsys.readouterr().err

@@ -1,0 +1,91 @@
+"""Choosing slots and placing adapters: pure rules."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.contract import DesiredAdapter, Slot
+from serving.pool.placement import Planned, SetLoad, live_adapters, place_adapters, plan_replicas
+from tests.pool.world import make_desired, want_adapter
+
+BASE = Path("/bases/one")
+
+
+def make_adapters(count: int) -> list[DesiredAdapter]:
+    return [want_adapter(f"{number:064x}", BASE) for number in range(count)]
+
+
+def slots_of(count: int) -> tuple[Slot, ...]:
+    return make_desired(BASE, slots=count).slots
+
+
+def test_minimum_maximum_and_wants() -> None:
+    desired = make_desired(BASE, minimum=2, slots=1)
+    plan = plan_replicas(desired, {"set_a": SetLoad(True, 900)}, running=(), ready=(), now_us=0)
+    assert [item.slot.slot_id for item in plan.replicas] == ["slot_0"]
+    assert [(want.slots, want.queue_wait_ms) for want in plan.wants] == [(1, 900)]
+    greedy = replace(desired, adapters=(want_adapter("a" * 64, BASE, min_replicas=9),), slots=slots_of(5))
+    plan = plan_replicas(greedy, {}, running=(), ready=(), now_us=0)
+    assert len(plan.replicas) == 2, "never above the set's maximum"
+    assert plan.wants == ()
+
+
+def test_running_replicas_keep_their_slots() -> None:
+    desired = make_desired(BASE, minimum=1, slots=3)
+    last = Planned(desired.replica_sets[0], desired.slots[2])
+    plan = plan_replicas(desired, {}, running={last.replica_id}, ready=(), now_us=0)
+    assert plan.replicas == (last,)
+
+
+def test_an_adapter_past_its_keep_until_counts_no_more() -> None:
+    adapter = want_adapter("a" * 64, BASE, keep_until=1_000)
+    desired = replace(make_desired(BASE, minimum=0), adapters=(adapter,))
+    assert live_adapters(desired, 999) == [adapter]
+    assert len(plan_replicas(desired, {}, running=(), ready=(), now_us=999).replicas) == 1
+    assert live_adapters(desired, 1_000) == []
+    assert plan_replicas(desired, {}, running=(), ready=(), now_us=1_000).replicas == ()
+
+
+def test_a_slot_to_be_drained_stays_until_its_replacement_is_ready() -> None:
+    desired = make_desired(BASE, minimum=1, slots=2)
+    leaving = replace(desired.slots[0], drain_by=1_000_000_000)
+    desired = replace(desired, slots=(leaving, desired.slots[1]))
+    old, new = (Planned(desired.replica_sets[0], slot) for slot in desired.slots)
+    running = {old.replica_id, new.replica_id}
+
+    def planned(*, ready: set[str], now_us: int) -> list[Planned]:
+        plan = plan_replicas(desired, {}, running=running, ready=ready, now_us=now_us)
+        return sorted(plan.replicas, key=lambda item: item.slot.slot_id)
+
+    assert planned(ready={old.replica_id}, now_us=0) == [old, new]
+    assert planned(ready=running, now_us=0) == [new]
+    assert planned(ready={old.replica_id}, now_us=950_000_000) == [new], "the last minute belongs to the drain"
+    only = replace(desired, slots=(leaving,))
+    assert plan_replicas(only, {}, running=(), ready=(), now_us=0).replicas == (), "nothing new on a leaving slot"
+
+
+def test_all_adapters_on_all_replicas_while_they_fit() -> None:
+    placed = place_adapters(make_adapters(4), ["r1", "r2"], {"r1": 4, "r2": 8}.__getitem__)
+    assert placed == {item.digest: ["r1", "r2"] for item in make_adapters(4)}
+
+
+@given(count=st.integers(5, 40), replicas=st.integers(1, 5), slots=st.integers(1, 4))
+def test_scarce_slots_are_filled_before_any_is_overfilled(count: int, replicas: int, slots: int) -> None:
+    names = [f"r{number}" for number in range(replicas)]
+    placed = place_adapters(make_adapters(count), names, lambda _name: slots)
+    assert set(placed) == {item.digest for item in make_adapters(count)}, "every adapter can be called"
+    used = Counter(name for hosts in placed.values() for name in hosts)
+    assert sum(used.values()) == count
+    assert all(used[name] >= min(slots, count) for name in names) or count < slots * replicas
+
+
+def test_losing_a_replica_moves_only_its_adapters() -> None:
+    adapters = make_adapters(8)
+    before = place_adapters(adapters, ["r1", "r2", "r3"], lambda _name: 7)
+    after = place_adapters(adapters, ["r1", "r2"], lambda _name: 7)
+    moved = [digest for digest in before if before[digest] != after[digest]]
+    assert all(before[digest] == ["r3"] for digest in moved)
+    assert 0 < len(moved) < len(adapters)
