@@ -13,7 +13,7 @@ from hub.organisations.rules import SLUG
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _PUBLIC = re.compile(r"([a-z0-9-]{1,40})/([a-z0-9-]{1,64})(?:@([1-9][0-9]{0,8}))?")
-RESERVED_NAMES = frozenset({"admin", "api", "base", "default", "latest", "me", "new", "none", "null", "versions"})
+RESERVED_NAMES = frozenset({"latest", "new", "none", "null", "versions"})
 
 
 class BadModelNameError(InvalidValueError):

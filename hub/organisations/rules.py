@@ -135,8 +135,8 @@ def make_demo_uscc(serial: int) -> str:
     return first_17 + check_character(first_17)
 
 
-def check_slug(slug: str) -> str:
-    """Return the slug if it may lead public names such as `slug/model`.
+def check_slug(slug: str, *, reserved: bool = False) -> str:
+    """Return the slug if it may lead public names such as `slug/model`; the operator's own may be a reserved word.
 
     Raises:
         BadSlugError: other characters, more than 40 of them, or a reserved word.
@@ -147,7 +147,7 @@ def check_slug(slug: str) -> str:
             f"“{slug[:60]}”不能作为短名：1 至 40 个小写字母、数字或“-”，首尾不能是“-”。",
             field="slug",
         )
-    if slug in RESERVED_SLUGS:
+    if slug in RESERVED_SLUGS and not reserved:
         raise BadSlugError(f"'{slug}' is reserved. Choose another short name.", f"“{slug}”为保留名。", field="slug")
     return slug
 

@@ -81,7 +81,7 @@ def create_organisation(
     uscc = check_uscc(uscc, production=production)
     organisation = Organisation(
         id=new_id("org"),
-        slug=check_slug(slug or suggest_slug(name, uscc)),
+        slug=check_slug(slug or suggest_slug(name, uscc), reserved=kind is OrganisationKind.OPERATOR),
         name=name,
         uscc=uscc,
         kind=kind,

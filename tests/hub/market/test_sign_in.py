@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from hub.organisations.rules import make_demo_uscc
 from hub.organisations.service import NotVerifiedError, require_verified
@@ -97,8 +98,10 @@ def test_sign_out_ends_this_session_only(world: World) -> None:
 
 
 def test_sessions_expire_and_tokens_are_not_stored(world: World) -> None:
+    assert world.call("GET", "/me", "factory").status_code == 200
     with world.sessions.read() as session:
-        stored = {row.token_hash for row in session.query(SignInSession)}
+        stored = set(session.scalars(select(SignInSession.token_hash)))
+    assert len(stored) == 1
     assert stored.isdisjoint(world.tokens.values())
     world.pass_time(timedelta(days=7))
     assert world.call("GET", "/me", "factory").status_code == 401
@@ -111,6 +114,7 @@ def test_other_tokens_are_nobody(world: World, token: str) -> None:
 
 
 def test_a_suspended_firm_is_out_at_once_and_back_when_verified(world: World) -> None:
+    assert world.call("GET", "/me", "factory").status_code == 200
     path = f"/organisations/{world.actors['factory'].organisation_id}"
     assert world.call("POST", f"{path}/suspend", "operator", json={"reason": "forged licence"}).status_code == 200
     assert world.call("GET", "/me", "factory").status_code == 401

@@ -81,6 +81,12 @@ def test_bad_slugs_are_refused(slug: str) -> None:
         check_slug(slug)
 
 
+def test_reserved_slugs_are_the_operators() -> None:
+    with pytest.raises(BadSlugError, match="reserved"):
+        check_slug("guanmo")
+    assert check_slug("guanmo", reserved=True) == "guanmo"
+
+
 def test_slugs_are_suggested_from_the_name_or_the_code() -> None:
     code = make_demo_uscc(1)
     assert suggest_slug("莞华电子 Guanhua Electronics", code) == "guanhua-electronics"

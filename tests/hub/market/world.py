@@ -12,7 +12,8 @@ import pytest
 from flask_openapi3.openapi import OpenAPI
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from werkzeug.test import TestResponse
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.test import TestResponse, stream_encode_multipart
 
 from hub.actor import Actor, Role
 from hub.app import create_api
@@ -64,9 +65,17 @@ class World:
     def store(self) -> FolderStore:
         return FolderStore(self.home / "artifacts")
 
+    def token_of(self, who: str) -> str:
+        """Return a person's session token; the people of PEOPLE sign in when first needed."""
+        if who not in self.tokens:
+            with self.sessions.write() as session:
+                opened = organisations.sign_in(session, email=f"{who}@demo.example", password=PASSWORD, now=self.now)
+            self.tokens[who] = opened.token
+        return self.tokens[who]
+
     def call(self, method: str, path: str, who: str | None = None, **options: Any) -> TestResponse:
         """Call `/api/v1{path}` as a person, or as a stranger."""
-        headers = {"Accept-Language": "en"} | ({"Authorization": f"Bearer {self.tokens[who]}"} if who else {})
+        headers = {"Accept-Language": "en"} | ({"Authorization": f"Bearer {self.token_of(who)}"} if who else {})
         # A client of its own each time: no cookie carries over.
         return self.app.test_client().open(f"/api/v1{path}", method=method, headers=headers, **options)
 
@@ -138,12 +147,16 @@ class World:
 
     def upload(self, who: str, fields: dict[str, str], files: Iterable[tuple[str, bytes]]) -> TestResponse:
         """Post an adapter as a multipart form."""
-        sent: dict[str, Any] = {**fields, "files": [(io.BytesIO(content), name) for name, content in files]}
-        return self.call("POST", "/adapters", who, data=sent, content_type="multipart/form-data")
+        parts = list(fields.items())
+        streams = [("files", FileStorage(io.BytesIO(content), filename=name)) for name, content in files]
+        # Encoded in memory: the test client would leave a temporary file open.
+        body, _, boundary = stream_encode_multipart(MultiDict([*parts, *streams]), use_tempfile=False)
+        content_type = f'multipart/form-data; boundary="{boundary}"'
+        return self.call("POST", "/adapters", who, data=body.read(), content_type=content_type)
 
 
 def build_world(sessions: Sessions, home: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a market with its people signed in."""
+    """Return a market whose people are verified; they sign in when first needed."""
     monkeypatch.setattr("hub.app.ROOMS", ROOMS)
     clock: list[World] = []
     app = create_api(
@@ -157,11 +170,6 @@ def build_world(sessions: Sessions, home: Path, now: datetime, monkeypatch: pyte
     with sessions.write() as session:
         for serial, (key, kind, role) in enumerate(PEOPLE):
             world.actors[key] = _add_person(session, key, kind, role, serial, now)
-    for key, _, _ in PEOPLE:
-        with sessions.write() as session:
-            world.tokens[key] = organisations.sign_in(
-                session, email=f"{key}@demo.example", password=PASSWORD, now=now
-            ).token
     return world
 
 
