@@ -9,14 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from finetune.spec import Data, Fault, Kind, Result, RunSpec, State
 from hub.datasets import rules
 from hub.datasets.files import locate_folder, locate_source
+from hub.datasets.service import CHECK_KIND
 from hub.datasets.tables import DatasetState, DatasetVersion
 from hub.events.service import SYSTEM, record_event
-from hub.jobs.service import Claim, fail_job, finish_job, require_lock
+from hub.jobs.service import Claim, fail_job, finish_job, has_open_job, require_lock
 from hub.jobs.tables import JobState
 from hub.jobs.trainer import Phase, clear_trainer, ensure_trainer, look_at_trainer
 from hub.jobs.work import DONE, Verdict, Work, again
@@ -49,6 +51,19 @@ def check_dataset(work: Work, claim: Claim) -> Verdict:
         verdict = DONE
     clear_trainer(work, name)
     return verdict
+
+
+def fail_orphaned_checks(session: Session, *, now: datetime) -> int:
+    """Fail versions whose check was given up, so that nobody waits for ever; returns how many."""
+    found = session.scalars(
+        select(DatasetVersion)
+        .where(DatasetVersion.state == DatasetState.CHECKING, ~has_open_job(CHECK_KIND, DatasetVersion.id))
+        .order_by(DatasetVersion.id)
+    ).all()
+    for version in found:
+        version.state, version.reason_code, version.checked_at = DatasetState.FAILED, "internal", now
+        _record(session, version, now)
+    return len(found)
 
 
 def _build_spec(home: Path, version: DatasetVersion, attempt: int) -> RunSpec:

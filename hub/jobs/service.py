@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, and_, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.errors import ConflictError
@@ -75,6 +75,11 @@ def enqueue_job(
 def find_open_job(session: Session, *, kind: str, subject: str) -> Job | None:
     """Return the waiting or locked job of a kind and subject."""
     return session.scalar(select(Job).where(Job.kind == kind, Job.subject == subject, _is_open()))
+
+
+def has_open_job(kind: str, subject: Any) -> ColumnElement[bool]:
+    """Return the condition that a row's job of this kind is open; `subject` is the row's id column."""
+    return select(Job.id).where(Job.kind == kind, Job.subject == subject, _is_open()).exists()
 
 
 def claim_job(session: Session, *, kinds: Collection[str], worker: str, now: datetime, lock_s: float) -> Claim | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import finetune
+from finetune import spec as finetune_spec
 from finetune.spec import Result, RunSpec, SpecError
 from hub.jobs.service import Claim
 from hub.jobs.work import Work
@@ -108,7 +108,7 @@ def clear_trainer(work: Work, name: str) -> None:
 def _build_environment(work: Work, threads: int) -> dict[str, str]:
     passed_on = {name: work.environment[name] for name in _PASSED_ON if name in work.environment}
     return passed_on | {
-        "PYTHONPATH": str(Path(finetune.__file__).parent.parent),
+        "PYTHONPATH": str(Path(finetune_spec.__file__).parent.parent),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",

@@ -18,7 +18,7 @@ from hub.catalogue.tables import ModelVersion
 from hub.columns import write_json
 from hub.compute.service import release
 from hub.events.service import SYSTEM, record_event
-from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
+from hub.jobs.service import Claim, enqueue_job, finish_job, has_open_job, require_lock
 from hub.jobs.trainer import read_result
 from hub.jobs.work import DONE, Verdict, Work, again
 from hub.orders.service import refund_order, settle_order
@@ -26,7 +26,7 @@ from hub.orders.tables import Fault as OrderFault
 from hub.tuning import rules
 from hub.tuning.moves import move_run
 from hub.tuning.progress import locate_attempt, read_tail
-from hub.tuning.service import DEPLOY_KIND, MIRROR_KIND
+from hub.tuning.service import DEPLOY_KIND, MIRROR_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.states import AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
 from registry.artifacts import Artifact
@@ -109,7 +109,19 @@ def end_cancelled(session: Session, run: Run, *, now: datetime) -> None:
 def end_failed(session: Session, run: Run, *, reason_code: str, fault: Fault, message: str, now: datetime) -> None:
     """Close a run that will not be tried again; the fault decides what is billed."""
     move_run(session, run, RunState.FAILED, now=now, reason_code=reason_code, fault=fault, message=message)
-    _refund(session, run, _ORDER_FAULTS[fault], now)
+    if run.order_id is not None:
+        _refund(session, run, _ORDER_FAULTS[fault], now)
+
+
+def fail_orphaned_runs(session: Session, *, now: datetime) -> int:
+    """Fail runs whose job was given up and refund those that were ordered; returns how many."""
+    ordered = Run.order_id.is_not(None) & Run.finished_at.is_(None) & ~has_open_job(TRAIN_KIND, Run.id)
+    planning = (Run.state == RunState.VALIDATING) & ~has_open_job(PLAN_KIND, Run.id)
+    found = session.scalars(select(Run).where(ordered | planning).order_by(Run.id)).all()
+    for run in found:
+        message = "the work could not be completed after several tries"
+        end_failed(session, run, reason_code="internal", fault=Fault.PLATFORM, message=message, now=now)
+    return len(found)
 
 
 def _judge(session: Session, run: Run, result: Result, now: datetime) -> None:

@@ -1,0 +1,213 @@
+"""`python -m hub.worker`: does the hub's work outside requests. Read it as the table of what a worker does.
+
+SIGTERM leaves trainers running, the next worker adopts them; `--stop-trainers` ends them at a safe point first.
+It leaves every job's meaning to its room.
+"""
+
+import argparse
+import logging
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hub.clock import read_clock
+from hub.compute.allocation import ensure_machine
+from hub.compute.tables import Device
+from hub.database import open_sessions
+from hub.datasets.checking import check_dataset, fail_orphaned_checks
+from hub.datasets.service import CHECK_KIND
+from hub.jobs.loop import JobLoop, Kind
+from hub.jobs.service import give_up_role, hold_role
+from hub.jobs.sweeping import reap_trainers
+from hub.jobs.work import Work
+from hub.logs import configure_logs
+from hub.orders.service import expire_quotes, settle_tranches
+from hub.secrets import Secrets, read_secrets
+from hub.settings import Settings, read_settings
+from hub.tuning.deploying import deploy_version
+from hub.tuning.endings import fail_orphaned_runs
+from hub.tuning.mirroring import MirrorVersions
+from hub.tuning.ordering import queue_accepted_runs
+from hub.tuning.planning import plan_run
+from hub.tuning.service import DEPLOY_KIND, MIRROR_KIND, PLAN_KIND, TRAIN_KIND, expire_runs
+from hub.tuning.training import train_run
+from registry.mlflow_mirror import Mirror
+from registry.mlflow_server import USERNAME
+from registry.store import FolderStore
+from serving.launch import LocalLaunch
+
+IDLE_S = 0.25
+ROLE = "sweeper"
+_ROLE_HOLD_S = 15.0
+log = logging.getLogger("hub.worker")
+
+
+@dataclass
+class Chore:
+    """Something the elected worker does every so often, in one short transaction of its own."""
+
+    name: str
+    every_s: float
+    act: Callable[[Work], object]
+    due_s: float = 0.0
+
+
+def list_kinds(settings: Settings, secrets: Secrets) -> dict[str, Kind]:
+    """Return every kind of job with its handler and lane."""
+    mirror = Mirror(f"http://127.0.0.1:{settings.mlflow_port}", USERNAME, secrets["mlflow.password"])
+    return {
+        CHECK_KIND: Kind(check_dataset, "light"),
+        PLAN_KIND: Kind(plan_run, "light"),
+        TRAIN_KIND: Kind(train_run, "train"),
+        DEPLOY_KIND: Kind(deploy_version, "beside"),
+        MIRROR_KIND: Kind(MirrorVersions(mirror), "beside"),
+    }
+
+
+def list_lanes(cores: int) -> dict[str, int]:
+    """Return how many jobs of a lane run at once: one trainer on up to two cores."""
+    return {"light": max(1, cores // 2), "train": max(1, cores // 2), "beside": 2}
+
+
+def list_chores() -> list[Chore]:
+    """Return what the elected worker does beside its jobs."""
+    return [
+        Chore("settle tranches", 1.0, _settle_tranches),
+        Chore("queue accepted runs", 1.0, _queue_accepted),
+        Chore("expire quotes and runs", 10.0, _expire),
+        Chore("fail orphans", 10.0, _fail_orphans),
+        Chore("reap trainers", 10.0, reap_trainers),
+        Chore("enter this machine", 15.0, _enter_machine),
+    ]
+
+
+@dataclass
+class Worker:
+    """Jobs for every worker; chores for the one that holds the sweeper's lock row."""
+
+    work: Work
+    name: str
+    kinds: Mapping[str, Kind]
+    chores: list[Chore] = field(default_factory=list_chores)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Work until told to stop, then hand the jobs back."""
+        loop = JobLoop(self.work, self.name, self.kinds, list_lanes(self.work.cpu_threads))
+        log.info("worker started", extra={"fields": {"worker": self.name, "device": self.work.device}})
+        while not self.stopping.is_set():
+            self.do_chores()
+            loop.tick()
+            self.stopping.wait(IDLE_S)
+        handed_back = loop.hand_back()
+        with self.work.sessions.write() as session:
+            give_up_role(session, ROLE, holder=self.name)
+        log.info("worker stopped", extra={"fields": {"worker": self.name, "handed_back": handed_back}})
+
+    def do_chores(self) -> None:
+        """Do what is due, if this worker is or becomes the elected one."""
+        due = [chore for chore in self.chores if chore.due_s <= time.monotonic()]
+        if not due or not self._is_elected():
+            return
+        for chore in due:
+            chore.due_s = time.monotonic() + chore.every_s
+            try:
+                chore.act(self.work)
+            except Exception:
+                # The boundary of one chore: the others and the jobs go on, and it is tried again when next due.
+                log.exception("chore failed", extra={"fields": {"chore": chore.name}})
+
+    def _is_elected(self) -> bool:
+        with self.work.sessions.write() as session:
+            return hold_role(session, ROLE, holder=self.name, now=self.work.clock(), hold_s=_ROLE_HOLD_S)
+
+
+def build_work(settings: Settings, environment: Mapping[str, str]) -> Work:
+    """Return what handlers work with on this machine."""
+    return Work(
+        settings=settings,
+        sessions=open_sessions(settings.database_url),
+        store=FolderStore(settings.artifacts),
+        launch=LocalLaunch(settings.home / "run" / "trainers"),
+        clock=read_clock,
+        environment=environment,
+        device="cuda" if list_gpus() else "cpu",
+        cpu_threads=os.cpu_count() or 1,
+        slow=ThreadPoolExecutor(max_workers=2, thread_name_prefix="slow"),
+    )
+
+
+def list_gpus() -> list[str]:
+    """Return this machine's NVIDIA devices as `cuda:N`."""
+    return [f"cuda:{index}" for index, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one worker until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="hub.worker", description="does the hub's work outside requests")
+    parser.add_argument("--stop-trainers", action="store_true", help="on SIGTERM end trainers at a safe point first")
+    options = parser.parse_args(arguments)
+    configure_logs()
+    settings = read_settings(os.environ)
+    work = build_work(settings, dict(os.environ))
+    kinds = list_kinds(settings, read_secrets(settings.home))
+    worker = Worker(work, f"{platform.node()}-{os.getpid()}", kinds)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stopping.set())
+    worker.run()
+    if options.stop_trainers:
+        _stop_trainers(work)
+    work.slow.shutdown(wait=False, cancel_futures=True)
+    work.sessions.close()
+    return 0
+
+
+def _stop_trainers(work: Work) -> None:
+    for handle in work.launch.list_mine():
+        if work.launch.signal(handle, "term"):
+            log.info("trainer told to stop", extra={"fields": {"process": handle.name}})
+
+
+def _settle_tranches(work: Work) -> object:
+    with work.sessions.write() as session:
+        return settle_tranches(session, work.clock())
+
+
+def _queue_accepted(work: Work) -> object:
+    with work.sessions.write() as session:
+        return queue_accepted_runs(session, now=work.clock())
+
+
+def _expire(work: Work) -> object:
+    with work.sessions.write() as session:
+        return expire_runs(session, now=work.clock()) + expire_quotes(session, work.clock())
+
+
+def _fail_orphans(work: Work) -> object:
+    with work.sessions.write() as session:
+        now = work.clock()
+        return fail_orphaned_runs(session, now=now) + fail_orphaned_checks(session, now=now)
+
+
+def _enter_machine(work: Work) -> object:
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**3
+    with work.sessions.write() as session:
+        return ensure_machine(
+            session,
+            name=platform.node(),
+            device=Device(work.device),
+            devices=list_gpus() or ["cpu:0"],
+            cpu_threads=work.cpu_threads,
+            memory_gib=max(1, memory_gib),
+            now=work.clock(),
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
