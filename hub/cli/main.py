@@ -12,7 +12,11 @@ from hub.cli import demo, home, market, running
 from hub.errors import GuanmoError
 from hub.settings import read_settings
 
-app = typer.Typer(help="Guanmo 莞模: choose, adapt and use industrial models, out of the box.", no_args_is_help=True)
+app = typer.Typer(
+    help="Guanmo 莞模: choose, adapt and use industrial models, out of the box.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 app.command("init")(home.init)
 app.command("migrate")(home.migrate)
 app.command("reset")(home.reset)

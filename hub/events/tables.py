@@ -3,6 +3,7 @@
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
+from hub.append_only import protect_rows
 from hub.columns import Int64, Json, Key, When, Whole
 from hub.database import Base
 
@@ -37,3 +38,6 @@ class Cursor(Base):
 
     consumer: Mapped[Key]
     seq: Mapped[Int64]
+
+
+protect_rows(Event)

@@ -6,9 +6,9 @@ It leaves prices and bills to `hub.orders`.
 from sqlalchemy import CheckConstraint, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
+from hub.append_only import protect_rows
 from hub.columns import Choice, Int64, Json, Key, Switch, When, Whole
 from hub.database import Base
-from hub.ledger.append_only import protect_rows
 from serving.contract import EndReason, UsageStatus
 
 

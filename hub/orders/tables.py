@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from hub.append_only import protect_rows
 from hub.columns import Choice, Document, Int64, Json, Key, Moment, Switch, When, Whole
 from hub.database import Base
-from hub.ledger.append_only import protect_rows
 from hub.orders.usage_tables import Allowance, BillLine, BillPart, RatedUsage, UsageTranche
 from hub.prices.tables import Meter
 

@@ -9,9 +9,9 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from hub.append_only import protect_rows
 from hub.columns import Choice, Int64, Key, Moment, Switch, When, Whole
 from hub.database import Base
-from hub.ledger.append_only import protect_rows
 
 
 class TrancheState(StrEnum):

@@ -8,9 +8,9 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from hub.append_only import protect_rows
 from hub.columns import Choice, Int64, Json, Key, When
 from hub.database import Base
-from hub.ledger.append_only import protect_rows
 
 
 class Meter(StrEnum):

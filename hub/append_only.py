@@ -24,12 +24,12 @@ def protect_rows(mapped: type[DeclarativeBase], *, mutable: Collection[str] = ()
             event.listen(table, "after_create", trigger.execute_if(dialect=dialect))
 
 
-def trigger_statements(metadata: MetaData, dialect: str) -> list[str]:
-    """Return the DDL that a migration runs after creating the tables; running it twice is harmless."""
+def trigger_statements(metadata: MetaData, dialect: str, existing: Collection[str]) -> list[str]:
+    """Return the DDL for the tables in `existing` that a migration runs at its end; running it twice is harmless."""
     return [
         statement
         for table in metadata.sorted_tables
-        if _MARK in table.info
+        if _MARK in table.info and table.name in existing
         for statement in _table_statements(table, dialect)
     ]
 
