@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 EXIT_SUFFIX = ".exit"
+_SWEEP_S = 10.0
 
 
 def main(record_path: Path) -> int:
@@ -89,8 +90,24 @@ def _start_program(record: dict[str, Any]) -> "subprocess.Popen[bytes]":
 def _wait_and_sweep(program: "subprocess.Popen[bytes]") -> int:
     """Kill the rest of the group while the unreaped leader still keeps its number from being reused."""
     os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+    deadline = time.monotonic() + _SWEEP_S
     os.killpg(program.pid, signal.SIGKILL)
+    while _has_members(program.pid) and time.monotonic() < deadline:
+        os.killpg(program.pid, signal.SIGKILL)
+        time.sleep(0.01)
     return program.wait()
+
+
+def _has_members(group: int) -> bool:
+    """Whether any process of the group still runs, zombies not counted."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _parent, its_group = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(its_group) == group and state not in ("Z", "X"):
+            return True
+    return False
 
 
 def _stay(_number: int, _frame: object) -> None:

@@ -112,7 +112,7 @@ class Controller:
             is_known = self._desired is not None and epoch == self._fetched_epoch
             after = self._desired.generation if self._desired and is_known else 0
             asked_at = time.monotonic()
-            desired = await self._hub.fetch_desired(epoch=epoch, after=after, wait_s=_POLL_WAIT_S)
+            desired = await self._hub.fetch_desired(after=after, wait_s=_POLL_WAIT_S)
             self._fetched_epoch = epoch
             if desired is not None and desired != self._desired:
                 self._desired = desired

@@ -38,11 +38,15 @@ class Fleet:
     def adopt_found(self) -> None:
         """Take over engines that an earlier controller left running, and forget those that ended."""
         for handle in self._shop.launch.list_mine():
-            if self._shop.launch.poll(handle).state is ProcessState.RUNNING:
+            observed = self._shop.launch.poll(handle)
+            if observed.state is ProcessState.RUNNING:
                 planned = planned_of(handle)
                 _log.info("replica %s: found running as pid %d", planned.replica_id, handle.pid)
                 self._live[planned.replica_id] = Replica(planned, self._shop, adopted=handle)
             else:
+                if observed.ended_at is not None:
+                    ended_us = int(observed.ended_at.timestamp() * 1_000_000)
+                    self._shop.memory.mark_ended(handle.labels["replica_id"], int(handle.labels["epoch"]), ended_us)
                 self._shop.launch.fence(handle)
                 self._shop.launch.forget(handle)
 
@@ -73,7 +77,7 @@ class Fleet:
         """All replicas, those that stopped lately included."""
         self._drop_stopped()
         live = [replica.observe() for replica in self._live.values()]
-        return tuple(live + [observed for _at, observed in self._stopped])
+        return tuple(live + [item for _at, item in self._stopped if item.replica_id not in self._live])
 
     def observe_adapters(self) -> tuple[ObservedAdapter, ...]:
         """Desired adapters with the replicas where they answer."""

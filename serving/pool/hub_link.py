@@ -46,9 +46,9 @@ class HubLink:
                 self.epoch = _read(LeadGrant, answer).epoch
             return self.epoch
 
-    async def fetch_desired(self, *, epoch: int, after: int, wait_s: float) -> Desired | None:
+    async def fetch_desired(self, *, after: int, wait_s: float) -> Desired | None:
         """Desired state newer than generation `after`, None when none within `wait_s`. Raises: as `ensure_lead`."""
-        path = f"/desired?after={after}&wait_s={wait_s:g}&epoch={epoch}"
+        path = f"/desired?after={after}&wait_s={wait_s:g}"
         answer = await self._call("GET", path, timeout_s=wait_s + _CALL_S)
         return None if answer is None else _read(Desired, answer)
 

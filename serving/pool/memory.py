@@ -5,7 +5,7 @@ Which processes run is remembered by `serving.launch`; nothing here is needed to
 
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from serving.contract import ContractError, Desired, dumps, loads
@@ -14,10 +14,15 @@ from serving.launch.run import write_atomically
 
 @dataclass(frozen=True)
 class ReplicaMemory:
-    """Last epoch given to a replica id, and when that epoch became ready (µs UTC, None: not yet)."""
+    """Last epoch given to a replica id, when it became ready (µs UTC, None: it is not), and ready time before that.
+
+    `banked_ms` counts ended epochs of the same allocation of the slot; a new allocation begins at 0.
+    """
 
     epoch: int
+    allocation_epoch: int = 0
     ready_at_us: int | None = None
+    banked_ms: int = 0
 
 
 class Memory:
@@ -50,19 +55,31 @@ class Memory:
         """Keep what the hub said last."""
         write_atomically(self._desired_path, json.loads(dumps(desired)))
 
-    def next_epoch(self, replica_id: str) -> int:
+    def next_epoch(self, replica_id: str, allocation_epoch: int) -> int:
         """A number never given to this replica id before, on disk before it is used."""
-        epoch = self.recall(replica_id).epoch + 1
-        self._remember(replica_id, ReplicaMemory(epoch))
-        return epoch
+        known = self.recall(replica_id)
+        banked_ms = known.banked_ms if known.allocation_epoch == allocation_epoch else 0
+        self._remember(replica_id, ReplicaMemory(known.epoch + 1, allocation_epoch, None, banked_ms))
+        return known.epoch + 1
 
-    def mark_ready(self, replica_id: str, epoch: int, at_us: int) -> int:
-        """Remember the first time this epoch was ready; returns that time, so that its meter only grows."""
+    def mark_ready(self, replica_id: str, epoch: int, at_us: int) -> None:
+        """Start the meter of this epoch; it goes on when it runs already."""
+        known = self.recall(replica_id)
+        if known.epoch != epoch or known.ready_at_us is None:
+            self._remember(replica_id, replace(known, epoch=max(epoch, known.epoch), ready_at_us=at_us))
+
+    def mark_ended(self, replica_id: str, epoch: int, at_us: int) -> None:
+        """Stop the meter of this epoch. Idempotent."""
         known = self.recall(replica_id)
         if known.epoch == epoch and known.ready_at_us is not None:
-            return known.ready_at_us
-        self._remember(replica_id, ReplicaMemory(max(epoch, known.epoch), at_us))
-        return at_us
+            banked_ms = self.device_ms(replica_id, at_us)
+            self._remember(replica_id, replace(known, ready_at_us=None, banked_ms=banked_ms))
+
+    def device_ms(self, replica_id: str, now_us: int) -> int:
+        """Milliseconds ready in this allocation, all epochs together."""
+        known = self.recall(replica_id)
+        running_us = 0 if known.ready_at_us is None else max(0, now_us - known.ready_at_us)
+        return known.banked_ms + running_us // 1000
 
     def recall(self, replica_id: str) -> ReplicaMemory:
         """What is known of a replica id; epoch 0 when nothing."""

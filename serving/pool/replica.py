@@ -59,8 +59,6 @@ class Replica:
         self._shop = shop
         self._reason: str | None = None
         self._since_us = _now_us()
-        self._ready_at_us: int | None = None
-        self._ended_at_us: int | None = None
         self._backoff_s = shop.timing.backoff_first_s
         self._wanted: Mapping[str, Path] = {}
         self._wanted_changed = asyncio.Event()
@@ -92,10 +90,7 @@ class Replica:
         await _cancel(self._life)
 
     def observe(self) -> ObservedReplica:
-        """The message about this replica; `device_ms` counts from ready to end of this epoch."""
-        device_ms = 0
-        if self._ready_at_us is not None:
-            device_ms = max(0, ((self._ended_at_us or _now_us()) - self._ready_at_us) // 1000)
+        """The message about this replica; `device_ms` counts ready time over all epochs of the allocation."""
         return ObservedReplica(
             replica_id=self.replica_id,
             replica_epoch=self.process.epoch,
@@ -106,7 +101,7 @@ class Replica:
             state=self.state,
             reason_code=self._reason,
             since_at=self._since_us,
-            device_ms=device_ms,
+            device_ms=self._shop.memory.device_ms(self.replica_id, _now_us()),
         )
 
     async def _live(self) -> None:
@@ -125,14 +120,13 @@ class Replica:
         await self._wait_up(_ADOPTED_START_S if adopted and self._was_ready() else self._shop.timing.start_timeout_s)
         self._set(ReplicaState.WARMING)
         await self._warm_up()
-        memory = self._shop.memory
-        self._ready_at_us = memory.mark_ready(self.replica_id, self.process.epoch, _now_us())
+        self._shop.memory.mark_ready(self.replica_id, self.process.epoch, _now_us())
         self._set(ReplicaState.READY)
         await self._serve()
 
     async def _start(self) -> None:
-        self._ready_at_us = self._ended_at_us = None
-        self.process.epoch = self._shop.memory.next_epoch(self.replica_id)
+        allocation_epoch = self.planned.slot.allocation_epoch
+        self.process.epoch = self._shop.memory.next_epoch(self.replica_id, allocation_epoch)
         self._set(ReplicaState.STARTING)
         wanted = self.planned.replica_set
         model = await asyncio.to_thread(verify_base, wanted.uri, wanted.base_digest)
@@ -187,8 +181,8 @@ class Replica:
         if self.is_stopping():
             return
         reason = self.process.end_reason() if self.process.is_started() else None
-        was_ready_s = (_now_us() - self._ready_at_us) / 1e6 if self._ready_at_us else 0.0
-        self._ended_at_us = _now_us()
+        was_ready_s = (_now_us() - self._since_us) / 1e6 if self.state is ReplicaState.READY else 0.0
+        self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
         self._set(ReplicaState.FAILED, reason or fault.code)
         _log.warning("replica %s epoch %d: %s (%s)", self.replica_id, self.process.epoch, reason or fault.code, fault)
         await self.process.kill()
@@ -206,7 +200,7 @@ class Replica:
             await self._wait_idle()
         await _cancel(self._life)
         await self.process.stop()
-        self._ended_at_us = self._ended_at_us or _now_us()
+        self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
         self._set(ReplicaState.STOPPED)
 
     async def _wait_idle(self) -> None:
