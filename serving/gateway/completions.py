@@ -17,7 +17,7 @@ from serving.gateway.access import blocked_error, find_block
 from serving.gateway.authenticate import authenticate
 from serving.gateway.call import Call, CallInterruptedError
 from serving.gateway.clock import Clock
-from serving.gateway.dispatch import Dispatcher, upstream_failed
+from serving.gateway.dispatch import UPSTREAM_FAILED, Dispatcher, upstream_failed
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.journal_file import Journal
@@ -99,7 +99,7 @@ class Completions:
             reason = EndReason.TIMEOUT if isinstance(error, TimeoutError) else EndReason.UPSTREAM_DIED
             raise upstream_failed(call.plan.public_name) from error
         except GatewayError as error:
-            reason = EndReason.UPSTREAM_DIED if error.status >= 500 else EndReason.UPSTREAM_REFUSED
+            reason = EndReason.UPSTREAM_DIED if error.code == UPSTREAM_FAILED else EndReason.UPSTREAM_REFUSED
             raise
         except asyncio.CancelledError:
             reason = EndReason.GATEWAY_RESTART

@@ -22,6 +22,7 @@ from serving.gateway.surfaces import EMBEDDINGS
 
 KEEP_ALIVE_S = 3.0
 MAX_REFUSALS = 3
+UPSTREAM_FAILED = "upstream_failed"
 # The longest silence within a stream, prefill included. A plain answer is silent until its end: it has the deadline.
 _STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
 _PLAIN_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
@@ -137,7 +138,7 @@ async def _judge(call: Call, response: aiohttp.ClientResponse) -> GatewayError |
 def upstream_failed(name: str) -> GatewayError:
     """Return the 502 for an engine that failed while it may have been working on the request."""
     text = f"the engine failed while answering for {name}; tokens already delivered are billed, others are not"
-    return GatewayError(502, "upstream_failed", text, kind=ErrorType.SERVER)
+    return GatewayError(502, UPSTREAM_FAILED, text, kind=ErrorType.SERVER)
 
 
 def _client_error(call: Call, text: bytes) -> GatewayError:

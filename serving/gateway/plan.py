@@ -36,6 +36,7 @@ class Plan:
     upstream_body: bytes
     stream: bool
     wants_usage: bool
+    choices_per_prompt: int
 
     @property
     def public_name(self) -> str:
@@ -69,6 +70,7 @@ def plan_request(
         upstream_body=_upstream_body(surface, body, target.engine_name, max_tokens=max_tokens, salt=salt),
         stream=stream,
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+        choices_per_prompt=body.get("n") or 1,
     )
 
 

@@ -49,7 +49,10 @@ async def relay_stream(
     """Forward the event stream as it comes; settle before its last event. Raises: GatewayError 502."""
     plan = call.plan
     reader = StreamReader(
-        engine_name=plan.target.engine_name, public_name=plan.public_name, wants_usage=plan.wants_usage
+        engine_name=plan.target.engine_name,
+        public_name=plan.public_name,
+        wants_usage=plan.wants_usage,
+        choices_per_prompt=plan.choices_per_prompt,
     )
     await start_stream(exchange, plan)
     async for data in response.content.iter_any():

@@ -32,19 +32,58 @@ class Usage:
         return cls(prompt_tokens, cached_tokens, int(reported.get("completion_tokens") or 0))
 
 
+class RunningUsage:
+    """Adds up running usage, which engines report per choice; the last chunk has the total and replaces it.
+
+    `choices_per_prompt` is the request's `n`: choice index divided by it is the prompt's number.
+    """
+
+    def __init__(self, choices_per_prompt: int) -> None:
+        self._choices_per_prompt = choices_per_prompt
+        self._by_choice: dict[int, Usage] = {}
+        self._total: Usage | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """Return what is known so far; None before the engine said anything."""
+        if self._total is not None or not self._by_choice:
+            return self._total
+        prompts = {index // self._choices_per_prompt: usage for index, usage in self._by_choice.items()}
+        return Usage(
+            prompt_tokens=sum(usage.prompt_tokens for usage in prompts.values()),
+            cached_tokens=sum(usage.cached_tokens for usage in prompts.values()),
+            completion_tokens=sum(usage.completion_tokens for usage in self._by_choice.values()),
+        )
+
+    def note(self, chunk: dict[str, Any]) -> None:
+        """Take the usage of one chunk into account."""
+        reported = chunk.get("usage")
+        if not reported:
+            return
+        if not chunk["choices"]:
+            self._total = Usage.of(reported)
+        for choice in chunk["choices"]:
+            self._by_choice[int(choice.get("index") or 0)] = Usage.of(reported)
+
+
 class StreamReader:
     """Feeds on raw bytes, gives back what the client may see, and remembers what matters for the bill."""
 
-    def __init__(self, *, engine_name: str, public_name: str, wants_usage: bool) -> None:
+    def __init__(self, *, engine_name: str, public_name: str, wants_usage: bool, choices_per_prompt: int = 1) -> None:
         self._model = re.compile(rb'"model"\s*:\s*' + re.escape(json.dumps(engine_name).encode()))
         self._public_field = b'"model":' + json.dumps(public_name, ensure_ascii=False).encode()
         self._public_name = public_name
         self._wants_usage = wants_usage
         self._pending = b""
-        self.usage: Usage | None = None
+        self._running = RunningUsage(choices_per_prompt)
         self.finish_reason: str | None = None
         self.done = False
         self.failed = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """Return the tokens used so far."""
+        return self._running.usage
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes to forward for `data`; nothing more after the end or a failure of the engine."""
@@ -77,8 +116,7 @@ class StreamReader:
         if not isinstance(chunk, dict) or "choices" not in chunk:
             self.failed = True
             return None
-        if chunk.get("usage"):
-            self.usage = Usage.of(chunk["usage"])
+        self._running.note(chunk)
         for choice in chunk["choices"]:
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         return chunk

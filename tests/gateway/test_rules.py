@@ -228,7 +228,7 @@ def test_the_router_prefers_resident_then_idle_then_unsuspected() -> None:
 
     def picked(target: Any, *tried: str) -> str | None:
         replica = router.pick(target, tried=tried)
-        return replica and replica.id
+        return None if replica is None else replica.id
 
     assert (picked(adapter), picked(adapter, "b"), picked(adapter, "a", "b")) == ("b", "a", None)
     with router.in_flight(replicas[0], base):

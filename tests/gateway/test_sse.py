@@ -60,3 +60,17 @@ def test_nothing_passes_after_a_failure(bad: bytes) -> None:
 
 def test_comments_pass() -> None:
     assert read(b": ping\n\n", step=3)[0] == b": ping\n\n"
+
+
+def test_running_usage_adds_up_over_choices_and_prompts() -> None:
+    reader = StreamReader(engine_name="base", public_name="p", wants_usage=False, choices_per_prompt=2)
+    seen = []
+    for index, prompt, completion in ((0, 5, 1), (1, 5, 1), (2, 7, 1), (1, 5, 4)):
+        usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+        chunk = {"model": "base", "choices": [{"index": index}], "usage": usage}
+        reader.feed(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        seen.append(reader.usage)
+    assert seen == [Usage(5, 0, 1), Usage(5, 0, 2), Usage(12, 0, 3), Usage(12, 0, 6)]
+    total = {"model": "base", "choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 9}}
+    reader.feed(b"data: " + json.dumps(total).encode() + b"\n\n")
+    assert reader.usage == Usage(12, 0, 9)
