@@ -159,7 +159,7 @@ def list_offers(session: Session, wanted: OfferFilter, *, now: datetime) -> list
         statement = statement.where(Offer.via_city_platform == wanted.via_city_platform)
     found = [
         (offer, provider)
-        for offer, provider in session.execute(statement).tuples()
+        for offer, provider in session.execute(statement)
         if rules.matches(
             wanted,
             accelerator=offer.accelerator,

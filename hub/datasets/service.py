@@ -125,7 +125,7 @@ def list_datasets(session: Session, actor: Actor) -> list[tuple[Dataset, Dataset
         .where(Dataset.organisation_id == actor.organisation_id, Dataset.deleted_at.is_(None))
         .order_by(Dataset.id.desc())
     )
-    return [(dataset, version) for dataset, version in session.execute(statement).tuples()]
+    return [(dataset, version) for dataset, version in session.execute(statement)]
 
 
 def acknowledge_warnings(session: Session, actor: Actor, dataset_id: str, *, now: datetime) -> DatasetVersion:

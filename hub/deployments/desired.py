@@ -46,7 +46,7 @@ def build_desired(session: Session) -> contract.Desired:
         .join(ModelVersion, ModelVersion.id == Deployment.version_id)
         .where(Deployment.state != DeploymentState.STOPPED, Deployment.set_id.in_(wanted))
         .order_by(Deployment.id)
-    ).tuples()
+    )
     bases = {row.id: row.base_digest for row in sets}
     adapters = {
         version.artifact_digest: _present_adapter(version, bases[deployment.set_id])

@@ -43,7 +43,7 @@ class Job(Base):
     kind: Mapped[str]
     subject: Mapped[str]
     state: Mapped[JobState] = mapped_column(Choice(JobState))
-    payload: Mapped[Any] = mapped_column(Document)
+    payload: Mapped[Any | None] = mapped_column(Document)
     lock_token: Mapped[str | None]
     locked_by: Mapped[str | None]
     locked_until: Mapped[datetime | None] = mapped_column(Moment)

@@ -1,0 +1,192 @@
+"""The life of a run through the API and a worker: plan, quote, order, training, version, money."""
+
+from typing import Any
+
+from sqlalchemy import select
+
+from hub.catalogue.tables import ModelVersion
+from hub.compute.tables import HoldState, Rental
+from hub.events.tables import Event
+from hub.orders.tables import Order, OrderState
+from tests.hub.runs.scene import Scene, run_until
+from tests.hub.runs.twin_trainer import TOKENS_PER_STEP
+
+OVER = {"succeeded", "failed", "cancelled", "held", "invalid"}
+
+
+def finish(scene: Scene, run: dict[str, Any]) -> dict[str, Any]:
+    run_until(scene.make_worker(), lambda: scene.read_run(run["id"])["state"] in OVER)
+    return scene.read_run(run["id"])
+
+
+def read_order(scene: Scene, run: dict[str, Any]) -> Order:
+    with scene.sessions.read() as session:
+        return session.get_one(Order, run["order_id"])
+
+
+def test_a_plan_shows_tokens_recipe_and_device_time_of_each_offer(scene: Scene) -> None:
+    run = scene.start_run(epochs=4)
+    assert run["state"] == "planned"
+    assert run["plan"]["tokens"] == 4 * TOKENS_PER_STEP
+    assert run["plan"]["recipe"]["rank"]["reason"] == "default"
+    # 400 tokens at the measured 500 a second, half a second beside, a quarter more
+    assert {row["offer_id"]: row["device_ms"] for row in run["estimates"]} == {
+        scene.offers["city"]: 1875,  # at least a second of training
+        scene.offers["bay"]: 1875,
+    }
+
+
+def test_a_run_becomes_a_version_and_settles_on_its_meter(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(epochs=4))
+    assert run["state"] == "succeeded", run["message"]
+    order = read_order(scene, run)
+    assert order.state is OrderState.SETTLED
+    assert order.metered is not None
+    assert order.metered["trained_tokens"] == 4 * TOKENS_PER_STEP
+    assert order.metered["device_ms"] == 800
+    assert order.charged_fen == 800 * 3600 // 3_600_000 + 400 * 5 // 100
+    with scene.sessions.read() as session:
+        version = session.get_one(ModelVersion, run["version_id"])
+        rental = session.scalars(select(Rental)).one()
+    assert version.artifact_digest == run["artifact_digest"]
+    assert (scene.home / "artifacts" / version.artifact_digest / "adapter_model.safetensors").is_file()
+    assert version.rank == 4
+    assert version.lineage["plan_digest"] == run["plan_digest"]
+    assert (rental.state, rental.device_ms) == (HoldState.RELEASED, 850)
+    assert run["accept_to_first_step_ms"] > 0
+    assert [point["step"] for point in run["curve"]] == [1, 2, 3, 4]
+
+
+def test_every_state_on_the_way_is_an_event(scene: Scene) -> None:
+    run = finish(scene, scene.order_run())
+    with scene.sessions.read() as session:
+        topics = session.scalars(select(Event.topic).where(Event.subject == run["id"]).order_by(Event.seq)).all()
+    names = [topic.removeprefix("run.") for topic in topics]
+    assert names[:5] == ["created", "planned", "quoted", "queued", "provisioning"]
+    assert names[-3:] == ["gating", "publishing", "succeeded"]
+
+
+def test_accepting_twice_with_the_same_key_is_one_order(scene: Scene) -> None:
+    run = scene.order_run()
+    path = f"/api/v1/runs/{run['id']}/accept"
+    body, headers = {"quote_id": run["quote_id"]}, {"Idempotency-Key": "key-1"}
+    again = scene.call("POST", path, "factory", json=body, headers=headers)
+    assert again.status_code == 202
+    assert again.json["order"]["id"] == run["order_id"]  # type: ignore[index]
+    with scene.sessions.read() as session:
+        assert len(session.scalars(select(Order)).all()) == 1
+    other = scene.call("POST", path, "factory", json=body, headers={"Idempotency-Key": "key-2"})
+    assert other.status_code == 409
+    missing = scene.call("POST", path, "factory", json=body)
+    assert (missing.status_code, missing.json["field"]) == (422, "Idempotency-Key")  # type: ignore[index]
+
+
+def test_a_quote_accepted_through_orders_is_queued_by_the_sweep(scene: Scene) -> None:
+    from hub.tuning.ordering import queue_accepted_runs
+
+    run = scene.start_run()
+    path = f"/api/v1/runs/{run['id']}/quote"
+    quote = scene.call("POST", path, "factory", json={"offer_id": scene.offers["bay"]}).json
+    accepted = scene.call(
+        "POST",
+        f"/api/v1/quotes/{quote['id']}/accept",
+        "factory",
+        json={"idempotency_key": "k"},  # type: ignore[index]
+    )
+    assert accepted.status_code in (200, 201), accepted.json
+    assert scene.read_run(run["id"])["state"] == "quoted"
+    with scene.sessions.write() as session:
+        assert queue_accepted_runs(session, now=scene.work.clock()) == 1
+        assert queue_accepted_runs(session, now=scene.work.clock()) == 0
+    assert finish(scene, run)["state"] == "succeeded"
+
+
+def test_a_killed_trainer_is_resumed_from_its_last_commit(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(epochs=5, patience=7))
+    assert run["state"] == "succeeded"
+    assert [(row["attempt"], row["state"], row["reason_code"]) for row in run["attempts"]] == [
+        (1, "lost", "lost"),
+        (2, "ended", "done"),
+    ]
+    # no step was trained twice: the second attempt began behind the first one's last commit
+    assert [point["step"] for point in run["curve"]] == [1, 2, 3, 4, 5]
+
+
+def test_a_platform_fault_is_refunded_in_full(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(validations=13))
+    assert (run["state"], run["reason_code"], run["fault"]) == ("failed", "base_changed", "platform")
+    order = read_order(scene, run)
+    assert (order.state, order.charged_fen) == (OrderState.REFUNDED, 0)
+
+
+def test_a_cancelled_run_pays_what_was_committed(scene: Scene) -> None:
+    run = scene.order_run(epochs=200)
+    worker = scene.make_worker()
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] == "running")
+    assert scene.call("POST", f"/api/v1/runs/{run['id']}/cancel", "factory").status_code == 202
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] == "cancelled")
+    order = read_order(scene, run)
+    assert order.state is OrderState.REFUNDED
+    assert order.metered is not None
+    assert 0 < order.metered["trained_tokens"] < 200 * TOKENS_PER_STEP
+    assert 0 < order.charged_fen < order.held_fen
+    assert scene.work.launch.list_mine() == []
+
+
+def test_an_adapter_no_better_than_its_base_is_held(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(min_delta=0.09))
+    assert (run["state"], run["version_id"]) == ("held", None)
+    assert run["gate"] == {"passed": False, "rule": "held_out_loss_lower", "base_loss": 2.0, "adapter_loss": 2.0}
+    assert read_order(scene, run).state is OrderState.SETTLED
+
+
+def test_a_wrong_recipe_value_makes_the_run_invalid(scene: Scene) -> None:
+    run = scene.start_run(rank=9)
+    assert (run["state"], run["reason_code"]) == ("invalid", "hyperparameter_out_of_range")
+    answer = scene.call("POST", f"/api/v1/runs/{run['id']}/quote", "factory", json={"offer_id": scene.offers["city"]})
+    assert (answer.status_code, answer.json["code"]) == (409, "run_state")  # type: ignore[index]
+
+
+def test_an_unfiled_base_takes_no_model_voucher(scene: Scene) -> None:
+    run = scene.start_run()
+    body = {"offer_id": scene.offers["city"], "use_model_voucher": True}
+    refused = scene.call("POST", f"/api/v1/runs/{run['id']}/quote", "factory", json=body)
+    assert (refused.status_code, refused.json["code"]) == (409, "base_not_filed")  # type: ignore[index]
+    scene.add_filing()
+    assert scene.call("POST", f"/api/v1/runs/{run['id']}/quote", "factory", json=body).status_code == 201
+
+
+def test_runs_are_their_organisations_own(scene: Scene) -> None:
+    run = scene.start_run()
+    for method, path, body in (
+        ("GET", "", None),
+        ("GET", "/events", None),
+        ("POST", "/cancel", None),
+        ("POST", "/quote", {"offer_id": scene.offers["city"]}),
+        ("POST", "/accept", {"quote_id": "quo_1"}),
+    ):
+        options: dict[str, Any] = {"json": body} if body else {}
+        answer = scene.call(
+            method, f"/api/v1/runs/{run['id']}{path}", "rival", headers={"Idempotency-Key": "k"}, **options
+        )
+        assert (answer.status_code, answer.json["code"]) == (404, "not_found"), path  # type: ignore[index]
+    assert scene.call("GET", "/api/v1/runs", "rival").json == {"runs": []}
+    assert scene.read_run(run["id"])["state"] == "planned"
+
+
+def test_events_replay_from_any_position(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(epochs=3))
+    path = f"/api/v1/runs/{run['id']}/events"
+    whole = read_stream(scene, path, "")
+    assert [kind for _, kind in whole][-1] == "end"
+    assert {kind for _, kind in whole} == {"state", "progress", "end"}
+    for index in (0, 3, len(whole) - 3):
+        assert read_stream(scene, path, whole[index][0]) == whole[index + 1 :]
+    assert scene.call("GET", path, "factory", headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+def read_stream(scene: Scene, path: str, after: str) -> list[tuple[str, str]]:
+    answer = scene.call("GET", path, "factory", headers={"Last-Event-ID": after} if after else {})
+    assert answer.content_type.startswith("text/event-stream")
+    blocks = [block for block in answer.text.split("\n\n") if block.startswith("id: ")]
+    return [(lines[0][4:], lines[1][7:]) for lines in (block.split("\n") for block in blocks)]
