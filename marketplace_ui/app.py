@@ -7,15 +7,18 @@ import importlib
 from typing import Any
 
 from flask import Flask, Response, redirect, request
+from jinja2 import StrictUndefined
 from werkzeug.wrappers import Response as BaseResponse
 
 from hub.app import create_api
 from hub.errors import ForbiddenError
 from hub.web import SESSION_COOKIE
 from marketplace_ui.assets_manifest import read_manifest
+from marketplace_ui.cards import summary_of, title_of
 from marketplace_ui.errors import render_error
 from marketplace_ui.format import FILTERS
-from marketplace_ui.layout import describe_page, translate
+from marketplace_ui.layout import address_with, describe_page, local_address, translate
+from marketplace_ui.words import say, tone_of
 
 PAGES = (
     "front",
@@ -23,15 +26,9 @@ PAGES = (
     "catalogue",
     "model",
     "tryout",
-    "datasets",
-    "tuning",
-    "runs",
     "endpoints",
-    "vouchers",
-    "statement",
     "offers",
     "integrator",
-    "operator",
 )
 """Modules of `marketplace_ui.pages`; each offers `blueprint`."""
 
@@ -42,17 +39,28 @@ POLICY = (
 """Scripts and styles only from our own files."""
 
 
+GLOBALS = {
+    "t": translate,
+    "say": say,
+    "tone": tone_of,
+    "address_with": address_with,
+    "title_of": title_of,
+    "summary_of": summary_of,
+}
+"""Functions that every template and macro may call."""
+
+
 def create_app(**arguments: Any) -> Flask:
     """Return the application that gunicorn serves; `arguments` go to `hub.app.create_api`."""
     app = create_api(**arguments)
     app.template_folder = "../marketplace_ui/templates"
     app.static_folder = str(read_manifest().folder)
     app.jinja_env.filters.update(FILTERS)
-    app.jinja_env.globals.update(t=translate)
+    app.jinja_env.globals.update(GLOBALS)
+    app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.add_url_rule("/static/<path:filename>", "static", view_func=app.send_static_file)
     for page in PAGES:
-        app.register_blueprint(importlib.import_module(f"marketplace_ui.pages.{page}").blueprint)
+        app.register_blueprint(importlib.import_module(f"marketplace_ui.pages.{page}").blueprint, name=f"pages_{page}")
     app.context_processor(describe_page)
     app.before_request(_refuse_foreign_forms)
     app.after_request(_protect)
@@ -87,8 +95,6 @@ def _protect(response: Response) -> Response:
 
 
 def _switch_language(code: str) -> BaseResponse:
-    back = request.referrer or "/"
-    local = back.removeprefix(request.host_url.rstrip("/"))
-    response = redirect(local if local.startswith("/") and not local.startswith(("//", "/\\")) else "/")
+    response = redirect(local_address(request.args.get("back", "/")))
     response.set_cookie("guanmo_language", code if code == "en" else "zh", max_age=31_536_000, samesite="Lax")
     return response

@@ -1,5 +1,7 @@
 """How a refusal looks: a page for people, problem+json for programs. It leaves the words to the error itself."""
 
+from urllib.parse import urlencode
+
 from flask import Response, make_response, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -15,7 +17,9 @@ def render_error(error: Exception) -> BaseResponse:
     if request.path.startswith(PROGRAM_PATHS) or "text/html" not in request.headers.get("Accept", "text/html"):
         return render_unexpected(error)
     if isinstance(error, NotSignedInError):
-        return redirect(f"/sign-in?next={request.path}")
+        # A form that was posted cannot be opened again by its address; the page it stood on can.
+        back = request.full_path.rstrip("?") if request.method == "GET" else "/"
+        return redirect(f"/sign-in?{urlencode({'next': back})}")
     problem = render_unexpected(error)
     return _render_page(error, problem.status_code)
 

@@ -1,26 +1,53 @@
-// "Try it": sends one message to the base and to the adapter, streams both answers side by side.
+// "Try it": sends one message to the base and to the adapter, streams both answers side by side. Without scripts the
+// same form is sent as a page.
 export function tryout() {
   return {
-    message: "",
     busy: false,
+    stopper: null,
+    get idle() {
+      return !this.busy;
+    },
     async ask() {
-      if (this.busy || !this.message.trim()) return;
+      const message = this.$refs.message.value;
+      if (this.busy || !message.trim()) return;
       this.busy = true;
+      this.stopper = new AbortController();
       const panes = [...this.$root.querySelectorAll("[data-model]")];
-      await Promise.all(panes.map((pane) => this.stream(pane)));
+      await Promise.all(panes.map((pane) => this.fill(pane, message)));
       this.busy = false;
     },
-    async stream(pane) {
+    stop() {
+      this.stopper?.abort();
+    },
+    async fill(pane, message) {
       const output = pane.querySelector("[data-answer]");
+      const label = pane.querySelector("[data-label]");
+      output.classList.remove("answer-bad");
       output.textContent = "…";
+      label.hidden = true;
+      try {
+        await this.stream(pane.dataset.model, message, output);
+        label.hidden = false;
+      } catch (error) {
+        // A stopped answer keeps what came, with its label; a refusal is shown in place of the answer.
+        if (error.name === "AbortError") {
+          label.hidden = output.textContent === "…";
+          return;
+        }
+        output.classList.add("answer-bad");
+        output.textContent = error.message;
+      }
+    },
+    async stream(model, message, output) {
       const answer = await fetch(this.$root.dataset.url, {
         method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ model: pane.dataset.model, message: this.message }),
+        headers: { "content-type": "application/json", accept: "application/json, text/plain" },
+        body: JSON.stringify({ model, message }),
+        signal: this.stopper.signal,
       });
       if (!answer.ok) {
-        output.textContent = (await answer.json()).detail ?? answer.statusText;
-        return;
+        const problem = await answer.json().catch(() => ({}));
+        throw new Error(problem.detail ?? `${answer.status} ${answer.statusText}`);
       }
       output.textContent = "";
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
