@@ -22,8 +22,8 @@ class Timing:
     probe_interval_s: float = 10.0
     probe_timeout_s: float = 10.0
     drain_notice_s: float = 1.0
-    drain_timeout_s: float = 30.0
-    stop_timeout_s: float = 40.0
+    drain_timeout_s: float = 20.0
+    stop_timeout_s: float = 30.0
     backoff_first_s: float = 1.0
     backoff_max_s: float = 60.0
     idle_stop_s: float = 600.0

@@ -70,7 +70,7 @@ def main() -> None:
     app.router.add_post("/v1/completions", engine.complete)
     app.router.add_post("/v1/load_lora_adapter", engine.load)
     app.router.add_post("/v1/unload_lora_adapter", engine.unload)
-    web.run_app(app, host="127.0.0.1", port=options.port, print=None)
+    web.run_app(app, host="127.0.0.1", port=options.port, print=None, shutdown_timeout=0.01)
 
 
 if __name__ == "__main__":
