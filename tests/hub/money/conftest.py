@@ -1,7 +1,9 @@
 """Fixtures of the money tests: both databases, and a small market with money in it."""
 
+import shutil
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -40,10 +42,29 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sessions]:
         opened.close()
 
 
+@pytest.fixture(scope="session")
+def built_market(tmp_path_factory: pytest.TempPathFactory) -> Market:
+    """A market whose closed database file is the pattern of every test's own."""
+    home = tmp_path_factory.mktemp("market")
+    import_tables()
+    opened = open_sessions(f"sqlite:///{home / 'hub.sqlite3'}")
+    with opened.engine.begin() as connection:
+        metadata.create_all(connection)
+    built = build_market(opened, datetime(2026, 11, 21, 3, 0, tzinfo=UTC), home)
+    opened.close()
+    return built
+
+
 @pytest.fixture
-def market(sessions: Sessions, now: datetime, tmp_path: Path) -> Market:
-    """A market on SQLite."""
-    return build_market(sessions, now, tmp_path)
+def market(built_market: Market, tmp_path: Path) -> Iterator[Market]:
+    """A market on SQLite with nobody's money in it yet."""
+    pattern = built_market.sessions.engine.url.database
+    assert pattern is not None
+    path = tmp_path / "hub.sqlite3"
+    shutil.copy(pattern, path)
+    opened = open_sessions(f"sqlite:///{path}")
+    yield replace(built_market, sessions=opened, actors=dict(built_market.actors))
+    opened.close()
 
 
 def _create_database(template: str) -> str:

@@ -6,12 +6,16 @@ It leaves quoting and calling to the tests; everything here goes through the ser
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.catalogue.bases import import_base, prepare_base
 from hub.catalogue.rules import ModelTexts
+from hub.catalogue.tables import ModelVersion
 from hub.clock import to_us
 from hub.database import Sessions
 from hub.filings.service import file_base
@@ -27,7 +31,7 @@ from hub.vouchers import service as vouchers
 from hub.vouchers.tables import Grant
 from registry.store import FolderStore
 from serving import contract
-from tests.registry.builders import write_base
+from tests.registry.builders import base_tensors, write_base
 
 PEOPLE = (
     ("operator", OrganisationKind.OPERATOR, Role.OPERATOR),
@@ -228,19 +232,15 @@ def _publish_prices(session: Session, market: Market) -> None:
 
 
 def _add_bases(market: Market, home: Path) -> None:
-    folder = home / "folders" / "base"
-    write_base(folder)
-    prepared = prepare_base(FolderStore(home / "artifacts"), folder)
-    texts = ModelTexts(title_zh="基座", title_en="Base", industry="chain-a1", licence="Apache-2.0")
+    tensors = base_tensors()
+    other = {name: value + 1 for name, value in tensors.items()}
+    market.filed_version = _import_base(market, home, "base", tensors)
+    market.unfiled_version = _import_base(market, home, "unfiled", other)
     with market.sessions.write() as session:
-        version = import_base(
-            session, market.actors["operator"], name="base", prepared=prepared, texts=texts, now=market.now
-        )
-        market.filed_version = version.id
         file_base(
             session,
             market.actors["operator"],
-            weights_digest=version.weights_digest,
+            weights_digest=session.get_one(ModelVersion, market.filed_version).weights_digest,
             model_name="Demo base",
             holder="Demo firm",
             number="DEMO-备案-0001",
@@ -254,3 +254,14 @@ def _add_bases(market: Market, home: Path) -> None:
             evidence_name="evidence.pdf",
             now=market.now,
         )
+
+
+def _import_base(market: Market, home: Path, name: str, tensors: dict[str, NDArray[Any]]) -> str:
+    folder = write_base(home / "folders" / name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    prepared = prepare_base(FolderStore(home / "artifacts"), folder)
+    texts = ModelTexts(title_zh="基座", title_en="Base", industry="chain-a1", licence="Apache-2.0")
+    with market.sessions.write() as session:
+        return import_base(
+            session, market.actors["operator"], name=name, prepared=prepared, texts=texts, now=market.now
+        ).id

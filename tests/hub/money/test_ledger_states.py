@@ -122,5 +122,5 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.account(PLATFORM, AccountKind.PLATFORM_INCOME).balance_fen == self.spent
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 test_ledger_machine = LedgerMachine.TestCase
