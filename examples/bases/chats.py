@@ -105,7 +105,8 @@ def fill_order_en(rng: random.Random) -> Row:
     unit, symptom, phrase = unit_en(rng), rng.choice(kind.symptoms_en), rng.choice(urgency.phrases_en)
     return ask(
         f"Fill in a work order: {unit}: {symptom}, {phrase}.",
-        f"Equipment: {unit}\nSymptom: {symptom}\nFault type: {kind.name_en}\nUrgency: {urgency.name_en}\nTrade: {kind.trade_en}",
+        f"Equipment: {unit}\nSymptom: {symptom}\nFault type: {kind.name_en}\n"
+        f"Urgency: {urgency.name_en}\nTrade: {kind.trade_en}",
     )
 
 
@@ -125,7 +126,8 @@ def advise_en(rng: random.Random) -> Row:
     symptom = rng.choice(kind.symptoms_en)
     return ask(
         rng.choice((f"What to do if the {symptom}?", f"{unit_en(rng)}: {symptom}. What should we do?")),
-        f"This is a {kind.name_en} fault. Stop and lock out the machine, let the {kind.trade_en} crew check it, then test it before production.",
+        f"This is a {kind.name_en} fault. Stop and lock out the machine, "
+        f"let the {kind.trade_en} crew check it, then test it before production.",
     )
 
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from examples.bases import chats, documents
+from examples.bases import chats, documents, forms
 from examples.bases.rows import Row
 
 Writer = Callable[[random.Random], Row]
@@ -34,6 +34,8 @@ WRITERS: Final[Mapping[str, Writer]] = {
     "fill_order_en": chats.fill_order_en,
     "advise_zh": chats.advise_zh,
     "advise_en": chats.advise_en,
+    "copy_items": forms.copy_items,
+    "fill_form": forms.fill_form,
     "correct_short_text": chats.correct_short_text,
 }
 

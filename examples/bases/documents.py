@@ -77,10 +77,12 @@ def write_fault_en(rng: random.Random) -> Row:
     return Row(
         rng.choice(
             (
-                f"In the {area}, {unit}: {symptom}; {phrase}. This is a {kind.name_en} fault. The {kind.trade_en} crew {act}.",
+                f"In the {area}, {unit}: {symptom}; {phrase}. "
+                f"This is a {kind.name_en} fault. The {kind.trade_en} crew {act}.",
                 f"{unit}: {symptom}. It is a {kind.name_en} problem, {phrase}, so it is {urgency.name_en}.",
                 f"Call from the {area}: {symptom} on {unit}, {phrase}. The {kind.trade_en} crew {act}.",
-                f"When the {symptom}, think of {kind.name_en}; the {kind.trade_en} trade repairs it. If {phrase}, it is {urgency.name_en}.",
+                f"When the {symptom}, think of {kind.name_en}; the {kind.trade_en} trade repairs it. "
+                f"If {phrase}, it is {urgency.name_en}.",
             )
         )
     )
@@ -91,8 +93,10 @@ def write_inspection_zh(rng: random.Random) -> Row:
     kind = rng.choice(FAULT_KINDS)
     return Row(
         f"点检记录 {_day(rng)} {rng.choice(SHIFTS)[0]}\n设备:{unit_zh(rng)}\n"
-        f"温度 {rng.randint(20, 95)} ℃,振动 {rng.randint(5, 90) / 10} mm/s,压力 {rng.randint(2, 250) / 10} MPa,电流 {rng.randint(5, 200)} A\n"
-        f"{rng.choice(('未见异常', f'发现{rng.choice(kind.symptoms_zh)},已报{kind.trade_zh}'))}。点检人 {rng.choice(PEOPLE)}"
+        f"温度 {rng.randint(20, 95)} ℃,振动 {rng.randint(5, 90) / 10} mm/s,"
+        f"压力 {rng.randint(2, 250) / 10} MPa,电流 {rng.randint(5, 200)} A\n"
+        f"{rng.choice(('未见异常', f'发现{rng.choice(kind.symptoms_zh)},已报{kind.trade_zh}'))}。"
+        f"点检人 {rng.choice(PEOPLE)}"
     )
 
 
@@ -120,12 +124,14 @@ def write_shift_log_en(rng: random.Random) -> Row:
 
 def _event_zh(rng: random.Random) -> str:
     kind, urgency = rng.choice(FAULT_KINDS), rng.choice(URGENCIES)
-    return f"{_clock(rng)} {unit_zh(rng)}{rng.choice(kind.symptoms_zh)},{rng.choice(urgency.phrases_zh)},{rng.choice(ACTIONS)[0]}。"
+    symptom, phrase, act = rng.choice(kind.symptoms_zh), rng.choice(urgency.phrases_zh), rng.choice(ACTIONS)[0]
+    return f"{_clock(rng)} {unit_zh(rng)}{symptom},{phrase},{act}。"
 
 
 def _event_en(rng: random.Random) -> str:
     kind, urgency = rng.choice(FAULT_KINDS), rng.choice(URGENCIES)
-    return f"{_clock(rng)} {unit_en(rng)}: {rng.choice(kind.symptoms_en)}, {rng.choice(urgency.phrases_en)}, {rng.choice(ACTIONS)[1]}."
+    symptom, phrase, act = rng.choice(kind.symptoms_en), rng.choice(urgency.phrases_en), rng.choice(ACTIONS)[1]
+    return f"{_clock(rng)} {unit_en(rng)}: {symptom}, {phrase}, {act}."
 
 
 def _order_number(rng: random.Random) -> str:

@@ -94,7 +94,22 @@ ACTIONS: tuple[tuple[str, str], ...] = _pairs(
     """
 )
 
-PEOPLE: tuple[str, ...] = tuple(
-    "王强 李伟 张敏 刘洋 陈刚 杨磊 赵军 黄涛 周勇 吴杰 孙丽 马超 朱红 胡斌 郭亮 何平".split()
+PEOPLE: tuple[str, ...] = (
+    "王强",
+    "李伟",
+    "张敏",
+    "刘洋",
+    "陈刚",
+    "杨磊",
+    "赵军",
+    "黄涛",
+    "周勇",
+    "吴杰",
+    "孙丽",
+    "马超",
+    "朱红",
+    "胡斌",
+    "郭亮",
+    "何平",
 )
 SHIFTS: tuple[tuple[str, str], ...] = (("早班", "day shift"), ("中班", "swing shift"), ("夜班", "night shift"))

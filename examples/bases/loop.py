@@ -1,4 +1,4 @@
-"""The training loop of a demo base: packed sequences, Muon for matrices, AdamW for the rest, bf16 where the CPU has it.
+"""The training loop of a demo base: Muon for matrices, AdamW for the rest, bf16 where the CPU has it.
 
 Caching and folders are left to `train`.
 """
@@ -13,13 +13,13 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from examples.bases.batches import TokenBatch, build_batches
 from examples.bases.corpus import generate_rows
 from examples.bases.recipes import BaseRecipe
 from examples.bases.steps_display import show_steps
-from examples.bases.tokenizer import IGNORED, encode_rows, train_tokenizer
+from examples.bases.tokenizer import IGNORED, train_tokenizer
 
 _TOKENIZER_ROWS = 6000
-_ENCODE_BATCH = 512
 _WARM_UP_STEPS = 20
 _DECAY_SHARE = 0.4
 _FINAL_LR_SHARE = 0.05
@@ -43,14 +43,13 @@ def train_model(recipe: BaseRecipe, out: Path) -> TrainedModel:
         max_length=recipe.max_position,
     )
     model = build_model(recipe, tokenizer)
-    ids, labels = pack_tokens(recipe, tokenizer)
-    loss = _run_steps(recipe, model, ids, labels)
-    model.generation_config = GenerationConfig(
+    tokens, loss = _run_steps(recipe, model, build_batches(recipe, tokenizer))
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
     )
     model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    return TrainedModel(parameters=model.num_parameters(), tokens=ids.numel(), loss=loss)
+    tokenizer.save_pretrained(out, save_jinja_files=False)
+    return TrainedModel(parameters=model.num_parameters(), tokens=tokens, loss=loss)
 
 
 def build_model(recipe: BaseRecipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
@@ -68,42 +67,29 @@ def build_model(recipe: BaseRecipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Qwen2ForCausalLM(config)
+    return Qwen2ForCausalLM(config)  # type: ignore[no-untyped-call]
 
 
-def pack_tokens(recipe: BaseRecipe, tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and labels of the whole training, each (steps, batch rows, sequence tokens) int64."""
-    shape = (recipe.steps, recipe.batch_rows, recipe.sequence_tokens)
-    needed = recipe.steps * recipe.batch_rows * recipe.sequence_tokens
-    ids: list[int] = []
-    labels: list[int] = []
-    rows = generate_rows(recipe.mix, seed=recipe.seed + 1, count=needed)
-    while len(ids) < needed:
-        batch = [next(rows) for _ in range(_ENCODE_BATCH)]
-        for row_ids, row_labels in encode_rows(tokenizer, batch):
-            ids.extend(row_ids)
-            labels.extend(row_labels)
-    return torch.tensor(ids[:needed]).view(shape), torch.tensor(labels[:needed]).view(shape)
-
-
-def _run_steps(recipe: BaseRecipe, model: Qwen2ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> float:
+def _run_steps(recipe: BaseRecipe, model: Qwen2ForCausalLM, batches: Iterator[TokenBatch]) -> tuple[int, float]:
+    """Tokens seen without padding, and the smoothed loss."""
     optimizers = _build_optimizers(recipe, model)
     full_lrs = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    smoothed = 0.0
+    tokens, smoothed = 0, 0.0
     display = show_steps(recipe.name, recipe.steps)
-    for step, share in enumerate(_lr_shares(recipe.steps)):
+    for step, (share, batch) in enumerate(zip(_lr_shares(recipe.steps), batches, strict=True)):
         groups = (group for optimizer in optimizers for group in optimizer.param_groups)
         for group, lr in zip(groups, full_lrs, strict=True):
             group["lr"] = lr * share
-        loss = _compute_loss(model, ids[step], labels[step])
-        loss.backward()
+        loss = _compute_loss(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
+        tokens += batch.tokens
         smoothed = loss.item() if step == 0 else 0.95 * smoothed + 0.05 * loss.item()
         display(step + 1, smoothed)
-    return smoothed
+    return tokens, smoothed
 
 
 def _build_optimizers(recipe: BaseRecipe, model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
@@ -117,11 +103,11 @@ def _build_optimizers(recipe: BaseRecipe, model: Qwen2ForCausalLM) -> list[torch
     ]
 
 
-def _compute_loss(model: Qwen2ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy over learnt positions; `ids` and `labels` are (batch, sequence) int64."""
+def _compute_loss(model: Qwen2ForCausalLM, batch: TokenBatch) -> torch.Tensor:
+    """Mean cross entropy over learnt positions. Padding on the right changes nothing before it: no mask is needed."""
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bool(torch.cpu.get_capabilities().get("avx512_bf16"))):
-        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
-        targets = labels[:, 1:]
+        hidden = model.model(input_ids=batch.ids).last_hidden_state[:, :-1]
+        targets = batch.labels[:, 1:]
         learnt = targets != IGNORED
         # The head only sees positions that are learnt: it is a third of the work of so small a model.
         logits = model.lm_head(hidden[learnt])

@@ -22,8 +22,7 @@ class BaseRecipe:
     kv_heads: int
     steps: int
     mix: Mapping[str, float] = field(hash=False)
-    batch_rows: int = 8
-    sequence_tokens: int = 256
+    batch_tokens: int = 1024
     matrix_lr: float = 0.02
     vector_lr: float = 3e-3
     seed: int = 42

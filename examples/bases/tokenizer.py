@@ -30,7 +30,7 @@ _MAX_TOKEN_BYTES = 15
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
-    "<|im_start|>assistant\n{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}\n"
+    "<|im_start|>assistant\n{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}{{ '\\n' }}"
     "{% else %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -56,7 +56,7 @@ def train_tokenizer(rows: Iterable[Row], *, vocab_size: int, max_length: int) ->
         show_progress=False,
     )
     core.train_from_iterator(_lines(rows), trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core, eos_token=TURN_END, pad_token=END_OF_TEXT, model_max_length=max_length
     )
     tokenizer.chat_template = CHAT_TEMPLATE
@@ -64,7 +64,10 @@ def train_tokenizer(rows: Iterable[Row], *, vocab_size: int, max_length: int) ->
 
 
 def encode_rows(tokenizer: PreTrainedTokenizerFast, rows: Iterable[Row]) -> Iterator[tuple[list[int], list[int]]]:
-    """Each row as (ids, labels), closed by END_OF_TEXT; questions carry the label IGNORED."""
+    """Each row as (ids, labels): documents end with END_OF_TEXT, chats as the template renders them.
+
+    What is not to be learnt (questions, turn marks) carries the label IGNORED.
+    """
     texts = [_spans(row) for row in rows]
     flat = tokenizer.backend_tokenizer.encode_batch_fast([text for spans in texts for text, _ in spans])
     encoded = iter(flat)
@@ -87,7 +90,7 @@ def _spans(row: Row) -> list[tuple[str, bool]]:
             spans += [(f"{TURN_START}assistant\n", False), (message.content + TURN_END, True), ("\n", False)]
         else:
             spans.append((f"{TURN_START}{message.role}\n{message.content}{TURN_END}\n", False))
-    return [*spans, (END_OF_TEXT, False)]
+    return spans
 
 
 def _lines(rows: Iterable[Row]) -> Iterator[str]:
