@@ -150,10 +150,11 @@ def test_an_unreachable_replica_is_passed_over(tmp_path: Path) -> None:
             assert (record.attempt, record.replica_id) == (2, "rep_1")
 
 
-def test_a_request_that_met_an_engine_death_is_not_sent_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["dies-before", "broken"])
+def test_a_request_that_met_an_engine_death_is_not_sent_again(tmp_path: Path, mode: str) -> None:
     with running_world(SNAPSHOT, tmp_path, engines=2) as world, running_gateway(world) as gateway:
         for engine in world.engines:
-            engine.mode = "dies-before"
+            engine.mode = mode
         with pytest.raises(openai.APIStatusError) as failed:
             ask(gateway)
         assert (failed.value.status_code, failed.value.code) == (502, "upstream_failed")
