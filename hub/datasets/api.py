@@ -6,7 +6,7 @@ It leaves checking to the worker; an upload answers 202 with a data set that is 
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from flask import Response, send_file
+from flask import Response, request, send_file
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.file import FileStorage
 from pydantic import ConfigDict
@@ -22,13 +22,16 @@ blueprint = APIBlueprint("datasets", __name__, url_prefix="/api/v1/datasets")
 
 
 class UploadForm(Query):
-    """Multipart fields of an upload; `mapping` is JSON text of column name to role."""
+    """Multipart fields of an upload; `mapping` is JSON text of column name to role.
+
+    The texts are read from the raw form: flask-openapi3 would turn a data set named 2026 into a number.
+    """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     file: FileStorage
-    name: str = ""
-    mapping: str = ""
+    name: Any = ""
+    mapping: Any = ""
 
 
 class DatasetPath(Query):
@@ -79,8 +82,8 @@ def post_dataset(form: UploadForm) -> tuple[dict[str, Any], int]:
     actor = current_actor()
     file_name = form.file.filename or ""
     source_format = rules.read_format(file_name)
-    mapping = rules.read_mapping(form.mapping)
-    name = rules.read_name(form.name or Path(file_name).stem)
+    mapping = rules.read_mapping(request.form.get("mapping"))
+    name = rules.read_name(request.form.get("name") or Path(file_name).stem)
     home = context().settings.home
     stored = store_upload(home, actor.organisation_id, cast(BinaryIO, form.file.stream), source_format)
     with context().sessions.write() as session:

@@ -20,7 +20,7 @@ def find_pool(session: Session) -> PoolState:
     """Return the pool's row, made on first use, locked for the caller's transaction."""
     found = session.get(PoolState, POOL_NAME, with_for_update=True)
     if found is None:
-        found = PoolState(name=POOL_NAME, epoch=0, generation=0, generation_seen=0, wants=[])
+        found = PoolState(name=POOL_NAME, epoch=0, generation=1, generation_seen=0, wants=[])
         session.add(found)
         session.flush()
     return found
@@ -32,8 +32,8 @@ def bump_generation(session: Session) -> None:
 
 
 def read_generation(session: Session) -> int:
-    """Return the current generation; 0 before anything was desired."""
-    return session.scalar(select(PoolState.generation).where(PoolState.name == POOL_NAME)) or 0
+    """Return the current generation; 1 before anything was desired, so that a new controller learns that too."""
+    return session.scalar(select(PoolState.generation).where(PoolState.name == POOL_NAME)) or 1
 
 
 def build_desired(session: Session) -> contract.Desired:
@@ -55,7 +55,7 @@ def build_desired(session: Session) -> contract.Desired:
     }
     return contract.Desired(
         epoch=pool.epoch if pool else 0,
-        generation=pool.generation if pool else 0,
+        generation=pool.generation if pool else 1,
         replica_sets=tuple(_present_set(row) for row in sets),
         slots=tuple(_present_slot(slot) for slot in list_slots(session) if slot.set_id in wanted),
         adapters=tuple(adapters.values()),
