@@ -113,7 +113,7 @@ class Call:
             cached_tokens=usage.cached_tokens,
             completion_tokens=usage.completion_tokens,
             started_at=self.started_at,
-            ended_at=ended_at,
+            ended_at=max(ended_at, self.started_at),
             end_reason=reason,
             status=UsageStatus.COMPLETE if complete else partial,
             disputed=disputed,

@@ -154,7 +154,7 @@ def _restart_record(reserved: Reserved, counts: tuple[int, int, int], *, ended_a
         cached_tokens=cached_tokens,
         completion_tokens=completion_tokens,
         started_at=reserved.started_at,
-        ended_at=ended_at,
+        ended_at=max(ended_at, reserved.started_at),
         end_reason=EndReason.GATEWAY_RESTART,
         status=UsageStatus.PARTIAL,
         disputed=False,

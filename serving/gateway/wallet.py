@@ -22,6 +22,7 @@ SLICE_UFEN = 100_000_000
 # Below this part of a slice the next one is drawn ahead of need.
 _REFILL_BELOW = SLICE_UFEN // 4
 _REFUSED_AHEAD_PAUSE_S = 5.0
+_MAX_DRAWS = 3
 # A refusal is repeated from memory for this long, so that an empty account does not hammer the hub.
 _REFUSAL_HOLDS_S = 1.0
 _log = logging.getLogger(__name__)
@@ -156,16 +157,19 @@ class Wallet:
         return None
 
     async def _draw_and_take(self, purse: _Purse, worst_ufen: int) -> Hold:
-        """Draw a normal slice, else just enough, else give idle remainders back first and try once more."""
+        """Draw until a slice is large enough; if refused, give idle remainders back and try just enough once."""
         if self._clock.monotonic_s() < purse.refused_until_s and worst_ufen >= purse.refused_ufen:
             raise _quota_error(purse.refusal, purse, worst_ufen)
-        refusal = await self._draw_slice(purse, max(worst_ufen, SLICE_UFEN))
-        hold = self._take(purse, worst_ufen)
-        if hold is None and self._retire_idle(purse):
-            await self._reclaim()
-            refusal = await self._draw_slice(purse, worst_ufen)
+        hold, refusal = None, None
+        for _ in range(_MAX_DRAWS):
+            # A small grant may be the end of one of the hub's holds, so the next one can still be whole.
+            refusal = await self._draw_slice(purse, max(worst_ufen, SLICE_UFEN))
             hold = self._take(purse, worst_ufen)
-        elif hold is None and refusal is not None and worst_ufen < SLICE_UFEN:
+            if hold is not None or refusal is not None:
+                break
+        if hold is None:
+            if self._retire_idle(purse):
+                await self._reclaim()
             refusal = await self._draw_slice(purse, worst_ufen)
             hold = self._take(purse, worst_ufen)
         if hold is None:

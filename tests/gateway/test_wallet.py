@@ -24,6 +24,7 @@ class Bank:
         self.granted: dict[str, int] = {}
         self.draws = 0
         self.now_us = 0
+        self.first_grants: list[int] = []
         self.journal = Journal(folder / "j")
         clock = Clock(now_us=lambda: self.now_us, monotonic_s=lambda: self.now_us / 1e6)
         self.wallet = Wallet(
@@ -34,6 +35,7 @@ class Bank:
         self.draws += 1
         await asyncio.sleep(0)
         amount = min(request.want_ufen, self.balance_ufen)
+        amount = self.first_grants.pop(0) if self.first_grants else amount
         if amount == 0:
             return AllowanceRefusal("empty", "account balance", "hub", self.total_spent(), 0, None)
         self.balance_ufen -= amount
@@ -146,6 +148,19 @@ def test_a_cost_above_all_reserves_takes_only_what_is_there(tmp_path: Path) -> N
     async def ask() -> None:
         hold = await bank.wallet.reserve(make_key(1), PRICES, 40)
         assert bank.wallet.settle(hold, 1000) == 100
+        await bank.wallet.stop_refills()
+
+    asyncio.run(ask())
+    bank.journal.close()
+
+
+def test_the_end_of_one_hold_does_not_hide_the_next(tmp_path: Path) -> None:
+    bank = Bank(tmp_path, SLICE_UFEN)
+    bank.first_grants = [3]
+
+    async def ask() -> None:
+        hold = await bank.wallet.reserve(make_key(1), PRICES, 500)
+        assert hold.slice.amount_ufen > 500
         await bank.wallet.stop_refills()
 
     asyncio.run(ask())
