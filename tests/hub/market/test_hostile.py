@@ -56,24 +56,24 @@ def test_no_body_breaks_the_server(world: World, method: str, path: str, who: st
     assert world.call(method, path, who, data=b"{}", content_type="text/plain").status_code < 500
 
 
-@pytest.mark.parametrize("text", ["a\x00b", "a\u202eb", "a\u200bb", "x" * 201, "a\nb", ""])
-def test_names_with_hidden_characters_are_refused(world: World, text: str) -> None:
-    answer = world.call("POST", "/keys", "factory", json={"name": text})
-    assert answer.status_code == 422
-    assert answer.json["errors"][0]["pointer"] == "/name"
+def test_names_with_hidden_characters_are_refused(world: World) -> None:
+    for text in ("a\x00b", "a\u202eb", "a\u200bb", "x" * 201, "a\nb", ""):
+        answer = world.call("POST", "/keys", "factory", json={"name": text})
+        assert answer.status_code == 422, text
+        assert answer.json["errors"][0]["pointer"] == "/name"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/models/a/b@0", "/models/a/b@99999999999999999999", "/models/A/B", "/models/../keys", "/models/%00/x",
-        "/models/x/ver_1", "/versions/%00", "/versions/" + "x" * 5_000, "/versions?state=gone", "/uploads/%F0%9F%98%80",
-        "/filings/standing/xyz", "/filings?weights_digest=1", "/models?cursor=" + "A" * 5_000,
-    ],
-)  # fmt: skip
-def test_no_address_breaks_the_server(world: World, path: str) -> None:
-    answer = world.call("GET", path, "factory")
-    assert 400 <= answer.status_code < 500
+ADDRESSES = [
+    "/models/a/b@0", "/models/a/b@99999999999999999999", "/models/A/B", "/models/../keys", "/models/%00/x",
+    "/models/x/ver_1", "/versions/%00", "/versions/" + "x" * 5_000, "/versions?state=gone", "/uploads/%F0%9F%98%80",
+    "/filings/standing/xyz", "/filings?weights_digest=1", "/models?cursor=" + "A" * 5_000,
+]  # fmt: skip
+
+
+def test_no_address_breaks_the_server(world: World) -> None:
+    for path in ADDRESSES:
+        answer = world.call("GET", path, "factory")
+        assert 400 <= answer.status_code < 500, path
 
 
 @pytest.mark.parametrize(
