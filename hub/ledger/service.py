@@ -1,4 +1,4 @@
-"""Opens accounts and posts groups of transfers, all or nothing; the only writer of the ledger.
+"""Posts groups of transfers, all or nothing; with `accounts` the only writer of the ledger.
 
 It leaves why money moves to the rooms that build the groups, and proofs over the books to `hub.ledger.audit`.
 """
@@ -6,15 +6,12 @@ It leaves why money moves to the rooms that build the groups, and proofs over th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from hub.errors import InvalidValueError, NotFoundError
-from hub.ids import new_id
+from hub.ledger.accounts import find_account, open_account
 from hub.ledger.rules import (
     AccountLimitError,
     HoldResolvedError,
@@ -24,7 +21,9 @@ from hub.ledger.rules import (
     fingerprint,
     leg_delta,
 )
-from hub.ledger.tables import LIMITED, Account, AccountKind, Entry, Leg, Transfer, TransferKind
+from hub.ledger.tables import Account, Entry, Leg, Transfer, TransferKind
+
+__all__ = ["Posted", "find_account", "find_transfer", "list_transfers", "open_account", "post_group"]
 
 
 @dataclass(frozen=True)
@@ -35,53 +34,6 @@ class Posted:
     business_id: str
     actor_id: str
     now: datetime
-
-
-def open_account(
-    session: Session,
-    *,
-    organisation_id: str,
-    kind: AccountKind,
-    subject: str = "",
-    period_key: str = "",
-    now: datetime,
-) -> Account:
-    """Return the account of that kind, subject and period, made on first use; safe under races."""
-    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
-    statement: Any = insert(Account).values(
-        id=new_id("acc"),
-        organisation_id=organisation_id,
-        kind=kind,
-        subject=subject,
-        period_key=period_key,
-        currency="CNY",
-        limited=kind in LIMITED,
-        debits_pending=0,
-        debits_posted=0,
-        credits_pending=0,
-        credits_posted=0,
-        version=0,
-        created_at=now,
-    )
-    session.execute(statement.on_conflict_do_nothing())
-    found = find_account(session, organisation_id=organisation_id, kind=kind, subject=subject, period_key=period_key)
-    if found is None:
-        raise NotFoundError.of("account", f"{organisation_id}/{kind}/{subject}/{period_key}")
-    return found
-
-
-def find_account(
-    session: Session, *, organisation_id: str, kind: AccountKind, subject: str = "", period_key: str = ""
-) -> Account | None:
-    """Return an account without making one."""
-    return session.scalar(
-        select(Account).where(
-            Account.organisation_id == organisation_id,
-            Account.kind == kind,
-            Account.subject == subject,
-            Account.period_key == period_key,
-        )
-    )
 
 
 def find_transfer(session: Session, transfer_id: str) -> Transfer | None:

@@ -17,6 +17,7 @@ from hub.ledger.rules import AccountLimitError, Movement, derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
 from hub.orders.cash import firm_cash, wallet
+from hub.orders.quotes import require_buyer
 from hub.orders.rules import InsufficientFundsError, QuoteExpiredError, QuoteStaleError
 from hub.orders.tables import Order, OrderState, Quote, QuoteLine, QuoteState
 from hub.vouchers.tables import Grant
@@ -40,6 +41,7 @@ def accept_quote(
         QuoteExpiredError, QuoteStaleError: a new quote is needed.
         IdempotencyConflictError: the key belongs to another quote's order.
     """
+    require_buyer(actor)
     _check_key(idempotency_key)
     quote = session.get(Quote, quote_id, with_for_update=True)
     if quote is None or quote.organisation_id != actor.organisation_id:
@@ -48,22 +50,7 @@ def accept_quote(
     if known is not None:
         return known
     _check_open(quote, now)
-    order = Order(
-        id=new_id("ord"),
-        organisation_id=quote.organisation_id,
-        quote_id=quote.id,
-        subject_kind=quote.subject_kind,
-        subject=quote.subject,
-        state=OrderState.HELD,
-        cost_centre=cost_centre,
-        idempotency_key=idempotency_key,
-        held_fen=quote.list_fen,
-        charged_fen=0,
-        voucher_fen=0,
-        cash_fen=0,
-        accepted_by=actor.user_id,
-        accepted_at=now,
-    )
+    order = _build_order(quote, actor, idempotency_key=idempotency_key, cost_centre=cost_centre, now=now)
     _place_holds(session, quote, order, actor, now)
     quote.state = QuoteState.ACCEPTED
     session.add(order)
@@ -127,6 +114,25 @@ def _check_open(quote: Quote, now: datetime) -> None:
             f"Quote '{quote.id}' was valid until {quote.valid_until.isoformat()}; ask for a new one.",
             f"报价“{quote.id}”有效期至 {quote.valid_until.isoformat()}，请重新报价。",
         )
+
+
+def _build_order(quote: Quote, actor: Actor, *, idempotency_key: str, cost_centre: str | None, now: datetime) -> Order:
+    return Order(
+        id=new_id("ord"),
+        organisation_id=quote.organisation_id,
+        quote_id=quote.id,
+        subject_kind=quote.subject_kind,
+        subject=quote.subject,
+        state=OrderState.HELD,
+        cost_centre=cost_centre,
+        idempotency_key=idempotency_key,
+        held_fen=quote.list_fen,
+        charged_fen=0,
+        voucher_fen=0,
+        cash_fen=0,
+        accepted_by=actor.user_id,
+        accepted_at=now,
+    )
 
 
 def _place_holds(session: Session, quote: Quote, order: Order, actor: Actor, now: datetime) -> None:

@@ -4,8 +4,6 @@ It leaves estimates of time and tokens to the trainer's plan and holding money t
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -17,12 +15,11 @@ from hub.columns import write_json
 from hub.errors import ForbiddenError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
+from hub.orders.quote_lines import WantedLine, build_lines
 from hub.orders.rules import BaseNotFiledError
-from hub.orders.tables import Quote, QuoteCover, QuoteLine, QuoteState
-from hub.prices.rules import fee_fen
+from hub.orders.tables import Quote, QuoteState
 from hub.prices.service import default_price, find_price_version
-from hub.prices.tables import Meter, PriceSubject, PriceVersion
-from hub.vouchers.service import CoverAnswer, LineToCover, find_cover
+from hub.prices.tables import Meter, PriceSubject
 
 VALID_FOR = timedelta(hours=24)
 MAX_QUANTITY = 10**13
@@ -43,16 +40,6 @@ class OfferTerms(Protocol):
     def title_zh(self) -> str: ...
     @property
     def title_en(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    meter: Meter
-    quantity: int
-    price: PriceVersion
-    title_zh: str
-    title_en: str
-    via_city_platform: bool
 
 
 def quote_tuning(
@@ -79,33 +66,10 @@ def quote_tuning(
         InvalidValueError: a quantity out of range.
         NotFoundError: no price for tuning is published.
     """
-    _check_buyer(actor)
+    require_buyer(actor)
     _check_quantities({"device_ms": device_ms, "trained_tokens": trained_tokens})
     if require_model_voucher and not filed:
-        raise BaseNotFiledError(
-            f"Base '{base_public_name}' has no valid filing, so no model voucher pays for it. "
-            "Choose a filed base, or pay in cash.",
-            f"基座“{base_public_name}”没有有效备案，不能使用模型券。请改选已备案基座，或以自有资金支付。",
-            field="base_version_id",
-        )
-    wanted = [
-        _Wanted(
-            Meter.DEVICE_MS,
-            device_ms,
-            find_price_version(session, offer.price_version_id),
-            f"算力租用 · {offer.title_zh}",
-            f"Compute rental · {offer.title_en}",
-            offer.via_city_platform,
-        ),
-        _Wanted(
-            Meter.TRAINED_TOKENS,
-            trained_tokens,
-            default_price(session, PriceSubject.TUNING, now),
-            f"微调服务 · {base_public_name}",
-            f"Tuning service · {base_public_name}",
-            False,
-        ),
-    ]
+        raise _refuse_unfiled(base_public_name)
     quote = Quote(
         id=new_id("quo"),
         organisation_id=actor.organisation_id,
@@ -126,19 +90,11 @@ def quote_tuning(
         created_at=now,
         valid_until=now + VALID_FOR,
     )
-    quote.lines = _build_lines(session, quote, wanted, now)
+    quote.lines = build_lines(session, quote, _list_wanted(session, quote, offer, now), now)
     _add_up(quote)
     session.add(quote)
     session.flush()
-    record_event(
-        session,
-        "quote.made",
-        quote.id,
-        organisation_id=quote.organisation_id,
-        actor_id=actor.user_id,
-        now=now,
-        list_fen=quote.list_fen,
-    )
+    _record(session, quote)
     return quote
 
 
@@ -155,6 +111,19 @@ def find_quote(session: Session, actor: Actor, quote_id: str) -> Quote:
     return quote
 
 
+def require_buyer(actor: Actor) -> None:
+    """Pass whoever may order.
+
+    Raises:
+        ForbiddenError: auditors write nothing, providers sell.
+    """
+    if actor.role in (Role.AUDITOR, Role.PROVIDER):
+        raise ForbiddenError(
+            f"Role '{actor.role}' does not order; sign in as a factory, integrator or developer.",
+            f"角色“{actor.role}”不能下单，请以工厂、集成商或开发者身份登录。",
+        )
+
+
 def expire_quotes(session: Session, now: datetime) -> int:
     """Mark open quotes whose time is over and return how many."""
     query = select(Quote).where(Quote.state == QuoteState.OPEN, Quote.valid_until <= now)
@@ -162,14 +131,6 @@ def expire_quotes(session: Session, now: datetime) -> int:
     for quote in due:
         quote.state = QuoteState.EXPIRED
     return len(due)
-
-
-def _check_buyer(actor: Actor) -> None:
-    if actor.role in (Role.AUDITOR, Role.PROVIDER):
-        raise ForbiddenError(
-            f"Role '{actor.role}' does not order; sign in as a factory, integrator or developer.",
-            f"角色“{actor.role}”不能下单，请以工厂、集成商或开发者身份登录。",
-        )
 
 
 def _check_quantities(quantities: dict[str, int]) -> None:
@@ -182,57 +143,46 @@ def _check_quantities(quantities: dict[str, int]) -> None:
             )
 
 
-def _build_lines(session: Session, quote: Quote, wanted: Sequence[_Wanted], now: datetime) -> list[QuoteLine]:
-    lines: list[QuoteLine] = []
-    reserved: dict[str, int] = {}
-    for position, item in enumerate(wanted):
-        price = next(line for line in item.price.lines if line.meter is item.meter)
-        amount = fee_fen(item.quantity, price.amount_fen, price.per_units)
-        answer = find_cover(
-            session,
-            LineToCover(
-                organisation_id=quote.organisation_id,
-                meter=item.meter,
-                amount_fen=amount,
-                filed_base=quote.filed,
-                via_city_platform=item.via_city_platform,
-                seller_id=item.price.organisation_id,
-                reserved=reserved,
-            ),
-            now,
-        )
-        for cover in answer.covers:
-            reserved[cover.grant_id] = reserved.get(cover.grant_id, 0) + cover.amount_fen
-        covered = sum(cover.amount_fen for cover in answer.covers)
-        line = QuoteLine(
-            id=new_id("qln"),
-            organisation_id=quote.organisation_id,
-            quote_id=quote.id,
-            position=position,
-            meter=item.meter,
-            title_zh=item.title_zh,
-            title_en=item.title_en,
-            quantity=item.quantity,
-            price_version_id=item.price.id,
-            amount_fen=price.amount_fen,
-            per_units=price.per_units,
-            seller_organisation_id=item.price.organisation_id,
-            split_terms_id=item.price.split_terms_id,
-            list_fen=amount,
-            voucher_fen=covered,
-            self_paid_fen=amount - covered,
-            notes=[vars(refusal) for refusal in answer.refusals],
-        )
-        line.covers = _build_covers(line, answer)
-        lines.append(line)
-    return lines
+def _refuse_unfiled(base_public_name: str) -> BaseNotFiledError:
+    return BaseNotFiledError(
+        f"Base '{base_public_name}' has no valid filing, so no model voucher pays for it. "
+        "Choose a filed base, or pay in cash.",
+        f"基座“{base_public_name}”没有有效备案，不能使用模型券。请改选已备案基座，或以自有资金支付。",
+        field="base_version_id",
+    )
 
 
-def _build_covers(line: QuoteLine, answer: CoverAnswer) -> list[QuoteCover]:
+def _list_wanted(session: Session, quote: Quote, offer: OfferTerms, now: datetime) -> list[WantedLine]:
     return [
-        QuoteCover(id=new_id("qcv"), organisation_id=line.organisation_id, quote_line_id=line.id, **vars(cover))
-        for cover in answer.covers
+        WantedLine(
+            Meter.DEVICE_MS,
+            quote.device_ms,
+            find_price_version(session, offer.price_version_id),
+            f"算力租用 · {offer.title_zh}",
+            f"Compute rental · {offer.title_en}",
+            offer.via_city_platform,
+        ),
+        WantedLine(
+            Meter.TRAINED_TOKENS,
+            quote.trained_tokens,
+            default_price(session, PriceSubject.TUNING, now),
+            f"微调服务 · {quote.base_public_name}",
+            f"Tuning service · {quote.base_public_name}",
+            False,
+        ),
     ]
+
+
+def _record(session: Session, quote: Quote) -> None:
+    record_event(
+        session,
+        "quote.made",
+        quote.id,
+        organisation_id=quote.organisation_id,
+        actor_id=quote.created_by,
+        now=quote.created_at,
+        list_fen=quote.list_fen,
+    )
 
 
 def _add_up(quote: Quote) -> None:

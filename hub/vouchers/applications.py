@@ -6,7 +6,7 @@ It leaves rules and funds to `hub.vouchers.programmes` and spending to `hub.vouc
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -14,19 +14,14 @@ from hub.actor import Actor, Role
 from hub.errors import ConflictError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
-from hub.ledger.movements import move
-from hub.ledger.rules import MAX_AMOUNT_FEN, AccountLimitError, derive_id
-from hub.ledger.service import Posted, open_account, post_group
-from hub.ledger.tables import Account, AccountKind
+from hub.ledger.rules import MAX_AMOUNT_FEN
 from hub.organisations.service import require_verified
-from hub.vouchers.programmes import find_programme, fund_account, release_due_tranches, rule_of_day
+from hub.vouchers.awards import award_grant, require_open
+from hub.vouchers.programmes import find_programme
 from hub.vouchers.rules import (
-    CapExceededError,
     FourEyesError,
-    FundExhaustedError,
     ProgrammeClosedError,
     RuleBody,
-    period_of,
     read_body,
 )
 from hub.vouchers.tables import (
@@ -35,7 +30,6 @@ from hub.vouchers.tables import (
     Decision,
     Grant,
     Programme,
-    RuleVersion,
     VoucherReview,
 )
 
@@ -67,7 +61,7 @@ def apply_for_voucher(
     actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)
     organisation = require_verified(session, actor.organisation_id)
     found = find_programme(session, programme)
-    rule_version = _require_open(session, found, now)
+    rule_version = require_open(session, found, now)
     rule = read_body(rule_version.body)
     _check_applicant(found, rule, str(organisation.kind))
     _check_asked(rule, asked_fen)
@@ -129,25 +123,8 @@ def review_application(
     session.flush()
     _record(session, f"application.{application.state}", application, actor.user_id, now)
     if chosen is Decision.APPROVE:
-        return _award(session, actor, application, amount_fen=granted_fen or application.asked_fen, now=now)
+        return award_grant(session, actor, application, amount_fen=granted_fen or application.asked_fen, now=now)
     return None
-
-
-def _require_open(session: Session, programme: Programme, now: datetime) -> RuleVersion:
-    if not programme.objects_held:
-        raise ProgrammeClosedError(
-            f"{programme.title_en} is not open here: {programme.refusal_en}",
-            f"{programme.title_zh}：{programme.refusal_zh}",
-            field="programme",
-        )
-    rule = rule_of_day(session, programme.id, now)
-    if rule is None:
-        raise ProgrammeClosedError(
-            f"{programme.title_en} has no rule in force on {now.date().isoformat()}; wait for the operator's next one.",
-            f"{programme.title_zh}在 {now.date().isoformat()} 没有有效规则，请等待新规则。",
-            field="programme",
-        )
-    return rule
 
 
 def _check_applicant(programme: Programme, rule: RuleBody, kind: str) -> None:
@@ -231,84 +208,6 @@ def _advance(application: Application, decision: Decision) -> None:
             field="decision",
         )
     application.state = following
-
-
-def _award(session: Session, actor: Actor, application: Application, *, amount_fen: int, now: datetime) -> Grant:
-    # One award at a time per programme, so that two of one firm cannot pass its cap together.
-    programme = session.get_one(Programme, application.programme_id, with_for_update=True)
-    rule_version = _require_open(session, programme, now)
-    rule = read_body(rule_version.body)
-    period = period_of(rule, now)
-    if amount_fen > application.asked_fen or amount_fen < 1:
-        raise InvalidValueError(
-            f"{amount_fen} fen granted where {application.asked_fen} fen were asked; grant 1..asked.",
-            f"批准 {amount_fen} 分，申请为 {application.asked_fen} 分，须在 1 与申请额之间。",
-            field="granted_fen",
-        )
-    _check_cap(session, application, rule, period=period, amount_fen=amount_fen)
-    release_due_tranches(session, now)
-    grant_id = derive_id("gra", application.id)
-    account = open_account(
-        session,
-        organisation_id=application.organisation_id,
-        kind=AccountKind.GRANT,
-        subject=grant_id,
-        period_key=period,
-        now=now,
-    )
-    _fund_grant(
-        session, account, programme, amount_fen=amount_fen, posted=Posted("grant", grant_id, actor.user_id, now)
-    )
-    grant = Grant(
-        id=grant_id,
-        organisation_id=application.organisation_id,
-        application_id=application.id,
-        programme_id=programme.id,
-        rule_version_id=rule_version.id,
-        account_id=account.id,
-        period_key=period,
-        amount_fen=amount_fen,
-        approved_by=actor.user_id,
-        created_at=now,
-    )
-    session.add(grant)
-    session.flush()
-    return grant
-
-
-def _check_cap(session: Session, application: Application, rule: RuleBody, *, period: str, amount_fen: int) -> None:
-    if rule.per_firm_cap_fen is None:
-        return
-    awarded = session.scalar(
-        select(func.coalesce(func.sum(Grant.amount_fen), 0)).where(
-            Grant.organisation_id == application.organisation_id,
-            Grant.programme_id == application.programme_id,
-            Grant.period_key == period,
-        )
-    )
-    left = rule.per_firm_cap_fen - int(awarded or 0)
-    if amount_fen > left:
-        raise CapExceededError(
-            f"{amount_fen} fen would pass the firm's cap of {rule.per_firm_cap_fen} fen for {period}: "
-            f"{left} fen are left. Grant at most that.",
-            f"{amount_fen} 分超出企业上限 {rule.per_firm_cap_fen} 分（{period}），剩余 {left} 分。",
-            limit=rule.per_firm_cap_fen,
-            left=left,
-        )
-
-
-def _fund_grant(session: Session, account: Account, programme: Programme, *, amount_fen: int, posted: Posted) -> None:
-    fund = fund_account(session, programme.id, posted.now)
-    key = derive_id("tra", "award", posted.business_id)
-    try:
-        post_group(session, key, [move(key, fund, account, amount_fen=amount_fen, code="voucher_awarded")], posted)
-    except AccountLimitError as error:
-        raise FundExhaustedError(
-            f"The released fund of {programme.title_en} has {fund.available_fen} fen left, {amount_fen} fen are asked. "
-            "Grant less or wait for the next tranche.",
-            f"{programme.title_zh}已释放资金剩余 {fund.available_fen} 分，申请 {amount_fen} 分，请减少或等待下一批。",
-            left=fund.available_fen,
-        ) from error
 
 
 def _record(session: Session, topic: str, application: Application, actor_id: str, now: datetime) -> None:

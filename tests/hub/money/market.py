@@ -24,8 +24,9 @@ from hub.ids import new_id
 from hub.metering.service import accept_usage
 from hub.orders import service as orders
 from hub.orders.tables import Quote
+from hub.organisations.passwords import hash_password
 from hub.organisations.rules import OrganisationKind, make_demo_uscc
-from hub.organisations.service import create_organisation, mark_verified
+from hub.organisations.service import create_organisation, create_user, mark_verified, sign_in
 from hub.prices.service import DEFAULT, publish_price
 from hub.vouchers import service as vouchers
 from hub.vouchers.tables import Grant
@@ -41,6 +42,7 @@ PEOPLE = (
     ("factory", OrganisationKind.FACTORY, Role.FACTORY),
     ("rival", OrganisationKind.FACTORY, Role.FACTORY),
 )
+PASSWORD = "open-sesame-42"
 PAPER = {"kind": "contract", "name": "contract.pdf", "digest": "c" * 64}
 
 
@@ -63,6 +65,7 @@ class Market:
     sessions: Sessions
     now: datetime
     actors: dict[str, Actor] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
     offers: dict[str, Offer] = field(default_factory=dict)
     filed_version: str = ""
     unfiled_version: str = ""
@@ -194,13 +197,27 @@ def build_market(sessions: Sessions, now: datetime, home: Path) -> Market:
                 session, name=who, uscc=make_demo_uscc(serial), kind=kind, now=now, slug=who
             )
             mark_verified(session, organisation.id, by="usr_root", now=now)
-            market.actors[who] = Actor(new_id("usr"), organisation.id, role)
+            _add_person(session, market, who, organisation.id, role)
         for extra in ("checker", "approver"):
-            market.actors[extra] = Actor(new_id("usr"), market.owner("operator"), Role.OPERATOR)
+            _add_person(session, market, extra, market.owner("operator"), Role.OPERATOR)
         vouchers.seed_programmes(session, "usr_drafter", "usr_approver", now)
         _publish_prices(session, market)
     _add_bases(market, home)
     return market
+
+
+def _add_person(session: Session, market: Market, who: str, organisation_id: str, role: Role) -> None:
+    user = create_user(
+        session,
+        organisation_id=organisation_id,
+        email=f"{who}@demo.example",
+        name=who,
+        password=hash_password(PASSWORD),
+        role=role,
+        now=market.now,
+    )
+    market.actors[who] = Actor(user.id, organisation_id, role)
+    market.tokens[who] = sign_in(session, email=user.email, password=PASSWORD, now=market.now).token
 
 
 def _publish_prices(session: Session, market: Market) -> None:

@@ -18,7 +18,7 @@ from serving.contract import AllowanceGrant, AllowanceRefusal
 from tests.hub.money.market import Market
 
 FEN = 1_000_000
-# 200, 50 and 800 fen per million tokens: 200 + 800 ... µfen per token.
+# 200, 50 and 800 fen per million tokens are as many µfen for each token.
 PROMPT, CACHED, COMPLETION = 200, 50, 800
 
 
