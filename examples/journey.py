@@ -82,7 +82,7 @@ def adapt(factory: Hub, home: Path) -> tuple[str, str]:
     version = dataset["version"]
     tell(f"data: {version['train_rows']} rows to learn from, {version['valid_rows']} held out")
     run = steps.plan_run(factory, base=BASE, dataset=dataset["id"], model=MODEL, recipe=dict(RECIPE))
-    tell(f"plan: {run['plan']['trained_tokens']:,} tokens in {run['plan']['steps']} steps")
+    tell(f"plan: {run['plan']['tokens']:,} tokens in {run['plan']['steps']} steps")
     offers = factory.get("/api/v1/offers")["offers"]
     for offer in offers:
         city = "through the city platform" if offer["via_city_platform"] else "not through the city platform"
@@ -122,6 +122,7 @@ def use(factory: Hub, gateway_url: str, version_id: str, name: str) -> str:
     key = str(factory.post("/api/v1/keys", name="demo")["key"])
     client = OpenAI(base_url=gateway_url, api_key=key)
     tell(f"models: {', '.join(model.id for model in client.models.list())}")
+    before = len(factory.get("/api/v1/usage")["items"])
     question = next(row for row in generate_rows() if row.split == "valid")
     messages: Any = [{"role": "user", "content": question.question}]
     tell(f"asked: {question.question} (right: {question.answer})")
@@ -133,8 +134,8 @@ def use(factory: Hub, gateway_url: str, version_id: str, name: str) -> str:
     stream = client.chat.completions.create(model=name, messages=messages, max_tokens=40, temperature=0, stream=True)
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     tell(f"streamed: {''.join(pieces)} in {len(pieces)} pieces")
-    usage = steps.wait_for_usage(factory, "/api/v1/usage", lambda found: len(found["items"]) >= 3)
-    tell(f"metered: {len(usage['items'])} calls priced in the account")
+    usage = steps.wait_for_usage(factory, "/api/v1/usage", lambda found: len(found["items"]) >= before + 3)
+    tell(f"metered: {len(usage['items']) - before} calls priced in the account")
     return key
 
 

@@ -61,9 +61,9 @@ def obtain_voucher(applicant: Hub, checker: Hub, approver: Hub, programme: str, 
     contract = f"DEMO-{programme}-{uuid.uuid4().hex[:8]}"
     paper = {"kind": "contract", "name": f"{contract}.pdf", "digest": hashlib.sha256(contract.encode()).hexdigest()}
     application = applicant.post(
-        "/api/v1/applications", programme=programme, asked_fen=asked_fen, contract_no=contract, evidence=[paper]
+        "/api/v1/voucher-applications", programme=programme, asked_fen=asked_fen, contract_no=contract, evidence=[paper]
     )
-    path = f"/api/v1/applications/{application['id']}/reviews"
+    path = f"/api/v1/voucher-applications/{application['id']}/reviews"
     checker.post(path, decision="check", reason="papers complete")
     approver.post(path, decision="approve", reason="within the rules of the day")
     grants = applicant.get("/api/v1/grants")["items"]
@@ -181,4 +181,4 @@ def _show_training(progress: Any, run: dict[str, Any]) -> None:
     parts += [f"loss {loss:.3f}"] if loss is not None else []
     parts += [f"{eta:.0f} s left"] if eta is not None else []
     parts += [f"{yuan(cost)} so far"] if cost is not None else []
-    progress.update(done=live.get("tokens"), total=run["plan"]["trained_tokens"], note=" ".join(parts))
+    progress.update(done=live.get("tokens"), total=run["plan"]["tokens"], note=" ".join(parts))

@@ -32,12 +32,14 @@ def list_processes(settings: Settings) -> list[Process]:
     pool_url = f"http://{local}:{settings.pool_port}"
     hub = _module(
         "gunicorn",
+        "--no-control-socket",
         "marketplace_ui.app:create_app()",
         bind=f"{settings.bind}:{settings.hub_port}",
         worker_class="gthread",
         workers="1",
         threads="24",
         timeout="120",
+        keep_alive="75",
     )
     pool = _module(
         "serving.pool",

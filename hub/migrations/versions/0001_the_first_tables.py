@@ -68,7 +68,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("payload", sa.Text(), nullable=True),
         sa.Column("lock_token", sa.Text(), nullable=True),
         sa.Column("locked_by", sa.Text(), nullable=True),
         sa.Column("locked_until", hub.columns.Whole(), nullable=True),
