@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from hub.compute.tables import Device
 from hub.database import open_sessions
 from hub.datasets.checking import check_dataset, fail_orphaned_checks
 from hub.datasets.service import CHECK_KIND
+from hub.errors import GuanmoError
 from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.service import give_up_role, hold_role
 from hub.jobs.sweeping import reap_trainers
@@ -154,9 +156,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stop-trainers", action="store_true", help="on SIGTERM end trainers at a safe point first")
     options = parser.parse_args(arguments)
     configure_logs()
-    settings = read_settings(os.environ)
+    try:
+        settings = read_settings(os.environ)
+        kinds = list_kinds(settings, read_secrets(settings.home))
+    except GuanmoError as error:
+        sys.stderr.write(f"{error.code}: {error.en}\n")
+        return 1
     work = build_work(settings, dict(os.environ))
-    kinds = list_kinds(settings, read_secrets(settings.home))
     worker = Worker(work, f"{platform.node()}-{os.getpid()}", kinds)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stopping.set())

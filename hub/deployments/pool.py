@@ -71,7 +71,7 @@ def apply_observed(session: Session, message: contract.Observed, *, now: datetim
     _meter_slots(session, message)
     for deployment in session.scalars(
         select(Deployment).where(Deployment.state != DeploymentState.STOPPED).order_by(Deployment.id)
-    ):
+    ).all():
         _settle(session, deployment, message, now)
     return _extend(pool, now)
 
@@ -88,10 +88,11 @@ def _settle(session: Session, deployment: Deployment, message: contract.Observed
     ready = rules.is_base_ready(deployment.set_id, message.replicas) if is_base else rules.is_adapter_ready(adapter)
     failure = None if ready else rules.find_failure(deployment.set_id, message.replicas, adapter)
     if ready and deployment.state is not DeploymentState.READY:
+        is_first = deployment.ready_at is None
         deployment.state, deployment.reason_code = DeploymentState.READY, None
-        if deployment.ready_at is None:
-            _move_forward(session, deployment, now)
         deployment.ready_at = deployment.ready_at or now
+        if is_first:
+            _move_forward(session, deployment, now)
         _record(session, "deployment.ready", deployment, now)
     elif failure is not None and deployment.state is not DeploymentState.FAILED:
         deployment.state, deployment.reason_code = DeploymentState.FAILED, failure

@@ -109,17 +109,7 @@ class Scene:
     @property
     def work(self) -> Work:
         """What handlers work with, with the twin as trainer."""
-        return Work(
-            settings=self.settings,
-            sessions=self.sessions,
-            store=FolderStore(self.settings.artifacts),
-            launch=TwinLaunch(self.home / "run" / "trainers"),
-            clock=read_clock,
-            environment=dict(os.environ),
-            device="cpu",
-            cpu_threads=1,
-            slow=Inline(),
-        )
+        return make_work(self.settings, self.sessions)
 
     def make_worker(self, name: str = "w1", **kinds: Kind) -> JobLoop:
         """Return one worker's loop; `kinds` replace handlers by kind with '.' written as '_'."""
@@ -212,6 +202,21 @@ class Scene:
                 evidence_name="evidence.pdf",
                 now=now,
             )
+
+
+def make_work(settings: Settings, sessions: Sessions) -> Work:
+    """Return what handlers work with, with the twin as trainer."""
+    return Work(
+        settings=settings,
+        sessions=sessions,
+        store=FolderStore(settings.artifacts),
+        launch=TwinLaunch(settings.home / "run" / "trainers"),
+        clock=read_clock,
+        environment=dict(os.environ),
+        device="cpu",
+        cpu_threads=1,
+        slow=Inline(),
+    )
 
 
 def build_scene(sessions: Sessions, home: Path, *, base_folder: Path | None = None) -> Scene:
