@@ -93,8 +93,8 @@ class Model(Base):
 
     __tablename__ = "models"
     __table_args__ = (
-        CheckConstraint("NOT two_high OR two_high_evidence IS NOT NULL", name="two_high"),
-        CheckConstraint("NOT manufacturing_base OR manufacturing_base_evidence IS NOT NULL", name="manufacturing_base"),
+        CheckConstraint("two_high = 0 OR two_high_evidence IS NOT NULL", name="two_high"),
+        CheckConstraint("manufacturing_base = 0 OR manufacturing_base_evidence IS NOT NULL", name="manufacturing_base"),
         Index("ix_models_organisation_id_kind", "organisation_id", "kind"),
         Index("ix_models_visibility_kind", "visibility", "kind"),
         {"sqlite_strict": True},

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co"})
 
 
 def refuse_hidden(text: str) -> str:
-    """Return the text unless it holds control, format or unassigned characters.
+    """Return the text unless it holds control, format, surrogate or private-use characters.
 
     Raises:
         ValueError: names the first such character by its code point.
