@@ -18,6 +18,16 @@ Start = Callable[[RunSpec, Path], "subprocess.Popen[str]"]
 _ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
+@pytest.fixture(autouse=True)
+def _restore_signals() -> Iterator[None]:
+    """A run in this process listens to signals; the tests' own handlers come back after it."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built in its own process, so that the libraries' warnings stay out of the tests."""

@@ -1,8 +1,6 @@
 """kind=check: raw uploads in three formats, reported by line in one pass."""
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,6 @@ import pytest
 from finetune.__main__ import main
 from finetune.spec import ColumnRole, Data, Kind, RunSpec, SourceFormat
 from tests.finetune.conftest import read_result
-
-
-@pytest.fixture(autouse=True)
-def _restore_signals() -> Iterator[None]:
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
 
 
 def _check(tmp_path: Path, source: Path, **data: Any) -> tuple[int, dict[str, Any], Path]:
@@ -203,3 +192,26 @@ def test_wrong_usage_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main([]) == 2
     assert main([str(tmp_path / "spec.json"), str(tmp_path / "out")]) == 2
     assert "missing_field: run_id" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason", "fault"),
+    [
+        (MemoryError(), 70, "out_of_memory", "platform"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 70, "out_of_memory", "platform"),
+        (OSError(28, "No space left on device", "x"), 1, "storage_failed", "platform"),
+        (ZeroDivisionError("boom"), 1, "internal", "platform"),
+    ],
+)
+def test_every_end_has_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, reason: str, fault: str
+) -> None:
+    def fail(_job: object) -> None:  # the machine cannot be made to run out of memory or disk here
+        raise error
+
+    monkeypatch.setattr("finetune.__main__.execute", fail)
+    spec = RunSpec(kind=Kind.CHECK, run_id="r", data=Data(source="a", format=SourceFormat.CSV))
+    (tmp_path / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+    assert main([str(tmp_path / "spec.json"), str(tmp_path / "out")]) == code
+    result = read_result(tmp_path / "out")
+    assert (result.state, result.reason_code, result.fault) == ("failed", reason, fault)

@@ -5,11 +5,13 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import safe_open
 
-from finetune.spec import Base, Event, ExitCode, Fault, Kind, Progress, RunSpec, State, Value
+from finetune.__main__ import main
+from finetune.spec import Event, ExitCode, Fault, Kind, Progress, RunSpec, State, Value
 from tests.finetune.conftest import Start, read_result
 
 pytestmark = pytest.mark.engine
@@ -114,14 +116,24 @@ def test_stops_are_coded_and_metered(start: Start, train_spec: RunSpec, tmp_path
         assert result.billable_device_ms > 0
 
 
-def test_a_changed_base_and_a_bad_value_are_refused(start: Start, train_spec: RunSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "code", "reason", "fault"),
+    [
+        ({"weights_digest": "0" * 64}, ExitCode.FAILED, "base_changed", Fault.PLATFORM),
+        ({"template_digest": "0" * 64}, ExitCode.FAILED, "base_changed", Fault.PLATFORM),
+        ({"recipe": {"learning_rate": Value(1.0)}}, ExitCode.DATA, "hyperparameter_out_of_range", Fault.USER),
+        ({"digests": {"train": "0" * 64}}, ExitCode.DATA, "data_changed", Fault.USER),
+        ({"recipe": {"max_length": Value(16)}}, ExitCode.DATA, "no_trainable_tokens", Fault.USER),
+    ],
+)
+def test_what_the_spec_does_not_promise_is_refused(
+    train_spec: RunSpec, tmp_path: Path, changes: dict[str, Any], code: ExitCode, reason: str, fault: Fault
+) -> None:
     assert train_spec.base is not None
-    other = replace(train_spec, base=Base(train_spec.base.path, weights_digest="0" * 64))
-    wild = replace(train_spec, kind=Kind.PLAN, recipe={"learning_rate": Value(1.0)})
-    runs = {"other": start(other, tmp_path / "other"), "wild": start(wild, tmp_path / "wild")}
-    assert (runs["other"].wait(), runs["wild"].wait()) == (ExitCode.FAILED, ExitCode.DATA)
-    assert (read_result(tmp_path / "other").reason_code, read_result(tmp_path / "other").fault) == (
-        "base_changed",
-        Fault.PLATFORM,
-    )
-    assert read_result(tmp_path / "wild").reason_code == "hyperparameter_out_of_range"
+    base = replace(train_spec.base, **{name: value for name, value in changes.items() if name.endswith("_digest")})
+    data = replace(train_spec.data, digests=changes.get("digests", {}))
+    spec = replace(train_spec, base=base, data=data, recipe=changes.get("recipe", {}))
+    (tmp_path / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+    assert main([str(tmp_path / "spec.json"), str(tmp_path / "out")]) == code
+    result = read_result(tmp_path / "out")
+    assert (result.reason_code, result.fault) == (reason, fault)
