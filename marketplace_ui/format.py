@@ -17,6 +17,12 @@ def show_fen(amount_fen: int) -> str:
     return f"{sign}¥{yuan:,}.{fen:02d}"
 
 
+def show_ufen(amount_ufen: int) -> str:
+    """Return millionths of a fen as yuan with four decimals, rounded down."""
+    yuan, rest = divmod(amount_ufen, 100_000_000)
+    return f"¥{yuan:,}.{rest // 10_000:04d}"
+
+
 def show_time(moment: datetime | None) -> str | Markup:
     """Return a `<time>` in Shanghai with the full instant to hover."""
     if moment is None:
@@ -59,6 +65,7 @@ def show_digest(digest: str | None) -> str | Markup:
 
 FILTERS = {
     "fen": show_fen,
+    "ufen": show_ufen,
     "time": show_time,
     "date": show_date,
     "count": show_count,

@@ -3,8 +3,7 @@
 It leaves rules to the services: their coded errors are caught here and shown at the field that they name.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -60,7 +59,9 @@ class Form:
             self.refuse(name, "请填写此项。", "Please fill this in.")
         elif len(text) > most:
             self.refuse(
-                name, f"现有 {len(text)} 个字符，上限 {most}，请缩短。", f"{len(text)} characters; the limit is {most}. Shorten it."
+                name,
+                f"现有 {len(text)} 个字符，上限 {most}，请缩短。",
+                f"{len(text)} characters; the limit is {most}. Shorten it.",
             )
         else:
             self._check_hidden(name, text)
@@ -123,17 +124,9 @@ class Form:
             )
             return None
 
-    @contextmanager
-    def catching(self, *known: str) -> Iterator[None]:
-        """Note a coded refusal at its field (if `known`, else above the form); everything else goes on up."""
-        try:
-            yield
-        except GuanmoError as error:
-            signed_out = isinstance(error, NotSignedInError) and not isinstance(error, BadCredentialsError)
-            if error.status >= 500 or signed_out:
-                raise
-            field = error.field if error.field in known or error.field in self.values else None
-            self.refuse(field or WHOLE, error.zh, error.en)
+    def catching(self, *known: str) -> "Catching":
+        """Return a context that notes a coded refusal at its field (if `known` or sent, else above the form)."""
+        return Catching(self, known)
 
     def _check_hidden(self, name: str, text: str) -> None:
         try:
@@ -142,6 +135,26 @@ class Form:
             self.refuse(
                 name, "含有不可见或控制字符，请删除后重试。", "It holds hidden or control characters; remove them."
             )
+
+
+class Catching:
+    """Swallows the coded refusals that a person can mend; faults of ours and a lost session go on up."""
+
+    def __init__(self, form: Form, known: tuple[str, ...]) -> None:
+        self._form = form
+        self._known = known
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, GuanmoError) or error.status >= 500:
+            return False
+        if isinstance(error, NotSignedInError) and not isinstance(error, BadCredentialsError):
+            return False
+        shown = error.field in self._known or error.field in self._form.values
+        self._form.refuse(error.field if error.field and shown else WHOLE, error.zh, error.en)
+        return True
 
 
 def _read_fen(typed: str) -> int | None:

@@ -27,7 +27,10 @@ NOTICES = {
         "注册成功。运营方核验信用代码后即可下单；现在可以浏览和试用。",
         "You are registered. You may order once the operator has verified your credit code; look around meanwhile.",
     ),
-    "added": ("已添加人员，请把登录邮箱和密码告知本人。", "The person was added; tell them their address and password."),
+    "added": (
+        "已添加人员，请把登录邮箱和密码告知本人。",
+        "Added; tell the person their address and password.",
+    ),
     "removed": ("已移除人员，其登录立即失效。", "The person was removed; their sessions ended."),
     "language": ("已保存语言。", "The language is saved."),
 }
@@ -62,7 +65,9 @@ def sign_up() -> Response | tuple[str, int]:
             return _enter(form.value("email"), form.value("password"), "/account?done=signed_up")
     with context().sessions.read() as session:
         sample = _suggest_code(session)
-    return render_template("account/sign_up.html", form=form, kinds=PUBLIC_KINDS, sample=sample), 200 if form.ok else 422
+    return render_template(
+        "account/sign_up.html", form=form, kinds=PUBLIC_KINDS, sample=sample
+    ), 200 if form.ok else 422
 
 
 @blueprint.get("/account")

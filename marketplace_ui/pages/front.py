@@ -36,9 +36,7 @@ class Counts:
 def show_front() -> str:
     actor, now = find_actor(), context().clock()
     with context().sessions.read() as session:
-        found = search_models(
-            session, None, text="", filters=SearchFilters(), limit=FEATURED, cursor=None, now=now
-        )
+        found = search_models(session, None, text="", filters=SearchFilters(), limit=FEATURED, cursor=None, now=now)
         return render_template(
             "front/front.html",
             cards=make_cards(session, found.items, now),

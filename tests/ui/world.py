@@ -94,8 +94,10 @@ def build_world(home: Path, now: datetime, **settings: Any) -> World:
     with sessions.engine.begin() as connection:
         metadata.create_all(connection)
     seed_demonstration(chosen)
-    app = create_app(settings=chosen, secrets=read_secrets(home), sessions=sessions, clock=lambda: world.now)
+    made: list[World] = []
+    app = create_app(settings=chosen, secrets=read_secrets(home), sessions=sessions, clock=lambda: made[0].now)
     world = World(home=home, app=app, sessions=sessions, now=now)
+    made.append(world)
     with sessions.write() as session:
         for key in PEOPLE:
             email = world.credentials[key]["email"]
@@ -103,9 +105,7 @@ def build_world(home: Path, now: datetime, **settings: Any) -> World:
             world.actors[key] = Actor(user.id, user.organisation_id, user.role)
     _add_models(world)
     with sessions.write() as session:
-        ensure_machine(
-            session, name="here", device=Device.CPU, devices=["cpu"], cpu_threads=2, memory_gib=12, now=now
-        )
+        ensure_machine(session, name="here", device=Device.CPU, devices=["cpu"], cpu_threads=2, memory_gib=12, now=now)
         _add_money(session, world)
         _add_usage(session, world)
     return world
@@ -182,7 +182,7 @@ def _sell_adapter(session: Session, world: World) -> ModelVersion:
         now=world.now,
     )
     lines = {"prompt": (800, 1_000_000), "completion": (2000, 1_000_000)}
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"party": "integrator", "organisation_id": integrator.organisation_id, "num": 70, "den": 100},
         {"party": "pool", "organisation_id": None, "num": 20, "den": 100},
     ]
@@ -191,7 +191,9 @@ def _sell_adapter(session: Session, world: World) -> ModelVersion:
 
 def _add_money(session: Session, world: World) -> None:
     factory, now = world.actors["factory"], world.now
-    deposit(session, world.actors["operator"], factory.organisation_id, amount_fen=5_000_000, reference="bank-1", now=now)
+    deposit(
+        session, world.actors["operator"], factory.organisation_id, amount_fen=5_000_000, reference="bank-1", now=now
+    )
     evidence = [{"kind": "contract", "name": "contract.pdf", "digest": "f" * 64}]
     for programme in ("model", "compute"):
         application = apply_for_voucher(

@@ -1,58 +1,64 @@
-// The loss curve of a run: reads server-sent events, keeps points by sequence number, redraws at most once a frame.
+// The loss curve of a run: reads server-sent events, keeps points by step, redraws at most once a frame.
+import htmx from "htmx.org";
 import uPlot from "uplot";
 
-const paint = { train: "#206bc4", valid: "#d6336c" };
+const paint = { train: "#0a7069", valid: "#b3261e" };
 
 export function chart() {
+  // Kept out of the component: Alpine would wrap every point in a proxy.
+  const points = new Map();
+  let plot = null;
+  let frame = 0;
+
+  function add(line) {
+    const { loss, valid_loss: valid } = line.metrics;
+    if (loss == null && valid == null) return;
+    const row = points.get(line.step) ?? { train: null, valid: null };
+    if (loss != null) row.train = loss;
+    if (valid != null) row.valid = valid;
+    points.set(line.step, row);
+    if (!frame) frame = requestAnimationFrame(draw);
+  }
+
+  function draw() {
+    frame = 0;
+    const steps = [...points.keys()].sort((a, b) => a - b);
+    const rows = steps.map((step) => points.get(step));
+    plot.setData([steps, rows.map((row) => row.train), rows.map((row) => row.valid)]);
+  }
+
   return {
-    points: new Map(),
-    plot: null,
-    status: "",
     init() {
-      this.plot = new uPlot(this.options(), [[], [], []], this.$refs.plot);
+      plot = new uPlot(options(this.$root.dataset, this.size()), [[], [], []], this.$refs.plot);
       const source = new EventSource(this.$root.dataset.events);
-      source.addEventListener("progress", (event) => this.add(JSON.parse(event.data)));
-      source.addEventListener("state", (event) => this.announce(JSON.parse(event.data)));
-      source.addEventListener("end", () => source.close());
-      window.addEventListener("resize", () => this.plot.setSize(this.size()));
+      source.addEventListener("progress", (event) => add(JSON.parse(event.data)));
+      source.addEventListener("state", () => htmx.trigger(document.body, "run-changed"));
+      source.addEventListener("end", (event) => this.end(source, JSON.parse(event.data)));
+      window.addEventListener("resize", () => plot.setSize(this.size()));
     },
     size() {
-      return { width: this.$refs.plot.clientWidth || 600, height: 260 };
+      return { width: this.$refs.plot.clientWidth || 600, height: 280 };
     },
-    options() {
-      const words = this.$root.dataset;
-      return {
-        ...this.size(),
-        scales: { x: { time: false } },
-        series: [
-          { label: words.step },
-          { label: words.train, stroke: paint.train, width: 2, spanGaps: true },
-          { label: words.valid, stroke: paint.valid, width: 2, spanGaps: true, points: { size: 6 } },
-        ],
-      };
+    // The server closes after a minute and the browser comes back by itself; only the end of the run is the end.
+    end(source, { over }) {
+      if (!over) return;
+      source.close();
+      if (this.$root.dataset.over !== "yes") window.location.reload();
     },
-    add(point) {
-      const row = this.points.get(point.step) ?? { train: null, valid: null };
-      if (point.loss != null) row.train = point.loss;
-      if (point.valid_loss != null) row.valid = point.valid_loss;
-      this.points.set(point.step, row);
-      this.fill(point);
-      cancelAnimationFrame(this.frame);
-      this.frame = requestAnimationFrame(() => this.draw());
-    },
-    draw() {
-      const steps = [...this.points.keys()].sort((a, b) => a - b);
-      const rows = steps.map((step) => this.points.get(step));
-      this.plot.setData([steps, rows.map((row) => row.train), rows.map((row) => row.valid)]);
-    },
-    fill(point) {
-      for (const cell of this.$root.querySelectorAll("[data-live]")) {
-        if (point[cell.dataset.live] != null) cell.textContent = point[cell.dataset.live];
-      }
-    },
-    announce(state) {
-      if (this.status && this.status !== state.state) window.location.reload();
-      this.status = state.state;
-    },
+  };
+}
+
+function options(words, size) {
+  const axis = { stroke: "#51607a", grid: { stroke: "#e7ecf3" }, ticks: { stroke: "#e7ecf3" } };
+  const line = { width: 2, spanGaps: true };
+  return {
+    ...size,
+    scales: { x: { time: false } },
+    axes: [{ ...axis }, { ...axis, size: 56 }],
+    series: [
+      { label: words.step },
+      { ...line, label: words.train, stroke: paint.train, points: { show: false } },
+      { ...line, label: words.valid, stroke: paint.valid, dash: [6, 4], points: { size: 7, fill: paint.valid } },
+    ],
   };
 }

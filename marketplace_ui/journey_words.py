@@ -1,0 +1,205 @@
+"""Words of data checks, recipes, run reasons, accounts and engines in both languages, with the tone of their badges.
+
+It leaves states that every page shows to `marketplace_ui.words`.
+"""
+
+from hub.web import request_language
+from marketplace_ui.words import UnknownWordError, Word
+
+FAMILIES: dict[str, dict[str, Word]] = {
+    "severity": {
+        "E": Word("错误：必须修正", "Errors: must be corrected", "bad"),
+        "W": Word("提示：请确认", "Warnings: to acknowledge", "wait"),
+        "F": Word("已自动修正", "Corrected for you", "good"),
+        "I": Word("供参考", "For information", "info"),
+    },
+    "fix": {
+        "convert": Word("转换编码", "Convert the encoding"),
+        "map_columns": Word("在下方指定列的用途", "Say below what the columns mean"),
+        "rename_roles": Word("统一角色名", "Rename the roles"),
+        "remove_rows": Word("去除这些行", "Leave these rows out"),
+    },
+    "column": {
+        "prompt": Word("问题（输入）", "Question (input)"),
+        "completion": Word("答案（输出）", "Answer (output)"),
+        "system": Word("系统提示", "System prompt"),
+        "group": Word("分组（同组不跨训练与验证）", "Group (kept on one side of the split)"),
+        "split": Word("划分标记（train 或 valid）", "Split mark (train or valid)"),
+    },
+    "recipe": {
+        "rank": Word("LoRA 秩", "LoRA rank"),
+        "alpha": Word("LoRA alpha", "LoRA alpha"),
+        "dropout": Word("随机失活", "Dropout"),
+        "learning_rate": Word("学习率", "Learning rate"),
+        "epochs": Word("训练轮数", "Passes over the data"),
+        "batch_tokens": Word("每步词元数", "Tokens per step"),
+        "max_length": Word("最大长度（词元）", "Longest row (tokens)"),
+        "warmup_ratio": Word("预热比例", "Warm-up share"),
+        "final_lr_ratio": Word("末尾学习率比例", "Final learning-rate share"),
+        "weight_decay": Word("权重衰减", "Weight decay"),
+        "clip_norm": Word("梯度裁剪", "Gradient clipping"),
+        "validations": Word("验证次数", "Looks at held-out rows"),
+        "patience": Word("早停耐心", "Patience before stopping"),
+        "min_delta": Word("最小改善", "Least gain that counts"),
+        "evaluate_rows": Word("评测行数", "Rows scored"),
+        "max_new_tokens": Word("最长答案（词元）", "Longest answer (tokens)"),
+    },
+    "stage": {
+        "preparing": Word("准备数据与模型", "Preparing data and model"),
+        "training": Word("训练", "Training"),
+        "evaluating_adapter": Word("评测适配器", "Scoring the adapter"),
+        "evaluating_base": Word("评测基座", "Scoring the base"),
+        "packing": Word("打包适配器", "Packing the adapter"),
+    },
+    "fault": {
+        "user": Word("数据或设置", "Data or settings", "wait"),
+        "platform": Word("平台", "The platform", "bad"),
+        "provider": Word("算力供应商", "The compute provider", "bad"),
+        "cancel": Word("您已取消", "You cancelled"),
+        "none": Word("无", "Nobody"),
+    },
+    "attempt": {
+        "active": Word("进行中", "Running", "info"),
+        "ended": Word("已结束", "Ended", "good"),
+        "lost": Word("已失联", "Lost", "bad"),
+    },
+    "account": {
+        "bank": Word("银行存款", "Bank"),
+        "firm_cash": Word("企业资金", "Cash of firms"),
+        "appropriation": Word("财政拨款", "Appropriations"),
+        "programme_fund": Word("项目资金池", "Programme funds"),
+        "grant": Word("券额", "Vouchers granted"),
+        "clearing": Word("结算过渡", "Clearing"),
+        "payable": Word("应付卖方", "Payable to sellers"),
+        "pool_income": Word("推理池收入", "Income of the pool"),
+        "platform_income": Word("平台收入", "Income of the platform"),
+        "platform_cost": Word("平台成本", "Cost of the platform"),
+    },
+    "priced": {
+        "tuning": Word("调优服务", "Tuning service"),
+        "base": Word("基座模型调用", "Calls of base models"),
+        "adapter": Word("适配器调用", "Calls of adapters"),
+    },
+    "paper": {
+        "contract": Word("合同", "Contract"),
+        "invoice": Word("发票", "Invoice"),
+        "payment": Word("付款凭证", "Proof of payment"),
+        "delivery": Word("交付证明", "Proof of delivery"),
+        "filing": Word("备案证明", "Proof of filing"),
+        "other": Word("其他材料", "Other paper"),
+    },
+    "voucher_step": {
+        "check": Word("初审通过", "Checked", "info"),
+        "approve": Word("批准", "Approved", "good"),
+        "refuse": Word("不予通过", "Refused", "bad"),
+    },
+    "replica": {
+        "starting": Word("启动中", "Starting", "wait"),
+        "warming": Word("预热中", "Warming up", "wait"),
+        "ready": Word("运行中", "Ready", "good"),
+        "draining": Word("排空中", "Draining", "wait"),
+        "stopped": Word("已停止", "Stopped"),
+        "failed": Word("失败", "Failed", "bad"),
+    },
+    "loaded": {
+        "fetching": Word("下载中", "Being fetched", "wait"),
+        "loading": Word("加载中", "Loading", "wait"),
+        "warming": Word("预热中", "Warming up", "wait"),
+        "ready": Word("可用", "Ready", "good"),
+        "failed": Word("失败", "Failed", "bad"),
+    },
+    "node": {
+        "up": Word("在线", "Up", "good"),
+        "draining": Word("不接新任务", "Takes nothing new", "wait"),
+        "down": Word("离线", "Down", "bad"),
+    },
+}
+
+REASONS: dict[str, tuple[str, str]] = {
+    "data_invalid": (
+        "数据未通过检查。请按数据集报告修正后重新上传。",
+        "The data failed the check. Correct them by the data set's report and upload again.",
+    ),
+    "hyperparameter_out_of_range": (
+        "配方中有超出范围的值。请用默认值或改小后新建任务。",
+        "A recipe value is out of range. Start a new run with the defaults or a smaller value.",
+    ),
+    "too_few_examples": (
+        "可用数据太少。请补充数据（建议 200 条以上）后重新上传。",
+        "There are too few usable rows. Add rows (200 or more are recommended) and upload again.",
+    ),
+    "no_trainable_tokens": (
+        "没有可学习的答案（可能超过最大长度）。请缩短数据行或调大最大长度。",
+        "No answer is left to learn from, perhaps beyond the longest row allowed. Shorten the rows or raise the limit.",
+    ),
+    "template_missing": (
+        "该基座没有对话模板，不能微调。请另选基座。",
+        "This base has no chat template and cannot be tuned. Choose another base.",
+    ),
+    "hyperparameter_unknown": (
+        "配方中有未知的值。请用默认值新建任务。",
+        "The recipe has an unknown value. Start a new run with the defaults.",
+    ),
+    "out_of_memory": (
+        "设备内存不足。请选内存更大的报价，或减小每步词元数后重试。",
+        "The device ran out of memory. Choose an offer with more memory, or fewer tokens per step.",
+    ),
+    "limit_exceeded": (
+        "运行时间远超报价，已停止。请重新报价或联系运营方。",
+        "It ran far longer than quoted and was stopped. Ask for a new quote, or the operator.",
+    ),
+    "gate_regression": (
+        "适配器在留出数据上没有优于基座，未登记为版本。请补充数据或调整配方后再试。",
+        "The adapter was not better than its base on held-out rows, so no version was registered. Add data or change "
+        "the recipe.",
+    ),
+    "user_cancelled": ("您已取消；只收取已计量部分。", "You cancelled it; only the metered part is billed."),
+    "quote_expired": ("报价已过期，没有扣款。请重新发起。", "The quote ran out; nothing was charged. Start again."),
+    "lost": (
+        "训练进程中断且未能恢复。无需付费，请重新发起任务。",
+        "The trainer was lost and could not be brought back. You pay nothing; start a new run.",
+    ),
+    "internal": (
+        "平台内部错误。无需付费，请重新发起任务；再次出现请联系运营方并提供任务编号。",
+        "An internal error of the platform. You pay nothing; start a new run, and give the operator the run's id if "
+        "it happens again.",
+    ),
+    "storage_failed": (
+        "平台存储出错。无需付费，请稍后重新发起任务。",
+        "The platform's storage failed. You pay nothing; start a new run later.",
+    ),
+    "base_changed": (
+        "基座文件与登记的指纹不符，平台已停止任务。无需付费，请联系运营方。",
+        "The base's files differ from their registered digest, so the platform stopped. You pay nothing; ask the "
+        "operator.",
+    ),
+    "data_changed": (
+        "数据文件与登记的指纹不符。请重新上传数据集。",
+        "The data's files differ from their registered digest. Upload the data set again.",
+    ),
+}
+"""Cause and next step by reason code of a run."""
+
+
+def word_of(family: str, value: object) -> str:
+    """Return a value in the request's language. Raises: UnknownWordError."""
+    word = _find(family, value)
+    return word.zh if request_language() == "zh" else word.en
+
+
+def word_tone(family: str, value: object) -> str:
+    """Return the tone of a value's badge. Raises: UnknownWordError."""
+    return _find(family, value).tone
+
+
+def explain_reason(code: str | None) -> str:
+    """Return cause and next step of a run's reason code; empty for one that needs no explaining."""
+    zh, en = REASONS.get(code or "", ("", ""))
+    return zh if request_language() == "zh" else en
+
+
+def _find(family: str, value: object) -> Word:
+    try:
+        return FAMILIES[family][str(value)]
+    except KeyError:
+        raise UnknownWordError(f"no word for {family} '{value}'; add it to marketplace_ui/journey_words.py") from None
