@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from hub.errors import GuanmoError
@@ -25,14 +25,21 @@ class Manifest:
     names: dict[str, str]
 
 
-@cache
 def read_manifest() -> Manifest:
-    """Return the manifest.
+    """Return the manifest, read again whenever it was built again.
 
     Raises:
         AssetsMissingError: names the command that builds.
     """
     path = FOLDER / "manifest.json"
-    if not path.is_file():
-        raise AssetsMissingError("The pages are not built; run 'make setup'.", "页面资源尚未构建，请运行 make setup。")
-    return Manifest(FOLDER, json.loads(path.read_text()))
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except FileNotFoundError as error:
+        raise AssetsMissingError(
+            "The pages are not built; run 'make setup'.", "页面资源尚未构建，请运行 make setup。"
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, _built_ns: int) -> Manifest:
+    return Manifest(path.parent, json.loads(path.read_text()))

@@ -54,13 +54,12 @@ def receive_adapter(actor: Actor, form: Form) -> Received:
             form.refuse("files", "请选择适配器文件。", "Choose the adapter's files.")
     if not form.ok:
         return Received()
-    now = context().clock()
+    now, target = context().clock(), None
     with form.catching(), context().sessions.write() as session:
         base = service.find_upload_base(session, actor, form.value("base"), None)
         upload = service.open_upload(session, actor, base, model_name=name, now=now)
-    if not form.ok:
-        return Received()
-    return _check(actor, form, (upload.id, base.artifact_digest), files, texts)
+        target = (upload.id, base.artifact_digest)
+    return Received() if target is None else _check(actor, form, target, files, texts)
 
 
 def _check(actor: Actor, form: Form, target: tuple[str, str], files: list[Incoming], texts: ModelTexts) -> Received:

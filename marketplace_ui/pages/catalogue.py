@@ -16,7 +16,7 @@ from hub.catalogue.service import search_models
 from hub.filings.service import StandingState
 from hub.web import context, find_actor
 from marketplace_ui.cards import Card, Titles, make_cards, read_titles, title_of
-from marketplace_ui.layout import is_part, translate
+from marketplace_ui.layout import address_with, is_part, translate
 from marketplace_ui.words import say
 
 blueprint = Blueprint("catalogue", __name__)
@@ -67,6 +67,8 @@ def list_models() -> Response:
             body = render_template("catalogue/catalogue.html", **shown, facets=facets, switches=_list_switches())
     response = make_response(body)
     response.headers["Vary"] = "HX-Request"
+    if is_part():
+        response.headers["HX-Push-Url"] = address_with(sort=None if order == "new" else order)
     return response
 
 

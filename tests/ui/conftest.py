@@ -1,7 +1,6 @@
 """One marketplace for all tests of the pages that only read; a fresh one for those that change it."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,15 @@ import pytest
 from tests.ui.world import World, build_world
 
 
-def _now() -> datetime:
-    # Seeding reads the wall clock, so the pages' clock has to be later than it.
-    return datetime.now(UTC)
-
-
 @pytest.fixture(scope="session")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = build_world(tmp_path_factory.mktemp("market"), _now())
+    world = build_world(tmp_path_factory.mktemp("market"))
     yield world
     world.sessions.close()
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = build_world(tmp_path, _now())
+    made = build_world(tmp_path)
     yield made
     made.sessions.close()

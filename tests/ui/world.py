@@ -1,10 +1,9 @@
 """A demonstration marketplace in a temporary folder, with bases, an adapter on sale, vouchers, money and usage.
 
-Also run by hand: `python -m tests.ui.world FOLDER PORT` serves it for a look in the browser.
+`tests.ui.serve` shows it in a browser.
 """
 
 import json
-import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -26,6 +25,9 @@ from hub.cli.market import seed_demonstration
 from hub.compute.allocation import ensure_machine
 from hub.compute.tables import Device
 from hub.database import Sessions, open_sessions
+from hub.deployments.aliases import move_alias
+from hub.deployments.service import deploy
+from hub.deployments.tables import Deployment, DeploymentState
 from hub.filings.service import file_base
 from hub.filings.tables import Ruling, Track
 from hub.metering.tables import Usage
@@ -85,8 +87,8 @@ class World:
         return client
 
 
-def build_world(home: Path, now: datetime, **settings: Any) -> World:
-    """Return a fresh marketplace below `home`."""
+def build_world(home: Path, **settings: Any) -> World:
+    """Return a fresh marketplace below `home`; its clock stands still just after the seeding, which reads the real one."""
     make_secrets(home)
     chosen = Settings(home=home, database_url=f"sqlite:///{home / 'hub.sqlite3'}", **settings)
     sessions = open_sessions(chosen.database_url)
@@ -94,6 +96,7 @@ def build_world(home: Path, now: datetime, **settings: Any) -> World:
     with sessions.engine.begin() as connection:
         metadata.create_all(connection)
     seed_demonstration(chosen)
+    now = datetime.now(UTC)
     made: list[World] = []
     app = create_app(settings=chosen, secrets=read_secrets(home), sessions=sessions, clock=lambda: made[0].now)
     world = World(home=home, app=app, sessions=sessions, now=now)
@@ -109,6 +112,15 @@ def build_world(home: Path, now: datetime, **settings: Any) -> World:
         _add_money(session, world)
         _add_usage(session, world)
     return world
+
+
+def mark_ready(world: World, name: str, who: str) -> None:
+    """Deploy a version and say what the pool would say once it answers."""
+    with world.sessions.write() as session:
+        deploy(session, world.actors[who], world.versions[name].id, now=world.now)
+        for row in session.scalars(select(Deployment)):
+            row.state, row.ready_at = DeploymentState.READY, world.now
+            move_alias(session, row, actor_id="system", now=world.now)
 
 
 def _add_models(world: World) -> None:
@@ -243,11 +255,3 @@ def _reseed(folder: Path) -> None:
 
     changed = {name: value * 2 for name, value in base_tensors().items()}
     save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-if __name__ == "__main__":
-    from werkzeug.serving import run_simple
-
-    place = Path(sys.argv[1])
-    place.mkdir(parents=True, exist_ok=True)
-    run_simple("127.0.0.1", int(sys.argv[2]), build_world(place, datetime.now(UTC)).app, threaded=True)
