@@ -224,7 +224,7 @@ def _sum_elapsed(session: Session, run: Run) -> int:
     statement = select(func.coalesce(func.sum(RunAttempt.elapsed_device_ms), 0)).where(
         RunAttempt.organisation_id == run.organisation_id, RunAttempt.run_id == run.id
     )
-    return session.scalar(statement) or 0
+    return int(session.scalar(statement) or 0)  # PostgreSQL sums BIGINT as NUMERIC
 
 
 def _order_of(run: Run) -> str:

@@ -140,7 +140,8 @@ def test_names_are_served_only_after_ready_was_observed(scene: Scene) -> None:
     assert states(scene) == {"operator-co/base@1": "ready", "factory-co/orders@1": "ready"}
 
 
-def test_the_alias_moves_forward_falls_back_and_rolls_back(scene: Scene) -> None:
+def test_the_alias_moves_forward_falls_back_and_rolls_back(scene_on_both: Scene) -> None:
+    scene = scene_on_both
     first, second = add_adapter(scene, "a"), add_adapter(scene, "b")
     epoch = lead(scene)
     deploy(scene, first)

@@ -46,23 +46,23 @@ def claim(sessions: Sessions, now: datetime, worker: str = "w1") -> Claim | None
         return claim_job(session, kinds=["demo"], worker=worker, now=now, lock_s=LOCK_S)
 
 
-def test_an_open_job_of_the_same_subject_is_not_added_twice(sessions: Sessions, now: datetime) -> None:
-    assert add(sessions, now) == add(sessions, now)
-    held = claim(sessions, now)
+def test_an_open_job_of_the_same_subject_is_not_added_twice(both: Sessions, now: datetime) -> None:
+    assert add(both, now) == add(both, now)
+    held = claim(both, now)
     assert held is not None
-    with sessions.write() as session:
+    with both.write() as session:
         finish_job(session, held, now=now)
-    assert add(sessions, now) != held.job_id
+    assert add(both, now) != held.job_id
 
 
-def test_two_claimers_at_once_get_each_job_once(sessions: Sessions, now: datetime) -> None:
-    wanted = {add(sessions, now, subject=f"s{number}") for number in range(12)}
+def test_two_claimers_at_once_get_each_job_once(both: Sessions, now: datetime) -> None:
+    wanted = {add(both, now, subject=f"s{number}") for number in range(12)}
     found: list[str] = []
     barrier = Barrier(4)
 
     def work(name: str) -> None:
         barrier.wait()
-        while (held := claim(sessions, now, name)) is not None:
+        while (held := claim(both, now, name)) is not None:
             found.append(held.job_id)
 
     threads = [Thread(target=work, args=(f"w{number}",)) for number in range(4)]
@@ -73,25 +73,25 @@ def test_two_claimers_at_once_get_each_job_once(sessions: Sessions, now: datetim
     assert sorted(found) == sorted(wanted)
 
 
-def test_an_expired_lock_is_taken_over_and_the_first_worker_applies_nothing(sessions: Sessions, now: datetime) -> None:
-    job_id = add(sessions, now)
-    first = claim(sessions, now)
+def test_an_expired_lock_is_taken_over_and_the_first_worker_applies_nothing(both: Sessions, now: datetime) -> None:
+    job_id = add(both, now)
+    first = claim(both, now)
     assert first is not None
-    assert claim(sessions, now + timedelta(seconds=LOCK_S - 1), "w2") is None
+    assert claim(both, now + timedelta(seconds=LOCK_S - 1), "w2") is None
     later = now + timedelta(seconds=LOCK_S)
-    second = claim(sessions, later, "w2")
+    second = claim(both, later, "w2")
     assert second is not None
     assert (second.job_id, second.attempts) == (job_id, 2)
-    with sessions.write() as session:
+    with both.write() as session:
         assert renew_lock(session, first, now=later, lock_s=LOCK_S) is False
         assert release_job(session, first, run_after=later) is False
         for step in (lambda: require_lock(session, first), lambda: finish_job(session, first, now=later)):
             with pytest.raises(LockLostError):
                 step()
-    with sessions.write() as session:
+    with both.write() as session:
         assert renew_lock(session, second, now=later, lock_s=LOCK_S)
         finish_job(session, second, now=later)
-    with sessions.read() as session:
+    with both.read() as session:
         assert session.get_one(Job, job_id).state is JobState.DONE
 
 
@@ -124,14 +124,14 @@ def test_a_waiting_job_can_be_cancelled_a_locked_one_not(sessions: Sessions, now
     assert claim(sessions, now) is None
 
 
-def test_the_database_refuses_a_lock_without_its_token(sessions: Sessions, now: datetime) -> None:
-    job_id = add(sessions, now)
-    with pytest.raises(IntegrityError), sessions.write() as session:
+def test_the_database_refuses_a_lock_without_its_token(both: Sessions, now: datetime) -> None:
+    job_id = add(both, now)
+    with pytest.raises(IntegrityError), both.write() as session:
         session.get_one(Job, job_id).state = JobState.LOCKED
 
 
-def test_one_process_holds_a_role(sessions: Sessions, now: datetime) -> None:
-    with sessions.write() as session:
+def test_one_process_holds_a_role(both: Sessions, now: datetime) -> None:
+    with both.write() as session:
         assert hold_role(session, "sweeper", holder="a", now=now, hold_s=10)
         assert hold_role(session, "sweeper", holder="a", now=now + timedelta(seconds=5), hold_s=10)
         assert not hold_role(session, "sweeper", holder="b", now=now + timedelta(seconds=14), hold_s=10)

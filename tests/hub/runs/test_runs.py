@@ -36,7 +36,8 @@ def test_a_plan_shows_tokens_recipe_and_device_time_of_each_offer(scene: Scene) 
     }
 
 
-def test_a_run_becomes_a_version_and_settles_on_its_meter(scene: Scene) -> None:
+def test_a_run_becomes_a_version_and_settles_on_its_meter(scene_on_both: Scene) -> None:
+    scene = scene_on_both
     run = finish(scene, scene.order_run(epochs=4))
     assert run["state"] == "succeeded", run["message"]
     order = read_order(scene, run)
