@@ -98,6 +98,9 @@ def _write_program(settings: Settings, process: Process, order: int) -> str:
     environment = {
         "GUANMO_HOME": str(settings.home),
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)),
+        # Trainer and engine share cores: waiting OpenMP threads that spin made both ten times slower (measured).
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
         "PYTHONUNBUFFERED": "1",
         **process.environment,
     }

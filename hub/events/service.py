@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, Text, func, select
 from sqlalchemy.orm import Session
 
 from hub.events.tables import Cursor, Event
@@ -49,10 +49,12 @@ def _settled(session: Session) -> Any:
     # On PostgreSQL ids commit out of order: readers stay below the oldest running transaction.
     if session.get_bind().dialect.name == "sqlite":
         return select(Event)
-    return select(Event).where(Event.txid < func.pg_snapshot_xmin(func.pg_current_snapshot()).cast(Event.txid.type))
+    return select(Event).where(
+        Event.txid < func.pg_snapshot_xmin(func.pg_current_snapshot()).cast(Text).cast(BigInteger)
+    )
 
 
 def _transaction_number(session: Session) -> int:
     if session.get_bind().dialect.name == "sqlite":
         return 0
-    return int(session.scalar(select(func.pg_current_xact_id().cast(Event.txid.type))) or 0)
+    return int(session.scalar(select(func.pg_current_xact_id().cast(Text).cast(BigInteger))) or 0)
