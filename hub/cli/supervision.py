@@ -24,9 +24,12 @@ from supervisor.xmlrpc import SupervisorTransport
 from hub.cli.processes import Process, list_processes, socket_path, write_configuration
 from hub.errors import GuanmoError
 from hub.settings import Settings
+from serving.launch import LocalLaunch, ProcessState
 
 MINIMUM_DISK_BYTES = 1_000_000_000
 MAXIMUM_SOCKET_PATH = 100
+LAUNCH_FOLDERS = ("run/trainers", "pool/processes")
+TRAINER_STOP_S = 20.0
 
 
 class StartError(GuanmoError):
@@ -142,7 +145,23 @@ def stop_all(settings: Settings, *, timeout_s: float = 90) -> int:
             control.supervisor.shutdown()
         with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
             psutil.Process(pid).wait(timeout_s)
-    return _sweep(settings.home)
+    return sum(_end_launched(settings.home / folder) for folder in LAUNCH_FOLDERS) + _sweep(settings.home)
+
+
+def _end_launched(folder: Path) -> int:
+    """End what was started through launch records: trainers commit their step on SIGTERM and resume later."""
+    if not folder.is_dir():
+        return 0
+    launch = LocalLaunch(folder)
+    signalled = [handle for handle in launch.list_mine() if launch.signal(handle, "term")]
+    deadline = time.monotonic() + TRAINER_STOP_S
+    running = signalled
+    while running and time.monotonic() < deadline:
+        time.sleep(0.1)
+        running = [handle for handle in running if launch.poll(handle).state is ProcessState.RUNNING]
+    for handle in running:
+        launch.fence(handle)
+    return len(signalled)
 
 
 def _sweep(home: Path) -> int:
