@@ -468,10 +468,10 @@ def upgrade() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.CheckConstraint(
-            "NOT manufacturing_base OR manufacturing_base_evidence IS NOT NULL",
+            "manufacturing_base = 0 OR manufacturing_base_evidence IS NOT NULL",
             name=op.f("ck_models_manufacturing_base"),
         ),
-        sa.CheckConstraint("NOT two_high OR two_high_evidence IS NOT NULL", name=op.f("ck_models_two_high")),
+        sa.CheckConstraint("two_high = 0 OR two_high_evidence IS NOT NULL", name=op.f("ck_models_two_high")),
         sa.ForeignKeyConstraint(["base_model_id"], ["models.id"], name=op.f("fk_models_base_model_id")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_models_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_models")),
