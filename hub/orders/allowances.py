@@ -20,7 +20,7 @@ from hub.orders.rules import UFEN_PER_FEN, slice_size
 from hub.orders.tranches import find_tranche, open_tranche
 from hub.orders.usage_tables import Allowance, AllowanceState, UsageTranche
 from hub.organisations.service import find_budget
-from hub.organisations.tables import Budget
+from hub.organisations.tables import Budget, Organisation
 from hub.prices.service import find_price_version
 from hub.prices.tables import CALL_METERS
 from serving.contract import AllowanceClose, AllowanceGrant, AllowanceRefusal, AllowanceRequest
@@ -38,6 +38,7 @@ def grant_allowance(session: Session, request: AllowanceRequest, now: datetime) 
         IdempotencyConflictError: the key came with another request before.
         InvalidValueError: nothing wanted, or a price that is not for calls.
     """
+    _queue_up(session, request.organisation_id)
     known = session.scalar(
         select(Allowance).where(
             Allowance.gateway_id == request.gateway_id, Allowance.idempotency_key == request.idempotency_key
@@ -89,6 +90,13 @@ def close_allowance(session: Session, close: AllowanceClose, now: datetime) -> A
     return allowance
 
 
+def _queue_up(session: Session, organisation_id: str) -> None:
+    """Let one firm's requests pass one by one; foreign keys to the firm are not held up by this lock."""
+    query = select(Organisation.id).where(Organisation.id == organisation_id).with_for_update(key_share=True)
+    if session.scalar(query) is None:
+        raise NotFoundError.of("organisation", organisation_id)
+
+
 def _repeat(known: Allowance, request: AllowanceRequest) -> AllowanceGrant:
     same = (known.organisation_id, known.price_version_id, known.budget_id, known.want_ufen) == (
         request.organisation_id,
@@ -126,7 +134,6 @@ def _read_budget(session: Session, organisation_id: str, budget_id: str, now: da
     budget = find_budget(session, budget_id)
     if budget.organisation_id != organisation_id:
         raise NotFoundError.of("budget", budget_id)
-    session.refresh(budget, with_for_update=True)
     rows = session.execute(
         select(Allowance.state, func.sum(Allowance.amount_ufen), func.sum(Allowance.spent_ufen))
         .where(Allowance.budget_id == budget_id, Allowance.month == month_key(now))

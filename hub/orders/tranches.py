@@ -14,7 +14,7 @@ from hub.events.service import SYSTEM, record_event
 from hub.ids import new_id
 from hub.ledger.movements import hold, resolve
 from hub.ledger.periods import month_key
-from hub.ledger.rules import Movement, derive_id
+from hub.ledger.rules import AccountLimitError, Movement, derive_id
 from hub.ledger.service import Posted, find_transfer, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
 from hub.orders.cash import firm_cash
@@ -51,7 +51,10 @@ class _Resolved:
 def find_tranche(
     session: Session, organisation_id: str, price_version_id: str, *, now: datetime
 ) -> UsageTranche | None:
-    """Return the newest open tranche that may still be sliced, locked; None without one."""
+    """Return the newest open tranche that may still be sliced, locked; None without one.
+
+    One that is being resolved just now is passed over instead of waited for.
+    """
     return session.scalar(
         select(UsageTranche)
         .where(
@@ -63,7 +66,7 @@ def find_tranche(
         )
         .order_by(UsageTranche.id.desc())
         .limit(1)
-        .with_for_update()
+        .with_for_update(skip_locked=True)
     )
 
 
@@ -72,10 +75,9 @@ def open_tranche(
 ) -> UsageTranche | None:
     """Hold money for the slices to come: what is wanted plus one fen, at least 500 fen, at most what there is.
 
-    None where less than two fen are available.
+    None where less than two fen are available, or an order took the money in this moment.
     """
     cash = firm_cash(session, organisation_id, now)
-    session.refresh(cash, with_for_update={"key_share": True})
     held = min(max(TRANCHE_FEN, -(-want_ufen // UFEN_PER_FEN) + 1), cash.available_fen)
     if held < 2:
         return None
@@ -99,7 +101,10 @@ def open_tranche(
         opened_at=now,
         closes_at=now + TRANCHE_LIFETIME,
     )
-    _place(session, tranche, cash, cover, now)
+    try:
+        _place(session, tranche, cash, cover, now)
+    except AccountLimitError:
+        return None
     session.add(tranche)
     session.flush()
     return tranche
@@ -116,9 +121,16 @@ def settle_tranches(session: Session, now: datetime) -> int:
         .limit(MAX_RESOLVED)
         .with_for_update(skip_locked=True)
     ).all()
-    for tranche in due:
+    # Asked again under the lock: on PostgreSQL a slice may have been cut between the look and the lock.
+    free = [tranche for tranche in due if not _has_open_slice(session, tranche)]
+    for tranche in free:
         _resolve(session, tranche, now)
-    return len(due)
+    return len(free)
+
+
+def _has_open_slice(session: Session, tranche: UsageTranche) -> bool:
+    query = select(Allowance.id).where(Allowance.tranche_id == tranche.id, Allowance.state == AllowanceState.OPEN)
+    return session.scalar(query.limit(1)) is not None
 
 
 def _place(session: Session, tranche: UsageTranche, cash: Account, cover: Cover | None, now: datetime) -> None:
