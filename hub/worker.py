@@ -42,11 +42,12 @@ from hub.tuning.training import train_run
 from registry.mlflow_mirror import Mirror
 from registry.mlflow_server import USERNAME
 from registry.store import FolderStore
-from serving.launch import LocalLaunch
+from serving.launch import Handle, LocalLaunch, ProcessState
 
 IDLE_S = 0.25
 ROLE = "sweeper"
 _ROLE_HOLD_S = 15.0
+_STOP_GRACE_S = 15.0
 log = logging.getLogger("hub.worker")
 
 
@@ -168,16 +169,25 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: worker.stopping.set())
     worker.run()
     if options.stop_trainers:
-        _stop_trainers(work)
+        stop_trainers(work)
     work.slow.shutdown(wait=False, cancel_futures=True)
     work.sessions.close()
     return 0
 
 
-def _stop_trainers(work: Work) -> None:
-    for handle in work.launch.list_mine():
-        if work.launch.signal(handle, "term"):
-            log.info("trainer told to stop", extra={"fields": {"process": handle.name}})
+def stop_trainers(work: Work) -> None:
+    """Tell every trainer to commit and end; what still runs after the grace is killed and resumes from its commit."""
+    handles = [handle for handle in work.launch.list_mine() if work.launch.signal(handle, "term")]
+    deadline = time.monotonic() + _STOP_GRACE_S
+    while time.monotonic() < deadline and any(_is_running(work, handle) for handle in handles):
+        time.sleep(0.1)
+    for handle in handles:
+        log.info("trainer stopped", extra={"fields": {"process": handle.name, "killed": _is_running(work, handle)}})
+        work.launch.fence(handle)
+
+
+def _is_running(work: Work, handle: Handle) -> bool:
+    return work.launch.poll(handle).state in (ProcessState.STARTING, ProcessState.RUNNING)
 
 
 def _settle_tranches(work: Work) -> object:

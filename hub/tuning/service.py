@@ -19,7 +19,7 @@ from hub.events.service import record_event
 from hub.filings.service import StandingState, explain_standing, standing_of
 from hub.ids import new_id
 from hub.jobs.service import cancel_waiting_job, enqueue_job
-from hub.organisations.service import find_organisation
+from hub.organisations.service import require_verified
 from hub.tuning.moves import move_run
 from hub.tuning.states import TERMINAL, UNORDERED, RunState
 from hub.tuning.tables import Run, RunAttempt
@@ -56,14 +56,15 @@ def create_run(
     """Enter a run and queue its plan. Base by version id or public name; data by data set or version id.
 
     Raises:
-        NotFoundError, DatasetNotReadyError, BadModelNameError.
+        NotFoundError, NotVerifiedError, DatasetNotReadyError, BadModelNameError.
         NotTunableError: not a base, out of use, or its filing was withdrawn or has expired.
     """
     actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR)
+    slug = require_verified(session, actor.organisation_id).slug
     base = find_version(session, actor, base_version_id)
     _check_base(session, base, now)
     dataset = find_usable_version(session, actor, dataset_version_id)
-    name = check_model_name(model_name, find_organisation(session, actor.organisation_id).slug)
+    name = check_model_name(model_name, slug)
     run = Run(
         id=new_id("run"),
         organisation_id=actor.organisation_id,

@@ -26,7 +26,7 @@ from hub.secrets import make_secrets
 from hub.tuning.endings import fail_orphaned_runs
 from hub.tuning.mirroring import MirrorVersions
 from hub.tuning.service import expire_runs
-from hub.worker import ROLE, Chore, Worker, list_lanes
+from hub.worker import ROLE, Chore, Worker, list_lanes, stop_trainers
 from registry.mirror_records import MirroredRun, MirroredVersion
 from registry.mlflow_mirror import MirrorUnavailableError
 from serving.launch import LaunchSpec, ProcessState
@@ -297,3 +297,16 @@ def test_the_program_refuses_bad_settings(name: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert name in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_told_to_stop_trainers_it_ends_them_and_the_next_worker_resumes(scene: Scene) -> None:
+    run = scene.order_run(epochs=60)
+    worker = scene.make_worker()
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] == "running")
+    worker.hand_back()
+    stop_trainers(scene.work)
+    (handle,) = scene.work.launch.list_mine()
+    assert scene.work.launch.poll(handle).state is ProcessState.EXITED
+    run_until(scene.make_worker("next"), lambda: scene.read_run(run["id"])["state"] in OVER, timeout_s=40)
+    done = scene.read_run(run["id"])
+    assert (done["state"], done["attempt"], done["trained_tokens"]) == ("succeeded", 2, 6000)
