@@ -81,7 +81,8 @@ def close_allowance(session: Session, close: AllowanceClose, now: datetime) -> A
             f"网关“{allowance.gateway_id}”的用量只到 {arrived}，关闭请求为 {close.through_seq}，请先上报用量。",
             field="through_seq",
         )
-    rate_usage(session, now, allowance_ids=[allowance.id])
+    while rate_usage(session, now, allowance_ids=[allowance.id]):
+        pass  # in portions, until every record of the slice is on a bill line
     allowance.state, allowance.closed_at = AllowanceState.CLOSED, now
     allowance.claimed_ufen, allowance.through_seq = close.spent_ufen, close.through_seq
     if allowance.claimed_ufen != allowance.spent_ufen:

@@ -19,7 +19,10 @@ from hub.orders.usage_tables import Allowance, AllowanceState, BillLine, RatedUs
 from hub.prices.service import price_lines
 from serving import contract
 
-MAX_RATED = 2_000
+MAX_RATED = 500
+"""Records rated in one go by the worker, so that its writing transaction stays short."""
+
+Rated = tuple[Usage, Allowance, UsageTranche]
 
 
 def list_contract_prices(session: Session, price_version_id: str) -> list[contract.SnapshotPrice]:
@@ -55,12 +58,16 @@ def rate_usage(session: Session, now: datetime, *, allowance_ids: Sequence[str] 
     )
     if allowance_ids is not None:
         query = query.where(Allowance.id.in_(allowance_ids))
-    count = 0
-    for usage, allowance, tranche in session.execute(query).all():
-        _rate(session, usage, allowance, tranche, now)
-        count += 1
+    found: list[Rated] = [(usage, allowance, tranche) for usage, allowance, tranche in session.execute(query)]
+    prices = {usage.price_version_id for usage, _, _ in found}
+    listed = {price: list_contract_prices(session, price) for price in prices}
+    lines = _find_lines(session, found, now)
+    for usage, allowance, tranche in found:
+        cost = _cost(usage, listed[usage.price_version_id])
+        allowance.spent_ufen += cost
+        session.add(_build_rated(usage, tranche, lines[tranche.id, usage.version_id], cost_ufen=cost, now=now))
     session.flush()
-    return count
+    return len(found)
 
 
 def find_bill_line(session: Session, tranche: UsageTranche, *, subsidised: bool, now: datetime) -> BillLine:
@@ -101,29 +108,32 @@ def _check_record(record: contract.UsageRecord, allowance: Allowance | None) -> 
     return None
 
 
-def _rate(session: Session, usage: Usage, allowance: Allowance, tranche: UsageTranche, now: datetime) -> None:
-    cost = contract.cost_ufen(
-        list_contract_prices(session, usage.price_version_id),
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.completion_tokens,
+def _find_lines(session: Session, found: Sequence[Rated], now: datetime) -> dict[tuple[str, str], BillLine]:
+    """Return the bill line of each pair of tranche and model version that occurs."""
+    pairs = {(tranche.id, usage.version_id): (tranche, usage.version_id) for usage, _, tranche in found}
+    lines = {}
+    for key, (tranche, version_id) in sorted(pairs.items()):
+        subsidised = tranche.rule_version_id is not None and _stands(session, version_id, tranche.opened_at)
+        lines[key] = find_bill_line(session, tranche, subsidised=subsidised, now=now)
+    return lines
+
+
+def _cost(usage: Usage, prices: Sequence[contract.SnapshotPrice]) -> int:
+    return contract.cost_ufen(prices, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+
+
+def _build_rated(usage: Usage, tranche: UsageTranche, line: BillLine, *, cost_ufen: int, now: datetime) -> RatedUsage:
+    return RatedUsage(
+        request_id=usage.request_id,
+        attempt=usage.attempt,
+        organisation_id=usage.organisation_id,
+        allowance_id=usage.allowance_id,
+        tranche_id=tranche.id,
+        bill_line_id=line.id,
+        subsidised=line.rule_version_id is not None,
+        cost_ufen=cost_ufen,
+        rated_at=now,
     )
-    subsidised = tranche.rule_version_id is not None and _stands(session, usage.version_id, tranche.opened_at)
-    line = find_bill_line(session, tranche, subsidised=subsidised, now=now)
-    session.add(
-        RatedUsage(
-            request_id=usage.request_id,
-            attempt=usage.attempt,
-            organisation_id=usage.organisation_id,
-            allowance_id=allowance.id,
-            tranche_id=tranche.id,
-            bill_line_id=line.id,
-            subsidised=subsidised,
-            cost_ufen=cost,
-            rated_at=now,
-        )
-    )
-    allowance.spent_ufen += cost
 
 
 def _stands(session: Session, version_id: str, moment: datetime) -> bool:

@@ -152,6 +152,18 @@ def test_closing_waits_for_the_usage_and_counts_it_itself(market: Market) -> Non
         assert (closed.spent_ufen, closed.claimed_ufen) == (1000 * PROMPT + 10 * COMPLETION, 1)
 
 
+def test_closing_rates_every_record_however_many(market: Market) -> None:
+    market.fund("factory", 10_000, "bank-1")
+    piece = grant(market.draw("a"))
+    for batch in range(2):
+        records = [market.record(piece.allowance_id, f"r-{batch}-{index}", (10, 0, 0)) for index in range(400)]
+        market.send(*records, first_seq=1 + 400 * batch)
+    market.close(piece.allowance_id, spent_ufen=800 * 10 * PROMPT, through_seq=800)
+    with market.sessions.read() as session:
+        assert session.scalar(select(func.count()).select_from(RatedUsage)) == 800
+        assert session.get_one(Allowance, piece.allowance_id).spent_ufen == 800 * 10 * PROMPT
+
+
 def test_a_hold_waits_for_all_its_slices(market: Market) -> None:
     market.fund("factory", 10_000, "bank-1")
     first, second = grant(market.draw("a")), grant(market.draw("b"))
