@@ -22,6 +22,8 @@ from serving.contract import (
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.view import View
 
+MODEL_NOT_FOUND = "model_not_found"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -170,4 +172,4 @@ def _reaches(block: Block, key: SnapshotKey, model: SnapshotModel) -> bool:
 
 def _not_found(name: str) -> GatewayError:
     message = f"the model {name!r:.120} does not exist or you have no access to it; GET /v1/models lists yours"
-    return GatewayError(404, "model_not_found", message, param="model")
+    return GatewayError(404, MODEL_NOT_FOUND, message, param="model")

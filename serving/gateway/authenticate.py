@@ -10,10 +10,22 @@ import ipaddress
 
 from serving.contract import SCOPE_INFERENCE, SnapshotKey, key_mac
 from serving.gateway.errors import ErrorType, GatewayError
-from serving.gateway.view import View
+from serving.gateway.view import CurrentView, View
 
 _SCHEME = "bearer "
+_KEY_PARTS = 3
 _NO_MAC = "0" * 64
+
+
+async def view_knowing(current: CurrentView, authorization: str | None) -> View:
+    """Return the view to judge a header by: a newer one, if it comes within a second, for a key unknown so far.
+
+    Raises: GatewayError 503.
+    """
+    view = current.fresh()
+    parts = (authorization or "").strip().split("_", _KEY_PARTS - 1)
+    known = len(parts) != _KEY_PARTS or parts[1] in view.keys
+    return view if known else await current.newer(view)
 
 
 def authenticate(view: View, authorization: str | None, *, pepper: bytes, client_ip: str, now_us: int) -> SnapshotKey:
@@ -23,8 +35,8 @@ def authenticate(view: View, authorization: str | None, *, pepper: bytes, client
     a missing scope.
     """
     token = _bearer(authorization)
-    parts = token.split("_", 2)
-    if len(parts) != 3 or parts[0] != "gm":
+    parts = token.split("_", _KEY_PARTS - 1)
+    if len(parts) != _KEY_PARTS or parts[0] != "gm":
         raise _refused("the API key is malformed; it looks like gm_<id>_<secret>")
     key = view.keys.get(parts[1])
     matches = hmac.compare_digest(key_mac(pepper, token), key.mac if key else _NO_MAC)

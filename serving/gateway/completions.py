@@ -12,9 +12,9 @@ from functools import partial
 
 import aiohttp
 
-from serving.contract import EndReason, InFlight, cost_ufen
-from serving.gateway.access import blocked_error, find_block
-from serving.gateway.authenticate import authenticate
+from serving.contract import EndReason, InFlight, SnapshotKey, cost_ufen
+from serving.gateway.access import MODEL_NOT_FOUND, blocked_error, find_block
+from serving.gateway.authenticate import authenticate, view_knowing
 from serving.gateway.call import Call, CallInterruptedError
 from serving.gateway.clock import Clock
 from serving.gateway.dispatch import UPSTREAM_FAILED, Dispatcher, upstream_failed
@@ -22,12 +22,12 @@ from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.journal_file import Journal
 from serving.gateway.limits import RateLimits
-from serving.gateway.plan import plan_request
+from serving.gateway.plan import Plan, plan_request
 from serving.gateway.relay import relay_plain, relay_stream, start_stream
 from serving.gateway.settlement import Settlement
 from serving.gateway.sse import Usage
 from serving.gateway.surfaces import Surface
-from serving.gateway.view import CurrentView
+from serving.gateway.view import CurrentView, View
 from serving.gateway.wallet import Wallet
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -61,15 +61,26 @@ class Completions:
 
     async def serve(self, exchange: Exchange, surface: Surface) -> None:
         """Answer one request. Raises: GatewayError, ClientGoneError."""
-        view, now_us = self._current.fresh(), self._clock.now_us()
         authorization = exchange.headers.get("authorization")
+        view, now_us = await view_knowing(self._current, authorization), self._clock.now_us()
         key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
         raw = await exchange.read_body(MAX_BODY_BYTES)
-        plan = plan_request(view, key, surface, raw, request_id=exchange.request_id, pepper=self._pepper, now_us=now_us)
+        plan = await self._plan(view, key, surface, raw, exchange.request_id)
         with self._limits.seat(key):
             hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
             call = Call(request_id=exchange.request_id, key=key, plan=plan, hold=hold, started_at=now_us)
             await self._run(exchange, call)
+
+    async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, request_id: str) -> Plan:
+        """Plan by the view at hand, or by the next one for a name that it does not know yet."""
+        now_us = self._clock.now_us()
+        try:
+            return plan_request(view, key, surface, raw, request_id=request_id, pepper=self._pepper, now_us=now_us)
+        except GatewayError as error:
+            newer = await self._current.newer(view) if error.code == MODEL_NOT_FOUND else view
+            if newer.version == view.version:
+                raise
+        return plan_request(newer, key, surface, raw, request_id=request_id, pepper=self._pepper, now_us=now_us)
 
     def cut_blocked(self) -> None:
         """Interrupt running calls that a block with `in_flight: cut` now forbids."""

@@ -9,8 +9,8 @@ import json
 from typing import Any
 
 from serving.contract import SnapshotModel
-from serving.gateway.access import callable_models
-from serving.gateway.authenticate import authenticate
+from serving.gateway.access import MODEL_NOT_FOUND, callable_models
+from serving.gateway.authenticate import authenticate, view_knowing
 from serving.gateway.clock import Clock, iso_time
 from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import Exchange
@@ -29,8 +29,8 @@ class ModelList:
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer the list, or one model when the path goes on. Raises: GatewayError 401, 404."""
-        view, now_us = self._current.fresh(), self._clock.now_us()
         authorization = exchange.headers.get("authorization")
+        view, now_us = await view_knowing(self._current, authorization), self._clock.now_us()
         key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
         models = callable_models(view, key, now_us=now_us)
         name = exchange.path.removeprefix(LIST_PATH).strip("/")
@@ -40,7 +40,7 @@ class ModelList:
             found = [model for model in models if model.public_name == name]
             if not found:
                 text = f"the model {name!r:.120} does not exist or you have no access to it; GET /v1/models lists yours"
-                raise GatewayError(404, "model_not_found", text, param="model")
+                raise GatewayError(404, MODEL_NOT_FOUND, text, param="model")
             shown = _show(found[0])
         await exchange.answer(200, json.dumps(shown, ensure_ascii=False).encode())
 

@@ -5,6 +5,7 @@ Fetching it is left to `upkeep`, judging callers by it to `authenticate` and `ac
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from serving.gateway.clock import Clock
 from serving.gateway.errors import unavailable
 
 STALE_AFTER_S = 120.0
+NEWS_WAIT_S = 1.0
+MAX_WAITING = 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class CurrentView:
         self._clock = clock
         self._view: View | None = None
         self._heard_at_s = 0.0
+        self._news = asyncio.Event()
+        self._waiting = 0
 
     @property
     def version(self) -> int:
@@ -59,6 +64,8 @@ class CurrentView:
         """Take a new snapshot."""
         self._view = view
         self.confirm()
+        self._news.set()
+        self._news = asyncio.Event()
 
     def confirm(self) -> None:
         """Note that the hub answered that nothing changed."""
@@ -67,6 +74,22 @@ class CurrentView:
     def latest(self) -> View | None:
         """Return the view held, however old."""
         return self._view
+
+    async def newer(self, seen: View) -> View:
+        """Return the next view if one comes within a second, else the one held.
+
+        Keys and aliases made a moment ago reach the hub's caller before they reach us: a first call with them waits
+        here instead of being refused. Waiters are bounded, so guessing keys holds nothing up.
+        """
+        if self._waiting < MAX_WAITING and self.fresh().version == seen.version:
+            self._waiting += 1
+            try:
+                await asyncio.wait_for(self._news.wait(), NEWS_WAIT_S)
+            except TimeoutError:
+                return self.fresh()
+            finally:
+                self._waiting -= 1
+        return self.fresh()
 
     def fresh(self) -> View:
         """Return the view to admit by. Raises: GatewayError 503 without one or when it is older than 120 s."""
