@@ -29,6 +29,13 @@ PAGES = (
     "endpoints",
     "offers",
     "integrator",
+    "datasets",
+    "tuning",
+    "runs",
+    "vouchers",
+    "statement",
+    "filings",
+    "operator",
 )
 """Modules of `marketplace_ui.pages`; each offers `blueprint`."""
 
@@ -65,7 +72,7 @@ def create_app(**arguments: Any) -> Flask:
     app.before_request(_refuse_foreign_forms)
     app.after_request(_protect)
     app.register_error_handler(Exception, render_error)
-    app.get("/language/<code>")(_switch_language)
+    app.add_url_rule("/language/<code>", view_func=_switch_language)
     return app
 
 

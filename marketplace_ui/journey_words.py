@@ -115,6 +115,26 @@ FAMILIES: dict[str, dict[str, Word]] = {
     },
 }
 
+RECIPE_REASONS_ZH = {
+    "rank": "足以记住几千行数据的规律，且能装入每个推理池",
+    "alpha": "各种秩都固定，学习率不随秩变化",
+    "dropout": "由早停防止过拟合，断点续训结果一致",
+    "learning_rate": "按基座宽度、数据量和轮数计算",
+    "epochs": "按数据行数和基座大小选定",
+    "batch_tokens": "按每行平均词元数凑成一步",
+    "max_length": "按最长的数据行取整，不超过基座上下文",
+    "warmup_ratio": "前 3 % 的步数逐渐升高学习率",
+    "final_lr_ratio": "余弦下降到十分之一",
+    "weight_decay": "LoRA 本身已是低秩，无需衰减",
+    "clip_norm": "通行做法",
+    "validations": "全程在留出数据上看十次",
+    "patience": "连续两次没有改善就停止",
+    "min_delta": "损失改善达到 0.2 % 才算改善",
+    "evaluate_rows": "使评测区间约为 ±4 个百分点",
+    "max_new_tokens": "按数据中最长的答案加余量",
+}
+"""Why a default was chosen, in Chinese; the trainer's own reason with its figures stands beside it in English."""
+
 REASONS: dict[str, tuple[str, str]] = {
     "data_invalid": (
         "数据未通过检查。请按数据集报告修正后重新上传。",
@@ -196,6 +216,11 @@ def explain_reason(code: str | None) -> str:
     """Return cause and next step of a run's reason code; empty for one that needs no explaining."""
     zh, en = REASONS.get(code or "", ("", ""))
     return zh if request_language() == "zh" else en
+
+
+def explain_value(name: str) -> str:
+    """Return the Chinese reason of a recipe's default; empty for a value without one."""
+    return RECIPE_REASONS_ZH.get(name, "")
 
 
 def _find(family: str, value: object) -> Word:

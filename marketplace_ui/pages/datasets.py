@@ -157,9 +157,7 @@ def _take_upload(actor: Actor, form: Form) -> str:
         return dataset.id
 
 
-def _check_again(
-    actor: Actor, dataset: Dataset, version: DatasetVersion, mapping: Mapping[str, ColumnRole]
-) -> str:
+def _check_again(actor: Actor, dataset: Dataset, version: DatasetVersion, mapping: Mapping[str, ColumnRole]) -> str:
     now = context().clock()
     with context().sessions.write() as session:
         fresh, _ = service.add_dataset(
@@ -228,7 +226,5 @@ def _read_samples(version: DatasetVersion) -> list[list[dict[str, str]]]:
 
 
 def _list_runs(session: Session, actor: Actor, version: DatasetVersion) -> list[Run]:
-    query = select(Run).where(
-        Run.organisation_id == actor.organisation_id, Run.dataset_version_id == version.id
-    )
+    query = select(Run).where(Run.organisation_id == actor.organisation_id, Run.dataset_version_id == version.id)
     return list(session.scalars(query.order_by(Run.id.desc()).limit(20)))

@@ -1,0 +1,221 @@
+"""Runs: the list, and one run's page from acceptance to its version: progress, curve, scores, money, what went wrong.
+
+It leaves what happens before the order to `tuning` and the live stream to the API.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, redirect, render_template
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response
+
+from finetune.spec import Event as LineKind
+from finetune.spec import Progress
+from hub.actor import Actor
+from hub.catalogue.service import model_of
+from hub.catalogue.tables import ModelVersion
+from hub.compute.tables import Offer
+from hub.deployments.service import find_open_deployment
+from hub.events.tables import Event
+from hub.orders.service import find_order
+from hub.orders.tables import Charge, Order, Quote
+from hub.tuning import service
+from hub.tuning.bodies import present_progress
+from hub.tuning.progress import locate_attempt, read_curve, read_tail
+from hub.tuning.states import DELIVERED, TERMINAL, UNORDERED, RunState
+from hub.tuning.tables import Run
+from hub.web import context, current_actor
+from marketplace_ui.forms import Form
+from marketplace_ui.journey_words import explain_reason, explain_value
+from marketplace_ui.layout import read_notice, translate
+from marketplace_ui.pages.tuning import render_order
+from marketplace_ui.tuning_estimates import name_programmes, number_rules
+from marketplace_ui.words import say
+
+blueprint = Blueprint("runs", __name__)
+blueprint.add_app_template_global(explain_reason, "explain_reason")
+blueprint.add_app_template_global(explain_value, "explain_value")
+TABLE_POINTS = 40
+NOTICES = {
+    "accepted": ("已接受报价，资金已冻结，任务开始排队。", "Accepted: the money is held and the run is queued."),
+    "cancelled": (
+        "已请求取消；训练到下一个安全点停止，只收已计量部分。",
+        "Cancellation requested; training stops at its next safe point and only the metered part is billed.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Live:
+    """How far a run is now. `done` of `whole` is the bar of the stage; figures are None before the first step."""
+
+    stage: str
+    done: int
+    whole: int
+    step: int
+    steps: int
+    loss: float | None
+    tokens_per_s: float | None
+    eta_s: float | None
+    cost_fen: int | None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One thing that happened to a run, in words."""
+
+    text: str
+    note: str
+    at: Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """Held-out figures of base or adapter; the interval is None where the trainer gave none."""
+
+    title: str
+    loss: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Money:
+    """The order of a run with its quote and charges; `released_fen` went back once it closed."""
+
+    order: Order
+    quote: Quote
+    charges: Sequence[Charge]
+    released_fen: int
+
+
+@blueprint.get("/runs")
+def list_runs() -> str:
+    actor = current_actor()
+    with context().sessions.read() as session:
+        runs = service.list_runs(session, actor)
+        orders = {run.id: find_order(session, run.order_id) for run in runs if run.order_id}
+        return render_template("runs/list.html", runs=runs, orders=orders, terminal=TERMINAL)
+
+
+@blueprint.get("/runs/<run_id>")
+def show_run(run_id: str) -> str:
+    actor = current_actor()
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, run_id)
+        if run.state in UNORDERED:
+            return render_order(session, actor, run, Form())
+        return _show(session, actor, run)
+
+
+@blueprint.post("/runs/<run_id>/cancel")
+def cancel_run(run_id: str) -> Response:
+    actor = current_actor()
+    with context().sessions.write() as session:
+        service.cancel_run(session, actor, run_id, now=context().clock())
+    return redirect(f"/runs/{run_id}?done=cancelled")
+
+
+def _show(session: Session, actor: Actor, run: Run) -> str:
+    home = context().settings.home
+    lines = read_tail(locate_attempt(home, run.id, run.attempt))
+    curve = read_curve(home, run.id)
+    version = session.get(ModelVersion, run.version_id) if run.version_id else None
+    events = _list_events(session, run)
+    return render_template(
+        "runs/run.html",
+        run=run,
+        live=_read_live(session, run, lines),
+        story=[_tell(event) for event in events],
+        last_seq=events[-1].seq if events else 0,
+        curve=_thin(curve),
+        over=run.state in TERMINAL,
+        delivered=run.state in DELIVERED,
+        scores=_list_scores(run.metrics),
+        attempts=service.list_attempts(session, run),
+        money=_read_money(session, run),
+        offer=session.get(Offer, run.offer_id) if run.offer_id else None,
+        version=version,
+        model=model_of(session, version) if version else None,
+        deployment=find_open_deployment(session, version.id) if version else None,
+        programmes=name_programmes(session),
+        rules=number_rules(session),
+        own=run.organisation_id == actor.organisation_id,
+        notice=read_notice(NOTICES),
+    )
+
+
+def _read_live(session: Session, run: Run, lines: Sequence[Progress]) -> Live:
+    newest = lines[-1] if lines else None
+    steps = [line for line in lines if line.type is LineKind.STEP]
+    stages = [line for line in lines if line.type is LineKind.STAGE]
+    figures: Mapping[str, Any] = steps[-1].metrics if steps else {}
+    stage: Mapping[str, Any] = stages[-1].metrics if stages else {}
+    name = str(stage.get("stage", ""))
+    planned = int((run.plan or {}).get("tokens", 0)) or 1
+    done, whole = (newest.tokens if newest else 0), planned
+    if name.startswith("evaluating") and "of" in stage:
+        done, whole = int(stage["done"]), int(stage["of"])
+    shown = present_progress(session, run, newest)
+    return Live(
+        stage=name,
+        done=min(done, whole),
+        whole=whole,
+        step=newest.step if newest else 0,
+        steps=int((run.plan or {}).get("steps", 0)),
+        loss=figures.get("loss"),
+        tokens_per_s=figures.get("tokens_per_s"),
+        eta_s=figures.get("eta_s") if run.state is RunState.RUNNING else None,
+        cost_fen=shown["cost_fen"] if shown else None,
+    )
+
+
+def _list_events(session: Session, run: Run) -> list[Event]:
+    query = select(Event).where(Event.organisation_id == run.organisation_id, Event.subject == run.id)
+    return list(session.scalars(query.order_by(Event.seq)))
+
+
+def _tell(event: Event) -> Moment:
+    kind = event.topic.partition(".")[2]
+    own = {
+        "created": translate("建立任务", "Created"),
+        "cancel_requested": translate("请求取消", "Cancellation requested"),
+    }
+    text = own.get(kind) or say("run", kind)
+    return Moment(text, explain_reason(event.payload.get("reason_code")), event.occurred_at)
+
+
+def _thin(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return at most 40 points for the table: all looks at held-out rows, and training points between them."""
+    if len(curve) <= TABLE_POINTS:
+        return list(curve)
+    stride = -(-len(curve) // TABLE_POINTS)
+    return [point for index, point in enumerate(curve) if "valid_loss" in point or index % stride == 0]
+
+
+def _list_scores(metrics: Mapping[str, Any] | None) -> list[Score]:
+    found = metrics or {}
+    return [
+        Score(
+            key,
+            part.get("loss"),
+            part.get("exact_match"),
+            part.get("exact_match_low"),
+            part.get("exact_match_high"),
+        )
+        for key in ("base", "adapter")
+        if isinstance(part := found.get(key), Mapping)
+    ]
+
+
+def _read_money(session: Session, run: Run) -> Money | None:
+    if run.order_id is None:
+        return None
+    order = find_order(session, run.order_id)
+    charges = session.scalars(select(Charge).where(Charge.order_id == order.id).order_by(Charge.id)).all()
+    released = order.held_fen - order.charged_fen if order.closed_at else 0
+    return Money(order, session.get_one(Quote, order.quote_id), charges, released)

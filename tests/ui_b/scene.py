@@ -1,0 +1,132 @@
+"""The marketplace of `tests.ui.world` with a worker driven by hand, and the steps of a run as a browser takes them.
+
+Also run by hand: `python -m tests.ui_b.scene FOLDER PORT` serves it with a run in each state for a look.
+"""
+
+import io
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flask.testing import FlaskClient
+
+from hub.jobs.loop import JobLoop
+from hub.secrets import read_secrets
+from hub.settings import Settings
+from hub.worker import list_kinds, list_lanes
+from tests.hub.runs.scene import make_work, run_until, sound_rows
+from tests.ui.world import World, build_world
+
+WARNED = b"question,answer,extra\n" + b"".join(b"pump %d leaks,replace seal %d,x\n" % (n, n) for n in range(40))
+BROKEN = b'{"messages": [{"role": "user", "content": "q"}]}\nnot json\n{"prompt": "p"}\n'
+ODD_COLUMNS = "甲,乙\n".encode() + b"".join(f"泵{n}漏油,更换{n}号密封\n".encode() for n in range(40))
+
+
+def make_worker(world: World) -> JobLoop:
+    """Return a worker on the world's database, with the twin as trainer."""
+    settings = Settings(home=world.home, database_url=f"sqlite:///{world.home / 'hub.sqlite3'}")
+    kinds = list_kinds(settings, read_secrets(world.home))
+    return JobLoop(make_work(settings, world.sessions), "w1", kinds, list_lanes(2))
+
+
+def upload(client: FlaskClient, content: bytes, file_name: str, name: str = "") -> str:
+    """Upload a file on the page and return the data set's id."""
+    form = {"file": (io.BytesIO(content), file_name), "name": name}
+    answer = client.post("/datasets", data=form, content_type="multipart/form-data")
+    assert answer.status_code == 302, answer.text
+    return id_in(answer.headers["Location"], "dst")
+
+
+def id_in(text: str, prefix: str) -> str:
+    """Return the first id of a kind in a text."""
+    found = re.search(rf"{prefix}_[0-9a-f]{{32}}", text)
+    assert found, text[:400]
+    return found[0]
+
+
+def work_until(world: World, client: FlaskClient, path: str, done: Callable[[str], bool]) -> str:
+    """Let a worker work until a page says so; returns the page."""
+    run_until(make_worker(world), lambda: done(client.get(path).text))
+    return client.get(path).text
+
+
+def add_data(world: World, client: FlaskClient, content: bytes | None = None, file_name: str = "rows.jsonl") -> str:
+    """Upload, check and acknowledge; returns the data set's id."""
+    dataset_id = upload(client, content or sound_rows(), file_name)
+    page = work_until(world, client, f"/datasets/{dataset_id}", lambda text: "every 2s" not in text)
+    if f"/datasets/{dataset_id}/acknowledge" in page:
+        assert client.post(f"/datasets/{dataset_id}/acknowledge").status_code == 302
+    return dataset_id
+
+
+def plan_run(world: World, client: FlaskClient, data: str, base: str = "guanmo/demo-zh", **fields: str) -> str:
+    """Send the wizard's last form and wait for the plan; returns the run's id."""
+    form = {"base": base, "data": data, "name": "orders", **fields}
+    answer = client.post("/runs/new", data=form)
+    assert answer.status_code == 302, answer.text
+    run_id = id_in(answer.headers["Location"], "run")
+    work_until(world, client, f"/runs/{run_id}", lambda text: "every 2s" not in text)
+    return run_id
+
+
+def order_run(world: World, client: FlaskClient, run_id: str) -> None:
+    """Take the first offer, ask for the quote and accept it."""
+    offer = id_in(client.get(f"/runs/{run_id}").text, "off")
+    quoted = client.post(f"/runs/{run_id}/quote", data={"offer_id": offer})
+    assert quoted.status_code == 302, quoted.text
+    quote = id_in(client.get(f"/runs/{run_id}").text, "quo")
+    accepted = client.post(f"/runs/{run_id}/accept", data={"quote_id": quote})
+    assert accepted.status_code == 302, accepted.text
+
+
+def finish_run(world: World, client: FlaskClient, run_id: str) -> str:
+    """Let the worker train it to its end; returns the page."""
+    return work_until(world, client, f"/runs/{run_id}", lambda text: 'data-over="yes"' in text)
+
+
+def show_everything(world: World) -> dict[str, str]:
+    """Fill the world with a record of each kind; returns ids by name for a look in the browser."""
+    client = world.visit("factory", "zh")
+    shown = {"ready": add_data(world, client)}
+    for name, content, file_name in (("warned", WARNED, "warned.csv"), ("broken", BROKEN, "broken.jsonl")):
+        shown[name] = upload(client, content, file_name)
+        work_until(world, client, f"/datasets/{shown[name]}", lambda text: "every 2s" not in text)
+    shown["columns"] = upload(client, ODD_COLUMNS, "工单.csv")
+    work_until(world, client, f"/datasets/{shown['columns']}", lambda text: "every 2s" not in text)
+    shown["planned"] = plan_run(world, client, shown["ready"], name="planned")
+    shown["done"] = plan_run(world, client, shown["ready"], **{"recipe-epochs": "20"})
+    order_run(world, client, shown["done"])
+    finish_run(world, client, shown["done"])
+    shown["failed"] = plan_run(world, client, shown["ready"], name="failed", **{"recipe-validations": "13"})
+    order_run(world, client, shown["failed"])
+    finish_run(world, client, shown["failed"])
+    shown["quoted"] = plan_run(world, client, shown["ready"], name="quoted")
+    offer = id_in(client.get(f"/runs/{shown['quoted']}").text, "off")
+    client.post(f"/runs/{shown['quoted']}/quote", data={"offer_id": offer})
+    return shown
+
+
+def _serve(folder: Path, port: int) -> None:
+    from werkzeug.serving import run_simple
+
+    folder.mkdir(parents=True, exist_ok=True)
+    world = build_world(folder)
+    for name, key in show_everything(world).items():
+        print(f"{name}={key}", flush=True)
+    threading.Thread(target=_work_on, args=(world,), daemon=True).start()
+    print("serving", flush=True)
+    run_simple("127.0.0.1", port, world.app, threaded=True)
+
+
+def _work_on(world: World) -> None:
+    worker = make_worker(world)
+    while True:
+        worker.tick()
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), int(sys.argv[2]))
