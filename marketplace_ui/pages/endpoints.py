@@ -171,7 +171,7 @@ def _list_waiting(session: Session, actor: Actor, deployed: set[str]) -> list[tu
         .order_by(ModelVersion.id.desc())
         .limit(50)
     )
-    return [(model, version) for model, version in session.execute(query).tuples() if version.id not in deployed]
+    return [(model, version) for model, version in session.execute(query) if version.id not in deployed]
 
 
 def _state_of(row: ApiKey) -> str:

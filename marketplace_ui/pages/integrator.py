@@ -139,7 +139,7 @@ def _list_listings(session: Session, actor: Actor) -> list[Listing]:
             version.price_version_id is not None,
             [(str(part.party), part.num, part.den) for part in split_parts(session, version.split_terms_id) or []],
         )
-        for model, version in session.execute(query).tuples()
+        for model, version in session.execute(query)
     ]
 
 
