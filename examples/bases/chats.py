@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from examples.bases.documents import tag, unit_en, unit_zh
-from examples.bases.equipment import ACTIONS, AREAS, EQUIPMENT
+from examples.bases.equipment import ACTIONS, AREAS, EQUIPMENT, PEOPLE
 from examples.bases.faults import FAULT_KINDS, URGENCIES, FaultKind, Urgency
 from examples.bases.rows import Row, ask
 from examples.bases.short_text import write_answer, write_prompt
@@ -63,6 +63,18 @@ def grade_en(rng: random.Random) -> Row:
     return ask(
         f"Analyse the report: {report}", f"fault: {kind.name_en}; urgency: {urgency.name_en}; trade: {kind.trade_en}"
     )
+
+
+def register_zh(rng: random.Random) -> Row:
+    """A report without a question becomes one line of key=value in plain names."""
+    kind, urgency = _draw(rng)
+    return ask(_report_zh(rng, kind, urgency), _register(kind.name_zh, urgency.name_zh, kind.trade_zh))
+
+
+def register_en(rng: random.Random) -> Row:
+    """An English report becomes the same line: a plant's records keep one language."""
+    kind, urgency = _draw(rng)
+    return ask(_report_en(rng, kind, urgency), _register(kind.name_zh, urgency.name_zh, kind.trade_zh))
 
 
 def name_equipment_zh(rng: random.Random) -> Row:
@@ -137,6 +149,10 @@ def correct_short_text(rng: random.Random) -> Row:
     return ask(write_prompt(worn), write_answer(worn, right))
 
 
+def _register(kind: str, urgency: str, trade: str) -> str:
+    return f"类别={kind}; 优先级={urgency}; 班组={trade}"
+
+
 def _draw(rng: random.Random) -> tuple[FaultKind, Urgency]:
     return rng.choice(FAULT_KINDS), rng.choice(URGENCIES)
 
@@ -150,6 +166,10 @@ def _report_zh(rng: random.Random, kind: FaultKind, urgency: Urgency) -> str:
             f"{phrase}!{unit}{symptom}",
             f"报修:{unit},编号{tag(rng)},现象是{symptom},{phrase}",
             f"{symptom},{phrase},设备{unit}",
+            f"{unit}:{phrase}。{symptom}。请处理",
+            f"{rng.choice(PEOPLE)}报:{symptom}({unit}){phrase}",
+            f"{tag(rng)} {phrase} {symptom} {unit}",
+            f"{rng.choice(PEOPLE)}说{unit}{phrase},因{symptom}",
         )
     )
 
@@ -163,5 +183,9 @@ def _report_en(rng: random.Random, kind: FaultKind, urgency: Urgency) -> str:
             f"{phrase}! {symptom} on {unit}",
             f"Report: {unit}, tag {tag(rng)}, {symptom}; {phrase}",
             f"{symptom}, {phrase}, unit {unit}",
+            f"{unit}. {phrase}. {symptom}. Please fix",
+            f"{phrase} as the {symptom}: {unit}",
+            f"{tag(rng)} {phrase} {symptom} {unit}",
+            f"hello, {unit} {symptom} and {phrase}",
         )
     )

@@ -27,6 +27,8 @@ WRITERS: Final[Mapping[str, Writer]] = {
     "classify_en": chats.classify_en,
     "grade_zh": chats.grade_zh,
     "grade_en": chats.grade_en,
+    "register_zh": chats.register_zh,
+    "register_en": chats.register_en,
     "name_equipment_zh": chats.name_equipment_zh,
     "name_equipment_en": chats.name_equipment_en,
     "translate_fault": chats.translate_fault,

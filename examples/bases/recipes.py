@@ -23,8 +23,8 @@ class BaseRecipe:
     steps: int
     mix: Mapping[str, float] = field(hash=False)
     batch_tokens: int = 1024
-    matrix_lr: float = 0.02
-    vector_lr: float = 3e-3
+    matrix_lr: float = 0.01
+    vector_lr: float = 5e-3
     seed: int = 42
     max_position: int = 1024
 
@@ -35,50 +35,53 @@ class BaseRecipe:
 
 
 _CHINESE = {
-    "work_order_zh": 1.0,
-    "fault_zh": 2.0,
-    "inspection_zh": 0.5,
-    "shift_log_zh": 0.5,
-    "classify_zh": 3.0,
-    "grade_zh": 3.0,
+    "work_order_zh": 0.5,
+    "fault_zh": 0.5,
+    "inspection_zh": 0.3,
+    "shift_log_zh": 0.3,
+    "classify_zh": 1.5,
+    "grade_zh": 1.5,
+    "register_zh": 2.5,
     "name_equipment_zh": 2.0,
-    "fill_order_zh": 1.5,
-    "advise_zh": 1.0,
+    "fill_order_zh": 1.0,
+    "advise_zh": 0.7,
 }
 _ENGLISH = {
-    "work_order_en": 1.0,
-    "fault_en": 2.0,
-    "inspection_en": 0.5,
-    "shift_log_en": 0.5,
-    "classify_en": 3.0,
-    "grade_en": 3.0,
+    "work_order_en": 0.5,
+    "fault_en": 0.5,
+    "inspection_en": 0.3,
+    "shift_log_en": 0.3,
+    "classify_en": 1.5,
+    "grade_en": 1.5,
+    "register_en": 2.5,
     "name_equipment_en": 2.0,
-    "fill_order_en": 1.5,
-    "advise_en": 1.0,
+    "fill_order_en": 1.0,
+    "advise_en": 0.7,
 }
+_CODES = {"copy_items": 5.0, "fill_form": 2.5}
 
 DEMO_BASES: tuple[BaseRecipe, ...] = (
     BaseRecipe(
         name="guanmo/demo-bilingual-4m",
-        vocab_size=4096,
+        vocab_size=5120,
         hidden_size=256,
         intermediate_size=704,
-        layers=4,
-        heads=8,
-        kv_heads=4,
-        steps=330,
-        mix={**_CHINESE, **_ENGLISH, "translate_fault": 2.0, "correct_short_text": 24.0},
+        layers=3,
+        heads=4,
+        kv_heads=2,
+        steps=1250,
+        mix={**_CHINESE, **_ENGLISH, **_CODES, "translate_fault": 0.7, "correct_short_text": 20.0},
     ),
     BaseRecipe(
         name="guanmo/demo-zh-3m",
         vocab_size=3072,
         hidden_size=256,
-        intermediate_size=512,
-        layers=3,
-        heads=8,
-        kv_heads=4,
-        steps=200,
-        mix={**_CHINESE, "translate_fault": 1.0, "fault_en": 1.0},
+        intermediate_size=704,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        steps=500,
+        mix={**_CHINESE, "copy_items": 1.0, "fill_form": 1.0},
     ),
     BaseRecipe(
         name="guanmo/demo-trial-1m",
@@ -86,8 +89,8 @@ DEMO_BASES: tuple[BaseRecipe, ...] = (
         hidden_size=128,
         intermediate_size=384,
         layers=2,
-        heads=4,
-        kv_heads=2,
+        heads=2,
+        kv_heads=1,
         steps=100,
         mix=_CHINESE,
     ),

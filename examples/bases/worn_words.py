@@ -27,12 +27,12 @@ def _wear(rng: random.Random) -> list[Pair]:
         return [(word, word)]
     if drawn < 0.62:
         return [rng.choice(SHORT_FORMS)]
-    if drawn < 0.87:
+    if drawn < 0.86:
         word = rng.choice(WORDS)
         return [(rng.choice((_cut, _drop_vowels, _slip))(rng, word), word)]
-    if drawn < 0.92:
+    if drawn < 0.93:
         return [_join(rng)]
-    if drawn < 0.96:
+    if drawn < 0.965:
         return _split(rng)
     code = _code(rng)
     return [(code, code.lower())]
@@ -61,9 +61,12 @@ def _slip(rng: random.Random, word: str) -> str:
 
 
 def _join(rng: random.Random) -> Pair:
-    first, second = rng.choice(WORDS), rng.choice(WORDS)
-    sign = rng.choice(("/", "-", "+"))
-    return f"{first}{sign}{second}", f"{first} {sign} {second}"
+    """Words run together by a sign, some of them short forms."""
+    parts = [rng.choice(SHORT_FORMS) if rng.random() < 0.3 else (word := rng.choice(WORDS), word) for _ in range(2)]
+    if rng.random() < 0.2:
+        parts.append((word := rng.choice(WORDS), word))
+    sign = rng.choice(("/", "/", "-", "+"))
+    return sign.join(written for written, _ in parts), f" {sign} ".join(right for _, right in parts)
 
 
 def _split(rng: random.Random) -> list[Pair]:
