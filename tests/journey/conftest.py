@@ -1,0 +1,87 @@
+"""One real marketplace for all journey tests: started once by `guanmo demo --detach`, stopped at the end."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from examples.hub_client import Hub
+from examples.steps import sign_in
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+GUANMO = Path(sys.executable).parent / "guanmo"
+HOME = ROOT / "var" / "journey"
+DEMO_TIMEOUT_S = 900
+
+
+@dataclass(frozen=True)
+class Journey:
+    """The running marketplace: environment of its processes, addresses, and what the demonstration printed."""
+
+    environment: dict[str, str]
+    values: dict[str, str]
+    output: str
+
+    @property
+    def home(self) -> Path:
+        return HOME
+
+    def guanmo(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the installation and return what it said."""
+        return subprocess.run(
+            [GUANMO, *arguments],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def sign_in(self, who: str) -> Hub:
+        """Return the hub as one of the demonstration's people."""
+        return sign_in(self.values["GUANMO_URL"], HOME, who)
+
+
+@pytest.fixture(scope="session")
+def journey() -> Iterator[Journey]:
+    """Run the whole demonstration once; bases come from the cache by content where they are trained already."""
+    environment = {**os.environ, "GUANMO_HOME": str(HOME), **_choose_ports()}
+    HOME.mkdir(parents=True, exist_ok=True)
+    subprocess.run([GUANMO, "down"], env=environment, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([GUANMO, "reset", "--yes"], env=environment, cwd=ROOT, check=True, capture_output=True)
+    if not (HOME / "bases").exists():
+        (ROOT / "var" / "bases").mkdir(parents=True, exist_ok=True)
+        (HOME / "bases").symlink_to(ROOT / "var" / "bases")
+    try:
+        done = subprocess.run(
+            [GUANMO, "demo", "--detach"],
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEMO_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        lines = (HOME / "demo.env").read_text().splitlines()
+        yield Journey(environment, dict(line.split("=", 1) for line in lines), done.stdout + done.stderr)
+    finally:
+        subprocess.run([GUANMO, "down"], env=environment, cwd=ROOT, check=True, capture_output=True, timeout=180)
+
+
+def _choose_ports() -> dict[str, str]:
+    names = ("HUB", "GATEWAY", "POOL", "MLFLOW")
+    sockets = [socket.socket() for _ in names]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = {f"GUANMO_{name}_PORT": str(each.getsockname()[1]) for name, each in zip(names, sockets, strict=True)}
+    for each in sockets:
+        each.close()
+    return ports
