@@ -15,10 +15,17 @@ from hub.errors import GuanmoError
 from marketplace_ui.layout import translate
 
 MAX_TOKENS = 256
-TIMEOUT = httpx.Timeout(60, connect=5)
+READ_S = 45
+TIMEOUT = httpx.Timeout(READ_S, connect=5)
 LEARN_TRIES = 16
 LEARN_WAIT_S = 0.5
 """A fresh key reaches the gateway with its next snapshot, usually within a second; wait up to eight."""
+
+BROKEN = ("\n（回答中断，只按实际生成的词元计费。）", "\n(The answer broke off; only the tokens made are billed.)")
+NOT_BEGUN = (
+    f"{READ_S} 秒内没有回答，推理引擎可能正在启动，请一分钟后再试。",
+    f"No answer within {READ_S} s; the engine may be starting. Try again in a minute.",
+)
 
 CHINESE = {
     "insufficient_quota": "余额或额度不足，请充值或调整密钥额度后重试。",
@@ -60,28 +67,32 @@ class Answer:
     def __init__(self, client: httpx.Client, response: httpx.Response) -> None:
         self._client = client
         self._response = response
+        self._begun = False
+        self._give_up_s = time.monotonic() + READ_S
         self.headers = response.headers
 
     def read(self) -> Iterator[str]:
-        """Yield the text as it comes; a broken answer ends with a line that says so."""
-        done = False
+        """Yield the text as it comes; an answer that breaks off or never begins ends with a line that says so."""
+        ending: tuple[str, str] | None = BROKEN
         try:
             for line in self._response.iter_lines():
-                if not line.startswith("data:"):
-                    continue
                 payload = line.removeprefix("data:").strip()
                 if payload == "[DONE]":
-                    done = True
+                    ending = None
                     break
-                yield _read_event(payload)
+                if line.startswith("data:"):
+                    self._begun = True
+                    yield _read_event(payload)
+                elif not self._begun and time.monotonic() > self._give_up_s:
+                    # The gateway holds a call while an engine starts; a person would rather be told.
+                    ending = NOT_BEGUN
+                    break
         except httpx.HTTPError:
-            done = False
+            ending = BROKEN if self._begun else NOT_BEGUN
         finally:
             self.close()
-        if not done:
-            yield translate(
-                "\n（回答中断，已按实际生成的词元计费。）", "\n(The answer broke off; only the tokens made are billed.)"
-            )
+        if ending is not None:
+            yield translate(*ending)
 
     def close(self) -> None:
         """End the call; the gateway settles what was generated so far."""
@@ -98,6 +109,9 @@ def open_answer(call: GatewayCall, model: str, message: str) -> Answer:
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)
     try:
         return Answer(client, _send(client, call, model, message))
+    except httpx.ReadTimeout as error:
+        client.close()
+        raise GatewayRefusedError(NOT_BEGUN[1], NOT_BEGUN[0]) from error
     except httpx.HTTPError as error:
         client.close()
         raise GatewayRefusedError(

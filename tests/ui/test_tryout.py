@@ -81,6 +81,15 @@ def test_broken_answer_says_so(running: World, twin: TwinGateway) -> None:
     assert "broke off" in answer.text
 
 
+def test_engine_that_does_not_start_is_not_waited_for(
+    running: World, twin: TwinGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin.holding = True
+    monkeypatch.setattr("marketplace_ui.gateway_call.READ_S", -1)
+    answer = running.visit("factory").post("/tryout", json={"model": ADAPTER, "message": "x"})
+    assert "the engine may be starting" in answer.text
+
+
 @pytest.mark.parametrize("body", [{"model": ADAPTER, "message": "  "}, {"model": ADAPTER, "message": "x" * 2001}, [1]])
 def test_bad_message_never_reaches_the_gateway(running: World, twin: TwinGateway, body: object) -> None:
     answer = running.visit("factory").post("/tryout", json=body)

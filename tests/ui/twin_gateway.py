@@ -18,6 +18,7 @@ class TwinGateway:
     keys: list[str] = field(default_factory=list)
     unknown_key_for: int = 0
     broken: bool = False
+    holding: bool = False
 
 
 @contextmanager
@@ -51,6 +52,9 @@ def run_gateway() -> Iterator[TwinGateway]:
             self.send_header("x-ai-generated", "true")
             self.send_header("x-guanmo-filing", "DEMO-%E5%A4%87%E6%A1%88-0001")
             self.end_headers()
+            if twin.holding:
+                self.wfile.write(b": waiting for an engine\n\n" * 3)
+                return
             for word in ("spindle ", "bearing ", "overheats", f" [{model.partition('/')[2]}]"):
                 event = {"choices": [{"delta": {"content": word}}]}
                 self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())

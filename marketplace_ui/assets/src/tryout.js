@@ -49,9 +49,12 @@ export function tryout() {
         const problem = await answer.json().catch(() => ({}));
         throw new Error(problem.detail ?? `${answer.status} ${answer.statusText}`);
       }
-      output.textContent = "";
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) output.textContent += chunk.value;
+      let text = "";
+      for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+        text += chunk.value;
+        output.textContent = text;
+      }
     },
   };
 }
