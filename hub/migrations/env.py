@@ -1,6 +1,9 @@
 """Runs migrations on the configured database; one connection, one transaction, append-only triggers at the end."""
 
+from typing import Any, Literal
+
 from alembic import context
+from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection, Integer, inspect, text
 from sqlalchemy.types import TypeDecorator
 
@@ -16,7 +19,7 @@ def same_storage(_context: object, _found: object, _column: object, found: objec
     return numeric is not isinstance(found, Integer)
 
 
-def render_type(kind: str, item: object, _context: object) -> str | bool:
+def render_type(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
     """Write our column types as what the database stores, so that an old migration never depends on newer code."""
     if kind == "type" and isinstance(item, TypeDecorator):
         return "hub.columns.Whole()" if isinstance(item, Whole | Moment | Flag) else "sa.Text()"
