@@ -30,6 +30,7 @@ NOTICES = {
 }
 TEXTS = ("model_name", "holder", "number", "body", "authority", "scope")
 DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
 
 
 @blueprint.get("/filings")
@@ -106,7 +107,8 @@ def _file(form: Form) -> None:
             weights_digest=digest,
             track=Track.FILING,
             filed_at=filed_at,
-            valid_until=valid_until,
+            # The last second of the day typed, so that the day shown is the day typed.
+            valid_until=valid_until - SECOND if valid_until else None,
             evidence_digest=evidence.digest,
             evidence_name=evidence.name,
             now=now,

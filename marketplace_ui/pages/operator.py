@@ -189,7 +189,7 @@ def _show_money(actor: Actor, form: Form, sent: str) -> str:
     with context().sessions.read() as session:
         return render_template(
             "operator/money.html",
-            firms=organisations.list_organisations(session, OrganisationState.VERIFIED),
+            rows=organisations.list_organisations(session, OrganisationState.VERIFIED),
             deposits=list_deposits(session),
             prices=[(kind, find_price(session, kind, DEFAULT, now), METERS[kind]) for kind in PRICED],
             form=form,

@@ -144,7 +144,7 @@ def _show(session: Session, actor: Actor, run: Run) -> str:
         deployment=find_open_deployment(session, version.id) if version else None,
         programmes=name_programmes(session),
         rules=number_rules(session),
-        own=run.organisation_id == actor.organisation_id,
+        mine=run.organisation_id == actor.organisation_id,
         notice=read_notice(NOTICES),
     )
 

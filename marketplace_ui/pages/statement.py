@@ -15,7 +15,7 @@ from hub.actor import Actor, Role
 from hub.errors import InvalidValueError, NotFoundError
 from hub.ledger.audit import KindTotal
 from hub.ledger.periods import month_bounds, month_key
-from hub.organisations.service import find_organisation, list_organisations
+from hub.organisations.service import list_organisations
 from hub.organisations.tables import Organisation
 from hub.reports.service import Statement, statement, trial_balance
 from hub.web import context, current_actor
@@ -44,13 +44,13 @@ def show_statement() -> tuple[str, int]:
     form.values.setdefault("month", month)
     with context().sessions.read() as session:
         owner = _read_owner(actor, form)
+        form.values["organisation_id"] = owner
         report = statement(session, owner, month)
         page = render_template(
             "statement/statement.html",
             form=form,
             report=report,
-            organisation=find_organisation(session, owner),
-            firms=list_organisations(session) if actor.role in READERS else [],
+            rows=list_organisations(session) if actor.role in READERS else [],
             names=_name_parties(session, report),
             months=_list_months(now, month),
             csv=_address_of_csv(actor, owner, month),

@@ -108,7 +108,7 @@ def render_order(session: Session, actor: Actor, run: Run, form: Form) -> str:
         programmes=name_programmes(session),
         rules=number_rules(session),
         money=wallet(session, run.organisation_id),
-        own=run.organisation_id == actor.organisation_id,
+        mine=run.organisation_id == actor.organisation_id,
         change=_address_of_change(session, run),
         form=form,
         notice=read_notice(NOTICES),

@@ -13,7 +13,11 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
+from hub.catalogue.registration import register_version
+from hub.catalogue.service import submit_version
+from hub.catalogue.tables import ModelVersion
 from hub.jobs.loop import JobLoop
+from hub.organisations.rules import make_demo_uscc
 from hub.secrets import read_secrets
 from hub.settings import Settings
 from hub.worker import list_kinds, list_lanes
@@ -97,16 +101,65 @@ def show_everything(world: World) -> dict[str, str]:
     shown["columns"] = upload(client, ODD_COLUMNS, "工单.csv")
     work_until(world, client, f"/datasets/{shown['columns']}", lambda text: "every 2s" not in text)
     shown["planned"] = plan_run(world, client, shown["ready"], name="planned")
-    shown["done"] = plan_run(world, client, shown["ready"], **{"recipe-epochs": "20"})
+    shown["done"] = plan_run(world, client, shown["ready"], **{"recipe-epochs": "50"})
     order_run(world, client, shown["done"])
     finish_run(world, client, shown["done"])
     shown["failed"] = plan_run(world, client, shown["ready"], name="failed", **{"recipe-validations": "13"})
     order_run(world, client, shown["failed"])
     finish_run(world, client, shown["failed"])
-    shown["quoted"] = plan_run(world, client, shown["ready"], name="quoted")
+    shown["quoted"] = plan_run(world, client, shown["ready"], name="quoted", **{"recipe-epochs": "50"})
     offer = id_in(client.get(f"/runs/{shown['quoted']}").text, "off")
     client.post(f"/runs/{shown['quoted']}/quote", data={"offer_id": offer})
+    shown["review"] = submit_adapter(world).id
+    shown["application"] = apply(world.visit("developer"))
+    register(world)
     return shown
+
+
+def submit_adapter(world: World) -> ModelVersion:
+    """Put an adapter of the integrator into review."""
+    integrator = world.actors["integrator"]
+    with world.sessions.write() as session:
+        version = register_version(
+            session,
+            organisation_id=integrator.organisation_id,
+            model_name="inspection",
+            base_version_id=world.versions["demo-zh"].id,
+            artifact_digest="9" * 64,
+            artifact_uri="file:///9",
+            run_id=None,
+            rank=8,
+            metrics={},
+            lineage={},
+            size_bytes=52_000,
+            now=world.now,
+            created_by=integrator.user_id,
+        )
+        return submit_version(session, integrator, version.id, now=world.now)
+
+
+def apply(client: FlaskClient, programme: str = "model", contract: str = "C-77", **files: bytes) -> str:
+    """Apply for a voucher on the page and return the application's id."""
+    papers = {
+        f"paper_{kind}": (io.BytesIO(body), f"{kind}.txt") for kind, body in ({"contract": b"signed"} | files).items()
+    }
+    form = {"programme": programme, "asked_fen": "20000", "contract_no": contract, **papers}
+    answer = client.post("/vouchers/apply", data=form, content_type="multipart/form-data")
+    assert answer.status_code == 302, answer.text
+    return id_in(client.get("/vouchers").text, "app")
+
+
+def register(world: World, uscc: str = "") -> None:
+    """Sign a new factory up, which then waits to be verified."""
+    form = {
+        "kind": "factory",
+        "name": "演示新注册工厂",
+        "uscc": uscc or make_demo_uscc(50_321),
+        "person": "张工",
+        "email": "new@demo.guanmo.example",
+        "password": "correct horse 42",
+    }
+    assert world.visit().post("/sign-up", data=form).status_code == 302
 
 
 def _serve(folder: Path, port: int) -> None:
@@ -115,9 +168,9 @@ def _serve(folder: Path, port: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     world = build_world(folder)
     for name, key in show_everything(world).items():
-        print(f"{name}={key}", flush=True)
+        sys.stdout.write(f"{name}={key}\n")
     threading.Thread(target=_work_on, args=(world,), daemon=True).start()
-    print("serving", flush=True)
+    sys.stdout.flush()
     run_simple("127.0.0.1", port, world.app, threaded=True)
 
 

@@ -57,7 +57,7 @@ function options(words, size) {
     axes: [{ ...axis }, { ...axis, size: 56 }],
     series: [
       { label: words.step },
-      { ...line, label: words.train, stroke: paint.train, points: { show: false } },
+      { ...line, label: words.train, stroke: paint.train },
       { ...line, label: words.valid, stroke: paint.valid, dash: [6, 4], points: { size: 7, fill: paint.valid } },
     ],
   };

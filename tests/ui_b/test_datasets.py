@@ -1,0 +1,102 @@
+"""Data sets on the pages: upload, report by line, columns, acknowledgement, deletion, who sees them."""
+
+import io
+
+from finetune.spec import SourceFormat
+from marketplace_ui.columns import read_columns
+from tests.ui.world import World
+from tests.ui_b.conftest import Shop
+from tests.ui_b.scene import BROKEN, ODD_COLUMNS, WARNED, add_data, id_in, upload, work_until
+
+
+def test_report_names_code_rows_and_message_in_both_languages(shop: Shop) -> None:
+    path = f"/datasets/{shop.shown['broken']}"
+    english, chinese = (shop.world.visit("factory", language).get(path).text for language in ("en", "zh"))
+    for page in (english, chinese):
+        assert "invalid_json" in page
+        assert "example_missing_assistant_message" in page
+    assert "Lines 2: not valid JSON" in english
+    assert "Rows: 2" in english
+    assert "第 2 行不是有效的 JSON" in chinese
+    assert "acknowledge" not in chinese
+
+
+def test_ready_data_offers_to_tune_and_shows_first_rows(shop: Shop) -> None:
+    page = shop.world.visit("factory").get(f"/datasets/{shop.shown['ready']}").text
+    assert f"/runs/new?data={shop.shown['ready']}" in page
+    assert "Pump 0 leaks at seal 0" in page
+    assert shop.shown["done"] in page
+
+
+def test_refused_upload_keeps_the_name_beside_its_message(market: World) -> None:
+    client = market.visit("factory")
+    form = {"file": (io.BytesIO(b"x"), "rows.exe"), "name": "my typed name"}
+    answer = client.post("/datasets", data=form, content_type="multipart/form-data")
+    assert answer.status_code == 422
+    assert 'value="my typed name"' in answer.text
+    assert "&#39;.exe&#39; is not supported" in answer.text
+    assert 'aria-describedby="h-file e-file"' in answer.text
+    nothing = client.post("/datasets", data={"name": "n"}, content_type="multipart/form-data")
+    assert "Choose a file to upload." in nothing.text
+
+
+def test_page_waits_while_checking_then_warnings_are_acknowledged(market: World) -> None:
+    client = market.visit("factory")
+    dataset_id = upload(client, WARNED, "warned.csv", "Pump orders")
+    path = f"/datasets/{dataset_id}"
+    assert 'hx-trigger="every 2s"' in client.get(path).text
+    page = work_until(market, client, path, lambda text: "every 2s" not in text)
+    assert "few_examples" in page
+    assert client.post(f"{path}/acknowledge").headers["Location"] == f"{path}?done=acknowledged"
+    page = client.get(f"{path}?done=acknowledged").text
+    assert "Fine-tune with it" in page
+    assert "acknowledged; the data set can be used" in page
+
+
+def test_columns_are_offered_and_checked_again_when_swapped(market: World) -> None:
+    client = market.visit("factory")
+    dataset_id = upload(client, ODD_COLUMNS, "工单.csv")
+    page = work_until(market, client, f"/datasets/{dataset_id}", lambda text: "every 2s" not in text)
+    assert "columns_guessed_by_position" in page
+    refused = client.post(f"/datasets/{dataset_id}/columns", data={"column-0": "prompt", "column-1": "prompt"})
+    assert refused.status_code == 422
+    assert "must be exactly one column" in refused.text
+    answer = client.post(f"/datasets/{dataset_id}/columns", data={"column-0": "completion", "column-1": "prompt"})
+    fresh = id_in(answer.headers["Location"], "dst")
+    page = work_until(market, client, f"/datasets/{fresh}", lambda text: "every 2s" not in text)
+    assert "columns_guessed" not in page
+    assert 'value="completion" selected' in page
+    assert "another data set of yours" in client.get(f"/datasets/{dataset_id}").text
+
+
+def test_deletion_leaves_a_receipt_and_no_file(market: World) -> None:
+    client = market.visit("factory", "zh")
+    dataset_id = add_data(market, client, BROKEN, "broken.jsonl")
+    assert client.post(f"/datasets/{dataset_id}/delete").status_code == 302
+    page = client.get(f"/datasets/{dataset_id}").text
+    assert "删除回执" in page
+    assert id_in(page, "rcp")
+    assert dataset_id not in client.get("/datasets").text
+
+
+def test_others_see_nothing(shop: Shop) -> None:
+    path = f"/datasets/{shop.shown['ready']}"
+    for who in ("developer", "operator", "auditor"):
+        assert shop.world.visit(who).get(path).status_code == 404
+    assert shop.world.visit("auditor").get("/datasets").status_code == 403
+    assert shop.world.visit().get(path).headers["Location"].startswith("/sign-in")
+    assert shop.world.visit("developer").post(f"{path}/delete").status_code == 404
+
+
+def test_columns_of_unreadable_files_are_none(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "source"
+    cases = {
+        SourceFormat.XLSX: (b"PK no zip", []),
+        SourceFormat.JSONL: (b'{"messages": []}\n', []),
+        SourceFormat.CSV: ("问题；,答案\n".encode("gb18030"), ["问题；", "答案"]),
+    }
+    for source_format, (content, names) in cases.items():
+        path.write_bytes(content)
+        assert read_columns(path, source_format) == names
+    path.write_bytes(b'{"q": 1, "a": 2}\n')
+    assert read_columns(path, SourceFormat.JSONL) == ["q", "a"]

@@ -1,0 +1,108 @@
+"""The operator's desk: queues, decisions, deposits, prices, the pool; the auditor reads, others stay out."""
+
+import re
+
+import pytest
+
+from tests.ui.world import World
+from tests.ui_b.conftest import Shop
+from tests.ui_b.scene import register, submit_adapter
+
+PLACES = ("/operator", "/operator/organisations", "/operator/money", "/operator/pool")
+
+
+@pytest.mark.parametrize("who", ["factory", "integrator", "developer", "provider"])
+def test_others_stay_out(shop: Shop, who: str) -> None:
+    client = shop.world.visit(who)
+    firm = shop.world.actors["factory"].organisation_id
+    places = (*PLACES, f"/operator/versions/{shop.shown['review']}")
+    assert {client.get(path).status_code for path in places} == {403}
+    posts = (
+        f"/operator/organisations/{firm}/verify",
+        f"/operator/organisations/{firm}/suspend",
+        "/operator/deposits",
+        "/operator/prices/base",
+        f"/operator/versions/{shop.shown['review']}",
+    )
+    assert {client.post(path, data={"reason": "x"}).status_code for path in posts} == {403}
+
+
+def test_auditor_reads_all_and_is_offered_no_form(shop: Shop) -> None:
+    auditor = shop.world.visit("auditor")
+    for path in (*PLACES, f"/operator/versions/{shop.shown['review']}"):
+        page = auditor.get(path).text
+        assert page.count('method="post"') == 1, path  # signing out
+    assert "reads everything and changes nothing" in auditor.get("/operator").text
+    assert auditor.post("/operator/deposits", data={}).status_code == 403
+
+
+def test_desk_lists_what_waits_and_counts_records(shop: Shop) -> None:
+    page = shop.world.visit("operator").get("/operator").text
+    assert "演示新注册工厂" in page
+    assert "demo-integrator/inspection@1" in page
+    assert "演示开发者工作室" in page
+    figures = dict(re.findall(r'<div class="tile"><dt>([^<]+)</dt><dd>([^<]+)', page))
+    assert figures["Base models"] == "2"
+    assert figures["Runs ordered"] == "2"
+    assert figures["Hosted calls"] == "3"
+    assert figures["Vouchers awarded"] == "¥200,000.00"
+    assert "待核验机构" in shop.world.visit("operator", "zh").get("/operator").text
+
+
+def test_verify_and_suspend_with_a_reason(market: World) -> None:
+    register(market)
+    operator = market.visit("operator")
+    page = operator.get("/operator/organisations").text
+    row = page.partition("演示新注册工厂")[2].partition("</tr>")[0]
+    address = row.partition('action="')[2].partition('/verify"')[0]
+    assert operator.post(f"{address}/verify").status_code == 302
+    assert operator.post(f"{address}/suspend", data={"reason": ""}).status_code == 422
+    assert operator.post(f"{address}/suspend", data={"reason": "wrong licence"}).status_code == 302
+    assert "Suspended" in operator.get("/operator/organisations").text
+
+
+def test_review_needs_reason_and_ruling_then_lists(market: World) -> None:
+    version = submit_adapter(market)
+    path = f"/operator/versions/{version.id}"
+    operator = market.visit("operator")
+    missing = operator.post(path, data={"decision": "approve", "reason": ""})
+    assert missing.status_code == 422
+    assert 'id="e-reason"' in missing.text
+    assert 'value="approve" checked' in missing.text
+    unruled = operator.post(path, data={"decision": "approve", "reason": "good"})
+    assert 'id="e-ruling"' in unruled.text
+    sound = {"decision": "approve", "reason": "good scores", "ruling": "not_applicable"}
+    assert operator.post(path, data=sound).headers["Location"] == "/operator?done=reviewed"
+    assert market.visit().get("/models/demo-integrator/inspection").status_code == 200
+    assert "good scores" in operator.get(path).text
+
+
+def test_deposit_keeps_what_was_typed_and_books_once(market: World) -> None:
+    operator, firm = market.visit("operator"), market.actors["developer"].organisation_id
+    bad = operator.post("/operator/deposits", data={"organisation_id": firm, "amount_fen": "abc", "reference": "B-9"})
+    assert bad.status_code == 422
+    assert 'value="abc"' in bad.text
+    assert 'value="B-9"' in bad.text
+    assert f'value="{firm}" selected' in bad.text
+    sound = {"organisation_id": firm, "amount_fen": "1,234.50", "reference": "B-9"}
+    for _ in range(2):
+        assert operator.post("/operator/deposits", data=sound).status_code == 302
+    assert operator.get("/operator/money").text.count("¥1,234.50") == 1
+    again = operator.post("/operator/deposits", data=sound | {"amount_fen": "1"})
+    assert again.status_code == 422
+
+
+def test_prices_are_published_as_a_new_version(market: World) -> None:
+    operator = market.visit("operator", "zh")
+    missing = operator.post("/operator/prices/base", data={"base-prompt": "3"})
+    assert missing.status_code == 422
+    assert 'value="3"' in missing.text
+    sound = {"base-prompt": "3.50", "base-cached": "", "base-completion": "7"}
+    assert operator.post("/operator/prices/base", data=sound).status_code == 302
+    assert "¥3.5</strong>" in operator.get("/operator/money").text
+
+
+def test_pool_page_says_what_is_not_there_yet(market: World) -> None:
+    page = market.visit("operator", "zh").get("/operator/pool").text
+    assert "没有引擎在运行" in page
+    assert "here" in page

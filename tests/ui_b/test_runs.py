@@ -1,0 +1,76 @@
+"""A run's page while it trains, when it is done, when it failed, and who may see it."""
+
+import re
+
+from tests.hub.runs.scene import run_until
+from tests.ui.world import World
+from tests.ui_b.conftest import Shop
+from tests.ui_b.scene import finish_run, make_worker, order_run, plan_run
+
+
+def test_done_run_shows_scores_money_lineage_and_what_is_next(shop: Shop) -> None:
+    page = shop.world.visit("factory").get(f"/runs/{shop.shown['done']}").text
+    for text in ("10.0 %", "90.0 %", "Settled", "Released", "set by you", "Base weights", "Registering the version"):
+        assert text in page, text
+    assert 'action="/endpoints/deploy"' in page
+    assert 'href="/models/demo-precision/orders@1"' in page
+    assert 'data-over="yes"' in page
+    held, charged, released = (
+        int(re.search(rf"{label}</dt><dd><span class=\"money\">¥([0-9.]+)<", page)[1].replace(".", ""))  # type: ignore[index]
+        for label in ("Held on acceptance", "Charged", "Released")
+    )
+    assert held == charged + released
+
+
+def test_failed_run_names_cause_refund_and_next_step(shop: Shop) -> None:
+    chinese = shop.world.visit("factory", "zh").get(f"/runs/{shop.shown['failed']}").text
+    assert "基座文件与登记的指纹不符" in chinese
+    assert "原因在：" in chinese
+    assert "base_changed" in chinese
+    assert "修改后重试" in chinese
+    assert '收费 <span class="money">¥0.00</span>' in chinese
+
+
+def test_list_shows_states_and_costs(shop: Shop) -> None:
+    page = shop.world.visit("factory", "zh").get("/runs").text
+    for text in ("已完成", "失败", "待报价", "已报价", "demo-precision/orders"):
+        assert text in page
+    assert "还没有微调任务" in shop.world.visit("developer", "zh").get("/runs").text
+
+
+def test_running_page_polls_streams_and_can_be_cancelled(market: World, data: str) -> None:
+    client = market.visit("factory")
+    run_id = plan_run(market, client, data, name="live", **{"recipe-epochs": "50"})
+    order_run(market, client, run_id)
+    worker = make_worker(market)
+    run_until(worker, lambda: "step 3 of" in client.get(f"/runs/{run_id}").text)
+    page = client.get(f"/runs/{run_id}").text
+    assert 'hx-trigger="every 3s, run-changed from:body"' in page
+    assert f'data-events="/api/v1/runs/{run_id}/events?after=' in page
+    assert '<progress class="bar"' in page
+    assert "Cost so far" in page
+    assert client.post(f"/runs/{run_id}/cancel").status_code == 302
+    assert "Stops at its next safe point" in client.get(f"/runs/{run_id}").text
+    run_until(worker, lambda: 'data-over="yes"' in client.get(f"/runs/{run_id}").text)
+    page = client.get(f"/runs/{run_id}").text
+    assert "only the metered part is billed" in page
+    assert "You cancelled" in page
+
+
+def test_a_result_no_better_than_its_base_is_held_and_said(market: World, data: str) -> None:
+    client = market.visit("factory")
+    run_id = plan_run(market, client, data, name="worse", **{"recipe-min_delta": "0.1"})
+    order_run(market, client, run_id)
+    page = finish_run(market, client, run_id)
+    assert "was not better than its base" in page
+    assert 'action="/endpoints/deploy"' not in page
+
+
+def test_operator_looks_on_but_others_do_not(shop: Shop) -> None:
+    path = f"/runs/{shop.shown['done']}"
+    operator = shop.world.visit("operator").get(path)
+    assert operator.status_code == 200
+    assert "/endpoints/deploy" not in operator.text
+    for who in ("developer", "integrator", "provider"):
+        assert shop.world.visit(who).get(path).status_code == 404
+        assert shop.world.visit(who).post(f"{path}/cancel").status_code == 404

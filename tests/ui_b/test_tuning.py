@@ -1,0 +1,115 @@
+"""The way to an order on the pages: steps, bounds of the recipe, offers, quote, acceptance."""
+
+from sqlalchemy import select
+
+from finetune import recipe
+from hub.orders.tables import Order
+from hub.tuning.states import RunState
+from hub.tuning.tables import Run
+from marketplace_ui.journey_words import FAMILIES, RECIPE_REASONS_ZH
+from marketplace_ui.recipe_form import BOUNDS, RANKS
+from tests.ui.world import World
+from tests.ui_b.conftest import Shop
+from tests.ui_b.scene import id_in, plan_run
+
+
+def test_bounds_and_words_are_the_trainers_own() -> None:
+    assert {name: (bound.low, bound.high) for name, bound in BOUNDS.items()} == {
+        name: (bound.low, bound.high) for name, bound in recipe.BOUNDS.items()
+    }
+    assert {name for name, bound in BOUNDS.items() if bound.whole} == {
+        name for name, bound in recipe.BOUNDS.items() if bound.kind is int
+    }
+    assert RANKS == recipe.RANKS
+    assert set(FAMILIES["recipe"]) == set(RECIPE_REASONS_ZH) == set(recipe.BOUNDS)
+
+
+def test_steps_lead_from_base_to_data_to_recipe(shop: Shop) -> None:
+    client = shop.world.visit("factory", "zh")
+    first = client.get("/runs/new").text
+    assert "DEMO-备案-0001" in first
+    assert "模型券" in first
+    assert "该基座没有有效备案" in first
+    second = client.get("/runs/new?base=guanmo/demo-zh").text
+    assert f'value="{shop.shown["ready"]}" required' in second
+    assert f'value="{shop.shown["broken"]}" required disabled' in second
+    third = client.get(f"/runs/new?base=guanmo/demo-zh&data={shop.shown['ready']}").text
+    assert 'name="recipe-learning_rate"' in third
+    assert 'aria-current="step"' in third
+
+
+def test_values_out_of_bounds_stay_typed_beside_their_message(market: World, data: str) -> None:
+    form = {"base": "guanmo/demo-zh", "data": data, "name": "typed-name", "recipe-epochs": "999", "recipe-rank": "8"}
+    answer = market.visit("factory").post("/runs/new", data=form)
+    assert answer.status_code == 422
+    assert 'value="999"' in answer.text
+    assert 'value="typed-name"' in answer.text
+    assert "give a whole number from 1 – 50" in answer.text
+    named = market.visit("factory").post("/runs/new", data=form | {"recipe-epochs": "", "name": "Bad Name"})
+    assert named.status_code == 422
+    assert 'id="e-name"' in named.text
+
+
+def test_quoted_page_shows_bill_rule_offers_and_what_is_held(shop: Shop) -> None:
+    page = shop.world.visit("factory").get(f"/runs/{shop.shown['quoted']}").text
+    assert page.count('name="offer_id"') == 3
+    assert "Compute voucher" in page
+    assert "rule version 1" in page
+    assert "Held on acceptance" in page
+    assert "valid until" in page
+    assert page.count("Via the city platform") == 2
+
+
+def test_insisting_on_a_model_voucher_for_an_unfiled_base_is_refused(market: World, data: str) -> None:
+    client = market.visit("factory", "zh")
+    run_id = plan_run(market, client, data, base="guanmo/demo-trial", name="trial")
+    offer = id_in(client.get(f"/runs/{run_id}").text, "off")
+    answer = client.post(f"/runs/{run_id}/quote", data={"offer_id": offer, "insist": "yes"})
+    assert answer.status_code == 409
+    assert "不能使用模型券" in answer.text
+    assert client.post(f"/runs/{run_id}/quote", data={}).status_code == 409
+    assert client.post(f"/runs/{run_id}/quote", data={"offer_id": offer}).status_code == 302
+    assert "该基座没有有效备案" in client.get(f"/runs/{run_id}").text
+
+
+def test_two_clicks_are_one_order_and_strangers_cannot_click(market: World, data: str) -> None:
+    client = market.visit("factory")
+    run_id = plan_run(market, client, data, name="twice")
+    offer = id_in(client.get(f"/runs/{run_id}").text, "off")
+    assert client.post(f"/runs/{run_id}/quote", data={"offer_id": offer}).status_code == 302
+    quote = id_in(client.get(f"/runs/{run_id}").text, "quo")
+    for who in ("developer", "provider", "auditor"):
+        answer = market.visit(who).post(f"/runs/{run_id}/accept", data={"quote_id": quote})
+        assert answer.status_code in (403, 404)
+    for _ in range(2):
+        assert client.post(f"/runs/{run_id}/accept", data={"quote_id": quote}).status_code == 302
+    with market.sessions.read() as session:
+        assert len(session.scalars(select(Order).where(Order.subject == run_id)).all()) == 1
+    assert market.visit("developer").get(f"/runs/{run_id}").status_code == 404
+    assert client.post(f"/runs/{run_id}/cancel").status_code == 302
+
+
+def test_a_changed_recipe_takes_the_place_of_the_plan(market: World, data: str) -> None:
+    client = market.visit("factory")
+    run_id = plan_run(market, client, data, name="changed", **{"recipe-epochs": "7"})
+    page = client.get(f"/runs/new?base=guanmo/demo-zh&data={data}&from={run_id}").text
+    assert 'value="7"' in page
+    assert 'value="changed"' in page
+    plan_run(market, client, data, name="changed", **{"from": run_id, "recipe-epochs": "8"})
+    with market.sessions.read() as session:
+        assert session.get_one(Run, run_id).state is RunState.CANCELLED
+
+
+def test_no_money_says_what_is_short(market: World, data: str) -> None:
+    client = market.visit("integrator")
+    from tests.ui_b.scene import add_data
+
+    own = add_data(market, client)
+    run_id = plan_run(market, client, own, name="poor", **{"recipe-epochs": "50"})
+    offer = id_in(client.get(f"/runs/{run_id}").text, "off")
+    client.post(f"/runs/{run_id}/quote", data={"offer_id": offer})
+    page = client.get(f"/runs/{run_id}").text
+    assert "Your cash is short of" in page
+    answer = client.post(f"/runs/{run_id}/accept", data={"quote_id": id_in(page, "quo")})
+    assert answer.status_code == 409
+    assert "fen are available" in answer.text
