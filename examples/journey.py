@@ -25,6 +25,7 @@ BASE = "guanmo/demo-bilingual-4m"
 MODEL = "work-orders"
 VOUCHER_FEN = 100_000
 CASH_FEN = 200_000
+SERVED_ROWS = 100
 
 
 def main() -> int:
@@ -122,7 +123,7 @@ def use(factory: Hub, gateway_url: str, version_id: str, name: str) -> str:
     key = str(factory.post("/api/v1/keys", name="demo")["key"])
     client = OpenAI(base_url=gateway_url, api_key=key)
     tell(f"models: {', '.join(model.id for model in client.models.list())}")
-    before = len(factory.get("/api/v1/usage")["items"])
+    before = len(factory.get("/api/v1/usage", limit=1000)["items"])
     question = next(row for row in generate_rows() if row.split == "valid")
     messages: Any = [{"role": "user", "content": question.question}]
     tell(f"asked: {question.question} (right: {question.answer})")
@@ -134,15 +135,19 @@ def use(factory: Hub, gateway_url: str, version_id: str, name: str) -> str:
     stream = client.chat.completions.create(model=name, messages=messages, max_tokens=40, temperature=0, stream=True)
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     tell(f"streamed: {''.join(pieces)} in {len(pieces)} pieces")
-    usage = steps.wait_for_usage(factory, "/api/v1/usage", lambda found: len(found["items"]) >= before + 3)
-    tell(f"metered: {len(usage['items']) - before} calls priced in the account")
+    hits = steps.score_rows(gateway_url, key, name, SERVED_ROWS)
+    tell(f"served through the gateway: {hits} of {SERVED_ROWS} held-out reports exact")
+    calls = 3 + SERVED_ROWS
+    path = "/api/v1/usage?limit=1000"
+    usage = steps.wait_for_usage(factory, path, lambda found: len(found["items"]) >= min(1000, before + calls))
+    tell(f"metered: {len(usage['items']) - before} calls, from the engine's own count of tokens")
     return key
 
 
 def show_statement(factory: Hub) -> None:
     """Print the month's statement to the fen."""
     heading("5 账单 Statement")
-    report = factory.get("/api/v1/statement")
+    report = steps.wait_for_usage(factory, "/api/v1/statement", has_calls)
     for line in report["lines"]:
         voucher = line["voucher"]
         line["title"] = {"en": line["title_en"]}
@@ -150,11 +155,18 @@ def show_statement(factory: Hub) -> None:
         line["covers"] = [voucher] if voucher else []
     screen.show_bill(report["lines"], f"Statement {report['month']} of {report['organisation_name']}")
     vouchers, own = yuan(report["voucher_fen"]), yuan(report["self_paid_fen"])
+    pending = sum(line["pending_ufen"] for line in report["lines"])
+    tell(f"called and not posted yet, less than its allowance: {pending / 1_000_000:.2f} fen")
     tell(f"list {yuan(report['list_fen'])} = vouchers {vouchers} + self-paid {own}")
     for item in report["balances"]:
         moved = f"{yuan(item['before_fen'])} + {yuan(item['credited_fen'])} - {yuan(item['charged_fen'])}"
         tell(f"{item['title_en']}: {moved} = {yuan(item['after_fen'])} (held {yuan(item['held_fen'])})")
     tell(f"the ledger sums to {report['ledger_sum_fen']} fen")
+
+
+def has_calls(report: dict[str, Any]) -> bool:
+    """Say whether the month's calls are on the statement, posted or pending."""
+    return any(line["kind"] == "calls" for line in report["lines"])
 
 
 def write_environment(path: Path, hub_url: str, gateway_url: str, *, key: str, model: str) -> None:

@@ -7,13 +7,19 @@ import hashlib
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from openai import OpenAI
+
 from examples.hub_client import Hub, RefusedError
 from examples.screen import bar, show_bill, tell, yuan
+from examples.tasks.upload import UploadRow
+from examples.tasks.work_orders import generate_rows
 
+CONCURRENT_CALLS = 8
 FINISHED = {"succeeded", "early_stopped", "held", "failed", "cancelled", "invalid", "expired"}
 
 
@@ -150,6 +156,21 @@ def deploy_version(owner: Hub, version_id: str, *, timeout_s: float = 240) -> di
                 break
             time.sleep(0.25)
     raise StoryError(f"the deployment of {wanted['public_name']} is '{found['state']}' ({found['reason_code']})")
+
+
+def score_rows(gateway: str, key: str, model: str, count: int) -> int:
+    """Ask a model the first held-out reports through the gateway; return how many answers are exactly right."""
+    rows = [row for row in generate_rows() if row.split == "valid"][:count]
+    client = OpenAI(base_url=gateway, api_key=key)
+
+    def ask(row: UploadRow) -> bool:
+        answer = client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": row.question}], max_tokens=40, temperature=0
+        )
+        return (answer.choices[0].message.content or "").strip() == row.answer
+
+    with ThreadPoolExecutor(CONCURRENT_CALLS) as pool:
+        return sum(pool.map(ask, rows))
 
 
 def wait_for_usage(owner: Hub, path: str, enough: Any, *, timeout_s: float = 30) -> Any:
