@@ -28,6 +28,7 @@ from hub.tuning.progress import locate_attempt, read_curve, read_tail
 from hub.tuning.states import DELIVERED, TERMINAL, UNORDERED, RunState
 from hub.tuning.tables import Run
 from hub.web import context, current_actor
+from marketplace_ui.durations import show_duration
 from marketplace_ui.forms import Form
 from marketplace_ui.journey_words import explain_reason, explain_value
 from marketplace_ui.layout import read_notice, translate
@@ -38,6 +39,7 @@ from marketplace_ui.words import say
 blueprint = Blueprint("runs", __name__)
 blueprint.add_app_template_global(explain_reason, "explain_reason")
 blueprint.add_app_template_global(explain_value, "explain_value")
+blueprint.add_app_template_global(show_duration, "duration")
 TABLE_POINTS = 40
 NOTICES = {
     "accepted": ("已接受报价，资金已冻结，任务开始排队。", "Accepted: the money is held and the run is queued."),

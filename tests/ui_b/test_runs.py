@@ -2,6 +2,7 @@
 
 import re
 
+from marketplace_ui.durations import show_duration
 from tests.hub.runs.scene import run_until
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
@@ -74,3 +75,11 @@ def test_operator_looks_on_but_others_do_not(shop: Shop) -> None:
     for who in ("developer", "integrator", "provider"):
         assert shop.world.visit(who).get(path).status_code == 404
         assert shop.world.visit(who).post(f"{path}/cancel").status_code == 404
+
+
+def test_durations_read_as_a_person_says_them(shop: Shop) -> None:
+    lengths = (4_000, 119_900, 754_200, 3_660_000)
+    with shop.world.app.test_request_context(headers={"Accept-Language": "en"}):
+        assert [show_duration(length) for length in lengths] == ["4.0 s", "119.9 s", "12 min 34 s", "1 h 1 min"]
+    with shop.world.app.test_request_context(headers={"Accept-Language": "zh"}):
+        assert show_duration(754_200) == "12 分 34 秒"
