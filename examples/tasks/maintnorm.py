@@ -20,10 +20,10 @@ from examples.tasks.upload import UploadRow, write_upload
 FACTORIES: Final = ("A", "B", "C")
 VALID_ROWS: Final = 150
 RECIPE: Final[Mapping[str, int | float]] = {
-    "epochs": 5,
-    "learning_rate": 5e-3,
-    "batch_tokens": 1024,
-    "validations": 4,
+    "epochs": 6,
+    "learning_rate": 3e-3,
+    "batch_tokens": 512,
+    "validations": 6,
     "evaluate_rows": 100,
 }
 

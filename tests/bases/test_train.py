@@ -31,14 +31,14 @@ import json, sys
 from pathlib import Path
 from examples.bases.train import train_base
 from tests.bases.test_train import TINY
-for _ in range(2):
-    print(json.dumps(train_base(TINY, Path(sys.argv[1])).to_json()))
+for folder in (sys.argv[1], sys.argv[1], sys.argv[2]):
+    print(json.dumps(train_base(TINY, Path(folder)).to_json()))
 """
 
 
-def _train_twice(out: Path) -> list[dict[str, object]]:
+def _train(*outs: Path) -> list[dict[str, object]]:
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, str(out)],
+        [sys.executable, "-c", _SCRIPT, *map(str, outs)],
         cwd=_ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -53,13 +53,19 @@ def _train_twice(out: Path) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, object]]]:
     out = tmp_path_factory.mktemp("bases")
-    return out, _train_twice(out)
+    return out, _train(out, tmp_path_factory.mktemp("elsewhere"))
 
 
 def test_a_second_training_reuses_the_first(trained: tuple[Path, list[dict[str, object]]]) -> None:
-    _, (first, second) = trained
+    _, (first, second, _) = trained
     assert (first["reused"], second["reused"]) == (False, True)
     assert first | {"reused": True} == second
+
+
+def test_training_again_elsewhere_gives_the_same_weights(trained: tuple[Path, list[dict[str, object]]]) -> None:
+    _, (first, _, elsewhere) = trained
+    assert elsewhere["reused"] is False
+    assert elsewhere["weights_sha256"] == first["weights_sha256"]
 
 
 def test_the_folder_is_ordinary_hugging_face_format(trained: tuple[Path, list[dict[str, object]]]) -> None:
@@ -102,7 +108,7 @@ def test_the_chat_template_renders_what_the_base_was_trained_on(
 
 
 def test_changed_recipe_or_weights_are_not_reused(trained: tuple[Path, list[dict[str, object]]]) -> None:
-    out, (first, _) = trained
+    out, (first, _, _) = trained
     other: BaseRecipe = replace(TINY, seed=43)
     assert compute_key(other) != compute_key(TINY) == first["key"]
     assert find_trained(TINY, out, compute_key(other)) is None
