@@ -3,6 +3,7 @@
 It leaves secrets' contents to `hub.secrets`; a setting exists only where two values behave differently.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ KNOWN = frozenset(
 )
 
 
+CLIENT_NAMES = frozenset({"GUANMO_URL", "GUANMO_MODEL", "GUANMO_BASE_MODEL"})
+"""Names of `var/demo.env`, for clients: a shell that has read that file may still run our commands."""
+
+
 class SettingsError(GuanmoError):
     """The environment holds settings that this program cannot use; all problems are told together."""
 
@@ -32,7 +37,11 @@ class SettingsError(GuanmoError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are and how the hub is reached. Ports are TCP ports, `bind` an address."""
+    """Where things are and how the hub is reached.
+
+    Ports are TCP ports, `bind` an IPv4 address. `public_url` is what clients use as the gateway's base URL when a
+    proxy stands in front of it, for example `https://hub.example/v1`.
+    """
 
     home: Path
     database_url: str
@@ -47,12 +56,22 @@ class Settings:
     @property
     def hub_url(self) -> str:
         """The hub as processes of this machine reach it."""
-        return f"http://127.0.0.1:{self.hub_port}"
+        return f"http://{self.reach}:{self.hub_port}"
 
     @property
     def gateway_url(self) -> str:
         """The gateway's OpenAI base URL as a client of this machine reaches it."""
-        return f"http://127.0.0.1:{self.gateway_port}/v1"
+        return f"http://{self.reach}:{self.gateway_port}/v1"
+
+    @property
+    def shown_gateway_url(self) -> str:
+        """The gateway's OpenAI base URL as pages show it to clients."""
+        return self.public_url or self.gateway_url
+
+    @property
+    def reach(self) -> str:
+        """The address at which this machine reaches what listens on `bind`."""
+        return "127.0.0.1" if self.bind == "0.0.0.0" else self.bind  # noqa: S104  compares, does not bind
 
     @property
     def artifacts(self) -> Path:
@@ -66,30 +85,41 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: unknown names, ports out of 1..65535; every problem at once.
     """
-    unknown = sorted(name for name in environment if name.startswith("GUANMO_") and name not in KNOWN)
+    unknown = sorted(name for name in environment if name.startswith("GUANMO_") and name not in KNOWN | CLIENT_NAMES)
     problems = [f"{name} is unknown (known: {', '.join(sorted(KNOWN))})" for name in unknown]
     home = Path(environment.get("GUANMO_HOME", "var")).absolute()
     ports = {name: _read_port(environment, name, default, problems) for name, default in _PORTS.items()}
     production = environment.get("GUANMO_PRODUCTION", "0")
     if production not in ("0", "1"):
         problems.append(f"GUANMO_PRODUCTION is '{production}'; use 0 or 1")
+    bind, public_url = environment.get("GUANMO_BIND", "127.0.0.1"), environment.get("GUANMO_PUBLIC_URL", "")
+    _check_addresses(bind, public_url, problems)
     if problems:
         text = "; ".join(problems)
         raise SettingsError(f"Settings refused: {text}", f"设置有误：{text}")
     return Settings(
         home=home,
         database_url=environment.get("GUANMO_DATABASE_URL", f"sqlite:///{home / 'hub.sqlite3'}"),
-        bind=environment.get("GUANMO_BIND", "127.0.0.1"),
+        bind=bind,
         hub_port=ports["GUANMO_HUB_PORT"],
         gateway_port=ports["GUANMO_GATEWAY_PORT"],
         pool_port=ports["GUANMO_POOL_PORT"],
         mlflow_port=ports["GUANMO_MLFLOW_PORT"],
-        public_url=environment.get("GUANMO_PUBLIC_URL", ""),
+        public_url=public_url.rstrip("/"),
         production=production == "1",
     )
 
 
 _PORTS = {"GUANMO_HUB_PORT": 8000, "GUANMO_GATEWAY_PORT": 8080, "GUANMO_POOL_PORT": 8090, "GUANMO_MLFLOW_PORT": 8050}
+
+
+def _check_addresses(bind: str, public_url: str, problems: list[str]) -> None:
+    try:
+        ipaddress.IPv4Address(bind)
+    except ValueError:
+        problems.append(f"GUANMO_BIND is '{bind}'; give an IPv4 address such as 127.0.0.1 or 0.0.0.0")
+    if public_url and not public_url.startswith(("http://", "https://")):
+        problems.append(f"GUANMO_PUBLIC_URL is '{public_url}'; give the gateway's address, https://…/v1")
 
 
 def _read_port(environment: Mapping[str, str], name: str, default: int, problems: list[str]) -> int:

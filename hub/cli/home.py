@@ -40,6 +40,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False
         raise ConflictError(
             "The marketplace is running; stop it first with 'guanmo down'.", "请先运行 guanmo down 停止。"
         )
+    _check_reset(settings)
     if not yes:
         typed = typer.prompt(f"This deletes everything in {settings.home}. Type 'reset' to go on / 输入 reset 确认")
         if typed != "reset":
@@ -48,6 +49,21 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False
         if entry.name not in KEPT:
             _remove(entry)
     console.print(f"Deleted everything in {settings.home} except {', '.join(KEPT)} / 已清空")
+
+
+def _check_reset(settings: Settings) -> None:
+    if not settings.database_url.startswith("sqlite"):
+        raise ConflictError(
+            "The database is not the embedded one; drop and create it yourself, then delete the folder's secrets.",
+            "数据库不是内置的 SQLite，请自行删除并重建数据库。",
+        )
+    if settings.home.is_dir() and any(settings.home.iterdir()) and not (settings.home / "secrets").is_dir():
+        known = KEPT | {"run"}
+        if any(entry.name not in known for entry in settings.home.iterdir()):
+            raise ConflictError(
+                f"{settings.home} does not look like an installation (it has no secrets); nothing was deleted.",
+                f"{settings.home} 不是莞模的安装目录，未删除任何内容。",
+            )
 
 
 def prepare_home(settings: Settings) -> None:

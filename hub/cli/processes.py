@@ -24,6 +24,7 @@ class Process:
     port: int | None
     environment: dict[str, str] = field(default_factory=dict)
     stop_wait_s: int = 30
+    host: str = "127.0.0.1"
 
 
 def list_processes(settings: Settings) -> list[Process]:
@@ -37,7 +38,7 @@ def list_processes(settings: Settings) -> list[Process]:
         bind=f"{settings.bind}:{settings.hub_port}",
         worker_class="gthread",
         workers="1",
-        threads="24",
+        threads="64",
         timeout="120",
         keep_alive="75",
     )
@@ -58,12 +59,13 @@ def list_processes(settings: Settings) -> list[Process]:
         journal=f"{home}/journal",
         pepper_file=f"{home}/secrets/pepper",
     )
+    door = f"http://{settings.reach}"
     return [
         _mlflow(settings),
-        Process("hub", hub, f"http://{_reach(settings.bind)}:{settings.hub_port}/healthz", settings.hub_port),
+        Process("hub", hub, f"{door}:{settings.hub_port}/healthz", settings.hub_port, host=settings.bind),
         Process("pool", pool, f"{pool_url}/status", settings.pool_port, stop_wait_s=60),
         Process(
-            "gateway", gateway, f"http://{_reach(settings.bind)}:{settings.gateway_port}/healthz", settings.gateway_port
+            "gateway", gateway, f"{door}:{settings.gateway_port}/healthz", settings.gateway_port, host=settings.bind
         ),
         Process("worker", _module("hub.worker"), "", None),
     ]
@@ -135,10 +137,6 @@ def _mlflow_password(settings: Settings) -> Path:
 def _module(name: str, *positional: str, **options: str) -> list[str]:
     flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
     return [sys.executable, "-m", name, *flags, *positional]
-
-
-def _reach(bind: str) -> str:
-    return "127.0.0.1" if bind in ("0.0.0.0", "::", "") else bind  # noqa: S104  compares, does not bind
 
 
 def _escape(text: str) -> str:

@@ -26,9 +26,10 @@ console = Console(stderr=True, highlight=False)
 def up(detach: Annotated[bool, typer.Option(help="Return as soon as everything answers.")] = False) -> None:
     """Start the marketplace (first: secrets, database) and keep it until Ctrl-C."""
     settings = read_settings(os.environ)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     prepare_home(settings)
+    start_all(settings)
     try:
-        start_all(settings)
         wait_until_well(
             settings, timeout_s=START_TIMEOUT_S, tell=lambda name, s: console.print(f"  {name} ready in {s:.1f} s")
         )

@@ -71,6 +71,7 @@ def start_all(settings: Settings) -> None:
     deadline = time.monotonic() + 20
     while not is_up(settings):
         if time.monotonic() > deadline:
+            _sweep(settings.home)
             raise _refuse("supervisord did not answer within 20 s", f"see {settings.home}/logs/supervisord.out")
         time.sleep(0.1)
 
@@ -91,7 +92,7 @@ def check_start(settings: Settings, processes: list[Process]) -> None:
             f"free disk is {free / 1e9:.2f} GB, the limit is {MINIMUM_DISK_BYTES / 1e9:.0f} GB", "free some space"
         )
     for process in processes:
-        if process.port is not None and not _is_free(settings.bind, process.port):
+        if process.port is not None and not _is_free(process.host, process.port):
             variable = f"GUANMO_{process.name.upper()}_PORT"
             raise _refuse(f"port {process.port} for {process.name} is taken", f"stop what holds it or set {variable}")
 

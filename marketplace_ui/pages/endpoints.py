@@ -75,7 +75,7 @@ def make_key() -> Response | tuple[str, int]:
     if made is None:
         return render_template("endpoints/new_key.html", form=form), 200 if form.ok else 422
     row, text = made
-    page = render_template("endpoints/key.html", key=row, text=text, base_url=context().settings.gateway_url)
+    page = render_template("endpoints/key.html", key=row, text=text, base_url=context().settings.shown_gateway_url)
     response = make_response(page, 201)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -87,7 +87,7 @@ def render_model(public_name: str, form: Form, answers: Mapping[str, str]) -> st
             deployment=deployment,
             may=_list_permissions(actor, page, deployment),
             call_name=page.model.name,
-            base_url=context().settings.gateway_url,
+            base_url=context().settings.shown_gateway_url,
             notice=read_notice(NOTICES),
         )
 

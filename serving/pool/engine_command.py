@@ -82,6 +82,10 @@ class VllmCommands:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": threads,
+            # A trainer may share these cores: threads that spin while they wait made both ten times slower.
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "0",
+            "KMP_BLOCKTIME": "0",
         }
         return {**self.environment, **shared, **cpu}
 
