@@ -4,6 +4,7 @@ It leaves the story to the program.
 """
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,20 @@ def run_story(story: Callable[[Market], None], description: str | None) -> int:
         console.print(f"[red]The story stopped: {error}[/red]")
         return 1
     return 0
+
+
+def write_environment(market: Market, *, key: str, model: str, base: str) -> None:
+    """Write `demo.env`, what scripts need, readable by the owner alone."""
+    values = {
+        "GUANMO_URL": market.hub,
+        "OPENAI_BASE_URL": market.gateway,
+        "OPENAI_API_KEY": key,
+        "GUANMO_MODEL": model,
+        "GUANMO_BASE_MODEL": base,
+    }
+    handle = os.open(market.home / "demo.env", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
 def read_market(home: Path) -> Market:

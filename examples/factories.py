@@ -18,6 +18,7 @@ from openai import AsyncOpenAI
 from rich.table import Table
 
 from examples import screen, steps
+from examples.entry import Market, write_environment
 from examples.hub_client import Hub
 from examples.screen import heading, tell
 from examples.tasks import maintnorm
@@ -70,6 +71,7 @@ def serve_factory(options: Any, serial: int, letter: str) -> dict[str, float]:
     done = learn(factory, file, letter)
     name = steps.deploy_version(factory, done["version_id"])["public_name"]
     key = str(factory.post("/api/v1/keys", name="scoring")["key"])
+    write_environment(Market(options.hub, options.gateway, options.home), key=key, model=name, base=BASE)
     sentences = maintnorm.read_sentences(options.data, letter, options.split)
     found = {model: score_model(options.gateway, key, model, sentences) for model in (BASE, name)}
     baseline = maintnorm.score_most_frequent(options.data, letter, options.split)

@@ -7,13 +7,13 @@ the demonstration's one-time credentials and written only with `demo.env`.
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from openai import OpenAI
 
 from examples import screen, steps
+from examples.entry import Market, write_environment
 from examples.hub_client import Hub
 from examples.screen import heading, tell, yuan
 from examples.tasks.work_orders import RECIPE, generate_rows
@@ -52,7 +52,7 @@ def travel(hub_url: str, gateway_url: str, home: Path) -> None:
     version_id, name = adapt(factory, home)
     key = use(factory, gateway_url, version_id, name)
     show_statement(factory)
-    write_environment(home / "demo.env", hub_url, gateway_url, key=key, model=name)
+    write_environment(Market(hub_url, gateway_url, home), key=key, model=name, base=BASE)
     show_addresses(hub_url, gateway_url, home)
 
 
@@ -167,20 +167,6 @@ def show_statement(factory: Hub) -> None:
 def has_calls(report: dict[str, Any]) -> bool:
     """Say whether the month's calls are on the statement, posted or pending."""
     return any(line["kind"] == "calls" for line in report["lines"])
-
-
-def write_environment(path: Path, hub_url: str, gateway_url: str, *, key: str, model: str) -> None:
-    """Write what scripts need, readable by the owner alone."""
-    values = {
-        "GUANMO_URL": hub_url,
-        "OPENAI_BASE_URL": gateway_url,
-        "OPENAI_API_KEY": key,
-        "GUANMO_MODEL": model,
-        "GUANMO_BASE_MODEL": BASE,
-    }
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
 def show_addresses(hub_url: str, gateway_url: str, home: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from hub.cli import demo, home, market, running
+from hub.cli import demo, home, market, operators, running
 from hub.errors import GuanmoError
 from hub.settings import read_settings
 
@@ -26,6 +26,7 @@ app.command("status")(running.status)
 app.command("logs")(running.logs)
 app.command("seed")(market.seed)
 app.command("demo")(demo.run_demo)
+app.add_typer(operators.operators, name="operators", help="The operator's own people.")
 app.add_typer(market.models, name="models", help="Base models of the catalogue.")
 
 
