@@ -7,15 +7,17 @@ import importlib
 import os
 
 from flask import Response
-from flask_openapi3 import Info, OpenAPI
-from registry.store import FolderStore
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
 
 from hub.clock import Clock, read_clock
 from hub.database import Sessions, open_sessions
 from hub.organisations.service import find_actor_by_token
+from hub.request import StrictRequest
 from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
-from hub.web import Context, render_unexpected, render_validation, request_id
+from hub.web import Context, prepare_request, render_unexpected, render_validation, request_id
+from registry.store import FolderStore
 
 ROOMS = (
     "organisations",
@@ -52,6 +54,7 @@ def create_api(
         doc_prefix="/api",
         validation_error_callback=render_validation,
     )
+    app.request_class = StrictRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = 4 * 1024 * 1024
     app.extensions["guanmo"] = Context(
@@ -65,6 +68,7 @@ def create_api(
     for room in ROOMS:
         app.register_api(importlib.import_module(f"hub.{room}.api").blueprint)
     app.register_error_handler(Exception, render_unexpected)
+    app.before_request(prepare_request)
     app.after_request(_stamp)
     app.get("/healthz", doc_ui=False)(lambda: {"status": "ok"})
     return app

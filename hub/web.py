@@ -8,21 +8,22 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from flask import Response, current_app, g, jsonify, request
 from pydantic import BaseModel, ConfigDict, ValidationError
-from registry.store import FolderStore
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from hub.actor import Actor
 from hub.clock import Clock
 from hub.database import Sessions
 from hub.errors import GuanmoError, NotSignedInError
 from hub.ids import new_id
+from hub.request import StrictRequest
 from hub.secrets import Secrets
 from hub.settings import Settings
+from registry.store import FolderStore
 
 SESSION_COOKIE = "guanmo_session"
 Authenticate = Callable[[Session, str, datetime], Actor | None]
@@ -101,6 +102,11 @@ def require_internal(role: str) -> None:
         raise NotSignedInError(f"This address is for the {role} process; its bearer token did not match.", "内部接口。")
 
 
+def prepare_request() -> None:
+    """Refuse what no handler takes, before any handler runs. Raises: `hub.request`'s errors."""
+    cast(StrictRequest, request).prepare()
+
+
 def request_id() -> str:
     """Return this request's id, made on first use and sent back as `x-request-id`."""
     if "request_id" not in g:
@@ -150,31 +156,32 @@ def render_unexpected(error: Exception) -> Response:
     if isinstance(error, GuanmoError):
         return render_problem(error)
     if isinstance(error, RecursionError):
-        return _as_problem({"status": 400, "code": "invalid_json", "title": "JSON is nested too deeply"}, 400)
-    if isinstance(error, HTTPException):
-        status = error.code or 500
-        code = (error.name or "error").lower().replace(" ", "_")
-        return _as_problem(
-            {
-                "status": status,
-                "code": code,
-                "title": error.name,
-                "detail": error.description,
-                "request_id": request_id(),
-            },
-            status,
+        return _describe_problem(
+            400, "invalid_value", "invalid value", "A value is nested too deeply; send a flat one."
         )
+    if isinstance(error, HTTPException):
+        return _render_http(error)
     logging.getLogger("hub").exception("request %s failed", request_id(), exc_info=error)
-    return _as_problem(
-        {
-            "type": "about:blank",
-            "status": 500,
-            "code": "internal",
-            "title": "internal error",
-            "request_id": request_id(),
-        },
-        500,
-    )
+    return _describe_problem(500, "internal", "internal error", None)
+
+
+def _render_http(error: HTTPException) -> Response:
+    detail = error.description
+    if isinstance(error, RequestEntityTooLarge):
+        detail = f"The body is larger than {request.max_content_length} bytes; send less at once."
+    name = error.name or "error"
+    response = _describe_problem(error.code or 500, name.lower().replace(" ", "_"), name, detail)
+    for header, value in error.get_headers():
+        if header in ("Allow", "Retry-After"):
+            response.headers[header] = value
+    return response
+
+
+def _describe_problem(status: int, code: str, title: str, detail: str | None) -> Response:
+    told = {} if detail is None else {"detail": detail}
+    kind = "about:blank" if status == 500 else f"/errors/{code}"
+    body = {"type": kind, "title": title, "status": status, **told, "code": code, "request_id": request_id()}
+    return _as_problem(body, status)
 
 
 def _as_problem(body: dict[str, Any], status: int) -> Response:

@@ -16,6 +16,7 @@ from hub.compute.tables import Device, Offer, OfferState, Provider
 from hub.errors import InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
+from hub.organisations.tables import Organisation
 
 __all__ = [
     "NoCapacityError",
@@ -40,11 +41,14 @@ def ensure_provider(
 
     Raises:
         ForbiddenError: neither operator nor a provider speaking for itself.
+        NotFoundError: no such organisation.
     """
     _require_own(actor, organisation_id)
     found = session.scalar(select(Provider).where(Provider.organisation_id == organisation_id))
     if found is not None:
         return found
+    if session.get(Organisation, organisation_id) is None:
+        raise NotFoundError.of("organisation", organisation_id)
     provider = Provider(
         id=new_id("prv"),
         organisation_id=organisation_id,

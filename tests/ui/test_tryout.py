@@ -93,7 +93,7 @@ def test_engine_that_does_not_start_is_not_waited_for(
 @pytest.mark.parametrize("body", [{"model": ADAPTER, "message": "  "}, {"model": ADAPTER, "message": "x" * 2001}, [1]])
 def test_bad_message_never_reaches_the_gateway(running: World, twin: TwinGateway, body: object) -> None:
     answer = running.visit("factory").post("/tryout", json=body)
-    assert answer.status_code == 422
+    assert answer.status_code == (422 if isinstance(body, dict) else 400)
     assert twin.calls == []
     assert list_keys(running) == []
 
