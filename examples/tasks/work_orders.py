@@ -21,7 +21,13 @@ from examples.tasks.upload import UploadRow, write_upload
 TRAIN_ROWS: Final = 1200
 VALID_ROWS: Final = 300
 COLUMNS: Final[Mapping[str, str]] = {"故障描述": "prompt", "标准编码": "completion", "split": "split"}
-RECIPE: Final[Mapping[str, int | float]] = {"epochs": 2, "learning_rate": 3e-3, "batch_tokens": 512, "patience": 0}
+RECIPE: Final[Mapping[str, int | float]] = {
+    "epochs": 2,
+    "learning_rate": 3e-3,
+    "batch_tokens": 512,
+    "validations": 4,
+    "patience": 0,
+}
 
 # This factory's own codes: nothing in a report or in general knowledge gives them away.
 _KIND_CODES: Final = {
