@@ -14,7 +14,10 @@ from alembic.config import Config
 from rich.console import Console
 
 from hub.cli.supervision import is_up
+from hub.clock import read_clock
+from hub.database import open_sessions
 from hub.errors import ConflictError
+from hub.installation.service import check_secrets
 from hub.secrets import make_secrets, read_secrets
 from hub.settings import Settings, read_settings
 
@@ -72,8 +75,12 @@ def prepare_home(settings: Settings) -> None:
     made = make_secrets(settings.home)
     if made:
         console.print(f"Made {len(made)} secrets in {settings.home / 'secrets'} / 已生成密钥")
-    read_secrets(settings.home)
+    secrets = read_secrets(settings.home)
     migrate_database(settings.database_url)
+    sessions = open_sessions(settings.database_url)
+    with sessions.write() as session:
+        check_secrets(session, secrets, read_clock())
+    sessions.close()
 
 
 def migrate_database(url: str) -> None:

@@ -232,6 +232,14 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_table(
+        "secret_marks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_secret_marks")),
+        sqlite_strict=True,
+    )
+    op.create_table(
         "sign_in_failures",
         sa.Column("bucket", sa.Text(), nullable=False),
         sa.Column("failures", hub.columns.Whole(), nullable=False),
@@ -1703,6 +1711,7 @@ def downgrade() -> None:
     op.drop_table("taxonomy_titles")
     op.drop_table("snapshots")
     op.drop_table("sign_in_failures")
+    op.drop_table("secret_marks")
     op.drop_table("rejected_usage")
     op.drop_table("programmes")
     op.drop_table("pool_states")

@@ -1,0 +1,1 @@
+"""The installation itself: which secrets its database was made with."""
