@@ -18,7 +18,7 @@ def check_secrets(session: Session, secrets: Secrets, now: datetime) -> None:
     Raises:
         SecretsError: names each secret that is not the one this database was made with.
     """
-    known = dict(session.execute(select(SecretMark.name, SecretMark.fingerprint)).tuples())
+    known = {mark.name: mark.fingerprint for mark in session.scalars(select(SecretMark))}
     swapped = [name for name in LASTING if known.get(name, secrets.fingerprint(name)) != secrets.fingerprint(name)]
     if swapped:
         text = ", ".join(swapped)
