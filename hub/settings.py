@@ -27,6 +27,7 @@ KNOWN = frozenset(
 
 CLIENT_NAMES = frozenset({"GUANMO_URL", "GUANMO_MODEL", "GUANMO_BASE_MODEL"})
 """Names of `var/demo.env`, for clients: a shell that has read that file may still run our commands."""
+DATABASES = ("sqlite:///", "postgresql+psycopg://")
 
 
 class SettingsError(GuanmoError):
@@ -83,12 +84,20 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """Return settings from `GUANMO_…` names.
 
     Raises:
-        SettingsError: unknown names, ports out of 1..65535; every problem at once.
+        SettingsError: unknown names, ports out of 1..65535 or given twice, an empty folder, a wrong address or kind of
+            database; every problem at once.
     """
     unknown = sorted(name for name in environment if name.startswith("GUANMO_") and name not in KNOWN | CLIENT_NAMES)
     problems = [f"{name} is unknown (known: {', '.join(sorted(KNOWN))})" for name in unknown]
     home = Path(environment.get("GUANMO_HOME", "var")).absolute()
-    ports = {name: _read_port(environment, name, default, problems) for name, default in _PORTS.items()}
+    if environment.get("GUANMO_HOME") == "":
+        problems.append("GUANMO_HOME is empty; name a folder, or unset it")
+    ports = _read_ports(environment, problems)
+    database_url = environment.get("GUANMO_DATABASE_URL", f"sqlite:///{home / 'hub.sqlite3'}")
+    if not database_url.startswith(DATABASES):
+        # The rest of it may hold a password and is not repeated.
+        scheme = database_url.partition(":")[0]
+        problems.append(f"GUANMO_DATABASE_URL is of the kind '{scheme}'; begin it with {' or '.join(DATABASES)}")
     production = environment.get("GUANMO_PRODUCTION", "0")
     if production not in ("0", "1"):
         problems.append(f"GUANMO_PRODUCTION is '{production}'; use 0 or 1")
@@ -99,7 +108,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsError(f"Settings refused: {text}", f"设置有误：{text}")
     return Settings(
         home=home,
-        database_url=environment.get("GUANMO_DATABASE_URL", f"sqlite:///{home / 'hub.sqlite3'}"),
+        database_url=database_url,
         bind=bind,
         hub_port=ports["GUANMO_HUB_PORT"],
         gateway_port=ports["GUANMO_GATEWAY_PORT"],
@@ -122,9 +131,15 @@ def _check_addresses(bind: str, public_url: str, problems: list[str]) -> None:
         problems.append(f"GUANMO_PUBLIC_URL is '{public_url}'; give the gateway's address, https://…/v1")
 
 
-def _read_port(environment: Mapping[str, str], name: str, default: int, problems: list[str]) -> int:
-    text = environment.get(name, str(default))
-    if text.isdecimal() and 1 <= int(text) <= 65535:
-        return int(text)
-    problems.append(f"{name} is '{text}'; give a port from 1 to 65535")
-    return default
+def _read_ports(environment: Mapping[str, str], problems: list[str]) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for name, default in _PORTS.items():
+        text = environment.get(name, str(default))
+        if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535):
+            problems.append(f"{name} is '{text}'; give a port from 1 to 65535")
+            continue
+        problems.extend(
+            f"{name} and {other} are both {text}; give each its own" for other in ports if ports[other] == int(text)
+        )
+        ports[name] = int(text)
+    return ports

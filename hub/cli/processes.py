@@ -76,6 +76,11 @@ def socket_path(home: Path) -> Path:
     return home / "run" / "supervisor.sock"
 
 
+def configuration_path(home: Path) -> Path:
+    """Return supervisord's configuration, by which its command line is known."""
+    return home / "run" / "supervisord.conf"
+
+
 def write_configuration(settings: Settings, processes: list[Process]) -> Path:
     """Write supervisord's configuration and return its path."""
     home = settings.home
@@ -86,11 +91,11 @@ def write_configuration(settings: Settings, processes: list[Process]) -> Path:
     parts = [
         f"[unix_http_server]\nfile={socket}\nchmod=0700\n",
         f"[supervisord]\nlogfile={home}/logs/supervisord.log\npidfile={home}/run/supervisord.pid\nchildlogdir={home}/logs\n"
-        "logfile_maxbytes=1000000\nlogfile_backups=1\nnodaemon=true\nsilent=true\nminfds=1024\n",
+        "logfile_maxbytes=1000000\nlogfile_backups=1\nnodaemon=false\nsilent=true\nminfds=1024\n",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
         *(_write_program(settings, process, order) for order, process in enumerate(processes)),
     ]
-    path = home / "run" / "supervisord.conf"
+    path = configuration_path(home)
     path.touch(mode=0o600)
     path.write_text("\n".join(parts))
     return path

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hub.cli.home import prepare_home
+from hub.cli.processes import Process
 from hub.cli.supervision import read_conditions, start_all, stop_all, wait_until_well
 from hub.errors import NotFoundError
-from hub.settings import read_settings
+from hub.settings import Settings, read_settings
 
 START_TIMEOUT_S = 120.0
 console = Console(stderr=True, highlight=False)
@@ -25,14 +26,16 @@ console = Console(stderr=True, highlight=False)
 
 def up(detach: Annotated[bool, typer.Option(help="Return as soon as everything answers.")] = False) -> None:
     """Start the marketplace (first: secrets, database) and keep it until Ctrl-C."""
-    settings = read_settings(os.environ)
+    keep_up(read_settings(os.environ), detach=detach)
+
+
+def keep_up(settings: Settings, processes: list[Process] | None = None, *, detach: bool = False) -> None:
+    """Start the processes (default: all of the marketplace) and stop them on SIGINT, SIGTERM or a failed start."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     prepare_home(settings)
-    start_all(settings)
+    start_all(settings, processes)
     try:
-        wait_until_well(
-            settings, timeout_s=START_TIMEOUT_S, tell=lambda name, s: console.print(f"  {name} ready in {s:.1f} s")
-        )
+        wait_until_well(settings, timeout_s=START_TIMEOUT_S, tell=_tell, processes=processes)
         console.print(f"Marketplace / 超市: {settings.hub_url}\nOpenAI base_url: {settings.gateway_url}")
         if not detach:
             wait_for_interrupt("Ctrl-C stops it / 按 Ctrl-C 停止")

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,16 @@ from xmlrpc.client import Fault, ServerProxy
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from hub.cli.processes import Process, list_processes, socket_path, write_configuration
+from hub.cli.processes import Process, configuration_path, list_processes, socket_path, write_configuration
 from hub.errors import GuanmoError
 from hub.settings import Settings
 from serving.launch import LocalLaunch, ProcessState
 
 MINIMUM_DISK_BYTES = 1_000_000_000
 MAXIMUM_SOCKET_PATH = 100
+REFUSED_SIGNS = frozenset(';#%?"\n\r')
+"""supervisord's configuration would read them as comments, quotes or new lines."""
+STOP_TIMEOUT_S = 90.0
 LAUNCH_FOLDERS = ("run/trainers", "pool/processes")
 TRAINER_STOP_S = 20.0
 
@@ -50,28 +53,37 @@ class Condition:
     url: str
 
 
-def start_all(settings: Settings) -> None:
+def start_all(settings: Settings, processes: list[Process] | None = None) -> None:
     """Start supervisord and with it every process; return once it answers, before they are well.
 
     Raises:
-        StartError: already running, a port is taken, too little disk, or a path too long for a socket.
+        StartError: already running, a port is taken, too little disk, or a path that cannot be used.
     """
-    processes = list_processes(settings)
+    processes = list_processes(settings) if processes is None else processes
     check_start(settings, processes)
     configuration = write_configuration(settings, processes)
     with (settings.home / "logs" / "supervisord.out").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd=Path.cwd(),
-        )
+        try:
+            # It goes to the background by itself once its socket is open.
+            subprocess.run(
+                [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                check=False,
+            )
+            _wait_until_up(settings)
+        except BaseException:
+            # Ctrl-C may come while it answers to nobody yet.
+            _sweep(settings.home)
+            raise
+
+
+def _wait_until_up(settings: Settings) -> None:
     deadline = time.monotonic() + 20
     while not is_up(settings):
         if time.monotonic() > deadline:
-            _sweep(settings.home)
             raise _refuse("supervisord did not answer within 20 s", f"see {settings.home}/logs/supervisord.out")
         time.sleep(0.1)
 
@@ -86,6 +98,8 @@ def check_start(settings: Settings, processes: list[Process]) -> None:
         raise _refuse(f"this marketplace ({settings.home}) is already running", "use 'guanmo status' or 'guanmo down'")
     if len(str(socket_path(settings.home))) > MAXIMUM_SOCKET_PATH:
         raise _refuse(f"the path {settings.home} is longer than a socket may be", "set GUANMO_HOME to a shorter path")
+    if not REFUSED_SIGNS.isdisjoint(str(settings.home)):
+        raise _refuse(f'the path {settings.home} holds one of ; # " or a line break', "set GUANMO_HOME to a plain path")
     free = shutil.disk_usage(settings.home).free
     if free < MINIMUM_DISK_BYTES:
         raise _refuse(
@@ -104,18 +118,21 @@ def is_up(settings: Settings) -> bool:
     return False
 
 
-def read_conditions(settings: Settings) -> list[Condition]:
+def read_conditions(settings: Settings, processes: list[Process] | None = None) -> list[Condition]:
     """Return how each process is; empty when nothing runs."""
     if not is_up(settings):
         return []
-    expected = {process.name: process for process in list_processes(settings)}
+    listed = list_processes(settings) if processes is None else processes
+    expected = {process.name: process for process in listed}
     with _control(settings.home) as control:
         found: Any = control.supervisor.getAllProcessInfo()
     by_name = {item["name"]: item for item in found}
     return [_describe(process, by_name[name]) for name, process in expected.items() if name in by_name]
 
 
-def wait_until_well(settings: Settings, *, timeout_s: float, tell: Any) -> None:
+def wait_until_well(
+    settings: Settings, *, timeout_s: float, tell: Callable[[str, float], None], processes: list[Process] | None = None
+) -> None:
     """Wait until every process answers; `tell(name, seconds)` is called as each becomes well.
 
     Raises:
@@ -123,7 +140,7 @@ def wait_until_well(settings: Settings, *, timeout_s: float, tell: Any) -> None:
     """
     started, well = time.monotonic(), set[str]()
     while True:
-        conditions = read_conditions(settings)
+        conditions = read_conditions(settings, processes)
         for condition in conditions:
             if condition.healthy and condition.name not in well:
                 well.add(condition.name)
@@ -138,7 +155,7 @@ def wait_until_well(settings: Settings, *, timeout_s: float, tell: Any) -> None:
         time.sleep(0.25)
 
 
-def stop_all(settings: Settings, *, timeout_s: float = 90) -> int:
+def stop_all(settings: Settings, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
     """Stop every process of this installation, engines and trainers included; return how many were left to sweep."""
     if is_up(settings):
         pid = int((settings.home / "run" / "supervisord.pid").read_text())
@@ -179,11 +196,12 @@ def _sweep(home: Path) -> int:
 
 
 def _find_ours(home: Path) -> Iterator[psutil.Process]:
-    # supervisord marks its children's environment with its socket, and grandchildren inherit the mark.
-    mark = f"unix://{socket_path(home)}"
+    # supervisord marks its children's environment with its socket, and grandchildren inherit the mark; itself it is
+    # known by the configuration on its command line.
+    mark, configuration = f"unix://{socket_path(home)}", str(configuration_path(home))
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get("SUPERVISOR_SERVER_URL") == mark:
+            if process.environ().get("SUPERVISOR_SERVER_URL") == mark or configuration in process.cmdline():
                 yield process
 
 
