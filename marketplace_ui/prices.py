@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor
 from hub.prices.tables import CALL_METERS, Meter, PriceLine, PriceVersion
-from hub.vouchers.service import LineToCover, find_cover, find_programme, rule_of_day
+from hub.vouchers.service import LineToCover, describe_line, find_cover, find_programme, rule_of_day
 from hub.web import request_language
 from marketplace_ui.cards import MILLION
 
@@ -48,7 +48,7 @@ def view_price(session: Session, actor: Actor | None, price: PriceVersion, *, fi
         if actor is None:
             rows.append(PriceRow(line.meter, amount, None))
             continue
-        answer = find_cover(session, _line_to_cover(actor, line, price, amount_fen=amount, filed=filed), now)
+        answer = find_cover(session, _line_to_cover(session, actor, line, price, amount_fen=amount, filed=filed), now)
         cover = answer.covers[0] if answer.covers else None
         rows.append(PriceRow(line.meter, amount, cover.amount_fen if cover else 0))
         reasons.update(dict.fromkeys(_speak(item.zh, item.en) for item in answer.refusals))
@@ -60,14 +60,16 @@ def view_price(session: Session, actor: Actor | None, price: PriceVersion, *, fi
     return PriceView(rows, programme, number, share, [] if programme else list(reasons))
 
 
-def _line_to_cover(actor: Actor, line: PriceLine, price: PriceVersion, *, amount_fen: int, filed: bool) -> LineToCover:
-    return LineToCover(
+def _line_to_cover(
+    session: Session, actor: Actor, line: PriceLine, price: PriceVersion, *, amount_fen: int, filed: bool
+) -> LineToCover:
+    return describe_line(
+        session,
+        price,
         organisation_id=actor.organisation_id,
         meter=line.meter,
         amount_fen=amount_fen,
         filed_base=filed,
-        via_city_platform=False,
-        seller_id=price.organisation_id,
     )
 
 

@@ -1,6 +1,6 @@
 """Allowances: slices of money that a gateway may spend, cut from a tranche that the ledger holds.
 
-It leaves what calls cost to `rating` and the end of a tranche to `tranches`.
+It leaves what calls cost to `rating`, the end of a slice to `closing` and the end of a tranche to `tranches`.
 """
 
 from datetime import datetime, timedelta
@@ -9,13 +9,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hub.clock import to_us
-from hub.errors import ConflictError, IdempotencyConflictError, InvalidValueError, NotFoundError
-from hub.events.service import SYSTEM, record_event
+from hub.errors import IdempotencyConflictError, InvalidValueError, NotFoundError
 from hub.ids import new_id
 from hub.ledger.periods import month_bounds, month_key
-from hub.metering.service import find_through_seq
 from hub.orders.cash import wallet
-from hub.orders.rating import rate_usage
 from hub.orders.rules import UFEN_PER_FEN, slice_size
 from hub.orders.tranches import find_tranche, open_tranche
 from hub.orders.usage_tables import Allowance, AllowanceState, UsageTranche
@@ -23,7 +20,7 @@ from hub.organisations.service import find_budget
 from hub.organisations.tables import Budget, Organisation
 from hub.prices.service import find_price_version
 from hub.prices.tables import CALL_METERS
-from serving.contract import AllowanceClose, AllowanceGrant, AllowanceRefusal, AllowanceRequest
+from serving.contract import AllowanceGrant, AllowanceRefusal, AllowanceRequest
 
 LIFETIME = timedelta(seconds=30)
 """How long a gateway may reserve from a slice; short, so that usage is billed soon after it happened."""
@@ -59,36 +56,6 @@ def grant_allowance(session: Session, request: AllowanceRequest, now: datetime) 
     if tranche is None:
         return _refuse_cash(session, request.organisation_id)
     return _cut(session, tranche, request, want_ufen=want, now=now)
-
-
-def close_allowance(session: Session, close: AllowanceClose, now: datetime) -> Allowance:
-    """Take a slice back once all its usage has arrived; the hub's own sum of the usage counts. Idempotent.
-
-    Raises:
-        NotFoundError: no such allowance.
-        ConflictError: usage up to `through_seq` has not arrived yet.
-    """
-    allowance = session.get(Allowance, close.allowance_id, with_for_update=True)
-    if allowance is None:
-        raise NotFoundError.of("allowance", close.allowance_id)
-    if allowance.state is AllowanceState.CLOSED:
-        return allowance
-    arrived = find_through_seq(session, allowance.gateway_id)
-    if close.through_seq > max(arrived, 0):
-        raise ConflictError(
-            f"Usage of gateway '{allowance.gateway_id}' has arrived up to {arrived}, the close names "
-            f"{close.through_seq}; send the usage first.",
-            f"网关“{allowance.gateway_id}”的用量只到 {arrived}，关闭请求为 {close.through_seq}，请先上报用量。",
-            field="through_seq",
-        )
-    while rate_usage(session, now, allowance_ids=[allowance.id]):
-        pass  # in portions, until every record of the slice is on a bill line
-    allowance.state, allowance.closed_at = AllowanceState.CLOSED, now
-    allowance.claimed_ufen, allowance.through_seq = close.spent_ufen, close.through_seq
-    if allowance.claimed_ufen != allowance.spent_ufen:
-        _record_dispute(session, allowance, now)
-    session.flush()
-    return allowance
 
 
 def _queue_up(session: Session, organisation_id: str) -> None:
@@ -199,17 +166,4 @@ def _refuse_cash(session: Session, organisation_id: str) -> AllowanceRefusal:
         used=money.held_fen * UFEN_PER_FEN,
         left=money.available_fen * UFEN_PER_FEN,
         resets_at=None,
-    )
-
-
-def _record_dispute(session: Session, allowance: Allowance, now: datetime) -> None:
-    record_event(
-        session,
-        "allowance.disputed",
-        allowance.id,
-        organisation_id=allowance.organisation_id,
-        actor_id=SYSTEM,
-        now=now,
-        claimed_ufen=allowance.claimed_ufen,
-        rated_ufen=allowance.spent_ufen,
     )

@@ -13,7 +13,7 @@ from hub.actor import Actor, Role
 from hub.errors import NotFoundError
 from hub.orders import service
 from hub.orders.internal_api import register_internal
-from hub.orders.present import present_earning, present_order, present_quote
+from hub.orders.present import present_allowance, present_earning, present_order, present_quote
 from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("orders", __name__)
@@ -51,6 +51,18 @@ class AcceptBody(Body):
 
     idempotency_key: str
     cost_centre: str | None = Field(None, max_length=100)
+
+
+class AllowancePath(Query):
+    """One allowance."""
+
+    allowance_id: str
+
+
+class EndAllowanceBody(Body):
+    """Why the gateway is taken for lost; it stands in the event."""
+
+    reason: str = Field(max_length=500)
 
 
 @blueprint.get("/api/v1/wallet")
@@ -133,6 +145,24 @@ def list_earnings(query: OwnerQuery) -> dict[str, Any]:
     with context().sessions.read() as session:
         items = [present_earning(part, charge) for part, charge in service.list_earnings(session, owner)]
         return {"payable_fen": service.wallet(session, owner).payable_fen, "items": items}
+
+
+@blueprint.get("/api/v1/allowances")
+def list_allowances() -> dict[str, Any]:
+    """Return open allowances past their time, those of lost gateways among them (operator, auditor)."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        found = service.list_overdue_allowances(session, actor, context().clock())
+        return {"items": [present_allowance(allowance) for allowance in found]}
+
+
+@blueprint.post("/api/v1/allowances/<allowance_id>/close")
+def close_lost_allowance(path: AllowancePath, body: EndAllowanceBody) -> dict[str, Any]:
+    """Close a lost gateway's allowance on the usage that arrived (operator)."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        ended = service.end_lost_allowance(session, actor, path.allowance_id, reason=body.reason, now=context().clock())
+        return present_allowance(ended)
 
 
 def _read_owner(actor: Actor, organisation_id: str | None) -> str:

@@ -39,15 +39,21 @@ def give_out(
     *,
     seller_id: str,
     split_terms_id: str | None,
+    payer_id: str | None = None,
     before_fen: int = 0,
     received: dict[tuple[str, str], int] | None = None,
 ) -> list[Given]:
     """Return what every party receives of a fee; the amounts add up to it exactly.
 
-    `before_fen` and `received` carry what was sold and given out on the same line before.
+    `before_fen` and `received` carry what was sold and given out on the same line before. Where `payer_id` is given,
+    the payer receives nothing of its own money: its part is the platform's (ADR 11).
     """
     terms = split_parts(session, split_terms_id)
-    if terms is None:
+    if terms is not None:
+        terms = [part for part in terms if payer_id is None or part.organisation_id != payer_id]
+    elif seller_id == payer_id:
+        return [Given(Party.PLATFORM, "", fee_fen)]
+    else:
         return [Given(SELLER, seller_id, fee_fen)]
     had = [(received or {}).get((part.party, part.organisation_id or ""), 0) for part in terms]
     amounts = split_fee(fee_fen, before_fen=before_fen, received=had, parts=terms)

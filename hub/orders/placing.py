@@ -9,8 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor
+from hub.catalogue.tables import ModelVersion
 from hub.errors import ConflictError, IdempotencyConflictError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
+from hub.filings.service import StandingState, explain_standing, standing_of
 from hub.ids import new_id
 from hub.ledger.movements import hold
 from hub.ledger.rules import AccountLimitError, Movement, derive_id
@@ -18,7 +20,7 @@ from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
 from hub.orders.cash import firm_cash, wallet
 from hub.orders.quotes import require_buyer
-from hub.orders.rules import InsufficientFundsError, QuoteExpiredError, QuoteStaleError
+from hub.orders.rules import FilingEndedError, InsufficientFundsError, QuoteExpiredError, QuoteStaleError
 from hub.orders.tables import Order, OrderState, Quote, QuoteLine, QuoteState
 from hub.vouchers.tables import Grant
 
@@ -39,6 +41,7 @@ def accept_quote(
     Raises:
         InsufficientFundsError: names what the quote needs, what is available and what is missing.
         QuoteExpiredError, QuoteStaleError: a new quote is needed.
+        FilingEndedError: the base's filing was withdrawn or expired since the quote.
         IdempotencyConflictError: the key belongs to another quote's order.
     """
     require_buyer(actor)
@@ -50,6 +53,7 @@ def accept_quote(
     if known is not None:
         return known
     _check_open(quote, now)
+    _check_filing(session, quote, now)
     order = _build_order(quote, actor, idempotency_key=idempotency_key, cost_centre=cost_centre, now=now)
     _place_holds(session, quote, order, actor, now)
     quote.state = QuoteState.ACCEPTED
@@ -114,6 +118,14 @@ def _check_open(quote: Quote, now: datetime) -> None:
             f"Quote '{quote.id}' was valid until {quote.valid_until.isoformat()}; ask for a new one.",
             f"报价“{quote.id}”有效期至 {quote.valid_until.isoformat()}，请重新报价。",
         )
+
+
+def _check_filing(session: Session, quote: Quote, now: datetime) -> None:
+    """Ask again what the quote asked: a base whose filing ended takes no new order, with voucher or without."""
+    base = session.get_one(ModelVersion, quote.base_version_id)
+    standing = standing_of(session, base.weights_digest, now)
+    if standing.state in (StandingState.WITHDRAWN, StandingState.EXPIRED) or (quote.filed and not standing.valid):
+        raise FilingEndedError(*explain_standing(standing), field="base_version_id")
 
 
 def _build_order(quote: Quote, actor: Actor, *, idempotency_key: str, cost_centre: str | None, now: datetime) -> Order:

@@ -5,7 +5,7 @@ It leaves who may see them to the callers.
 
 from typing import Any
 
-from hub.orders.tables import Charge, ChargePart, Order, Quote, QuoteLine
+from hub.orders.tables import Allowance, Charge, ChargePart, Order, Quote, QuoteLine
 
 
 def present_quote(quote: Quote) -> dict[str, Any]:
@@ -97,4 +97,19 @@ def present_earning(part: ChargePart, charge: Charge) -> dict[str, Any]:
         "price_version_id": charge.price_version_id,
         "month": charge.month,
         "charged_at": charge.charged_at.isoformat(),
+    }
+
+
+def present_allowance(allowance: Allowance) -> dict[str, Any]:
+    """Return a slice of a firm's money; amounts in µfen."""
+    return {
+        "id": allowance.id,
+        "organisation_id": allowance.organisation_id,
+        "gateway_id": allowance.gateway_id,
+        "state": allowance.state,
+        "amount_ufen": allowance.amount_ufen,
+        "spent_ufen": allowance.spent_ufen,
+        "granted_at": allowance.granted_at.isoformat(),
+        "expires_at": allowance.expires_at.isoformat(),
+        "closed_at": allowance.closed_at.isoformat() if allowance.closed_at else None,
     }

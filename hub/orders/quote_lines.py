@@ -13,7 +13,7 @@ from hub.ids import new_id
 from hub.orders.tables import Quote, QuoteCover, QuoteLine
 from hub.prices.rules import fee_fen
 from hub.prices.tables import Meter, PriceVersion
-from hub.vouchers.service import CoverAnswer, LineToCover, find_cover
+from hub.vouchers.service import CoverAnswer, describe_line, find_cover
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,14 @@ def _ask_cover(
     reserved: Mapping[str, int],
     now: datetime,
 ) -> CoverAnswer:
-    asked = LineToCover(
+    asked = describe_line(
+        session,
+        item.price,
         organisation_id=quote.organisation_id,
         meter=item.meter,
         amount_fen=line.list_fen,
         filed_base=quote.filed,
         via_city_platform=item.via_city_platform,
-        seller_id=item.price.organisation_id,
         reserved=reserved,
     )
     return find_cover(session, asked, now)

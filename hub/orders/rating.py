@@ -17,6 +17,8 @@ from hub.ledger.rules import derive_id
 from hub.metering.tables import Usage
 from hub.orders.usage_tables import Allowance, AllowanceState, BillLine, RatedUsage, UsageTranche
 from hub.prices.service import price_lines
+from hub.vouchers.rules import read_body
+from hub.vouchers.tables import RuleVersion
 from serving import contract
 
 MAX_RATED = 500
@@ -36,7 +38,9 @@ def list_contract_prices(session: Session, price_version_id: str) -> list[contra
 def check_records(session: Session, records: Sequence[contract.UsageRecord]) -> dict[int, str]:
     """Return the refusal codes by index of records whose allowance does not fit them."""
     wanted = {record.allowance_id for record in records}
-    found = {row.id: row for row in session.scalars(select(Allowance).where(Allowance.id.in_(wanted)))}
+    # Held until the records are stored, so that on PostgreSQL no slice closes between the look and the record.
+    query = select(Allowance).where(Allowance.id.in_(wanted)).order_by(Allowance.id).with_for_update(read=True)
+    found = {row.id: row for row in session.scalars(query)}
     codes = {}
     for index, record in enumerate(records):
         code = _check_record(record, found.get(record.allowance_id))
@@ -113,7 +117,7 @@ def _find_lines(session: Session, found: Sequence[Rated], now: datetime) -> dict
     pairs = {(tranche.id, usage.version_id): (tranche, usage.version_id) for usage, _, tranche in found}
     lines = {}
     for key, (tranche, version_id) in sorted(pairs.items()):
-        subsidised = tranche.rule_version_id is not None and _stands(session, version_id, tranche.opened_at)
+        subsidised = _is_subsidised(session, tranche, version_id)
         lines[key] = find_bill_line(session, tranche, subsidised=subsidised, now=now)
     return lines
 
@@ -136,7 +140,13 @@ def _build_rated(usage: Usage, tranche: UsageTranche, line: BillLine, *, cost_uf
     )
 
 
-def _stands(session: Session, version_id: str, moment: datetime) -> bool:
-    """Say whether the root base of a version had a valid filing when the tranche's money was held."""
+def _is_subsidised(session: Session, tranche: UsageTranche, version_id: str) -> bool:
+    """Say whether a tranche's voucher pays for calls of a version: roll-out means a model made from a base.
+
+    Where the rule asks for a filing, that of the root base counts as it stood when the tranche's money was held.
+    """
     version = session.get(ModelVersion, version_id)
-    return version is not None and standing_of(session, version.weights_digest, moment).valid
+    if tranche.rule_version_id is None or version is None or version.base_version_id is None:
+        return False
+    rule = read_body(session.get_one(RuleVersion, tranche.rule_version_id).body)
+    return not rule.needs_filed_base or standing_of(session, version.weights_digest, tranche.opened_at).valid

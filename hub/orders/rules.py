@@ -37,6 +37,12 @@ class BaseNotFiledError(ConflictError):
     code = "base_not_filed"
 
 
+class FilingEndedError(ConflictError):
+    """The base's filing was withdrawn or expired after the quote; no new order."""
+
+    code = "filing_ended"
+
+
 class MeterRefusedError(InvalidValueError):
     """The metered figures do not fit the order."""
 

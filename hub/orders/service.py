@@ -8,14 +8,15 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.errors import NotFoundError
-from hub.orders.allowances import close_allowance, grant_allowance
+from hub.orders.allowances import grant_allowance
 from hub.orders.cash import Wallet, deposit, wallet
+from hub.orders.closing import close_allowance, end_lost_allowance, list_overdue_allowances
 from hub.orders.placing import accept_quote
 from hub.orders.quotes import OfferTerms, expire_quotes, find_quote, quote_tuning
 from hub.orders.rating import check_records, rate_usage
+from hub.orders.resolving import settle_tranches
 from hub.orders.settlement import find_order, refund_order, settle_order
 from hub.orders.tables import Charge, ChargePart, Order, Quote
-from hub.orders.tranches import settle_tranches
 
 __all__ = [
     "OfferTerms",
@@ -24,6 +25,7 @@ __all__ = [
     "check_records",
     "close_allowance",
     "deposit",
+    "end_lost_allowance",
     "expire_quotes",
     "find_order",
     "find_quote",
@@ -31,6 +33,7 @@ __all__ = [
     "list_charges",
     "list_earnings",
     "list_orders",
+    "list_overdue_allowances",
     "list_quotes",
     "quote_tuning",
     "rate_usage",

@@ -1,51 +1,33 @@
-"""Tranche holds of hosted calls: opened when a slice is needed, resolved once all their slices are closed.
+"""Tranche holds of hosted calls: found or opened when a slice is needed.
 
-It leaves cutting slices to `allowances` and the cost of calls to `rating`.
+It leaves cutting slices to `allowances` and the end of a tranche to `resolving`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.events.service import SYSTEM, record_event
+from hub.events.service import SYSTEM
 from hub.ids import new_id
-from hub.ledger.movements import hold, resolve
+from hub.ledger.movements import hold
 from hub.ledger.periods import month_key
-from hub.ledger.rules import AccountLimitError, Movement, derive_id
-from hub.ledger.service import Posted, find_transfer, open_account, post_group
+from hub.ledger.rules import AccountLimitError, derive_id
+from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
 from hub.orders.cash import firm_cash
-from hub.orders.parts import Given, build_parts, give_out, payout_movements
-from hub.orders.rating import rate_usage
-from hub.orders.rules import UFEN_PER_FEN, LineState, Paid, Subsidy, resolve_tranche
-from hub.orders.tables import Charge
+from hub.orders.rules import UFEN_PER_FEN
 from hub.orders.usage_tables import (
-    Allowance,
-    AllowanceState,
-    BillLine,
-    BillPart,
-    RatedUsage,
     TrancheState,
     UsageTranche,
 )
 from hub.prices.service import find_price_version
 from hub.prices.tables import Meter
-from hub.vouchers.service import Cover, LineToCover, find_cover
+from hub.vouchers.service import Cover, describe_line, find_cover
 from hub.vouchers.tables import Grant
 
 TRANCHE_FEN = 500
 TRANCHE_LIFETIME = timedelta(seconds=60)
-MAX_RESOLVED = 100
-
-
-@dataclass(frozen=True)
-class _Resolved:
-    line: BillLine
-    paid: Paid
-    shares: list[Given]
 
 
 def find_tranche(
@@ -81,9 +63,7 @@ def open_tranche(
     held = min(max(TRANCHE_FEN, -(-want_ufen // UFEN_PER_FEN) + 1), cash.available_fen)
     if held < 2:
         return None
-    line = LineToCover(organisation_id, Meter.COMPLETION, held, filed_base=True, via_city_platform=False)
-    covers = find_cover(session, line, now).covers
-    cover = covers[0] if covers else None
+    cover = _find_cover(session, organisation_id, price_version_id, held_fen=held, now=now)
     tranche = UsageTranche(
         id=new_id("utr"),
         organisation_id=organisation_id,
@@ -110,35 +90,40 @@ def open_tranche(
     return tranche
 
 
-def settle_tranches(session: Session, now: datetime) -> int:
-    """Rate what arrived and resolve tranches whose slices are all closed; return how many were resolved. Idempotent."""
-    rate_usage(session, now)
-    still_open = exists().where(Allowance.tranche_id == UsageTranche.id, Allowance.state == AllowanceState.OPEN)
-    due = session.scalars(
-        select(UsageTranche)
-        .where(UsageTranche.state == TrancheState.OPEN, ~still_open)
-        .order_by(UsageTranche.id)
-        .limit(MAX_RESOLVED)
-        .with_for_update(skip_locked=True)
-    ).all()
-    # Asked again under the lock: on PostgreSQL a slice may have been cut between the look and the lock.
-    free = [tranche for tranche in due if not _has_open_slice(session, tranche)]
-    for tranche in free:
-        _resolve(session, tranche, now)
-    return len(free)
+def usage_clearing(session: Session, tranche: UsageTranche, now: datetime) -> Account:
+    """Return the account that money of hosted calls passes through; zero before and after."""
+    return open_account(
+        session, organisation_id=tranche.organisation_id, kind=AccountKind.CLEARING, subject="usage", now=now
+    )
 
 
-def _has_open_slice(session: Session, tranche: UsageTranche) -> bool:
-    query = select(Allowance.id).where(Allowance.tranche_id == tranche.id, Allowance.state == AllowanceState.OPEN)
-    return session.scalar(query.limit(1)) is not None
+def tranche_hold_id(tranche: UsageTranche, purse: str) -> str:
+    """Return the id of a tranche's hold on `voucher` or `cash`."""
+    return derive_id("tra", "hold", tranche.id, purse)
+
+
+def _find_cover(
+    session: Session, organisation_id: str, price_version_id: str, *, held_fen: int, now: datetime
+) -> Cover | None:
+    """Return what a voucher would pay at most; whether a call's base is filed only its usage tells."""
+    line = describe_line(
+        session,
+        find_price_version(session, price_version_id),
+        organisation_id=organisation_id,
+        meter=Meter.COMPLETION,
+        amount_fen=held_fen,
+        filed_base=True,
+    )
+    covers = find_cover(session, line, now).covers
+    return covers[0] if covers else None
 
 
 def _place(session: Session, tranche: UsageTranche, cash: Account, cover: Cover | None, now: datetime) -> None:
-    clearing = _clearing(session, tranche, now)
+    clearing = usage_clearing(session, tranche, now)
     price = tranche.price_version_id
     movements = [
         hold(
-            _hold_id(tranche, "cash"),
+            tranche_hold_id(tranche, "cash"),
             cash,
             clearing,
             amount_fen=tranche.held_fen,
@@ -150,7 +135,7 @@ def _place(session: Session, tranche: UsageTranche, cash: Account, cover: Cover 
         grant = session.get_one(Grant, cover.grant_id)
         movements.append(
             hold(
-                _hold_id(tranche, "voucher"),
+                tranche_hold_id(tranche, "voucher"),
                 session.get_one(Account, grant.account_id),
                 clearing,
                 amount_fen=cover.amount_fen,
@@ -160,133 +145,3 @@ def _place(session: Session, tranche: UsageTranche, cash: Account, cover: Cover 
             )
         )
     post_group(session, derive_id("grp", "hold", tranche.id), movements, Posted("tranche", tranche.id, SYSTEM, now))
-
-
-def _resolve(session: Session, tranche: UsageTranche, now: datetime) -> None:
-    group_id = derive_id("grp", "close", tranche.id)
-    resolved = _resolve_lines(session, tranche)
-    movements = _release(session, tranche, resolved)
-    clearing = _clearing(session, tranche, now)
-    for item in resolved:
-        key = derive_id("key", tranche.id, item.line.id)
-        movements += payout_movements(session, clearing, item.shares, key=key, now=now)
-    post_group(session, group_id, movements, Posted("tranche", tranche.id, SYSTEM, now))
-    for item in resolved:
-        _advance(session, tranche, item, group_id=group_id, now=now)
-    tranche.state, tranche.resolved_at = TrancheState.RESOLVED, now
-    session.flush()
-    if resolved:
-        record_event(
-            session,
-            "tranche.resolved",
-            tranche.id,
-            organisation_id=tranche.organisation_id,
-            actor_id=SYSTEM,
-            now=now,
-            fee_fen=sum(item.paid.fee_fen for item in resolved),
-        )
-
-
-def _resolve_lines(session: Session, tranche: UsageTranche) -> list[_Resolved]:
-    left_fen, subsidy_left_fen = tranche.held_fen, tranche.voucher_held_fen
-    resolved = []
-    for line, used_ufen in _list_lines(session, tranche):
-        line.exact_ufen += used_ufen
-        subsidy = Subsidy(line.share_num, line.share_den, subsidy_left_fen) if line.rule_version_id else None
-        state = LineState(line.exact_ufen, line.posted_fen, line.subsidised_fen)
-        paid = resolve_tranche(state, left_fen=left_fen, subsidy=subsidy)
-        left_fen -= paid.fee_fen
-        subsidy_left_fen -= paid.voucher_fen
-        resolved.append(_Resolved(line, paid, _give_out(session, line, paid.fee_fen)))
-    return resolved
-
-
-def _list_lines(session: Session, tranche: UsageTranche) -> list[tuple[BillLine, int]]:
-    """Return the lines that a tranche's usage falls on with its exact sum on each, the subsidised one first."""
-    sums = session.execute(
-        select(RatedUsage.bill_line_id, func.sum(RatedUsage.cost_ufen))
-        .where(RatedUsage.tranche_id == tranche.id)
-        .group_by(RatedUsage.bill_line_id)
-    ).all()
-    lines = [(session.get_one(BillLine, key, with_for_update=True), int(total)) for key, total in sorted(sums)]
-    return sorted(lines, key=lambda pair: (pair[0].rule_version_id is None, pair[0].id))
-
-
-def _give_out(session: Session, line: BillLine, fee_fen: int) -> list[Given]:
-    price = find_price_version(session, line.price_version_id)
-    parts = session.scalars(select(BillPart).where(BillPart.bill_line_id == line.id))
-    return give_out(
-        session,
-        fee_fen,
-        seller_id=price.organisation_id,
-        split_terms_id=price.split_terms_id,
-        before_fen=line.posted_fen,
-        received={(part.party, part.organisation_id): part.amount_fen for part in parts},
-    )
-
-
-def _release(session: Session, tranche: UsageTranche, resolved: Sequence[_Resolved]) -> list[Movement]:
-    amounts = {
-        "voucher": sum(item.paid.voucher_fen for item in resolved),
-        "cash": sum(item.paid.cash_fen for item in resolved),
-    }
-    movements = []
-    for purse, amount in amounts.items():
-        held = find_transfer(session, _hold_id(tranche, purse))
-        if held is not None:
-            key = derive_id("tra", "resolve", held.id)
-            movements.append(resolve(key, held, amount_fen=amount, code=f"{purse}_settled"))
-    return movements
-
-
-def _advance(session: Session, tranche: UsageTranche, item: _Resolved, *, group_id: str, now: datetime) -> None:
-    line = item.line
-    line.posted_fen += item.paid.fee_fen
-    line.subsidised_fen += item.paid.voucher_fen
-    for given in item.shares:
-        key = (line.id, given.party, given.organisation_id)
-        part = session.get(BillPart, key)
-        if part is None:
-            part = BillPart(bill_line_id=key[0], party=key[1], organisation_id=key[2], amount_fen=0)
-            session.add(part)
-        part.amount_fen += given.amount_fen
-    if item.paid.fee_fen:
-        session.add(_build_charge(tranche, item, group_id=group_id, now=now))
-
-
-def _build_charge(tranche: UsageTranche, item: _Resolved, *, group_id: str, now: datetime) -> Charge:
-    line, subsidised = item.line, item.paid.voucher_fen > 0
-    charge = Charge(
-        id=derive_id("chg", tranche.id, line.id),
-        organisation_id=line.organisation_id,
-        month=line.month,
-        bill_line_id=line.id,
-        tranche_id=tranche.id,
-        meter="calls",
-        title_zh="模型调用",
-        title_en="Hosted calls",
-        quantity=0,
-        price_version_id=line.price_version_id,
-        fee_fen=item.paid.fee_fen,
-        voucher_fen=item.paid.voucher_fen,
-        cash_fen=item.paid.cash_fen,
-        programme=line.programme if subsidised else None,
-        rule_version_id=line.rule_version_id if subsidised else None,
-        grant_id=tranche.grant_id if subsidised else None,
-        share_num=line.share_num,
-        share_den=line.share_den,
-        group_id=group_id,
-        charged_at=now,
-    )
-    charge.parts = build_parts(charge.id, item.shares)
-    return charge
-
-
-def _clearing(session: Session, tranche: UsageTranche, now: datetime) -> Account:
-    return open_account(
-        session, organisation_id=tranche.organisation_id, kind=AccountKind.CLEARING, subject="usage", now=now
-    )
-
-
-def _hold_id(tranche: UsageTranche, purse: str) -> str:
-    return derive_id("tra", "hold", tranche.id, purse)

@@ -3,33 +3,18 @@
 It leaves holding the money to the rooms that sell; the grant's ledger limit has the last word.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.ledger.tables import Account
+from hub.prices.tables import CALL_METERS
+from hub.vouchers.lines import LineToCover
 from hub.vouchers.programmes import list_programmes, rule_of_day
 from hub.vouchers.rules import Cover, Refusal, RuleBody, period_of, read_body, share_fen
 from hub.vouchers.tables import Grant, Programme, RuleVersion
-
-
-@dataclass(frozen=True)
-class LineToCover:
-    """One line: who pays, what is counted, its list price, and the facts that rules ask for.
-
-    `reserved` are fen of grants that earlier lines of the same bill take already.
-    """
-
-    organisation_id: str
-    meter: str
-    amount_fen: int
-    filed_base: bool
-    via_city_platform: bool
-    seller_id: str | None = None
-    reserved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,7 +107,15 @@ def _refuse_line(line: LineToCover, programme: Programme, rule: RuleBody) -> Ref
             f"{programme.title_zh}只用于经市算力服务平台租用的算力",
             f"{programme.title_en} needs an offer that comes through the city's compute service platform.",
         )
-    if rule.non_affiliated and line.seller_id == line.organisation_id:
+    if line.meter in CALL_METERS and not line.derived:
+        return Refusal(
+            programme.code,
+            "plain_base",
+            f"{programme.title_zh}只用于由基座做出的模型；这里调用的是基座本身",
+            f"{programme.title_en} pays for calls of models made from a base; this is the plain base.",
+        )
+    # A sale to oneself is never subsidised, whatever the rule says of outside parties (ADR 11).
+    if line.is_own_sale or (rule.non_affiliated and line.base_owner_id == line.organisation_id):
         return Refusal(
             programme.code,
             "affiliated",

@@ -12,7 +12,8 @@ from hub.actor import Actor, Role
 from hub.errors import NotFoundError
 from hub.ledger.tables import Account
 from hub.vouchers.applications import apply_for_voucher, review_application
-from hub.vouchers.cover import CoverAnswer, LineToCover, cover, find_cover
+from hub.vouchers.cover import CoverAnswer, cover, find_cover
+from hub.vouchers.lines import LineToCover, describe_line
 from hub.vouchers.programmes import (
     approve_rule,
     draft_rule,
@@ -36,6 +37,7 @@ __all__ = [
     "apply_for_voucher",
     "approve_rule",
     "cover",
+    "describe_line",
     "draft_rule",
     "find_application",
     "find_cover",

@@ -3,6 +3,7 @@
 It leaves quoting and calling to the tests; everything here goes through the services.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.catalogue.bases import import_base, prepare_base
+from hub.catalogue.registration import register_version
 from hub.catalogue.rules import ModelTexts
 from hub.catalogue.tables import ModelVersion
 from hub.clock import to_us
@@ -69,6 +71,8 @@ class Market:
     offers: dict[str, Offer] = field(default_factory=dict)
     filed_version: str = ""
     unfiled_version: str = ""
+    filed_adapter: str = ""
+    unfiled_adapter: str = ""
     call_price: str = ""
 
     def owner(self, who: str) -> str:
@@ -146,8 +150,9 @@ class Market:
         *,
         who: str = "factory",
         filed: bool = True,
+        version_id: str | None = None,
     ) -> contract.UsageRecord:
-        """Return a usage record of one request: (prompt, cached, completion) tokens."""
+        """Return a usage record of one request to an adapter: (prompt, cached, completion) tokens."""
         at = to_us(self.now)
         return contract.UsageRecord(
             request_id=request_id,
@@ -156,7 +161,7 @@ class Market:
             organisation_id=self.owner(who),
             key_id="key_1",
             cost_centre=None,
-            version_id=self.filed_version if filed else self.unfiled_version,
+            version_id=version_id or (self.filed_adapter if filed else self.unfiled_adapter),
             digest="d" * 64,
             price_version_id=self.call_price,
             replica_id="rep_1",
@@ -206,6 +211,25 @@ def build_market(sessions: Sessions, now: datetime, home: Path) -> Market:
     return market
 
 
+def add_adapter(market: Market, who: str, base_version_id: str, name: str) -> str:
+    """Register an adapter as if a run had made it, and return its version id."""
+    with market.sessions.write() as session:
+        return register_version(
+            session,
+            organisation_id=market.owner(who),
+            model_name=name,
+            base_version_id=base_version_id,
+            artifact_digest=hashlib.sha256(name.encode()).hexdigest(),
+            artifact_uri=f"file:///{name}",
+            run_id=None,
+            rank=8,
+            metrics={},
+            lineage={},
+            size_bytes=1,
+            now=market.now,
+        ).id
+
+
 def _add_person(session: Session, market: Market, who: str, organisation_id: str, role: Role) -> None:
     user = create_user(
         session,
@@ -253,6 +277,8 @@ def _add_bases(market: Market, home: Path) -> None:
     other = {name: value + 1 for name, value in tensors.items()}
     market.filed_version = _import_base(market, home, "base", tensors)
     market.unfiled_version = _import_base(market, home, "unfiled", other)
+    market.filed_adapter = add_adapter(market, "factory", market.filed_version, "coder")
+    market.unfiled_adapter = add_adapter(market, "factory", market.unfiled_version, "plain-coder")
     with market.sessions.write() as session:
         file_base(
             session,

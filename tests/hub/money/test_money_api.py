@@ -1,6 +1,7 @@
 """The money rooms over HTTP: what firms, operators, auditors and the gateway may see and do."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,19 @@ def test_internal_addresses_want_their_own_token_and_sound_messages(client: Clie
         assert client.call("POST", f"/internal/v1/{path}", "operator", witness).status_code == 401
         answer = client.call("POST", f"/internal/v1/{path}", "gateway", witness)
         assert (answer.status_code, answer.json["code"]) == (422, "invalid_value")
+
+
+def test_the_operator_finds_and_closes_a_lost_gateways_allowance(client: Client) -> None:
+    client.market.fund("factory", 10_000, "bank-1")
+    piece = client.market.draw("a")
+    assert isinstance(piece, contract.AllowanceGrant)
+    path = f"/api/v1/allowances/{piece.allowance_id}/close"
+    body = {"reason": "host burnt"}
+    early = client.call("POST", path, "operator", body)
+    assert (early.status_code, early.json["code"]) == (409, "allowance_in_use")
+    client.market.now += timedelta(minutes=1)
+    assert [item["id"] for item in client.read("/api/v1/allowances", "operator")["items"]] == [piece.allowance_id]
+    assert client.call("POST", path, "factory", body).status_code == 403
+    answer = client.call("POST", path, "operator", body)
+    assert (answer.status_code, answer.json["state"]) == (200, "closed")
+    assert client.read("/api/v1/allowances", "operator")["items"] == []

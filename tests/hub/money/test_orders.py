@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError
 
+from hub.catalogue.tables import ModelVersion
 from hub.errors import ConflictError, ForbiddenError, IdempotencyConflictError, NotFoundError
+from hub.filings.service import file_base, list_filings, withdraw_filing
+from hub.filings.tables import Track
 from hub.ledger.audit import check_books
 from hub.ledger.rules import TransferConflictError
 from hub.ledger.service import find_account

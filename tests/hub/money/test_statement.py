@@ -82,7 +82,7 @@ def test_call_lines_follow_from_usage_records(busy: Market) -> None:
         records = session.scalars(select(Usage)).all()
     assert len(records) == 3 * len(CALLS)
     for line in calls:
-        version = busy.filed_version if line.voucher else busy.unfiled_version
+        version = busy.filed_adapter if line.voucher else busy.unfiled_adapter
         mine = [row for row in records if row.version_id == version]
         quantities = {
             "prompt": sum(row.prompt_tokens - row.cached_tokens for row in mine),

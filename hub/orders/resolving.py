@@ -1,0 +1,184 @@
+"""Resolves tranches once all their slices are closed: posts whole fen on bill lines and releases the rest.
+
+It leaves opening them to `tranches` and the cost of calls to `rating`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session
+
+from hub.events.service import SYSTEM, record_event
+from hub.ledger.movements import resolve
+from hub.ledger.rules import Movement, derive_id
+from hub.ledger.service import Posted, find_transfer, post_group
+from hub.orders.parts import Given, build_parts, give_out, payout_movements
+from hub.orders.rating import rate_usage
+from hub.orders.rules import LineState, Paid, Subsidy, resolve_tranche
+from hub.orders.tables import Charge
+from hub.orders.tranches import tranche_hold_id, usage_clearing
+from hub.orders.usage_tables import (
+    Allowance,
+    AllowanceState,
+    BillLine,
+    BillPart,
+    RatedUsage,
+    TrancheState,
+    UsageTranche,
+)
+from hub.prices.service import find_price_version
+
+MAX_RESOLVED = 100
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    line: BillLine
+    paid: Paid
+    shares: list[Given]
+
+
+def settle_tranches(session: Session, now: datetime) -> int:
+    """Rate what arrived and resolve tranches whose slices are all closed; return how many were resolved. Idempotent."""
+    rate_usage(session, now)
+    still_open = exists().where(Allowance.tranche_id == UsageTranche.id, Allowance.state == AllowanceState.OPEN)
+    due = session.scalars(
+        select(UsageTranche)
+        .where(UsageTranche.state == TrancheState.OPEN, ~still_open)
+        .order_by(UsageTranche.id)
+        .limit(MAX_RESOLVED)
+        .with_for_update(skip_locked=True)
+    ).all()
+    # Asked again under the lock: on PostgreSQL a slice may have been cut between the look and the lock.
+    free = [tranche for tranche in due if not _has_open_slice(session, tranche)]
+    for tranche in free:
+        _resolve(session, tranche, now)
+    return len(free)
+
+
+def _has_open_slice(session: Session, tranche: UsageTranche) -> bool:
+    query = select(Allowance.id).where(Allowance.tranche_id == tranche.id, Allowance.state == AllowanceState.OPEN)
+    return session.scalar(query.limit(1)) is not None
+
+
+def _resolve(session: Session, tranche: UsageTranche, now: datetime) -> None:
+    group_id = derive_id("grp", "close", tranche.id)
+    resolved = _resolve_lines(session, tranche)
+    movements = _release(session, tranche, resolved)
+    clearing = usage_clearing(session, tranche, now)
+    for item in resolved:
+        key = derive_id("key", tranche.id, item.line.id)
+        movements += payout_movements(session, clearing, item.shares, key=key, now=now)
+    post_group(session, group_id, movements, Posted("tranche", tranche.id, SYSTEM, now))
+    for item in resolved:
+        _advance(session, tranche, item, group_id=group_id, now=now)
+    tranche.state, tranche.resolved_at = TrancheState.RESOLVED, now
+    session.flush()
+    if resolved:
+        record_event(
+            session,
+            "tranche.resolved",
+            tranche.id,
+            organisation_id=tranche.organisation_id,
+            actor_id=SYSTEM,
+            now=now,
+            fee_fen=sum(item.paid.fee_fen for item in resolved),
+        )
+
+
+def _resolve_lines(session: Session, tranche: UsageTranche) -> list[_Resolved]:
+    left_fen, subsidy_left_fen = tranche.held_fen, tranche.voucher_held_fen
+    resolved = []
+    for line, used_ufen in _list_lines(session, tranche):
+        line.exact_ufen += used_ufen
+        subsidy = Subsidy(line.share_num, line.share_den, subsidy_left_fen) if line.rule_version_id else None
+        state = LineState(line.exact_ufen, line.posted_fen, line.subsidised_fen)
+        paid = resolve_tranche(state, left_fen=left_fen, subsidy=subsidy)
+        left_fen -= paid.fee_fen
+        subsidy_left_fen -= paid.voucher_fen
+        resolved.append(_Resolved(line, paid, _give_out(session, line, paid.fee_fen)))
+    return resolved
+
+
+def _list_lines(session: Session, tranche: UsageTranche) -> list[tuple[BillLine, int]]:
+    """Return the lines that a tranche's usage falls on with its exact sum on each, the subsidised one first."""
+    sums = session.execute(
+        select(RatedUsage.bill_line_id, func.sum(RatedUsage.cost_ufen))
+        .where(RatedUsage.tranche_id == tranche.id)
+        .group_by(RatedUsage.bill_line_id)
+    ).all()
+    lines = [(session.get_one(BillLine, key, with_for_update=True), int(total)) for key, total in sorted(sums)]
+    return sorted(lines, key=lambda pair: (pair[0].rule_version_id is None, pair[0].id))
+
+
+def _give_out(session: Session, line: BillLine, fee_fen: int) -> list[Given]:
+    price = find_price_version(session, line.price_version_id)
+    parts = session.scalars(select(BillPart).where(BillPart.bill_line_id == line.id))
+    return give_out(
+        session,
+        fee_fen,
+        seller_id=price.organisation_id,
+        split_terms_id=price.split_terms_id,
+        payer_id=line.organisation_id,
+        before_fen=line.posted_fen,
+        received={(part.party, part.organisation_id): part.amount_fen for part in parts},
+    )
+
+
+def _release(session: Session, tranche: UsageTranche, resolved: Sequence[_Resolved]) -> list[Movement]:
+    amounts = {
+        "voucher": sum(item.paid.voucher_fen for item in resolved),
+        "cash": sum(item.paid.cash_fen for item in resolved),
+    }
+    movements = []
+    for purse, amount in amounts.items():
+        held = find_transfer(session, tranche_hold_id(tranche, purse))
+        if held is not None:
+            key = derive_id("tra", "resolve", held.id)
+            movements.append(resolve(key, held, amount_fen=amount, code=f"{purse}_settled"))
+    return movements
+
+
+def _advance(session: Session, tranche: UsageTranche, item: _Resolved, *, group_id: str, now: datetime) -> None:
+    line = item.line
+    line.posted_fen += item.paid.fee_fen
+    line.subsidised_fen += item.paid.voucher_fen
+    for given in item.shares:
+        key = (line.id, given.party, given.organisation_id)
+        part = session.get(BillPart, key)
+        if part is None:
+            part = BillPart(bill_line_id=key[0], party=key[1], organisation_id=key[2], amount_fen=0)
+            session.add(part)
+        part.amount_fen += given.amount_fen
+    if item.paid.fee_fen:
+        session.add(_build_charge(tranche, item, group_id=group_id, now=now))
+
+
+def _build_charge(tranche: UsageTranche, item: _Resolved, *, group_id: str, now: datetime) -> Charge:
+    line, subsidised = item.line, item.paid.voucher_fen > 0
+    charge = Charge(
+        id=derive_id("chg", tranche.id, line.id),
+        organisation_id=line.organisation_id,
+        month=line.month,
+        bill_line_id=line.id,
+        tranche_id=tranche.id,
+        meter="calls",
+        title_zh="模型调用",
+        title_en="Hosted calls",
+        quantity=0,
+        price_version_id=line.price_version_id,
+        fee_fen=item.paid.fee_fen,
+        voucher_fen=item.paid.voucher_fen,
+        cash_fen=item.paid.cash_fen,
+        programme=line.programme if subsidised else None,
+        rule_version_id=line.rule_version_id if subsidised else None,
+        grant_id=tranche.grant_id if subsidised else None,
+        share_num=line.share_num,
+        share_den=line.share_den,
+        group_id=group_id,
+        charged_at=now,
+    )
+    charge.parts = build_parts(charge.id, item.shares)
+    return charge
