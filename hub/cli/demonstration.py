@@ -6,6 +6,7 @@ Every name is marked as a demonstration. It leaves writing them to `hub.cli.mark
 from dataclasses import dataclass
 
 from hub.actor import Role
+from hub.catalogue.rules import ModelTexts
 from hub.organisations.rules import OrganisationKind
 
 
@@ -73,8 +74,34 @@ PRICES: dict[str, dict[str, tuple[int, int]]] = {
 }
 """The platform's own prices: meter -> (fen, units)."""
 
-BASE_TITLES = {
-    "demo-zh-3m": ("演示制造基座（中文）", "Demo manufacturing base (Chinese)"),
-    "demo-bilingual-4m": ("演示制造基座（中英）", "Demo manufacturing base (bilingual)"),
-    "demo-trial-1m": ("演示试验基座（未备案）", "Demo trial base (not filed)"),
+_CARD = """**用途** 演示微调、部署和计费的完整流程；回答只作示例。
+
+**数据** 本项目生成的制造业文本：工单、故障描述、点检记录和交接班日志，不含任何企业数据。
+
+**局限** 只有几百万参数，只认识上述文体，不是通用对话模型。
+"""
+"""What the model page says about every demonstration base; the page shows an owner's words as they are."""
+
+BASE_TEXTS = {
+    "demo-zh-3m": ModelTexts(
+        title_zh="演示制造基座（中文）",
+        title_en="Demo manufacturing base (Chinese)",
+        summary_zh="读中文工单、故障描述和点检记录，适合微调成分类、编码和改写的小模型。",
+        summary_en="Reads Chinese work orders, fault reports and inspection notes; tune it to sort, code or reword.",
+        card_markdown=_CARD,
+    ),
+    "demo-bilingual-4m": ModelTexts(
+        title_zh="演示制造基座（中英）",
+        title_en="Demo manufacturing base (bilingual)",
+        summary_zh="同时读中文和英文的工单、故障描述和点检记录，适合双语车间微调使用。",
+        summary_en="Reads work orders, fault reports and inspection notes in Chinese and English.",
+        card_markdown=_CARD,
+    ),
+    "demo-trial-1m": ModelTexts(
+        title_zh="演示试验基座（未备案）",
+        title_en="Demo trial base (not filed)",
+        summary_zh="没有备案的试验基座：可以用现金试调，不能用模型券，结果不能公开上架。",
+        summary_en="A trial base without a filing: tune it for cash; no model voucher pays and results stay private.",
+        card_markdown=_CARD,
+    ),
 }

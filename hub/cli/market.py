@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor, Role
 from hub.catalogue.bases import import_base, prepare_base
 from hub.catalogue.rules import ModelTexts
-from hub.cli.demonstration import BASE_TITLES, OFFERS, ORGANISATIONS, PRICES, DemoOffer, DemoOrganisation
+from hub.cli.demonstration import BASE_TEXTS, OFFERS, ORGANISATIONS, PRICES, DemoOffer, DemoOrganisation
 from hub.clock import read_clock
 from hub.compute.rules import OfferPrice
 from hub.compute.service import create_offer, ensure_provider
@@ -112,8 +112,7 @@ def _import_one(settings: Settings, sessions: Sessions, folder: Path, name: str)
         operator = _find_operator(session)
         slug = session.get_one(Organisation, operator.organisation_id).slug
         public_name = name or f"{slug}/{folder.name}"
-        zh, en = BASE_TITLES.get(folder.name, (folder.name, folder.name))
-        texts = ModelTexts(title_zh=zh, title_en=en)
+        texts = BASE_TEXTS.get(folder.name, ModelTexts(title_zh=folder.name, title_en=folder.name))
         import_base(session, operator, name=public_name, prepared=prepared, texts=texts, now=read_clock())
     return public_name
 
