@@ -183,9 +183,7 @@ def cost_ufen(price: dict[str, Any], row: dict[str, Any]) -> int:
     cached_price = price.get("cached", price["prompt"])
     fresh = row["prompt_tokens"] - row["cached_tokens"]
     exact = (
-        Fraction(
-            (row["prompt_tokens"] - row["cached_tokens"]) * price["prompt"]["amount_fen"], price["prompt"]["per_units"]
-        )
+        Fraction(fresh * price["prompt"]["amount_fen"], price["prompt"]["per_units"])
         + Fraction(row["cached_tokens"] * cached_price["amount_fen"], cached_price["per_units"])
         + Fraction(row["completion_tokens"] * price["completion"]["amount_fen"], price["completion"]["per_units"])
     )
