@@ -57,8 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         build_assets()
         if chosen.tests:
             install_browser()
-    except (SetupError, subprocess.CalledProcessError, OSError) as error:
-        say(f"Set-up failed: {error}\nNothing is running. Mend this and run the same command again; done steps stay.")
+    except (SetupError, subprocess.CalledProcessError, OSError, KeyboardInterrupt) as error:
+        say(f"Set-up failed: {str(error) or 'interrupted'}")
+        say("Nothing is running. Mend this and run the same command again; done steps stay.")
         return 1
     return 0
 
@@ -100,7 +101,8 @@ def install_packages(kind: Kind) -> None:
     if _done() == wanted:
         say("Packages: as locked, nothing to install / 依赖已就绪")
         return
-    if not PYTHON.is_file():
+    if not _succeeds([str(PYTHON), "-m", "pip", "--version"]):
+        # Missing, or interrupted half-way in an earlier set-up.
         say("Creating .venv / 创建虚拟环境")
         venv.create(ENVIRONMENT, with_pip=True)
     if kind is Kind.CPU_PYTORCH:
@@ -108,12 +110,14 @@ def install_packages(kind: Kind) -> None:
         _pip("install", "uv")
         install = ["pip", "install", "--python", str(PYTHON), "--no-deps", "--torch-backend=cpu", TORCH]
         _run([str(PYTHON), "-m", "uv", *install])
-    say(f"Installing {sum(1 for _ in lock.open())} locked packages / 安装依赖（约 2 分钟）")
+    say(f"Installing {len(lock.read_text().splitlines())} locked packages / 安装依赖（约 2 分钟）")
     # The lock is complete, and --no-deps keeps out torchvision, torchaudio and torchcodec, whose plain builds are CUDA
     # only and break `import transformers` beside a CPU build of torch.
     _pip("install", "--no-deps", "--requirement", str(lock))
     _pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-    (ENVIRONMENT / "guanmo.json").write_text(json.dumps(wanted))
+    partial = ENVIRONMENT / "guanmo.json.partial"
+    partial.write_text(json.dumps(wanted))
+    partial.replace(ENVIRONMENT / "guanmo.json")
 
 
 def build_assets() -> None:
@@ -179,7 +183,10 @@ def _node_home() -> Path:
 
 
 def _succeeds(command: list[str]) -> bool:
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    try:
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _pip(*arguments: str) -> None:

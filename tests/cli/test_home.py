@@ -82,7 +82,7 @@ def test_second_demonstration_is_refused_and_the_first_undisturbed(tmp_path: Pat
             ["status"],
             {"GUANMO_HUB_PORT": "x"},
             1,
-            "GUANMO_HUB_PORT is 'x'; give a port from 1 to 65535. [bad_settings]",
+            "GUANMO_HUB_PORT is 'x'; give a port from 1 to 65535 [bad_settings]",
         ),
         (["status"], {"GUANMO_TYPO": "x", "LANG": "zh_CN.UTF-8"}, 1, "设置有误"),
         (["fly"], {}, 2, "No such command 'fly'"),
