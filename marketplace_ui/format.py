@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from hub.web import request_language
+
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
@@ -43,8 +45,9 @@ def show_count(number: int) -> str:
 
 
 def show_seconds(milliseconds: int) -> str:
-    """Return whole milliseconds as seconds with one decimal."""
-    return f"{milliseconds // 1000}.{milliseconds % 1000 // 100} s"
+    """Return whole milliseconds as seconds with one decimal, in the request's language."""
+    unit = "秒" if request_language() == "zh" else "s"
+    return f"{milliseconds // 1000}.{milliseconds % 1000 // 100} {unit}"
 
 
 def show_price(amount_fen: int, per_units: int, units: int = 1_000_000) -> str:
