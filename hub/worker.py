@@ -29,7 +29,7 @@ from hub.jobs.service import give_up_role, hold_role
 from hub.jobs.sweeping import reap_trainers
 from hub.jobs.work import Work
 from hub.logs import configure_logs
-from hub.orders.service import expire_quotes, settle_tranches
+from hub.orders.service import close_months, expire_quotes, settle_tranches
 from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
 from hub.tuning.deploying import deploy_version
@@ -82,6 +82,7 @@ def list_chores() -> list[Chore]:
     """Return what the elected worker does beside its jobs."""
     return [
         Chore("settle tranches", 1.0, _settle_tranches),
+        Chore("close months", 60.0, _close_months),
         Chore("queue accepted runs", 1.0, _queue_accepted),
         Chore("expire quotes and runs", 10.0, _expire),
         Chore("fail orphans", 10.0, _fail_orphans),
@@ -193,6 +194,11 @@ def _is_running(work: Work, handle: Handle) -> bool:
 def _settle_tranches(work: Work) -> object:
     with work.sessions.write() as session:
         return settle_tranches(session, work.clock())
+
+
+def _close_months(work: Work) -> object:
+    with work.sessions.write() as session:
+        return close_months(session, work.clock())
 
 
 def _queue_accepted(work: Work) -> object:

@@ -26,6 +26,10 @@ def open_account(
     now: datetime,
 ) -> Account:
     """Return the account of that kind, subject and period, made on first use; safe under races."""
+    # Looked for first: nearly every account is there already, and a write that changes nothing is not free.
+    found = find_account(session, organisation_id=organisation_id, kind=kind, subject=subject, period_key=period_key)
+    if found is not None:
+        return found
     insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
     statement: Any = insert(Account).values(
         id=new_id("acc"),

@@ -23,7 +23,7 @@ from hub.ledger.rules import (
 )
 from hub.ledger.tables import Account, Entry, Leg, Transfer, TransferKind
 
-__all__ = ["Posted", "find_account", "find_transfer", "list_transfers", "open_account", "post_group"]
+__all__ = ["Posted", "find_account", "find_transfer", "find_transfers", "list_transfers", "open_account", "post_group"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Posted:
 def find_transfer(session: Session, transfer_id: str) -> Transfer | None:
     """Return a transfer by its maker's id."""
     return session.scalar(select(Transfer).where(Transfer.id == transfer_id))
+
+
+def find_transfers(session: Session, transfer_ids: Sequence[str]) -> dict[str, Transfer]:
+    """Return the transfers of these makers' ids that exist, by id."""
+    return {row.id: row for row in session.scalars(select(Transfer).where(Transfer.id.in_(transfer_ids)))}
 
 
 def list_transfers(session: Session, business_id: str) -> list[Transfer]:

@@ -12,7 +12,7 @@ from hub.actor import Actor, Role
 from hub.errors import ConflictError, InvalidValueError, NotFoundError
 from hub.events.service import SYSTEM, record_event
 from hub.metering.service import find_through_seq
-from hub.orders.rating import rate_usage
+from hub.orders.rating import MAX_RATED, rate_usage
 from hub.orders.usage_tables import Allowance, AllowanceState
 from serving.contract import AllowanceClose
 
@@ -90,14 +90,14 @@ def list_overdue_allowances(session: Session, actor: Actor, now: datetime) -> li
 
 
 def _lock_allowance(session: Session, allowance_id: str) -> Allowance:
-    allowance = session.get(Allowance, allowance_id, with_for_update=True)
+    allowance = session.get(Allowance, allowance_id, with_for_update=True, populate_existing=True)
     if allowance is None:
         raise NotFoundError.of("allowance", allowance_id)
     return allowance
 
 
 def _close(session: Session, allowance: Allowance, now: datetime) -> None:
-    while rate_usage(session, now, allowance_ids=[allowance.id]):
+    while rate_usage(session, now, allowance_ids=[allowance.id]) == MAX_RATED:
         pass  # in portions, until every record of the slice is on a bill line
     allowance.state, allowance.closed_at = AllowanceState.CLOSED, now
     session.flush()

@@ -46,7 +46,7 @@ def accept_quote(
     """
     require_buyer(actor)
     _check_key(idempotency_key)
-    quote = session.get(Quote, quote_id, with_for_update=True)
+    quote = session.get(Quote, quote_id, with_for_update=True, populate_existing=True)
     if quote is None or quote.organisation_id != actor.organisation_id:
         raise NotFoundError.of("quote", quote_id)
     known = _find_known(session, quote, idempotency_key)
@@ -161,22 +161,22 @@ def _place_holds(session: Session, quote: Quote, order: Order, actor: Actor, now
 
 
 def _voucher_holds(session: Session, quote: Quote, order: Order, clearing: Account) -> list[Movement]:
-    movements = []
-    for line in quote.lines:
-        for cover in line.covers:
-            grant = session.get_one(Grant, cover.grant_id)
-            movements.append(
-                hold(
-                    hold_id(order.id, line, VOUCHER),
-                    session.get_one(Account, grant.account_id),
-                    clearing,
-                    amount_fen=cover.amount_fen,
-                    code="voucher_held",
-                    rule_version_id=cover.rule_version_id,
-                    price_version_id=line.price_version_id,
-                )
-            )
-    return movements
+    covers = [(line, cover) for line in quote.lines for cover in line.covers]
+    query = select(Grant.id, Account).join(Account, Account.id == Grant.account_id)
+    rows = session.execute(query.where(Grant.id.in_({cover.grant_id for _, cover in covers}))) if covers else ()
+    accounts = {grant_id: account for grant_id, account in rows}
+    return [
+        hold(
+            hold_id(order.id, line, VOUCHER),
+            accounts[cover.grant_id],
+            clearing,
+            amount_fen=cover.amount_fen,
+            code="voucher_held",
+            rule_version_id=cover.rule_version_id,
+            price_version_id=line.price_version_id,
+        )
+        for line, cover in covers
+    ]
 
 
 def _cash_holds(quote: Quote, order: Order, cash: Account, clearing: Account) -> list[Movement]:

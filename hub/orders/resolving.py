@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hub.events.service import SYSTEM, record_event
 from hub.ledger.movements import resolve
 from hub.ledger.rules import Movement, derive_id
-from hub.ledger.service import Posted, find_transfer, post_group
+from hub.ledger.service import Posted, find_transfers, post_group
 from hub.orders.parts import Given, build_parts, give_out, payout_movements
 from hub.orders.rating import rate_usage
 from hub.orders.rules import LineState, Paid, Subsidy, resolve_tranche
@@ -52,15 +52,18 @@ def settle_tranches(session: Session, now: datetime) -> int:
         .with_for_update(skip_locked=True)
     ).all()
     # Asked again under the lock: on PostgreSQL a slice may have been cut between the look and the lock.
-    free = [tranche for tranche in due if not _has_open_slice(session, tranche)]
+    sliced = _list_sliced(session, due)
+    free = [tranche for tranche in due if tranche.id not in sliced]
     for tranche in free:
         _resolve(session, tranche, now)
     return len(free)
 
 
-def _has_open_slice(session: Session, tranche: UsageTranche) -> bool:
-    query = select(Allowance.id).where(Allowance.tranche_id == tranche.id, Allowance.state == AllowanceState.OPEN)
-    return session.scalar(query.limit(1)) is not None
+def _list_sliced(session: Session, tranches: Sequence[UsageTranche]) -> set[str]:
+    """Return the ids of those tranches that have an open slice."""
+    wanted = [tranche.id for tranche in tranches]
+    query = select(Allowance.tranche_id).where(Allowance.tranche_id.in_(wanted), Allowance.state == AllowanceState.OPEN)
+    return set(session.scalars(query)) if wanted else set()
 
 
 def _resolve(session: Session, tranche: UsageTranche, now: datetime) -> None:
@@ -109,7 +112,10 @@ def _list_lines(session: Session, tranche: UsageTranche) -> list[tuple[BillLine,
         .where(RatedUsage.tranche_id == tranche.id)
         .group_by(RatedUsage.bill_line_id)
     ).all()
-    lines = [(session.get_one(BillLine, key, with_for_update=True), int(total)) for key, total in sorted(sums)]
+    lines = [
+        (session.get_one(BillLine, key, with_for_update=True, populate_existing=True), int(total))
+        for key, total in sorted(sums)
+    ]
     return sorted(lines, key=lambda pair: (pair[0].rule_version_id is None, pair[0].id))
 
 
@@ -132,13 +138,12 @@ def _release(session: Session, tranche: UsageTranche, resolved: Sequence[_Resolv
         "voucher": sum(item.paid.voucher_fen for item in resolved),
         "cash": sum(item.paid.cash_fen for item in resolved),
     }
-    movements = []
-    for purse, amount in amounts.items():
-        held = find_transfer(session, tranche_hold_id(tranche, purse))
-        if held is not None:
-            key = derive_id("tra", "resolve", held.id)
-            movements.append(resolve(key, held, amount_fen=amount, code=f"{purse}_settled"))
-    return movements
+    held = find_transfers(session, [tranche_hold_id(tranche, purse) for purse in amounts])
+    return [
+        resolve(derive_id("tra", "resolve", key), held[key], amount_fen=amount, code=f"{purse}_settled")
+        for purse, amount in amounts.items()
+        if (key := tranche_hold_id(tranche, purse)) in held
+    ]
 
 
 def _advance(session: Session, tranche: UsageTranche, item: _Resolved, *, group_id: str, now: datetime) -> None:

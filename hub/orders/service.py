@@ -11,6 +11,7 @@ from hub.errors import NotFoundError
 from hub.orders.allowances import grant_allowance
 from hub.orders.cash import Wallet, deposit, wallet
 from hub.orders.closing import close_allowance, end_lost_allowance, list_overdue_allowances
+from hub.orders.month_close import close_months
 from hub.orders.placing import accept_quote
 from hub.orders.quotes import OfferTerms, expire_quotes, find_quote, quote_tuning
 from hub.orders.rating import check_records, rate_usage
@@ -24,6 +25,7 @@ __all__ = [
     "accept_quote",
     "check_records",
     "close_allowance",
+    "close_months",
     "deposit",
     "end_lost_allowance",
     "expire_quotes",

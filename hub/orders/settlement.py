@@ -11,11 +11,10 @@ from sqlalchemy.orm import Session
 
 from hub.errors import ConflictError, NotFoundError
 from hub.events.service import SYSTEM, record_event
-from hub.ids import new_id
 from hub.ledger.movements import move, resolve
 from hub.ledger.periods import month_key
 from hub.ledger.rules import Movement, derive_id
-from hub.ledger.service import Posted, find_transfer, open_account, post_group
+from hub.ledger.service import Posted, find_transfers, open_account, post_group
 from hub.ledger.tables import PLATFORM, AccountKind
 from hub.orders.parts import Given, build_parts, give_out, payout_movements, receiving_account
 from hub.orders.placing import CASH, VOUCHER, clearing_account, hold_id
@@ -48,6 +47,7 @@ def settle_order(session: Session, order_id: str, *, metered: Mapping[str, int],
     """
     order = _lock_order(session, order_id)
     _check_metered(metered)
+    _check_complete(metered)
     if order.state is OrderState.REFUNDED:
         raise ConflictError(
             f"Order '{order.id}' was refunded ({order.reason_code}); it cannot be settled.",
@@ -119,7 +119,7 @@ def find_order(session: Session, order_id: str) -> Order:
 
 
 def _lock_order(session: Session, order_id: str) -> Order:
-    order = session.get(Order, order_id, with_for_update=True)
+    order = session.get(Order, order_id, with_for_update=True, populate_existing=True)
     if order is None:
         raise NotFoundError.of("order", order_id)
     return order
@@ -131,6 +131,17 @@ def _check_metered(metered: Mapping[str, int]) -> None:
             raise MeterRefusedError(
                 f"Metered {name} = {figure}: give {', '.join(METERED)} (and {ELAPSED}) from 0 to 10^13.",
                 f"计量 {name} = {figure} 有误：可用 {', '.join(METERED)}、{ELAPSED}，范围 0..10^13。",
+                field=name,
+            )
+
+
+def _check_complete(metered: Mapping[str, int]) -> None:
+    """A figure left out is not a zero: settling without it would give the work away."""
+    for name in METERED:
+        if name not in metered:
+            raise MeterRefusedError(
+                f"Settling needs {name}, which is missing; give 0 where nothing was metered.",
+                f"结算缺少计量 {name}；未计量请填 0。",
                 field=name,
             )
 
@@ -170,14 +181,17 @@ def _settle(session: Session, line: QuoteLine, quantity: int) -> _Settled:
 
 
 def _release(session: Session, order: Order, settled: list[_Settled]) -> list[Movement]:
-    movements = []
-    for item in settled:
-        for purse, amount in ((VOUCHER, item.paid.voucher_fen), (CASH, item.paid.cash_fen)):
-            held = find_transfer(session, hold_id(order.id, item.line, purse))
-            if held is not None:
-                key = derive_id("tra", "resolve", held.id)
-                movements.append(resolve(key, held, amount_fen=amount, code=f"{purse}_settled"))
-    return movements
+    ends = {
+        hold_id(order.id, item.line, purse): (amount, f"{purse}_settled")
+        for item in settled
+        for purse, amount in ((VOUCHER, item.paid.voucher_fen), (CASH, item.paid.cash_fen))
+    }
+    held = find_transfers(session, list(ends))
+    return [
+        resolve(derive_id("tra", "resolve", key), held[key], amount_fen=amount, code=code)
+        for key, (amount, code) in ends.items()
+        if key in held
+    ]
 
 
 def _top_up_provider(
@@ -200,7 +214,7 @@ def _charge(session: Session, order: Order, item: _Settled, *, group_id: str, no
     line = item.line
     cover = line.covers[0] if line.covers and item.paid.voucher_fen else None
     charge = Charge(
-        id=new_id("chg"),
+        id=derive_id("chg", order.id, str(line.position)),
         organisation_id=order.organisation_id,
         month=month_key(now),
         order_id=order.id,

@@ -3,6 +3,7 @@
 It leaves holding the money to the rooms that sell; the grant's ledger limit has the last word.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from hub.ledger.tables import Account
 from hub.prices.tables import CALL_METERS
 from hub.vouchers.lines import LineToCover
-from hub.vouchers.programmes import list_programmes, rule_of_day
+from hub.vouchers.programmes import list_rules_of_day
 from hub.vouchers.rules import Cover, Refusal, RuleBody, period_of, read_body, share_fen
 from hub.vouchers.tables import Grant, Programme, RuleVersion
 
@@ -55,11 +56,31 @@ def find_cover(session: Session, line: LineToCover, now: datetime) -> CoverAnswe
     return CoverAnswer([], refusals)
 
 
+def find_top_up(
+    session: Session, *, organisation_id: str, rule_version_id: str, wanted_fen: int, moment: datetime
+) -> list[tuple[Grant, int]]:
+    """Return which grants of a rule's programme and of the cap period of `moment` pay how much, oldest first.
+
+    Together at most `wanted_fen`, at most what each has left and at most what the rule's cap leaves.
+    """
+    version = session.get_one(RuleVersion, rule_version_id)
+    rule = read_body(version.body)
+    line = LineToCover(organisation_id, "", wanted_fen, filed_base=True, via_city_platform=False)
+    accounts = _list_accounts(session, organisation_id, version.programme_id, period_of(rule, moment))
+    left = min(wanted_fen, _left_of_cap(line, rule, accounts))
+    shares = []
+    for grant, account in accounts:
+        amount = min(left, account.available_fen)
+        if amount > 0:
+            shares.append((grant, amount))
+            left -= amount
+    return shares
+
+
 def _list_candidates(session: Session, meter: str, now: datetime) -> list[tuple[Programme, RuleVersion, RuleBody]]:
     first, fallback = [], []
-    for programme in list_programmes(session):
-        version = rule_of_day(session, programme.id, now)
-        if version is None or not programme.objects_held:
+    for programme, version in list_rules_of_day(session, now):
+        if not programme.objects_held:
             continue
         rule = read_body(version.body)
         if rule.share is not None and rule.mode == "deduct" and meter in rule.eligible_meters:
@@ -78,7 +99,8 @@ def _cover_by(
         return refusal or Refusal(programme.code, "no_share", "规则未定比例", "The rule has no share.")
     period = period_of(rule, now)
     wanted = share_fen(line.amount_fen, rule.share.num, rule.share.den)
-    chosen, left_fen = _choose_grant(session, line, programme.id, period=period, wanted_fen=wanted)
+    accounts = _list_accounts(session, line.organisation_id, programme.id, period)
+    chosen, left_fen = _choose_grant(line, accounts, wanted_fen=wanted)
     if chosen is None:
         return Refusal(
             programme.code,
@@ -86,7 +108,7 @@ def _cover_by(
             f"{programme.title_zh}：{period} 期内没有可用额度",
             f"{programme.title_en}: no award with money left for {period}.",
         )
-    amount = min(wanted, left_fen, _left_of_cap(session, line, programme.id, rule, period))
+    amount = min(wanted, left_fen, _left_of_cap(line, rule, accounts))
     if amount <= 0:
         return Refusal(programme.code, "too_small", "金额不足一分或已达上限", "Below one fen, or the cap is reached.")
     return Cover(programme.code, version.id, chosen.id, rule.share.num, rule.share.den, amount, period)
@@ -126,11 +148,11 @@ def _refuse_line(line: LineToCover, programme: Programme, rule: RuleBody) -> Ref
 
 
 def _choose_grant(
-    session: Session, line: LineToCover, programme_id: str, *, period: str, wanted_fen: int
+    line: LineToCover, accounts: Sequence[tuple[Grant, Account]], *, wanted_fen: int
 ) -> tuple[Grant | None, int]:
     """Return the oldest grant that covers all that is wanted, else the one with most left, and what it has left."""
     best: tuple[Grant | None, int] = (None, 0)
-    for grant, account in _list_accounts(session, line.organisation_id, programme_id, period):
+    for grant, account in accounts:
         left = account.available_fen - line.reserved.get(grant.id, 0)
         if left > best[1]:
             best = (grant, left)
@@ -139,11 +161,11 @@ def _choose_grant(
     return best
 
 
-def _left_of_cap(session: Session, line: LineToCover, programme_id: str, rule: RuleBody, period: str) -> int:
+def _left_of_cap(line: LineToCover, rule: RuleBody, accounts: Sequence[tuple[Grant, Account]]) -> int:
     if rule.per_firm_cap_fen is None:
         return line.amount_fen
     used = 0
-    for grant, account in _list_accounts(session, line.organisation_id, programme_id, period):
+    for grant, account in accounts:
         used += account.debits_pending + account.debits_posted + line.reserved.get(grant.id, 0)
     return rule.per_firm_cap_fen - used
 

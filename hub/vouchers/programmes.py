@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
@@ -77,15 +77,21 @@ def rule_of_day(session: Session, programme_id: str, moment: datetime) -> RuleVe
     """Return the approved rule version in force at an instant: the highest number; None if none is."""
     return session.scalar(
         select(RuleVersion)
-        .where(
-            RuleVersion.programme_id == programme_id,
-            RuleVersion.state == RuleState.APPROVED,
-            RuleVersion.effective_from_at <= moment,
-            (RuleVersion.effective_to_at.is_(None)) | (RuleVersion.effective_to_at > moment),
-        )
+        .where(RuleVersion.programme_id == programme_id, *_in_force(moment))
         .order_by(RuleVersion.number.desc())
         .limit(1)
     )
+
+
+def list_rules_of_day(session: Session, moment: datetime) -> list[tuple[Programme, RuleVersion]]:
+    """Return every programme that has a rule in force at an instant, with it, by code; in one query."""
+    rows = session.execute(
+        select(Programme, RuleVersion)
+        .join(RuleVersion, RuleVersion.programme_id == Programme.id)
+        .where(*_in_force(moment))
+        .order_by(Programme.code, RuleVersion.number)
+    )
+    return list({programme.id: (programme, version) for programme, version in rows}.values())
 
 
 def draft_rule(
@@ -173,6 +179,14 @@ def fund_account(session: Session, programme_id: str, now: datetime) -> Account:
     """Return the account of a programme's released fund."""
     return open_account(
         session, organisation_id=PLATFORM, kind=AccountKind.PROGRAMME_FUND, subject=programme_id, now=now
+    )
+
+
+def _in_force(moment: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (
+        RuleVersion.state == RuleState.APPROVED,
+        RuleVersion.effective_from_at <= moment,
+        (RuleVersion.effective_to_at.is_(None)) | (RuleVersion.effective_to_at > moment),
     )
 
 

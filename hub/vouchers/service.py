@@ -12,7 +12,7 @@ from hub.actor import Actor, Role
 from hub.errors import NotFoundError
 from hub.ledger.tables import Account
 from hub.vouchers.applications import apply_for_voucher, review_application
-from hub.vouchers.cover import CoverAnswer, cover, find_cover
+from hub.vouchers.cover import CoverAnswer, cover, find_cover, find_top_up
 from hub.vouchers.lines import LineToCover, describe_line
 from hub.vouchers.programmes import (
     approve_rule,
@@ -42,6 +42,7 @@ __all__ = [
     "find_application",
     "find_cover",
     "find_programme",
+    "find_top_up",
     "list_applications",
     "list_grants",
     "list_programmes",

@@ -8,10 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError
 
-from hub.catalogue.tables import ModelVersion
 from hub.errors import ConflictError, ForbiddenError, IdempotencyConflictError, NotFoundError
-from hub.filings.service import file_base, list_filings, withdraw_filing
-from hub.filings.tables import Track
 from hub.ledger.audit import check_books
 from hub.ledger.rules import TransferConflictError
 from hub.ledger.service import find_account
@@ -255,7 +252,7 @@ def test_deposits_are_booked_once_and_by_operators(market: Market) -> None:
 
 def test_unknown_meters_and_faults_are_refused(rich: Market) -> None:
     order = accept(rich, rich.quote())
-    for metered in ({"coffee": 1}, {"device_ms": -1}):
+    for metered in ({"coffee": 1}, {"device_ms": -1}, {"device_ms": 1}, {"trained_tokens": 1}):
         with pytest.raises(MeterRefusedError):
             settle(rich, order, **metered)
     with pytest.raises(MeterRefusedError, match="nobody"):
