@@ -160,9 +160,20 @@ def render_unexpected(error: Exception) -> Response:
             400, "invalid_value", "invalid value", "A value is nested too deeply; send a flat one."
         )
     if isinstance(error, HTTPException):
-        return _render_http(error)
+        return _render_missing_surface() if request.path.startswith("/v1/") else _render_http(error)
     logging.getLogger("hub").exception("request %s failed", request_id(), exc_info=error)
     return _describe_problem(500, "internal", "internal error", None)
+
+
+def _render_missing_surface() -> Response:
+    """Answer an OpenAI client, whom the gateway passed on, in its own envelope: no such surface here yet."""
+    message = f"{request.path} has no backend here yet; fine-tune with /api/v1/datasets and /api/v1/runs"
+    response = jsonify(
+        {"error": {"message": message, "type": "server_error", "param": None, "code": "not_implemented"}}
+    )
+    response.status_code = 501
+    response.headers["x-should-retry"] = "false"
+    return response
 
 
 def _render_http(error: HTTPException) -> Response:
