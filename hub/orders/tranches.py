@@ -23,7 +23,7 @@ from hub.orders.usage_tables import (
 )
 from hub.prices.service import find_price_version
 from hub.prices.tables import Meter
-from hub.vouchers.service import Cover, describe_line, find_cover
+from hub.vouchers.service import Cover, CoverAnswer, describe_line, find_cover
 from hub.vouchers.tables import Grant
 
 TRANCHE_FEN = 500
@@ -63,7 +63,9 @@ def open_tranche(
     held = min(max(TRANCHE_FEN, -(-want_ufen // UFEN_PER_FEN) + 1), cash.available_fen)
     if held < 2:
         return None
-    cover = _find_cover(session, organisation_id, price_version_id, held_fen=held, now=now)
+    answer = _find_cover(session, organisation_id, price_version_id, held_fen=held, now=now)
+    cover = answer.covers[0] if answer.covers else None
+    rule = cover or answer.waiting
     tranche = UsageTranche(
         id=new_id("utr"),
         organisation_id=organisation_id,
@@ -73,11 +75,11 @@ def open_tranche(
         held_fen=held,
         voucher_held_fen=cover.amount_fen if cover else 0,
         sliced_ufen=0,
-        programme=cover.programme if cover else None,
-        rule_version_id=cover.rule_version_id if cover else None,
+        programme=rule.programme if rule else None,
+        rule_version_id=rule.rule_version_id if rule else None,
         grant_id=cover.grant_id if cover else None,
-        share_num=cover.share_num if cover else 0,
-        share_den=cover.share_den if cover else 1,
+        share_num=rule.share_num if rule else 0,
+        share_den=rule.share_den if rule else 1,
         opened_at=now,
         closes_at=now + TRANCHE_LIFETIME,
     )
@@ -104,8 +106,11 @@ def tranche_hold_id(tranche: UsageTranche, purse: str) -> str:
 
 def _find_cover(
     session: Session, organisation_id: str, price_version_id: str, *, held_fen: int, now: datetime
-) -> Cover | None:
-    """Return what a voucher would pay at most; whether a call's base is filed only its usage tells."""
+) -> CoverAnswer:
+    """Return what a voucher would pay at most; whether a call's base is filed only its usage tells.
+
+    Where all of a grant is held just now, its rule is pinned without a hold: the bill line catches up later.
+    """
     line = describe_line(
         session,
         find_price_version(session, price_version_id),
@@ -114,8 +119,7 @@ def _find_cover(
         amount_fen=held_fen,
         filed_base=True,
     )
-    covers = find_cover(session, line, now).covers
-    return covers[0] if covers else None
+    return find_cover(session, line, now)
 
 
 def _place(session: Session, tranche: UsageTranche, cash: Account, cover: Cover | None, now: datetime) -> None:

@@ -11,6 +11,7 @@ from hub.ledger.audit import TrialBalance, check_books, trial_balance
 from hub.ledger.periods import month_bounds
 from hub.organisations.service import find_organisation
 from hub.reports.balances import Balance, list_balances
+from hub.reports.carried import Carried, sum_carried
 from hub.reports.lines import StatementLine, list_lines
 
 __all__ = ["Balance", "Statement", "StatementLine", "TrialBalance", "check_books", "statement", "trial_balance"]
@@ -20,6 +21,7 @@ __all__ = ["Balance", "Statement", "StatementLine", "TrialBalance", "check_books
 class Statement:
     """A firm's month to the fen. `ledger_sum_fen` is the sum over all accounts of everybody and is zero.
 
+    `carried` says which of the firm's cash moved in another month than the line that it belongs to.
     `demo` marks records of the demonstration, which carry a ribbon wherever they are shown.
     """
 
@@ -32,6 +34,7 @@ class Statement:
     list_fen: int
     voucher_fen: int
     self_paid_fen: int
+    carried: Carried
     balances: list[Balance]
     ledger_sum_fen: int
 
@@ -59,6 +62,7 @@ def statement(session: Session, organisation_id: str, month: str) -> Statement:
         list_fen=total,
         voucher_fen=total - self_paid,
         self_paid_fen=self_paid,
+        carried=sum_carried(session, organisation_id, month),
         balances=list_balances(session, organisation_id, start, end),
         ledger_sum_fen=balance.posted_sum_fen + balance.pending_sum_fen,
     )

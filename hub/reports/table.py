@@ -49,6 +49,8 @@ def write_csv(report: Statement) -> str:
         )
     totals = ["合计 total", "", "", "", "", report.list_fen, "", "", report.voucher_fen, report.self_paid_fen, ""]
     writer.writerow(totals)
+    writer.writerow(["月后入账的自付 paid after the month (fen)", report.carried.later_fen])
+    writer.writerow(["本月入账的以前月份自付 paid for earlier months (fen)", report.carried.earlier_fen])
     writer.writerow(["账户 account", "期初(分)", "入(分)", "出(分)", "期末(分)", "冻结(分)"])
     for balance in report.balances:
         figures = (balance.before_fen, balance.credited_fen, balance.charged_fen, balance.after_fen, balance.held_fen)

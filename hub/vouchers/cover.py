@@ -17,13 +17,29 @@ from hub.vouchers.programmes import list_rules_of_day
 from hub.vouchers.rules import Cover, Refusal, RuleBody, period_of, read_body, share_fen
 from hub.vouchers.tables import Grant, Programme, RuleVersion
 
+GRANT_HELD = "grant_held"
+
+
+@dataclass(frozen=True)
+class WaitingRule:
+    """A rule with its share that pays a line later, as its grants' money comes back."""
+
+    programme: str
+    rule_version_id: str
+    share_num: int
+    share_den: int
+
 
 @dataclass(frozen=True)
 class CoverAnswer:
-    """At most one cover (never the same fen twice) and why the other programmes pay nothing."""
+    """At most one cover (never the same fen twice) and why the other programmes pay nothing.
+
+    `waiting` is the rule that would pay, were its grants' money not held by other purchases just now.
+    """
 
     covers: list[Cover]
     refusals: list[Refusal]
+    waiting: WaitingRule | None = None
 
 
 def cover(
@@ -48,12 +64,15 @@ def find_cover(session: Session, line: LineToCover, now: datetime) -> CoverAnswe
     covers compute only where no compute voucher does).
     """
     refusals: list[Refusal] = []
+    waiting: WaitingRule | None = None
     for programme, version, rule in _list_candidates(session, line.meter, now):
         answer = _cover_by(session, line, (programme, version, rule), now)
         if isinstance(answer, Cover):
             return CoverAnswer([answer], refusals)
         refusals.append(answer)
-    return CoverAnswer([], refusals)
+        if answer.code == GRANT_HELD and waiting is None and rule.share is not None:
+            waiting = WaitingRule(programme.code, version.id, rule.share.num, rule.share.den)
+    return CoverAnswer([], refusals, waiting)
 
 
 def find_top_up(
@@ -102,12 +121,7 @@ def _cover_by(
     accounts = _list_accounts(session, line.organisation_id, programme.id, period)
     chosen, left_fen = _choose_grant(line, accounts, wanted_fen=wanted)
     if chosen is None:
-        return Refusal(
-            programme.code,
-            "no_grant",
-            f"{programme.title_zh}：{period} 期内没有可用额度",
-            f"{programme.title_en}: no award with money left for {period}.",
-        )
+        return _refuse_empty(programme, period, held=any(account.debits_pending for _, account in accounts))
     amount = min(wanted, left_fen, _left_of_cap(line, rule, accounts))
     if amount <= 0:
         return Refusal(programme.code, "too_small", "金额不足一分或已达上限", "Below one fen, or the cap is reached.")
@@ -145,6 +159,22 @@ def _refuse_line(line: LineToCover, programme: Programme, rule: RuleBody) -> Ref
             f"{programme.title_en} does not pay between related parties.",
         )
     return None
+
+
+def _refuse_empty(programme: Programme, period: str, *, held: bool) -> Refusal:
+    if held:
+        return Refusal(
+            programme.code,
+            GRANT_HELD,
+            f"{programme.title_zh}：{period} 期内的额度正被其他订单或调用占用",
+            f"{programme.title_en}: all money left for {period} is held by other orders or calls.",
+        )
+    return Refusal(
+        programme.code,
+        "no_grant",
+        f"{programme.title_zh}：{period} 期内没有可用额度",
+        f"{programme.title_en}: no award with money left for {period}.",
+    )
 
 
 def _choose_grant(

@@ -17,6 +17,7 @@ from hub.ledger.audit import check_books
 from hub.orders import service
 from hub.orders.tables import BillLine, Charge
 from hub.reports.service import statement
+from hub.reports.table import write_csv
 from hub.vouchers.service import list_grants
 from serving.contract import AllowanceGrant
 from tests.hub.money.market import Market
@@ -99,7 +100,7 @@ def test_a_later_award_tops_up_what_the_first_could_not(market: Market) -> None:
 
 
 def test_a_slice_that_comes_back_late_bills_to_its_own_month_first(market: Market) -> None:
-    market.award("model", 260)
+    market.award("model", 250)
     market.fund("factory", FUNDS, "bank-1")
     market.now = DECEMBER - timedelta(hours=12, seconds=1)  # the last second of November in Shanghai
     first, second, late = draw(market, "a"), draw(market, "b"), draw(market, "c")
@@ -112,10 +113,54 @@ def test_a_slice_that_comes_back_late_bills_to_its_own_month_first(market: Marke
     assert market.settle() == 1
     with market.sessions.read() as session:
         assert {charge.month for charge in session.scalars(select(Charge))} == {"2026-11"}
-        assert [line.month for line in session.scalars(select(BillLine))] == ["2026-11"] * 2
+        # The later holds found all of the grant held: their calls stand on the subsidised line too, and it catches up.
+        assert [line.month for line in session.scalars(select(BillLine))] == ["2026-11"]
         assert statement(session, market.owner("factory"), "2026-12").lines == []
+    line = subsidised_line(market)
+    assert (line.posted_fen, line.subsidised_fen) == (510, 5)
     assert close_month(market) == 1
-    assert subsidised_line(market).subsidised_fen == 205
+    assert subsidised_line(market).subsidised_fen == 250  # half of 510 is 255, the grant had 250
+
+
+def test_a_grant_that_is_spent_leaves_later_calls_without_a_rule(market: Market) -> None:
+    market.award("model", 5)
+    market.fund("factory", FUNDS, "bank-1")
+    for number in range(2):
+        use(market, draw(market, str(number)), 12_500)
+        market.settle()
+        market.now += timedelta(minutes=2)
+    with market.sessions.read() as session:
+        found = session.scalars(select(BillLine).order_by(BillLine.rule_version_id.is_(None))).all()
+    assert [(line.posted_fen, line.subsidised_fen, line.programme) for line in found] == [
+        (10, 5, "model"),
+        (10, 0, None),
+    ]
+
+
+def test_statements_say_what_moved_in_another_month(market: Market) -> None:
+    market.award("model", 250)
+    market.fund("factory", FUNDS, "bank-1")
+    market.now = DECEMBER - timedelta(hours=12, seconds=1)
+    early, late = draw(market, "a"), draw(market, "b")
+    use(market, early, 12_501)
+    market.settle()
+    market.now = DECEMBER
+    use(market, late, 125_000)
+    market.settle()
+    close_month(market)
+    use(market, draw(market, "c"), 25_000)
+    market.settle()
+    with market.sessions.read() as session:
+        reports = [statement(session, market.owner("factory"), month) for month in ("2026-11", "2026-12")]
+        assert check_books(session) == []
+    # November: 10 fen with 5 of the voucher; 100 fen arrived in December, where the voucher then paid 50 of them.
+    assert [(report.carried.later_fen, report.carried.earlier_fen) for report in reports] == [(50, 0), (0, 50)]
+    assert [report.self_paid_fen for report in reports] == [55, 10]
+    for report in reports:
+        cash = next(balance for balance in report.balances if balance.kind == "firm_cash")
+        moved = cash.before_fen - cash.after_fen + (FUNDS if report.month == "2026-11" else 0)
+        assert moved == report.self_paid_fen - report.carried.later_fen + report.carried.earlier_fen
+    assert "paid after the month (fen),50" in write_csv(reports[0])
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
