@@ -1,4 +1,4 @@
-"""A tiny process for supervision tests: writes its pid and that of a child in a session of its own, then serves.
+"""A tiny process for supervision tests: writes its pid and that of a child (`trainer`: of its group), then serves.
 
 python stand_in.py NAME FOLDER [PORT]; without a port it only sleeps. What is done with the pids is left to the tests.
 """
@@ -26,7 +26,10 @@ class Answer(http.server.BaseHTTPRequestHandler):
 def main() -> None:
     """Run until killed."""
     name, folder = sys.argv[1], Path(sys.argv[2])
-    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], start_new_session=True)
+    # A launched process has no supervisor's mark; its children are known by its process group.
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(600)"], start_new_session=name != "trainer"
+    )
     with (folder / "pids").open("a") as file:
         file.write(f"{os.getpid()}\n{child.pid}\n")
     print(f"{name} began", flush=True)  # noqa: T201  its log
