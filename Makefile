@@ -18,7 +18,8 @@ setup: ## install everything into .venv and build the pages
 setup-tests: ## set-up plus Chromium and fonts for the browser tests
 	@$(PYTHON) -m hub.install --tests
 
-demo: setup ## the whole journey for real; DETACH=1 returns with it running; DATA=PATH runs it on your work orders
+demo: ## the whole journey for real; DETACH=1 returns with it running; DATA=PATH runs it on your work orders
+	@$(PYTHON) -m hub.install --demo
 	@$(VENV)/guanmo demo $(if $(DETACH),--detach) $(if $(DATA),--data "$(DATA)")
 
 test: setup-tests lint types ## set-up, style, types and all tests, real engines included

@@ -10,9 +10,11 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,6 +24,7 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 NEEDED_DISK_BYTES = 10 * 10**9
 NEEDED_MEMORY_BYTES = 6 * 10**9
 TORCH = "torch==2.13.0"
+PORTS = {"GUANMO_HUB_PORT": 8000, "GUANMO_GATEWAY_PORT": 8080, "GUANMO_POOL_PORT": 8090, "GUANMO_MLFLOW_PORT": 8050}
 
 
 class Kind(StrEnum):
@@ -47,10 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Set up the checkout; return 0, or 1 after one line that says what to do."""
     parser = argparse.ArgumentParser(prog="python3 -m hub.install", description=__doc__)
     parser.add_argument("--kind", choices=list(Kind), help="do not look; use this kind")
+    parser.add_argument("--demo", action="store_true", help="also look whether the demonstration's ports are free")
     parser.add_argument("--tests", action="store_true", help="also Chromium and fonts for the tests")
     chosen = parser.parse_args(arguments)
     try:
-        check_machine()
+        check_machine(list_taken_ports() if chosen.demo else ())
         kind = Kind(chosen.kind) if chosen.kind else choose_kind()
         say(f"Set-up kind / 安装类型: {SPOKEN[kind]}")
         install_packages(kind)
@@ -64,13 +68,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def check_machine() -> None:
-    """Pass if Python, processor, disk and memory suffice.
+def list_taken_ports() -> list[str]:
+    """Return a problem for each port of the demonstration that something else holds; ours may run already."""
+    home = Path(os.environ.get("GUANMO_HOME", ROOT / "var"))
+    if (home / "run" / "supervisor.sock").exists():
+        return []
+    wanted = {name: int(os.environ.get(name, port)) for name, port in PORTS.items()}
+    return [
+        f"port {port} is taken; stop what holds it or set {name}" for name, port in wanted.items() if _is_taken(port)
+    ]
+
+
+def check_machine(problems: Sequence[str] = ()) -> None:
+    """Pass if Python, processor, disk and memory suffice and no other problems were found.
 
     Raises:
         SetupError: every shortage at once, each with value and limit.
     """
-    problems = []
+    problems = list(problems)
     if sys.version_info[:2] != (3, 11):
         problems.append(f"Python is {platform.python_version()}, the locked packages need 3.11 (set PYTHON=python3.11)")
     if platform.machine() not in ("x86_64", "AMD64"):
@@ -170,6 +185,16 @@ def _done() -> dict[str, str]:
 def _index_has_cpu_torch() -> bool:
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps", "--ignore-installed"]
     return _succeeds([*command, "--report", os.devnull, f"{TORCH}+cpu"])
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 def _node_home() -> Path:

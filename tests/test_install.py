@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 import stat
 import subprocess
 import sys
@@ -153,12 +154,25 @@ def test_environment_left_half_made_is_made_again(
 
 
 def test_interrupt_is_one_line(machine: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt() -> None:
+    def interrupt(_problems: object) -> None:
         raise KeyboardInterrupt
 
     machine.setattr(install, "check_machine", interrupt)
     assert main([]) == 1
     assert "Set-up failed: interrupted\nNothing is running" in capsys.readouterr().out
+
+
+def test_taken_port_is_told_first_with_its_variable(
+    machine: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.setenv("GUANMO_HOME", str(tmp_path))
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        machine.setenv("GUANMO_HUB_PORT", str(port))
+        assert main(["--demo"]) == 1
+    assert f"port {port} is taken; stop what holds it or set GUANMO_HUB_PORT" in capsys.readouterr().out
 
 
 def test_npm_settings_reach_npm(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:

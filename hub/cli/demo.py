@@ -25,6 +25,7 @@ from hub.errors import ConflictError, GuanmoError
 from hub.settings import Settings, read_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SAMPLE_FORMATS = ("jsonl", "csv", "xlsx")
 console = Console(stderr=True, highlight=False)
 
 
@@ -63,6 +64,7 @@ def _prepare(settings: Settings, found_running: bool) -> None:
     bases = _train_bases(settings)
     wait_until_well(settings, timeout_s=START_TIMEOUT_S, tell=lambda name, s: console.print(f"  {name} ready / 就绪"))
     seed_demonstration(settings)
+    _write_samples(settings)
     import_bases(settings, bases)
 
 
@@ -70,6 +72,15 @@ def _train_bases(settings: Settings) -> list[Path]:
     folder = settings.home / "bases"
     _call(["-m", "examples.bases.train", str(folder)], "Training the base models / 训练基座模型")
     return sorted(path.parent for path in folder.glob("*/config.json"))
+
+
+def _write_samples(settings: Settings) -> None:
+    folder = settings.home / "samples"
+    for kind in SAMPLE_FORMATS:
+        sample = folder / f"sample.{kind}"
+        if not sample.is_file():
+            _call(["-m", "examples.tasks.work_orders", str(folder), "--format", kind], f"Sample data / 样例数据 {kind}")
+            (folder / f"work_orders.{kind}").rename(sample)
 
 
 def _run_journey(settings: Settings, data: Path | None) -> None:
