@@ -23,7 +23,10 @@ export async function openBrowser({ base, executable, pictures }) {
   const page = await context.newPage();
   const wrong = [];
   await watch(page, base, wrong);
-  const shoot = (name) => page.screenshot({ path: join(pictures, `${name}.png`), animations: "disabled" });
+  const shoot = async (name) => {
+    await page.evaluate(() => window.scrollTo(0, 0));
+    await page.screenshot({ path: join(pictures, `${name}.png`), animations: "disabled" });
+  };
   return {
     page,
     wrong,
