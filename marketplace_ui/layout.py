@@ -34,7 +34,7 @@ MENU = (
     Entry("/endpoints", "用模型", "Use", BUYERS),
     Entry("/datasets", "数据集", "Data sets", BUYERS),
     Entry("/offers", "算力", "Compute"),
-    Entry("/vouchers", "消费券", "Vouchers", (*BUYERS, Role.OPERATOR, Role.AUDITOR)),
+    Entry("/vouchers", "模型券", "Vouchers", (*BUYERS, Role.OPERATOR, Role.AUDITOR)),
     Entry("/statement", "账单", "Statement", tuple(Role)),
     Entry("/uploads", "我的上架", "My listings", (Role.INTEGRATOR,)),
     Entry("/filings", "备案", "Filings"),

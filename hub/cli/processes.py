@@ -111,7 +111,8 @@ def _write_program(settings: Settings, process: Process, order: int) -> str:
         "PYTHONUNBUFFERED": "1",
         **process.environment,
     }
-    joined = ",".join(f'{name}="{_escape(value)}"' for name, value in environment.items())
+    # supervisord strips the quotes of a value and reads nothing else in it but its own percent signs.
+    joined = ",".join(f'{name}="{value.replace("%", "%%")}"' for name, value in environment.items())
     lines = [
         f"[program:{process.name}]",
         f"command={' '.join(_quote(part) for part in process.argv)}",
@@ -144,9 +145,6 @@ def _module(name: str, *positional: str, **options: str) -> list[str]:
     return [sys.executable, "-m", name, *flags, *positional]
 
 
-def _escape(text: str) -> str:
-    return text.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-
-
 def _quote(text: str) -> str:
-    return '"' + _escape(text) + '"' if any(sign in text for sign in " ()'\"%;") else text
+    escaped = text.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"' if any(sign in text for sign in " ()'\"%;") else text

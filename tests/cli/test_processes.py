@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from supervisor.datatypes import dict_of_key_value_pairs
 
 from hub.cli.processes import Process, list_processes, write_configuration
 from hub.secrets import make_secrets
@@ -51,7 +52,7 @@ def test_every_port_is_the_setting_of_its_process(settings: Settings) -> None:
 
 def test_configuration_keeps_argv_and_environment_whole(settings: Settings) -> None:
     odd = Process(
-        "odd", ["/bin/echo", "two words", 'a "quoted" part', "50%", "it's; so"], "", None, {"ODD": '1,"2" %3'}
+        "odd", ["/bin/echo", "two words", 'a "quoted" part', "50%", "it's; so"], "", None, {"ODD": r"\A1,[2] %3\Z"}
     )
     processes = [*list_processes(settings), odd]
     found = read(write_configuration(settings, processes))
@@ -59,9 +60,12 @@ def test_configuration_keeps_argv_and_environment_whole(settings: Settings) -> N
         section = found[f"program:{process.name}"]
         assert shlex.split(section["command"].replace("%%", "%")) == process.argv
         assert section["stdout_logfile"] == f"{settings.home}/logs/{process.name}.log"
-    environment = found["program:odd"]["environment"].replace("%%", "%")
-    assert 'ODD="1,\\"2\\" %3"' in environment
-    assert f'GUANMO_HOME="{settings.home}"' in environment
+    for process in processes:
+        # supervisord's own parser: it once handed MLflow a pattern with doubled backslashes.
+        text = found[f"program:{process.name}"]["environment"].replace("%%", "%")
+        environment = dict_of_key_value_pairs(text)
+        assert process.environment.items() <= environment.items(), process.name
+        assert environment["GUANMO_HOME"] == str(settings.home)
 
 
 def test_processes_start_in_order_and_stop_in_reverse(settings: Settings) -> None:

@@ -141,11 +141,11 @@ async function readMoney() {
   await shoot("statement");
   await shootPhone("statement-390");
   await inEnglish("statement", "Lines");
-  await menu("消费券");
+  await menu("模型券");
   await heading("我的券");
   await shoot("vouchers");
   await shootPhone("vouchers-390");
-  await follow("申请消费券");
+  await follow("申请券");
   await main.getByLabel("项目").selectOption("compute");
   await type("申请金额（元）", "120.00");
   await type("合同编号", `WALK-${mark}`);
