@@ -1,6 +1,7 @@
 """The stock openai SDK against a running gateway: plain, streamed, listed, refused."""
 
 from collections.abc import Iterator
+from threading import Timer
 from typing import Any
 
 import httpx
@@ -24,7 +25,7 @@ from tests.gateway.world import Gateway, World, running_gateway, running_world, 
 
 ADAPTER_NAME = "宏达/maintnorm@3"
 MESSAGES: Any = [{"role": "user", "content": "主轴 bearing worn"}]
-FREE, LISTED, FOREIGN_IP, OWNERS, SLOW, REVOKED = 1, 2, 3, 4, 5, 6
+FREE, LISTED, FOREIGN_IP, OWNERS, SLOW, REVOKED, NEW, NEVER = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +274,20 @@ def test_an_engine_that_dies_in_mid_stream_is_no_success(gateway: Gateway, world
             assert "secret" not in str(failed.value)
             record = wait_for(lambda: world.hub.usage.get((request_id_of(raw.headers), 1)))  # noqa: B023
             assert (record.end_reason, record.completion_tokens) == (EndReason.UPSTREAM_DIED, 2)
+
+
+def test_first_call_with_a_key_and_a_name_made_a_moment_ago_waits_for_them(gateway: Gateway, world: World) -> None:
+    """A person makes a key and calls at once: the next snapshot comes within a second."""
+    before = world.hub.snapshot
+    late = Timer(
+        0.4,
+        lambda: world.publish(
+            keys=(*before.keys, make_key(NEW)), models=(*before.models, make_model("org/new", ADAPTER))
+        ),
+    )
+    late.start()
+    answer = gateway.client(NEW).chat.completions.create(model="org/new", messages=MESSAGES, max_tokens=4)
+    late.join()
+    assert answer.model == "org/new"
+    with pytest.raises(openai.AuthenticationError):
+        gateway.client(NEVER).models.list()
