@@ -51,7 +51,9 @@ class Journey:
 @pytest.fixture(scope="session")
 def journey() -> Iterator[Journey]:
     """Run the whole demonstration once; bases come from the cache by content where they are trained already."""
-    environment = {**os.environ, "GUANMO_HOME": str(HOME), **_choose_ports()}
+    # The demonstration chooses its own threads; those of the other tests are for many engines at once.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment = {**inherited, "GUANMO_HOME": str(HOME), **_choose_ports()}
     HOME.mkdir(parents=True, exist_ok=True)
     subprocess.run([GUANMO, "down"], env=environment, cwd=ROOT, check=True, capture_output=True)
     subprocess.run([GUANMO, "reset", "--yes"], env=environment, cwd=ROOT, check=True, capture_output=True)
