@@ -18,7 +18,7 @@ from registry.mlflow_mirror import RUN_TAG, VERSION_TAG, MirrorUnavailableError
 
 _POLL_S = 0.3
 _RETRY_S = 10.0
-ALIAS = "latest"
+ALIAS = "current"
 
 
 class MirrorTarget(Protocol):
