@@ -70,7 +70,7 @@ def test_own_install_line_is_understood(monkeypatch: pytest.MonkeyPatch, capsys:
         seen.append(kind)
         raise SetupError("far enough")
 
-    monkeypatch.setattr(install, "check_machine", lambda: None)
+    monkeypatch.setattr(install, "check_machine", lambda _problems: None)
     monkeypatch.setattr(install, "install_packages", stop)
     assert install.main(lines[0][3:]) == 1
     assert seen == [Kind.GPU]
