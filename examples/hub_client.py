@@ -8,6 +8,10 @@ from typing import Any
 import httpx
 
 
+READ_TRIES = 3
+READ_TIMEOUT_S = 15.0
+
+
 class RefusedError(Exception):
     """The hub refused a call; carries its coded problem."""
 
@@ -33,8 +37,13 @@ class Hub:
             self.http.headers["Authorization"] = f"Bearer {token}"
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET a JSON document."""
-        return _read(self.http.get(path, params=query))
+        """GET a JSON document; a connection that breaks or stays silent is tried again, reading twice does no harm."""
+        for _ in range(READ_TRIES - 1):
+            try:
+                return _read(self.http.get(path, params=query, timeout=READ_TIMEOUT_S))
+            except httpx.TransportError:
+                time.sleep(0.5)
+        return _read(self.http.get(path, params=query, timeout=READ_TIMEOUT_S))
 
     def post(self, path: str, *, idempotency_key: str | None = None, **body: Any) -> Any:
         """POST JSON members and return the JSON answer."""
