@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 
-
 READ_TRIES = 3
 READ_TIMEOUT_S = 15.0
 
