@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ class Journey:
     environment: dict[str, str]
     values: dict[str, str]
     output: str
+    hubs: dict[str, Hub] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -44,8 +45,10 @@ class Journey:
         )
 
     def sign_in(self, who: str) -> Hub:
-        """Return the hub as one of the demonstration's people."""
-        return sign_in(self.values["GUANMO_URL"], HOME, who)
+        """Return the hub as one of the demonstration's people; signed in once, closed with the marketplace."""
+        if who not in self.hubs:
+            self.hubs[who] = sign_in(self.values["GUANMO_URL"], HOME, who)
+        return self.hubs[who]
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +76,10 @@ def journey() -> Iterator[Journey]:
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         lines = (HOME / "demo.env").read_text().splitlines()
-        yield Journey(environment, dict(line.split("=", 1) for line in lines), done.stdout + done.stderr)
+        found = Journey(environment, dict(line.split("=", 1) for line in lines), done.stdout + done.stderr)
+        yield found
+        for hub in found.hubs.values():
+            hub.http.close()
     finally:
         subprocess.run([GUANMO, "down"], env=environment, cwd=ROOT, check=True, capture_output=True, timeout=180)
 

@@ -4,6 +4,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from fractions import Fraction
 from typing import Any
 
@@ -113,22 +114,22 @@ def test_statement_adds_up(journey: Journey) -> None:
 
 
 def test_stock_sdk_lists_calls_and_streams(journey: Journey) -> None:
-    client = openai.OpenAI(base_url=journey.values["OPENAI_BASE_URL"], api_key=journey.values["OPENAI_API_KEY"])
-    model = journey.values["GUANMO_MODEL"]
-    assert {model, journey.values["GUANMO_BASE_MODEL"]} <= {item.id for item in client.models.list()}
+    url, model = journey.values["OPENAI_BASE_URL"], journey.values["GUANMO_MODEL"]
     ask: Any = {"model": model, "messages": [{"role": "user", "content": "主轴异响，需尽快处理"}], "max_tokens": 24}
-    plain = client.chat.completions.create(**ask, temperature=0)
-    pieces = client.chat.completions.create(**ask, temperature=0, stream=True)
-    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in pieces if chunk.choices)
-    assert plain.choices[0].message.content == streamed
-    assert plain.usage
-    assert plain.usage.completion_tokens > 0
-    with pytest.raises(openai.NotFoundError, match="no-such"):
-        client.chat.completions.create(**{**ask, "model": "demo-precision/no-such"})
-    with pytest.raises(openai.BadRequestError, match="made_up"):
-        client.chat.completions.create(**ask, extra_body={"made_up": 1})
-    with pytest.raises(openai.AuthenticationError):
-        openai.OpenAI(base_url=client.base_url, api_key="gm_00_wrong").models.list()
+    with openai.OpenAI(base_url=url, api_key=journey.values["OPENAI_API_KEY"]) as client:
+        assert {model, journey.values["GUANMO_BASE_MODEL"]} <= {item.id for item in client.models.list()}
+        plain = client.chat.completions.create(**ask, temperature=0)
+        with client.chat.completions.create(**ask, temperature=0, stream=True) as pieces:
+            streamed = "".join(chunk.choices[0].delta.content or "" for chunk in pieces if chunk.choices)
+        assert plain.choices[0].message.content == streamed
+        assert plain.usage
+        assert plain.usage.completion_tokens > 0
+        with pytest.raises(openai.NotFoundError, match="no-such"):
+            client.chat.completions.create(**{**ask, "model": "demo-precision/no-such"})
+        with pytest.raises(openai.BadRequestError, match="made_up"):
+            client.chat.completions.create(**ask, extra_body={"made_up": 1})
+    with openai.OpenAI(base_url=url, api_key="gm_00_wrong") as stranger, pytest.raises(openai.AuthenticationError):
+        stranger.models.list()
 
 
 @pytest.mark.parametrize("story", ["factory", "integrator", "developer"])
@@ -146,7 +147,7 @@ def test_example_runs_as_printed(journey: Journey, story: str) -> None:
 
 
 def test_books_balance_in_the_database_itself(journey: Journey) -> None:
-    with sqlite3.connect(f"file:{journey.home / 'hub.sqlite3'}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{journey.home / 'hub.sqlite3'}?mode=ro", uri=True)) as database:
         groups = database.execute("SELECT COUNT(*) FROM ledger_transfers").fetchone()[0]
     assert groups > 10
     assert journey.sign_in("auditor").get("/api/v1/ledger/check")["problems"] == []
