@@ -40,7 +40,9 @@ def list_processes(settings: Settings) -> list[Process]:
         workers="1",
         threads="64",
         timeout="120",
-        keep_alive="75",
+        # gunicorn 26.2 may swallow the request that follows one whose body nobody read on the same connection (two of
+        # five demonstrations hung for a minute): every answer closes its connection.
+        keep_alive="0",
     )
     pool = _module(
         "serving.pool",
