@@ -10,6 +10,7 @@ from flask import Response
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
+from hub.body_drain import BodyDrain
 from hub.clock import Clock, read_clock
 from hub.database import Sessions, open_sessions
 from hub.organisations.service import find_actor_by_token
@@ -55,6 +56,7 @@ def create_api(
         validation_error_callback=render_validation,
     )
     app.request_class = StrictRequest
+    app.wsgi_app = BodyDrain(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way to wrap it
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = 4 * 1024 * 1024
     app.extensions["guanmo"] = Context(

@@ -40,9 +40,7 @@ def list_processes(settings: Settings) -> list[Process]:
         workers="1",
         threads="64",
         timeout="120",
-        # gunicorn 26.2 loses the request that follows one whose body nobody read on the same connection (3 of 11
-        # pairs hung, none where the body was read): every answer closes its connection.
-        keep_alive="0",
+        keep_alive="75",
     )
     pool = _module(
         "serving.pool",

@@ -114,7 +114,7 @@ def test_pattern_is_refused_without_being_run() -> None:
     started = time.perf_counter()
     check_adapter_config({**LORA_CONFIG, "target_modules": ["(a+)+$" * 20] * 60}, report := Report(), max_rank=64)
     assert not report.passed
-    assert time.perf_counter() - started < 0.05
+    assert time.perf_counter() - started < 5  # run as a pattern it would not end
 
 
 @pytest.mark.parametrize(

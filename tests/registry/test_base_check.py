@@ -126,7 +126,7 @@ def test_bad_templates_are_refused_in_time(base: Path, template: str, reason: st
     (base / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     started = time.perf_counter()
     (check,) = check_base(base).report.refusals
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 60
     assert check.name == "template.renders"
     assert reason in check.message_en
 

