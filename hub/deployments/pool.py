@@ -13,6 +13,7 @@ from hub.compute.tables import Slot
 from hub.deployments import rules
 from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import find_pool
+from hub.deployments.idle import end_idle_sets
 from hub.deployments.tables import (
     Deployment,
     DeploymentState,
@@ -73,6 +74,7 @@ def apply_observed(session: Session, message: contract.Observed, *, now: datetim
         select(Deployment).where(Deployment.state != DeploymentState.STOPPED).order_by(Deployment.id)
     ).all():
         _settle(session, deployment, message, now)
+    end_idle_sets(session, now=now)
     return _extend(pool, now)
 
 

@@ -4,7 +4,7 @@ It leaves starting engines to the pool, which reports back through `hub.deployme
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor, Role
 from hub.catalogue.service import find_version, price_of, root_base
 from hub.catalogue.tables import Model, ModelVersion, VersionState
-from hub.compute.allocation import grant_slot, release_slot
-from hub.deployments.aliases import drop_alias, find_alias, move_alias
+from hub.compute.allocation import NoCapacityError, grant_slot
+from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import bump_generation
+from hub.deployments.endings import find_ready, record_change, stop_deployment
+from hub.deployments.idle import end_idle_sets, note_demand
 from hub.deployments.rules import ENGINE, LEAST_LORA_RANK, MAX_LORAS, choose_context_tokens, choose_lora_rank
 from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, SetState
 from hub.errors import ConflictError, NotFoundError
-from hub.events.service import record_event
 from hub.ids import new_id
 from serving.contract import Purpose
 
@@ -58,12 +59,15 @@ def deploy(session: Session, actor: Actor, version_id: str, *, now: datetime) ->
         deployment.implied = False
     if version.id != base.id and _find_open(session, base.id) is None:
         _add(session, base, replica_set, actor=actor, implied=True, now=now)
+    note_demand(session, replica_set.id, now=now)
     bump_generation(session)
     return deployment
 
 
 def undeploy(session: Session, actor: Actor, version_id: str, *, now: datetime) -> Deployment:
     """Stop serving a version; again changes nothing. The alias falls back to the version before it if that is ready.
+
+    The engines of its base stay warm for `idle.KEEP_WARM`, so that deploying again takes no start.
 
     Raises:
         NotFoundError: not the actor's, or never deployed.
@@ -76,8 +80,8 @@ def undeploy(session: Session, actor: Actor, version_id: str, *, now: datetime) 
     if deployment is None:
         raise NotFoundError.of("deployment of", version_id)
     if deployment.state is not DeploymentState.STOPPED:
-        _stop(session, deployment, actor_id=actor.user_id, now=now)
-        _stop_idle_set(session, deployment.set_id, actor_id=actor.user_id, now=now)
+        stop_deployment(session, deployment, actor_id=actor.user_id, now=now)
+        note_demand(session, deployment.set_id, now=now)
         bump_generation(session)
     return deployment
 
@@ -92,7 +96,7 @@ def roll_back(session: Session, actor: Actor, public_name: str, *, now: datetime
     alias = find_alias(session, public_name)
     if alias is None or (alias.organisation_id != actor.organisation_id and actor.role is not Role.OPERATOR):
         raise NotFoundError.of("alias", public_name)
-    before = _find_ready(session, alias.previous_version_id)
+    before = find_ready(session, alias.previous_version_id)
     if before is None:
         raise ConflictError(
             f"'{public_name}' has no earlier version that is ready. Deploy that version first, then roll back.",
@@ -138,7 +142,12 @@ def _ensure_set(session: Session, base: ModelVersion, *, rank: int | None, now: 
         session.add(found)
         session.flush()
     found.max_lora_rank = choose_lora_rank(found.max_lora_rank, rank)
-    grant_slot(session, found.id, now=now)
+    try:
+        grant_slot(session, found.id, now=now)
+    except NoCapacityError:
+        if not end_idle_sets(session, now=now, keep_warm=timedelta(0)):
+            raise
+        grant_slot(session, found.id, now=now)
     return found
 
 
@@ -180,59 +189,11 @@ def _add(
     )
     session.add(deployment)
     session.flush()
-    _record(session, "deployment.wanted", deployment, actor.user_id, now)
+    record_change(session, "deployment.wanted", deployment, actor.user_id, now)
     return deployment
-
-
-def _stop(session: Session, deployment: Deployment, *, actor_id: str, now: datetime) -> None:
-    deployment.state, deployment.stopped_at = DeploymentState.STOPPED, now
-    session.flush()
-    drop_alias(session, deployment, before=_find_before(session, deployment), actor_id=actor_id, now=now)
-    _record(session, "deployment.stopped", deployment, actor_id, now)
-
-
-def _stop_idle_set(session: Session, set_id: str, *, actor_id: str, now: datetime) -> None:
-    """End a set that nobody asked for any more, with the implied base on it."""
-    left = list(
-        session.scalars(
-            select(Deployment).where(Deployment.set_id == set_id, Deployment.state != DeploymentState.STOPPED)
-        )
-    )
-    if any(not deployment.implied for deployment in left):
-        return
-    for deployment in left:
-        _stop(session, deployment, actor_id=actor_id, now=now)
-    session.get_one(ReplicaSet, set_id).state = SetState.STOPPED
-    release_slot(session, set_id, now=now)
 
 
 def _find_open(session: Session, version_id: str) -> Deployment | None:
     return session.scalar(
         select(Deployment).where(Deployment.version_id == version_id, Deployment.state != DeploymentState.STOPPED)
-    )
-
-
-def _find_ready(session: Session, version_id: str | None) -> Deployment | None:
-    if version_id is None:
-        return None
-    return session.scalar(
-        select(Deployment).where(Deployment.version_id == version_id, Deployment.state == DeploymentState.READY)
-    )
-
-
-def _find_before(session: Session, deployment: Deployment) -> Deployment | None:
-    alias = find_alias(session, deployment.public_name.rpartition("@")[0])
-    return None if alias is None else _find_ready(session, alias.previous_version_id)
-
-
-def _record(session: Session, topic: str, deployment: Deployment, actor_id: str, now: datetime) -> None:
-    record_event(
-        session,
-        topic,
-        deployment.id,
-        organisation_id=deployment.organisation_id,
-        actor_id=actor_id,
-        now=now,
-        version_id=deployment.version_id,
-        public_name=deployment.public_name,
     )

@@ -63,6 +63,8 @@ class ReplicaSet(Base):
     context_tokens: Mapped[Int64]
     engine_args: Mapped[Json]
     created_at: Mapped[When]
+    idle_since_at: Mapped[datetime | None] = mapped_column(Moment)
+    """When the last deployment that somebody asked for ended; engines stay warm for a while after it."""
 
 
 class Deployment(Base):

@@ -66,12 +66,14 @@ def test_the_request_after_an_unread_body_is_answered(server_port: int) -> None:
 def read_answer(line: socket.socket) -> bytes:
     got = b""
     while b"\r\n\r\n" not in got:
-        assert (chunk := line.recv(4096))
+        chunk = line.recv(4096)
+        assert chunk
         got += chunk
     head, _, body = got.partition(b"\r\n\r\n")
     length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
     while len(body) < length:
-        assert (chunk := line.recv(4096))
+        chunk = line.recv(4096)
+        assert chunk
         body += chunk
     return body
 

@@ -1238,6 +1238,7 @@ def upgrade() -> None:
         sa.Column("context_tokens", hub.columns.Whole(), nullable=False),
         sa.Column("engine_args", sa.Text(), nullable=False),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.Column("idle_since_at", hub.columns.Whole(), nullable=True),
         sa.CheckConstraint("context_tokens > 0", name=op.f("ck_replica_sets_context_tokens")),
         sa.CheckConstraint(
             "min >= 0 AND max >= min AND max_loras >= 0 AND max_lora_rank > 0", name=op.f("ck_replica_sets_sizes")

@@ -3,12 +3,14 @@
 import json
 import threading
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from hub.catalogue.registration import register_version
 from hub.catalogue.tables import Block, ModelVersion
+from hub.deployments.idle import KEEP_WARM, end_idle_sets
 from hub.deployments.waiting import wait_for
 from hub.filings.service import withdraw_filing
 from hub.ids import new_id
@@ -165,21 +167,44 @@ def test_the_alias_moves_forward_falls_back_and_rolls_back(scene_on_both: Scene)
     assert "factory-co/orders@1" not in models(scene)
 
 
-def test_undeploying_the_last_adapter_ends_the_implied_base_and_its_slot(scene: Scene) -> None:
+def test_engines_stay_warm_after_the_last_adapter_and_end_after_a_while(scene: Scene) -> None:
     version_id = add_adapter(scene)
     deploy(scene, version_id)
     observe(scene, lead(scene), a="ready")
     path = f"/api/v1/versions/{version_id}/deploy"
     assert scene.call("DELETE", path, "factory").json["state"] == "stopped"  # type: ignore[index]
     assert scene.call("DELETE", path, "factory").status_code == 200
-    wanted = desired(scene)
-    assert wanted is not None
-    assert (wanted.replica_sets, wanted.slots, wanted.adapters) == ((), (), ())
+    warm = desired(scene)
+    assert warm is not None
+    assert (len(warm.replica_sets), len(warm.slots), warm.adapters) == (1, 1, ())
+    assert "factory-co/orders" not in models(scene)
+    later = scene.work.clock() + KEEP_WARM
+    assert end_idle(scene, later - timedelta(seconds=30)) == 0
+    assert end_idle(scene, later + timedelta(seconds=30)) == 1
+    ended = desired(scene)
+    assert ended is not None
+    assert (ended.replica_sets, ended.slots, ended.adapters) == ((), (), ())
     assert models(scene) == {}
     deploy(scene, version_id)
     again = desired(scene)
     assert again is not None
     assert again.slots[0].allocation_epoch == 2
+
+
+def test_a_new_demand_keeps_a_warm_set(scene: Scene) -> None:
+    version_id = add_adapter(scene)
+    deploy(scene, version_id)
+    scene.call("DELETE", f"/api/v1/versions/{version_id}/deploy", "factory")
+    deploy(scene, version_id)
+    assert end_idle(scene, scene.work.clock() + 2 * KEEP_WARM) == 0
+    again = desired(scene)
+    assert again is not None
+    assert [slot.allocation_epoch for slot in again.slots] == [1]
+
+
+def end_idle(scene: Scene, now: datetime) -> int:
+    with scene.sessions.write() as session:
+        return end_idle_sets(session, now=now)
 
 
 def test_a_base_deployed_on_purpose_outlives_its_adapters(scene: Scene) -> None:
