@@ -23,6 +23,8 @@ class BodyDrain:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer with the wrapped application, its answer's head sent once the body is off the connection."""
+        if not environ.get("wsgi.input_terminated"):
+            return self._app(environ, start_response)  # this server's stream does not end where the body ends
         source = environ["wsgi.input"]
 
         def start(*arguments: Any) -> Any:

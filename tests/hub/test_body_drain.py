@@ -83,6 +83,6 @@ def test_an_endless_body_is_left_and_its_connection_ends() -> None:
     here, there = socket.socketpair()
     with here, there:
         started: list[str] = []
-        environ = {"REQUEST_METHOD": "POST", "wsgi.input": body, "gunicorn.socket": here}
+        environ = {"REQUEST_METHOD": "POST", "wsgi.input": body, "wsgi.input_terminated": True, "gunicorn.socket": here}
         assert drained(environ, lambda status, _headers: started.append(status)) == [b"POST"]
         assert (started, body.tell(), here.recv(1)) == (["200 OK"], MAX_DRAIN_BYTES, b"")
