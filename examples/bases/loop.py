@@ -43,6 +43,8 @@ def train_model(recipe: BaseRecipe, out: Path) -> TrainedModel:
         max_length=recipe.max_position,
     )
     model = build_model(recipe, tokenizer)
+    # Rows of 30 to 60 tokens: the plain products beat the fused kernel on a CPU (4.9 s against 6.1 s for 60 steps).
+    model.set_attn_implementation("eager")
     tokens, loss = _run_steps(recipe, model, build_batches(recipe, tokenizer))
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
