@@ -12,12 +12,14 @@ from pydantic import Field
 from hub.actor import Actor, Role
 from hub.errors import NotFoundError
 from hub.orders import service
+from hub.orders.correction_api import register_corrections
 from hub.orders.internal_api import register_internal
 from hub.orders.present import present_allowance, present_earning, present_order, present_quote
 from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("orders", __name__)
 register_internal(blueprint)
+register_corrections(blueprint)
 
 
 class OwnerQuery(Query):

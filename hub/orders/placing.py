@@ -122,6 +122,8 @@ def _check_open(quote: Quote, now: datetime) -> None:
 
 def _check_filing(session: Session, quote: Quote, now: datetime) -> None:
     """Ask again what the quote asked: a base whose filing ended takes no new order, with voucher or without."""
+    if quote.base_version_id is None:
+        return
     base = session.get_one(ModelVersion, quote.base_version_id)
     standing = standing_of(session, base.weights_digest, now)
     if standing.state in (StandingState.WITHDRAWN, StandingState.EXPIRED) or (quote.filed and not standing.valid):

@@ -45,9 +45,9 @@ def settle_order(session: Session, order_id: str, *, metered: Mapping[str, int],
         MeterRefusedError: a figure missing, unknown or negative.
         ConflictError: the order was refunded.
     """
-    order = _lock_order(session, order_id)
-    _check_metered(metered)
-    _check_complete(metered)
+    order = lock_order(session, order_id)
+    check_metered(metered)
+    check_complete(metered)
     if order.state is OrderState.REFUNDED:
         raise ConflictError(
             f"Order '{order.id}' was refunded ({order.reason_code}); it cannot be settled.",
@@ -75,8 +75,8 @@ def refund_order(
     Raises:
         ConflictError: the order was settled.
     """
-    order = _lock_order(session, order_id)
-    _check_metered(metered or {})
+    order = lock_order(session, order_id)
+    check_metered(metered or {})
     if order.state is OrderState.SETTLED:
         raise ConflictError(
             f"Order '{order.id}' was settled; a settled order is corrected by a new charge, not refunded.",
@@ -118,16 +118,18 @@ def find_order(session: Session, order_id: str) -> Order:
     return order
 
 
-def _lock_order(session: Session, order_id: str) -> Order:
+def lock_order(session: Session, order_id: str) -> Order:
+    """Return an order locked for its end or a correction. Raises: NotFoundError."""
     order = session.get(Order, order_id, with_for_update=True, populate_existing=True)
     if order is None:
         raise NotFoundError.of("order", order_id)
     return order
 
 
-def _check_metered(metered: Mapping[str, int]) -> None:
+def check_metered(metered: Mapping[str, int]) -> None:
+    """Pass known, whole figures within range. Raises: MeterRefusedError."""
     for name, figure in metered.items():
-        if name not in (*METERED, ELAPSED) or not 0 <= figure <= 10**13:
+        if name not in (*METERED, ELAPSED) or type(figure) is not int or not 0 <= figure <= 10**13:
             raise MeterRefusedError(
                 f"Metered {name} = {figure}: give {', '.join(METERED)} (and {ELAPSED}) from 0 to 10^13.",
                 f"计量 {name} = {figure} 有误：可用 {', '.join(METERED)}、{ELAPSED}，范围 0..10^13。",
@@ -135,7 +137,7 @@ def _check_metered(metered: Mapping[str, int]) -> None:
             )
 
 
-def _check_complete(metered: Mapping[str, int]) -> None:
+def check_complete(metered: Mapping[str, int]) -> None:
     """A figure left out is not a zero: settling without it would give the work away."""
     for name in METERED:
         if name not in metered:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from hub.append_only import protect_rows
 from hub.columns import Choice, Document, Int64, Json, Key, Moment, Switch, When, Whole
 from hub.database import Base
+from hub.orders.correction_tables import BillVersion, BillVersionState
 from hub.orders.usage_tables import Allowance, BillLine, BillPart, RatedUsage, UsageTranche
 from hub.prices.tables import Meter
 
@@ -20,6 +21,8 @@ __all__ = [
     "Allowance",
     "BillLine",
     "BillPart",
+    "BillVersion",
+    "BillVersionState",
     "Charge",
     "ChargePart",
     "Fault",
@@ -60,7 +63,7 @@ class Fault(StrEnum):
 
 
 class Quote(Base):
-    """What a fine-tune would cost at most, with price, rule, split, filing and cap period pinned."""
+    """What a fine-tune or rental costs at most: price, rule, split, filing, cap period pinned; a rental has no base."""
 
     __tablename__ = "quotes"
     __table_args__ = (
@@ -68,6 +71,11 @@ class Quote(Base):
         Index("ix_quotes_subject", "subject"),
         CheckConstraint("list_fen = voucher_fen + self_paid_fen", name="adds_up"),
         CheckConstraint("voucher_fen >= 0 AND self_paid_fen >= 0", name="no_negative"),
+        CheckConstraint(
+            "(subject_kind = 'rental') = (base_version_id IS NULL) "
+            "AND (base_version_id IS NULL) = (plan_digest IS NULL)",
+            name="a_fine_tune_has_a_base",
+        ),
         {"sqlite_strict": True},
     )
 
@@ -76,14 +84,14 @@ class Quote(Base):
     subject_kind: Mapped[str]
     subject: Mapped[str]
     state: Mapped[QuoteState] = mapped_column(Choice(QuoteState))
-    base_version_id: Mapped[str]
-    base_public_name: Mapped[str]
+    base_version_id: Mapped[str | None]
+    base_public_name: Mapped[str | None]
     filed: Mapped[Switch]
     filing_id: Mapped[str | None]
     offer_id: Mapped[str]
     provider_organisation_id: Mapped[str]
-    dataset_version_id: Mapped[str]
-    plan_digest: Mapped[str]
+    dataset_version_id: Mapped[str | None]
+    plan_digest: Mapped[str | None]
     device_ms: Mapped[Int64]
     trained_tokens: Mapped[Int64]
     list_fen: Mapped[Int64]
@@ -186,15 +194,23 @@ class Order(Base):
 
 
 class Charge(Base):
-    """One settled amount: fee = voucher + cash = sum of its parts. Never changed; a correction is another charge."""
+    """One settled amount: fee = voucher + cash = sum of its parts. Never changed; a correction is another charge.
+
+    Version 1 is the settlement; a later version holds differences, so that a bill is the sum over its versions.
+    `corrects_month` is the month of version 1, while `month` is the open month in which the difference was posted.
+    """
 
     __tablename__ = "charges"
     __table_args__ = (
         Index("ix_charges_organisation_id_month", "organisation_id", "month"),
         Index("ix_charges_order_id", "order_id"),
         Index("ix_charges_bill_line_id", "bill_line_id"),
-        CheckConstraint("fee_fen = voucher_fen + cash_fen AND voucher_fen >= 0 AND cash_fen >= 0", name="adds_up"),
-        CheckConstraint("voucher_fen * share_den <= fee_fen * share_num OR bill_line_id IS NOT NULL", name="share"),
+        CheckConstraint("fee_fen = voucher_fen + cash_fen", name="adds_up"),
+        CheckConstraint("version > 1 OR (voucher_fen >= 0 AND cash_fen >= 0)", name="only_corrections_give_back"),
+        CheckConstraint(
+            "voucher_fen * share_den <= fee_fen * share_num OR bill_line_id IS NOT NULL OR version > 1", name="share"
+        ),
+        CheckConstraint("version >= 1 AND (version > 1) = (corrects_month IS NOT NULL)", name="corrections_say_what"),
         CheckConstraint("(order_id IS NULL) <> (bill_line_id IS NULL)", name="one_source"),
         {"sqlite_strict": True},
     )
@@ -202,6 +218,8 @@ class Charge(Base):
     id: Mapped[Key]
     organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
     month: Mapped[str]
+    version: Mapped[int] = mapped_column(Whole, default=1)
+    corrects_month: Mapped[str | None]
     order_id: Mapped[str | None] = mapped_column(ForeignKey("orders.id"))
     bill_line_id: Mapped[str | None] = mapped_column(ForeignKey("bill_lines.id"))
     tranche_id: Mapped[str | None] = mapped_column(ForeignKey("usage_tranches.id"))
@@ -226,12 +244,15 @@ class Charge(Base):
 
 
 class ChargePart(Base):
-    """Who received how much of a charge; `organisation_id` is empty for the platform's own books."""
+    """Who received how much of a charge, negative where a correction took it back.
+
+    `organisation_id` is empty for the platform's own books.
+    """
 
     __tablename__ = "charge_parts"
     __table_args__ = (
         Index("ix_charge_parts_organisation_id", "organisation_id"),
-        CheckConstraint("amount_fen >= 0", name="no_negative"),
+        CheckConstraint("amount_fen <> 0", name="something"),
         {"sqlite_strict": True},
     )
 

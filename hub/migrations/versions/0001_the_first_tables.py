@@ -527,14 +527,14 @@ def upgrade() -> None:
         sa.Column("subject_kind", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("base_version_id", sa.Text(), nullable=False),
-        sa.Column("base_public_name", sa.Text(), nullable=False),
+        sa.Column("base_version_id", sa.Text(), nullable=True),
+        sa.Column("base_public_name", sa.Text(), nullable=True),
         sa.Column("filed", hub.columns.Whole(), nullable=False),
         sa.Column("filing_id", sa.Text(), nullable=True),
         sa.Column("offer_id", sa.Text(), nullable=False),
         sa.Column("provider_organisation_id", sa.Text(), nullable=False),
-        sa.Column("dataset_version_id", sa.Text(), nullable=False),
-        sa.Column("plan_digest", sa.Text(), nullable=False),
+        sa.Column("dataset_version_id", sa.Text(), nullable=True),
+        sa.Column("plan_digest", sa.Text(), nullable=True),
         sa.Column("device_ms", hub.columns.Whole(), nullable=False),
         sa.Column("trained_tokens", hub.columns.Whole(), nullable=False),
         sa.Column("list_fen", hub.columns.Whole(), nullable=False),
@@ -544,6 +544,10 @@ def upgrade() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.Column("valid_until", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint(
+            "(subject_kind = 'rental') = (base_version_id IS NULL) AND (base_version_id IS NULL) = (plan_digest IS NULL)",
+            name=op.f("ck_quotes_a_fine_tune_has_a_base"),
+        ),
         sa.CheckConstraint("list_fen = voucher_fen + self_paid_fen", name=op.f("ck_quotes_adds_up")),
         sa.CheckConstraint("voucher_fen >= 0 AND self_paid_fen >= 0", name=op.f("ck_quotes_no_negative")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_quotes_organisation_id")),
@@ -901,6 +905,68 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_index("ix_bill_lines_organisation_id_month", "bill_lines", ["organisation_id", "month"], unique=False)
+    op.create_table(
+        "bill_versions",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=False),
+        sa.Column("number", hub.columns.Whole(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("metered", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("fee_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("voucher_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("cash_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("advanced_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("group_id", sa.Text(), nullable=True),
+        sa.Column("proposed_by", sa.Text(), nullable=False),
+        sa.Column("proposed_at", hub.columns.Whole(), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", hub.columns.Whole(), nullable=True),
+        sa.Column("decision_reason", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "(state = 'posted') = (number IS NOT NULL)", name=op.f("ck_bill_versions_posted_has_number")
+        ),
+        sa.CheckConstraint("reason <> ''", name=op.f("ck_bill_versions_reason")),
+        sa.CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name=op.f("ck_bill_versions_four_eyes")),
+        sa.CheckConstraint(
+            "fee_fen = voucher_fen + cash_fen AND advanced_fen >= 0", name=op.f("ck_bill_versions_adds_up")
+        ),
+        sa.CheckConstraint("number IS NULL OR number >= 2", name=op.f("ck_bill_versions_after_the_first")),
+        sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name=op.f("fk_bill_versions_order_id")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_bill_versions_organisation_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_bill_versions")),
+        info={
+            "append_only": (
+                "number",
+                "state",
+                "fee_fen",
+                "voucher_fen",
+                "cash_fen",
+                "advanced_fen",
+                "group_id",
+                "decided_by",
+                "decided_at",
+                "decision_reason",
+            )
+        },
+        sqlite_strict=True,
+    )
+    op.create_index(
+        "ix_bill_versions_organisation_id_state", "bill_versions", ["organisation_id", "state"], unique=False
+    )
+    op.create_index(
+        "uq_bill_versions_one_proposal",
+        "bill_versions",
+        ["order_id"],
+        unique=True,
+        sqlite_where=sa.text("state = 'proposed'"),
+        postgresql_where=sa.text("state = 'proposed'"),
+    )
+    op.create_index("uq_bill_versions_order_number", "bill_versions", ["order_id", "number"], unique=True)
     op.create_table(
         "model_versions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -1386,6 +1452,8 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
         sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("version", hub.columns.Whole(), nullable=False),
+        sa.Column("corrects_month", sa.Text(), nullable=True),
         sa.Column("order_id", sa.Text(), nullable=True),
         sa.Column("bill_line_id", sa.Text(), nullable=True),
         sa.Column("tranche_id", sa.Text(), nullable=True),
@@ -1407,11 +1475,17 @@ def upgrade() -> None:
         sa.Column("group_id", sa.Text(), nullable=True),
         sa.Column("charged_at", hub.columns.Whole(), nullable=False),
         sa.CheckConstraint("(order_id IS NULL) <> (bill_line_id IS NULL)", name=op.f("ck_charges_one_source")),
+        sa.CheckConstraint("fee_fen = voucher_fen + cash_fen", name=op.f("ck_charges_adds_up")),
         sa.CheckConstraint(
-            "fee_fen = voucher_fen + cash_fen AND voucher_fen >= 0 AND cash_fen >= 0", name=op.f("ck_charges_adds_up")
+            "version > 1 OR (voucher_fen >= 0 AND cash_fen >= 0)", name=op.f("ck_charges_only_corrections_give_back")
         ),
         sa.CheckConstraint(
-            "voucher_fen * share_den <= fee_fen * share_num OR bill_line_id IS NOT NULL", name=op.f("ck_charges_share")
+            "version >= 1 AND (version > 1) = (corrects_month IS NOT NULL)",
+            name=op.f("ck_charges_corrections_say_what"),
+        ),
+        sa.CheckConstraint(
+            "voucher_fen * share_den <= fee_fen * share_num OR bill_line_id IS NOT NULL OR version > 1",
+            name=op.f("ck_charges_share"),
         ),
         sa.ForeignKeyConstraint(["bill_line_id"], ["bill_lines.id"], name=op.f("fk_charges_bill_line_id")),
         sa.ForeignKeyConstraint(["grant_id"], ["voucher_grants.id"], name=op.f("fk_charges_grant_id")),
@@ -1527,7 +1601,7 @@ def upgrade() -> None:
         sa.Column("party", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
         sa.Column("amount_fen", hub.columns.Whole(), nullable=False),
-        sa.CheckConstraint("amount_fen >= 0", name=op.f("ck_charge_parts_no_negative")),
+        sa.CheckConstraint("amount_fen <> 0", name=op.f("ck_charge_parts_something")),
         sa.ForeignKeyConstraint(["charge_id"], ["charges.id"], name=op.f("fk_charge_parts_charge_id")),
         sa.PrimaryKeyConstraint("charge_id", "party", "organisation_id", name=op.f("pk_charge_parts")),
         sqlite_strict=True,
@@ -1653,6 +1727,15 @@ def downgrade() -> None:
     op.drop_index("ix_model_versions_organisation_id_state", table_name="model_versions")
     op.drop_index("ix_model_versions_base_version_id", table_name="model_versions")
     op.drop_table("model_versions")
+    op.drop_index("uq_bill_versions_order_number", table_name="bill_versions")
+    op.drop_index(
+        "uq_bill_versions_one_proposal",
+        table_name="bill_versions",
+        sqlite_where=sa.text("state = 'proposed'"),
+        postgresql_where=sa.text("state = 'proposed'"),
+    )
+    op.drop_index("ix_bill_versions_organisation_id_state", table_name="bill_versions")
+    op.drop_table("bill_versions")
     op.drop_index("ix_bill_lines_organisation_id_month", table_name="bill_lines")
     op.drop_table("bill_lines")
     op.drop_index(
