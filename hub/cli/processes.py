@@ -108,6 +108,10 @@ def _write_program(settings: Settings, process: Process, order: int) -> str:
         # Trainer and engine share cores: waiting OpenMP threads that spin made both ten times slower (measured).
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "0",
+        # What engines keep between starts stays in the installation's own folder, not in somebody's home.
+        "VLLM_CACHE_ROOT": str(settings.home / "cache" / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(settings.home / "cache" / "inductor"),
+        "TRITON_CACHE_DIR": str(settings.home / "cache" / "triton"),
         "PYTHONUNBUFFERED": "1",
         **process.environment,
     }
