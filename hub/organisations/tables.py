@@ -11,6 +11,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hub.actor import Role
+from hub.append_only import protect_rows
 from hub.columns import Choice, Document, Int64, Json, Key, Moment, Switch, When, Whole
 from hub.database import Base
 from hub.organisations.rules import OrganisationKind
@@ -70,6 +71,45 @@ class User(Base):
     language: Mapped[str]
     state: Mapped[UserState] = mapped_column(Choice(UserState))
     created_at: Mapped[When]
+
+
+class OwnerKind(StrEnum):
+    """Who stands behind a firm."""
+
+    LEGAL_PERSON = "legal_person"
+    HOLDER = "holder"
+
+
+class Owner(Base):
+    """A legal person or holder that a firm declares; an operator may confirm it. Ended rows stay.
+
+    `code` tells namesakes apart: a firm's credit code, or the last six characters of a person's identity card.
+    """
+
+    __tablename__ = "owners"
+    __table_args__ = (
+        Index("ix_owners_organisation_id_ended_at", "organisation_id", "ended_at"),
+        Index("ix_owners_name_code", "name", "code"),
+        CheckConstraint("name <> ''", name="named"),
+        CheckConstraint("length(code) IN (0, 6, 18)", name="code_length"),
+        CheckConstraint("share_bp IS NULL OR share_bp BETWEEN 1 AND 10000", name="share"),
+        CheckConstraint("(confirmed_at IS NULL) = (confirmed_by IS NULL)", name="confirmation"),
+        CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name="end"),
+        {"sqlite_strict": True},
+    )
+
+    id: Mapped[Key]
+    organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
+    kind: Mapped[OwnerKind] = mapped_column(Choice(OwnerKind))
+    name: Mapped[str]
+    code: Mapped[str]
+    share_bp: Mapped[int | None] = mapped_column(Whole)
+    declared_by: Mapped[str]
+    created_at: Mapped[When]
+    confirmed_by: Mapped[str | None]
+    confirmed_at: Mapped[datetime | None] = mapped_column(Moment)
+    ended_by: Mapped[str | None]
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class SignInSession(Base):
@@ -148,3 +188,6 @@ class ApiKey(Base):
     budget_id: Mapped[str | None] = mapped_column(ForeignKey("budgets.id"))
     created_by: Mapped[str] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[When]
+
+
+protect_rows(Owner, mutable=("confirmed_by", "confirmed_at", "ended_by", "ended_at"))

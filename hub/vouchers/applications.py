@@ -1,6 +1,6 @@
-"""Applications for vouchers: apply, check, approve or refuse by different persons, award within cap and fund.
+"""What a firm does with its application: apply, complete, withdraw, appeal.
 
-It leaves rules and funds to `hub.vouchers.programmes` and spending to `hub.vouchers.cover`.
+It leaves deciding to `hub.vouchers.reviews`, rules and funds to `hub.vouchers.programmes`.
 """
 
 from collections.abc import Sequence
@@ -16,29 +16,16 @@ from hub.events.service import record_event
 from hub.ids import new_id
 from hub.ledger.rules import MAX_AMOUNT_FEN
 from hub.organisations.service import require_verified
-from hub.vouchers.awards import award_grant, require_open
+from hub.vouchers.awards import require_open
 from hub.vouchers.programmes import find_programme
-from hub.vouchers.rules import (
-    FourEyesError,
-    ProgrammeClosedError,
-    RuleBody,
-    read_body,
-)
-from hub.vouchers.tables import (
-    Application,
-    ApplicationState,
-    Decision,
-    Grant,
-    Programme,
-    VoucherReview,
-)
+from hub.vouchers.rules import FIRM_STEPS, ProgrammeClosedError, RuleBody, read_body
+from hub.vouchers.tables import Application, ApplicationState, Programme, RuleVersion
 
-NEXT = {
-    (ApplicationState.SUBMITTED, Decision.CHECK): ApplicationState.CHECKED,
-    (ApplicationState.SUBMITTED, Decision.REFUSE): ApplicationState.REFUSED,
-    (ApplicationState.CHECKED, Decision.APPROVE): ApplicationState.APPROVED,
-    (ApplicationState.CHECKED, Decision.REFUSE): ApplicationState.REFUSED,
-}
+
+class ExclusiveProgrammeError(ConflictError):
+    """Another programme pays for the contract, and one of the two rules excludes the other."""
+
+    code = "exclusive_programme"
 
 
 def apply_for_voucher(
@@ -66,65 +53,108 @@ def apply_for_voucher(
     _check_applicant(found, rule, str(organisation.kind))
     _check_asked(rule, asked_fen)
     _check_evidence(rule, contract_no, evidence)
+    number, key = contract_no.strip(), new_id("app")
     application = Application(
-        id=new_id("app"),
+        id=key,
         organisation_id=actor.organisation_id,
         programme_id=found.id,
         rule_version_id=rule_version.id,
         asked_fen=asked_fen,
-        contract_no=contract_no,
+        contract_no=number,
+        contract_key=number if rule.one_award_per_contract else key,
         evidence=[dict(paper) for paper in evidence],
         state=ApplicationState.SUBMITTED,
+        round=1,
         applicant_id=actor.user_id,
         created_at=now,
     )
+    _check_exclusive(session, application, rule)
     _insert(session, application)
-    _record(session, "application.submitted", application, actor.user_id, now)
+    record(session, "application.submitted", application, actor.user_id, now)
     return application
 
 
-def review_application(
+def resubmit_application(
     session: Session,
     actor: Actor,
     application_id: str,
     *,
-    decision: str,
-    reason: str,
+    asked_fen: int,
+    evidence: Sequence[dict[str, str]],
     now: datetime,
-    granted_fen: int | None = None,
-) -> Grant | None:
-    """Record a decision (`check`, then by another person `approve`; `refuse` at any time) and award on approval.
-
-    `granted_fen` awards less than asked. A refusal needs a reason.
+) -> Application:
+    """Complete an application that was returned and hand it in again; papers given before stay beside the new ones.
 
     Raises:
-        FourEyesError: the actor applied, is of the applying firm, or decided before.
-        ConflictError: the application is not at that step.
-        CapExceededError, FundExhaustedError: name what is left.
+        ConflictError: it was not returned.
+        InvalidValueError: amount out of 1..cap, or evidence still missing.
     """
-    actor.require(Role.OPERATOR)
-    application = session.get(Application, application_id, with_for_update=True)
-    if application is None:
-        raise NotFoundError.of("application", application_id)
-    chosen = _read_decision(decision, reason)
-    _check_reviewer(session, actor, application)
-    _advance(application, chosen)
-    session.add(
-        VoucherReview(
-            id=new_id("rev"),
-            organisation_id=application.organisation_id,
-            application_id=application.id,
-            actor_id=actor.user_id,
-            decision=chosen,
-            reason=reason,
-            created_at=now,
+    application = _lock_own(session, actor, application_id)
+    _step(application, ApplicationState.SUBMITTED)
+    version = session.get_one(RuleVersion, application.rule_version_id)
+    rule = read_body(version.body)
+    papers = [*application.evidence, *(dict(paper) for paper in evidence)]
+    _check_asked(rule, asked_fen)
+    _check_evidence(rule, application.contract_no, papers)
+    application.asked_fen, application.evidence = asked_fen, papers
+    application.state, application.round = ApplicationState.SUBMITTED, application.round + 1
+    record(session, "application.resubmitted", application, actor.user_id, now)
+    return application
+
+
+def withdraw_application(session: Session, actor: Actor, application_id: str, *, now: datetime) -> Application:
+    """Take an application back before anybody checked it; the contract may be asked for again."""
+    application = _lock_own(session, actor, application_id)
+    _step(application, ApplicationState.WITHDRAWN)
+    application.state = ApplicationState.WITHDRAWN
+    record(session, "application.withdrawn", application, actor.user_id, now)
+    return application
+
+
+def appeal_application(
+    session: Session, actor: Actor, application_id: str, *, reason: str, now: datetime
+) -> Application:
+    """Appeal a refusal, once; a person who has not decided on it before decides.
+
+    Raises:
+        ConflictError: not refused, appealed before, or another application took up the contract since.
+    """
+    application = _lock_own(session, actor, application_id)
+    if application.appealed_at is not None:
+        raise ConflictError(
+            f"Application '{application.id}' was appealed on {application.appealed_at.date().isoformat()}; an "
+            "appeal is heard once. Apply again with other papers.",
+            f"申请“{application.id}”已申诉过，申诉仅限一次，可补充材料后重新申请。",
         )
+    _step(application, ApplicationState.APPEALED)
+    if not reason.strip():
+        raise InvalidValueError("An appeal needs its reason.", "申诉须说明理由。", field="reason")
+    try:
+        with session.begin_nested():
+            application.state = ApplicationState.APPEALED
+            application.appealed_at, application.appeal_reason = now, reason.strip()
+    except IntegrityError as error:
+        raise _contract_taken(application.contract_no) from error
+    record(session, "application.appealed", application, actor.user_id, now)
+    return application
+
+
+def record(
+    session: Session, topic: str, application: Application, actor_id: str, now: datetime, **more: object
+) -> None:
+    """Write an event of an application with the facts that reviewers go by."""
+    record_event(
+        session,
+        topic,
+        application.id,
+        organisation_id=application.organisation_id,
+        actor_id=actor_id,
+        now=now,
+        asked_fen=application.asked_fen,
+        round=application.round,
+        papers=[paper["digest"] for paper in application.evidence],
+        **more,
     )
-    session.flush()
-    _record(session, f"application.{application.state}", application, actor.user_id, now)
-    if chosen is Decision.APPROVE:
-        return award_grant(session, actor, application, amount_fen=granted_fen or application.asked_fen, now=now)
-    return None
 
 
 def _check_applicant(programme: Programme, rule: RuleBody, kind: str) -> None:
@@ -160,63 +190,58 @@ def _check_evidence(rule: RuleBody, contract_no: str, evidence: Sequence[dict[st
         )
 
 
+def _check_exclusive(session: Session, application: Application, rule: RuleBody) -> None:
+    """Refuse a contract that another programme pays for, where either rule excludes the other."""
+    rows = session.execute(
+        select(Programme, RuleVersion)
+        .join(Application, Application.programme_id == Programme.id)
+        .join(RuleVersion, RuleVersion.id == Application.rule_version_id)
+        .where(
+            Application.organisation_id == application.organisation_id,
+            Application.contract_no == application.contract_no,
+            Application.programme_id != application.programme_id,
+            Application.state.not_in((ApplicationState.REFUSED, ApplicationState.WITHDRAWN)),
+        )
+    )
+    own = session.get_one(Programme, application.programme_id).code
+    for other, version in rows:
+        if other.code in rule.exclusive_with or own in read_body(version.body).exclusive_with:
+            raise ExclusiveProgrammeError(
+                f"Contract '{application.contract_no}' has an application for {other.title_en}, which excludes this "
+                "programme. Withdraw one of them.",
+                f"合同“{application.contract_no}”已申请{other.title_zh}，两个项目互斥，请撤回其一。",
+                field="contract_no",
+            )
+
+
 def _insert(session: Session, application: Application) -> None:
     try:
         with session.begin_nested():
             session.add(application)
     except IntegrityError as error:
-        raise ConflictError(
-            f"Contract '{application.contract_no}' has an application in this programme already; "
-            "one contract is subsidised once.",
-            f"合同“{application.contract_no}”在该项目已有申请，同一合同只补贴一次。",
-            field="contract_no",
-        ) from error
+        raise _contract_taken(application.contract_no) from error
 
 
-def _read_decision(decision: str, reason: str) -> Decision:
-    if decision not in set(Decision) or (decision == Decision.REFUSE and not reason.strip()):
-        raise InvalidValueError(
-            f"Decision '{decision}' with reason '{reason}': use {', '.join(Decision)}; a refusal needs a reason.",
-            f"决定“{decision}”有误：可用 {', '.join(Decision)}；拒绝须说明理由。",
-            field="decision",
-        )
-    return Decision(decision)
-
-
-def _check_reviewer(session: Session, actor: Actor, application: Application) -> None:
-    decided = session.scalar(
-        select(VoucherReview.decision).where(
-            VoucherReview.application_id == application.id, VoucherReview.actor_id == actor.user_id
-        )
+def _contract_taken(contract_no: str) -> ConflictError:
+    return ConflictError(
+        f"Contract '{contract_no}' has an application in this programme already; one contract is subsidised once.",
+        f"合同“{contract_no}”在该项目已有申请，同一合同只补贴一次。",
+        field="contract_no",
     )
-    own = actor.user_id == application.applicant_id or actor.organisation_id == application.organisation_id
-    if decided or own:
-        done = "applied or belong to the applying firm" if own else f"decided '{decided}' before"
-        raise FourEyesError(
-            f"You {done}; another person of the operator must decide on application '{application.id}'.",
-            f"您已参与申请“{application.id}”，须由运营方另一人处理。",
-        )
 
 
-def _advance(application: Application, decision: Decision) -> None:
-    following = NEXT.get((application.state, decision))
-    if following is None:
-        steps = ", ".join(step for state, step in NEXT if state is application.state) or "none"
+def _lock_own(session: Session, actor: Actor, application_id: str) -> Application:
+    application = session.get(Application, application_id, with_for_update=True)
+    if application is None or application.organisation_id != actor.organisation_id:
+        raise NotFoundError.of("application", application_id)
+    actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)
+    return application
+
+
+def _step(application: Application, following: ApplicationState) -> None:
+    if following not in FIRM_STEPS.get(application.state, ()):
+        steps = ", ".join(FIRM_STEPS.get(application.state, ())) or "none"
         raise ConflictError(
-            f"Application '{application.id}' is {application.state}; '{decision}' does not fit (possible: {steps}).",
-            f"申请“{application.id}”处于 {application.state}，不能“{decision}”（可用：{steps}）。",
-            field="decision",
+            f"Application '{application.id}' is {application.state} and cannot become {following} (possible: {steps}).",
+            f"申请“{application.id}”处于 {application.state}，不能转为 {following}（可用：{steps}）。",
         )
-    application.state = following
-
-
-def _record(session: Session, topic: str, application: Application, actor_id: str, now: datetime) -> None:
-    record_event(
-        session,
-        topic,
-        application.id,
-        organisation_id=application.organisation_id,
-        actor_id=actor_id,
-        now=now,
-        asked_fen=application.asked_fen,
-    )

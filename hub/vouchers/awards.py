@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor
 from hub.errors import InvalidValueError
+from hub.events.service import record_event
 from hub.ledger.movements import move
 from hub.ledger.rules import AccountLimitError, derive_id
 from hub.ledger.service import Posted, open_account, post_group
@@ -20,10 +21,11 @@ from hub.vouchers.rules import (
     FundExhaustedError,
     ProgrammeClosedError,
     RuleBody,
+    lapse_day,
     period_of,
     read_body,
 )
-from hub.vouchers.tables import Application, Grant, Programme, RuleVersion
+from hub.vouchers.tables import Application, Grant, GrantState, Programme, RuleVersion
 
 
 def require_open(session: Session, programme: Programme, now: datetime) -> RuleVersion:
@@ -59,7 +61,7 @@ def award_grant(session: Session, actor: Actor, application: Application, *, amo
     programme = session.get_one(Programme, application.programme_id, with_for_update=True)
     rule_version = require_open(session, programme, now)
     rule = read_body(rule_version.body)
-    period = period_of(rule, now)
+    period = period_of(rule, now, rule_version.tz)
     if amount_fen > application.asked_fen or amount_fen < 1:
         raise InvalidValueError(
             f"{amount_fen} fen granted where {application.asked_fen} fen were asked; grant 1..asked.",
@@ -89,19 +91,38 @@ def award_grant(session: Session, actor: Actor, application: Application, *, amo
         account_id=account.id,
         period_key=period,
         amount_fen=amount_fen,
+        returned_fen=0,
+        state=GrantState.ACTIVE,
+        lapse_at=lapse_day(rule, period_key=period, tz=rule_version.tz, effective_to_at=rule_version.effective_to_at),
         approved_by=actor.user_id,
         created_at=now,
     )
     session.add(grant)
     session.flush()
+    _record(session, grant, programme)
     return grant
+
+
+def _record(session: Session, grant: Grant, programme: Programme) -> None:
+    record_event(
+        session,
+        "grant.awarded",
+        grant.id,
+        organisation_id=grant.organisation_id,
+        actor_id=grant.approved_by,
+        now=grant.created_at,
+        programme=programme.code,
+        amount_fen=grant.amount_fen,
+        rule_version_id=grant.rule_version_id,
+        period_key=grant.period_key,
+    )
 
 
 def _check_cap(session: Session, application: Application, rule: RuleBody, *, period: str, amount_fen: int) -> None:
     if rule.per_firm_cap_fen is None:
         return
     awarded = session.scalar(
-        select(func.coalesce(func.sum(Grant.amount_fen), 0)).where(
+        select(func.coalesce(func.sum(Grant.amount_fen - Grant.returned_fen), 0)).where(
             Grant.organisation_id == application.organisation_id,
             Grant.programme_id == application.programme_id,
             Grant.period_key == period,

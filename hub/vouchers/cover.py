@@ -14,8 +14,9 @@ from hub.ledger.tables import Account
 from hub.prices.tables import CALL_METERS
 from hub.vouchers.lines import LineToCover
 from hub.vouchers.programmes import list_rules_of_day
+from hub.vouchers.related import explain_relation, find_relation
 from hub.vouchers.rules import Cover, Refusal, RuleBody, period_of, read_body, share_fen
-from hub.vouchers.tables import Grant, Programme, RuleVersion
+from hub.vouchers.tables import Grant, GrantState, Programme, RuleVersion
 
 GRANT_HELD = "grant_held"
 
@@ -85,12 +86,12 @@ def find_top_up(
     version = session.get_one(RuleVersion, rule_version_id)
     rule = read_body(version.body)
     line = LineToCover(organisation_id, "", wanted_fen, filed_base=True, via_city_platform=False)
-    accounts = _list_accounts(session, organisation_id, version.programme_id, period_of(rule, moment))
+    accounts = _list_accounts(session, organisation_id, version.programme_id, period_of(rule, moment, version.tz))
     left = min(wanted_fen, _left_of_cap(line, rule, accounts))
     shares = []
     for grant, account in accounts:
         amount = min(left, account.available_fen)
-        if amount > 0:
+        if amount > 0 and grant.state is GrantState.ACTIVE:
             shares.append((grant, amount))
             left -= amount
     return shares
@@ -113,10 +114,10 @@ def _cover_by(
     session: Session, line: LineToCover, candidate: tuple[Programme, RuleVersion, RuleBody], now: datetime
 ) -> Cover | Refusal:
     programme, version, rule = candidate
-    refusal = _refuse_line(line, programme, rule)
+    refusal = _refuse_line(line, programme, rule) or _refuse_related(session, line, programme, rule, now)
     if refusal is not None or rule.share is None:
         return refusal or Refusal(programme.code, "no_share", "规则未定比例", "The rule has no share.")
-    period = period_of(rule, now)
+    period = period_of(rule, now, version.tz)
     wanted = share_fen(line.amount_fen, rule.share.num, rule.share.den)
     accounts = _list_accounts(session, line.organisation_id, programme.id, period)
     chosen, left_fen = _choose_grant(line, accounts, wanted_fen=wanted)
@@ -161,6 +162,25 @@ def _refuse_line(line: LineToCover, programme: Programme, rule: RuleBody) -> Ref
     return None
 
 
+def _refuse_related(
+    session: Session, line: LineToCover, programme: Programme, rule: RuleBody, now: datetime
+) -> Refusal | None:
+    """Refuse a sale between parties that look related and that no officer has cleared."""
+    if not rule.non_affiliated:
+        return None
+    others = {line.seller_id, line.base_owner_id, *line.partner_ids} - {None, line.organisation_id}
+    for other_id in sorted(filter(None, others)):
+        relation = find_relation(
+            session, line.organisation_id, other_id, window_days=rule.circular_window_days, now=now
+        )
+        if relation.blocks:
+            en, zh = explain_relation(session, relation)
+            return Refusal(
+                programme.code, "related_parties", f"{programme.title_zh}：{zh}", f"{programme.title_en}: {en}"
+            )
+    return None
+
+
 def _refuse_empty(programme: Programme, period: str, *, held: bool) -> Refusal:
     if held:
         return Refusal(
@@ -183,6 +203,8 @@ def _choose_grant(
     """Return the oldest grant that covers all that is wanted, else the one with most left, and what it has left."""
     best: tuple[Grant | None, int] = (None, 0)
     for grant, account in accounts:
+        if grant.state is not GrantState.ACTIVE:
+            continue
         left = account.available_fen - line.reserved.get(grant.id, 0)
         if left > best[1]:
             best = (grant, left)
@@ -192,17 +214,19 @@ def _choose_grant(
 
 
 def _left_of_cap(line: LineToCover, rule: RuleBody, accounts: Sequence[tuple[Grant, Account]]) -> int:
+    """Return what the firm's cap leaves: held and settled money counts, money taken back does not."""
     if rule.per_firm_cap_fen is None:
         return line.amount_fen
     used = 0
     for grant, account in accounts:
-        used += account.debits_pending + account.debits_posted + line.reserved.get(grant.id, 0)
+        used += grant.amount_fen - grant.returned_fen - account.available_fen + line.reserved.get(grant.id, 0)
     return rule.per_firm_cap_fen - used
 
 
 def _list_accounts(
     session: Session, organisation_id: str, programme_id: str, period: str
 ) -> list[tuple[Grant, Account]]:
+    """Return every grant of a period; an ended one has nothing available but still counts against the cap."""
     rows = session.execute(
         select(Grant, Account)
         .join(Account, Account.id == Grant.account_id)

@@ -21,7 +21,7 @@ from hub.ledger.periods import SHANGHAI
 from hub.ledger.rules import derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import PLATFORM, Account, AccountKind
-from hub.vouchers.rules import FourEyesError, digest_body, read_body
+from hub.vouchers.rules import FourEyesError, check_frame, digest_body, read_body
 from hub.vouchers.tables import Programme, RuleState, RuleVersion, Tranche
 
 SHIPPED = Path(__file__).with_name("programmes.json")
@@ -104,11 +104,17 @@ def draft_rule(
     effective_to_at: datetime | None,
     source: str,
     now: datetime,
+    tz: str = "Asia/Shanghai",
+    basis_date: str | None = None,
 ) -> RuleVersion:
     """Draft the next rule version of a programme; it counts once another operator approves it.
 
+    `basis_date` dates the cap period: `hold` where money is deducted; `charge` (the default) or `redeem` where it is
+    reimbursed.
+
     Raises:
-        RuleRefusedError: the body is out of shape.
+        RuleRefusedError: the body is out of shape, or zone or basis date do not fit.
+        InvalidValueError: dates that reach into the past or end before they begin.
     """
     actor.require(Role.OPERATOR)
     found = find_programme(session, programme)
@@ -118,7 +124,14 @@ def draft_rule(
             f"规则生效时间 {effective_from_at.isoformat()} 早于当前时间，不得追溯。",
             field="effective_from_at",
         )
-    shape = {"tz": "Asia/Shanghai", "basis_date": "hold", "source": source, "body": dict(body)}
+    if effective_to_at is not None and effective_to_at <= effective_from_at:
+        raise InvalidValueError(
+            f"A rule until {effective_to_at.isoformat()} would end before it begins; give a later day or none.",
+            f"规则终止时间 {effective_to_at.isoformat()} 不晚于生效时间，请改晚或留空。",
+            field="effective_to_at",
+        )
+    basis = basis_date or ("charge" if body.get("mode") == "reimburse" else "hold")
+    shape = {"tz": tz, "basis_date": basis, "source": source, "body": dict(body)}
     rule = _build_rule(session, found.id, shape, drafted_by=actor.user_id, period=(effective_from_at, effective_to_at))
     rule.created_at = now
     session.add(rule)
@@ -144,6 +157,9 @@ def approve_rule(session: Session, actor: Actor, rule_version_id: str, *, now: d
             f"规则版本 {rule.number} 已由 {rule.approved_by} 批准；如需修改请起草新版本。",
         )
     _check_four_eyes(rule.drafted_by, actor.user_id)
+    if rule.effective_from_at < now:
+        # A draft that lay too long would change days that are over.
+        rule.effective_from_at = now
     rule.state, rule.approved_by, rule.approved_at = RuleState.APPROVED, actor.user_id, now
     _record(session, "rule.approved", rule.id, actor.user_id, now)
     return rule
@@ -230,7 +246,7 @@ def _build_rule(
     drafted_by: str,
     period: tuple[datetime, datetime | None],
 ) -> RuleVersion:
-    read_body(shape["body"])
+    check_frame(read_body(shape["body"]), shape["tz"], shape["basis_date"])
     top = session.scalar(select(func.max(RuleVersion.number)).where(RuleVersion.programme_id == programme_id))
     return RuleVersion(
         id=new_id("rul"),

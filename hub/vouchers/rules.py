@@ -6,7 +6,7 @@ It leaves which rule holds on a day and what a grant still has to `hub.vouchers.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -14,10 +14,34 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hub.columns import write_json
 from hub.errors import ConflictError, ForbiddenError, GuanmoError, InvalidValueError
-from hub.ledger.periods import year_key
+from hub.ledger.periods import SHANGHAI
+from hub.organisations.rules import OrganisationKind
 from hub.prices.tables import Meter
+from hub.vouchers.tables import ApplicationState, Decision, PaperKind
 
 LIFETIME = "lifetime"
+ZONES = {"Asia/Shanghai": SHANGHAI, "UTC": UTC}
+"""Time zones a rule may count its years in; both without daylight saving, so no zone files are needed."""
+
+APPLICATION_STEPS: Mapping[tuple[ApplicationState, Decision], ApplicationState] = {
+    (ApplicationState.SUBMITTED, Decision.CHECK): ApplicationState.CHECKED,
+    (ApplicationState.SUBMITTED, Decision.RETURN): ApplicationState.RETURNED,
+    (ApplicationState.SUBMITTED, Decision.REFUSE): ApplicationState.REFUSED,
+    (ApplicationState.CHECKED, Decision.APPROVE): ApplicationState.APPROVED,
+    (ApplicationState.CHECKED, Decision.RETURN): ApplicationState.RETURNED,
+    (ApplicationState.CHECKED, Decision.REFUSE): ApplicationState.REFUSED,
+    (ApplicationState.APPEALED, Decision.CHECK): ApplicationState.CHECKED,
+    (ApplicationState.APPEALED, Decision.APPROVE): ApplicationState.APPROVED,
+    (ApplicationState.APPEALED, Decision.REFUSE): ApplicationState.REFUSED,
+}
+"""What an officer may say in which state and where it leads. The firm itself moves: returned -> submitted (completed),
+submitted or returned -> withdrawn, refused -> appealed (once). Nothing leaves approved or withdrawn."""
+
+FIRM_STEPS: Mapping[ApplicationState, tuple[ApplicationState, ...]] = {
+    ApplicationState.SUBMITTED: (ApplicationState.WITHDRAWN,),
+    ApplicationState.RETURNED: (ApplicationState.SUBMITTED, ApplicationState.WITHDRAWN),
+    ApplicationState.REFUSED: (ApplicationState.APPEALED,),
+}
 
 
 class CapPeriod(StrEnum):
@@ -57,6 +81,18 @@ class FundExhaustedError(GuanmoError):
 
     code = "fund_exhausted"
     status = 409
+
+
+class GrantEndedError(ConflictError):
+    """The grant has lapsed or was revoked."""
+
+    code = "grant_ended"
+
+
+class RelatedPartiesError(ConflictError):
+    """Buyer and seller look related; an officer must decide first."""
+
+    code = "related_parties"
 
 
 class _Part(BaseModel):
@@ -101,6 +137,10 @@ class RuleBody(_Part):
     tiers: list[Tier]
     our_defaults: list[str]
     articles: str
+    claim_evidence: list[str] = []
+    exclusive_with: list[str] = []
+    circular_window_days: int = Field(90, ge=0, le=730)
+    lapse_grace_days: int = Field(60, ge=0, le=365)
 
 
 @dataclass(frozen=True)
@@ -139,6 +179,8 @@ def read_body(body: Mapping[str, Any]) -> RuleBody:
         raise RuleRefusedError(f"Rule refused: {text}.", f"规则有误：{text}。", field="body") from error
     unknown = sorted({*rule.eligible_meters, *rule.fallback_meters} - set(Meter))
     unknown += sorted(set(rule.our_defaults) - set(RuleBody.model_fields))
+    unknown += sorted({*rule.required_evidence, *rule.claim_evidence} - set(PaperKind))
+    unknown += sorted(set(rule.eligible_kinds) - set(OrganisationKind))
     if unknown or (rule.share and rule.share.num > rule.share.den):
         text = f"unknown {', '.join(unknown)}" if unknown else "share above 1"
         raise RuleRefusedError(f"Rule refused: {text}.", f"规则有误：{text}。", field="body")
@@ -150,9 +192,45 @@ def digest_body(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(write_json(body).encode()).hexdigest()
 
 
-def period_of(rule: RuleBody, moment: datetime) -> str:
-    """Return the cap period of a hold made at an instant: `lifetime` or the Shanghai year."""
-    return LIFETIME if rule.cap_period == CapPeriod.LIFETIME else year_key(moment)
+def check_frame(rule: RuleBody, tz: str, basis_date: str) -> None:
+    """Pass a time zone and basis date that fit the rule's mode.
+
+    Money is deducted on the day of its hold, so nothing else can date it; a reimbursement goes by the day of the charge
+    or of the request.
+
+    Raises:
+        RuleRefusedError: names what fits.
+    """
+    fitting = ("hold",) if rule.mode == "deduct" else ("charge", "redeem")
+    if tz not in ZONES:
+        raise RuleRefusedError(
+            f"Time zone '{tz}' is unknown; use {', '.join(ZONES)}.",
+            f"时区“{tz}”未知，可用 {', '.join(ZONES)}。",
+            field="tz",
+        )
+    if basis_date not in fitting:
+        raise RuleRefusedError(
+            f"Basis date '{basis_date}' does not fit mode '{rule.mode}'; use {', '.join(fitting)}.",
+            f"基准日“{basis_date}”与方式“{rule.mode}”不符，可用 {', '.join(fitting)}。",
+            field="basis_date",
+        )
+
+
+def period_of(rule: RuleBody, moment: datetime, tz: str) -> str:
+    """Return the cap period of an instant: `lifetime`, or the calendar year in the rule's zone."""
+    return LIFETIME if rule.cap_period == CapPeriod.LIFETIME else moment.astimezone(ZONES[tz]).strftime("%Y")
+
+
+def lapse_day(rule: RuleBody, *, period_key: str, tz: str, effective_to_at: datetime | None) -> datetime | None:
+    """Return when what is left of a grant goes back to its fund: the end of its time plus the grace days; None: never.
+
+    The grace lets orders held before the end settle, and months close, on the grant that they were held on.
+    """
+    if period_key == LIFETIME:
+        end = effective_to_at
+    else:
+        end = datetime(int(period_key) + 1, 1, 1, tzinfo=ZONES[tz]).astimezone(UTC)
+    return None if end is None else end + timedelta(days=rule.lapse_grace_days)
 
 
 def share_fen(amount_fen: int, num: int, den: int) -> int:

@@ -1,6 +1,6 @@
 """The room's face: programmes, applications and cover under one name, and grants with their balances.
 
-It leaves the doing to `programmes`, `applications` and `cover` beside it.
+It leaves the doing to `programmes`, `applications`, `reviews`, `endings` and `cover` beside it.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,14 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor, Role
 from hub.errors import NotFoundError
 from hub.ledger.tables import Account
-from hub.vouchers.applications import apply_for_voucher, review_application
+from hub.vouchers.applications import (
+    appeal_application,
+    apply_for_voucher,
+    resubmit_application,
+    withdraw_application,
+)
 from hub.vouchers.cover import CoverAnswer, cover, find_cover, find_top_up
+from hub.vouchers.endings import claw_back, lapse_grants, list_claw_backs, revoke_grant
 from hub.vouchers.lines import LineToCover, describe_line
 from hub.vouchers.programmes import (
     approve_rule,
@@ -25,8 +31,9 @@ from hub.vouchers.programmes import (
     rule_of_day,
     seed_programmes,
 )
+from hub.vouchers.reviews import list_decisions, list_reviews, may_decide, review_application
 from hub.vouchers.rules import Cover, Refusal
-from hub.vouchers.tables import Application, Grant, Programme, RuleVersion, VoucherReview
+from hub.vouchers.tables import Application, Grant, Programme, RuleVersion
 
 __all__ = [
     "Cover",
@@ -34,8 +41,10 @@ __all__ = [
     "GrantBalance",
     "LineToCover",
     "Refusal",
+    "appeal_application",
     "apply_for_voucher",
     "approve_rule",
+    "claw_back",
     "cover",
     "describe_line",
     "draft_rule",
@@ -43,22 +52,29 @@ __all__ = [
     "find_cover",
     "find_programme",
     "find_top_up",
+    "lapse_grants",
     "list_applications",
+    "list_claw_backs",
+    "list_decisions",
     "list_grants",
     "list_programmes",
     "list_reviews",
     "list_rules",
     "list_tranches",
+    "may_decide",
     "release_due_tranches",
+    "resubmit_application",
     "review_application",
+    "revoke_grant",
     "rule_of_day",
     "seed_programmes",
+    "withdraw_application",
 ]
 
 
 @dataclass(frozen=True)
 class GrantBalance:
-    """A grant with its money in fen: awarded = held + settled + left."""
+    """A grant with its money in fen: awarded = held + settled + left + returned (to the fund, after it ended)."""
 
     grant: Grant
     programme: Programme
@@ -67,6 +83,7 @@ class GrantBalance:
     held_fen: int
     settled_fen: int
     left_fen: int
+    returned_fen: int
 
 
 def list_grants(session: Session, organisation_id: str | None) -> list[GrantBalance]:
@@ -84,10 +101,12 @@ def list_grants(session: Session, organisation_id: str | None) -> list[GrantBala
             grant,
             programme,
             rule,
-            awarded_fen=account.credits_posted,
+            awarded_fen=grant.amount_fen,
             held_fen=account.debits_pending,
-            settled_fen=account.debits_posted,
+            # What corrections took back came in as credits, so the posted debits alone would count too much.
+            settled_fen=grant.amount_fen - account.debits_pending - account.available_fen - grant.returned_fen,
             left_fen=account.available_fen,
+            returned_fen=grant.returned_fen,
         )
         for grant, account, programme, rule in session.execute(query.order_by(Grant.created_at, Grant.id))
     ]
@@ -112,9 +131,3 @@ def find_application(session: Session, actor: Actor, application_id: str) -> App
     if application is None or (foreign and actor.role not in (Role.OPERATOR, Role.AUDITOR)):
         raise NotFoundError.of("application", application_id)
     return application
-
-
-def list_reviews(session: Session, application_id: str) -> list[VoucherReview]:
-    """Return the decisions on an application in order."""
-    query = select(VoucherReview).where(VoucherReview.application_id == application_id)
-    return list(session.scalars(query.order_by(VoucherReview.created_at, VoucherReview.id)))

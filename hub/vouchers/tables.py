@@ -12,6 +12,25 @@ from sqlalchemy.orm import Mapped, mapped_column
 from hub.append_only import protect_rows
 from hub.columns import Choice, Int64, Json, Key, Moment, Switch, When, Whole
 from hub.database import Base
+from hub.vouchers.paper_tables import ClawBack, PaperKind, RelatedRuling, Verdict, VoucherPaper
+
+__all__ = [
+    "Application",
+    "ApplicationState",
+    "ClawBack",
+    "Decision",
+    "Grant",
+    "GrantState",
+    "PaperKind",
+    "Programme",
+    "RelatedRuling",
+    "RuleState",
+    "RuleVersion",
+    "Tranche",
+    "Verdict",
+    "VoucherPaper",
+    "VoucherReview",
+]
 
 
 class RuleState(StrEnum):
@@ -22,20 +41,32 @@ class RuleState(StrEnum):
 
 
 class ApplicationState(StrEnum):
-    """Life of an application: submitted, checked by one person, approved or refused by another."""
+    """Life of an application; which step leads where stands in `hub.vouchers.rules.APPLICATION_STEPS`."""
 
     SUBMITTED = "submitted"
     CHECKED = "checked"
+    RETURNED = "returned"
     APPROVED = "approved"
     REFUSED = "refused"
+    APPEALED = "appealed"
+    WITHDRAWN = "withdrawn"
 
 
 class Decision(StrEnum):
     """What a reviewer says."""
 
     CHECK = "check"
+    RETURN = "return"
     APPROVE = "approve"
     REFUSE = "refuse"
+
+
+class GrantState(StrEnum):
+    """An active grant may be spent; of an ended one the leftover goes back to the fund."""
+
+    ACTIVE = "active"
+    LAPSED = "lapsed"
+    REVOKED = "revoked"
 
 
 class Programme(Base):
@@ -111,20 +142,26 @@ class Tranche(Base):
 
 
 class Application(Base):
-    """A firm asks a programme for an amount on one contract; a contract is subsidised once per programme."""
+    """A firm asks a programme for an amount on one contract.
+
+    `contract_key` is the contract's number where the rule subsidises a contract once, else the application's own id.
+    `round` counts how often the firm has completed its papers; a person decides once in each.
+    """
 
     __tablename__ = "voucher_applications"
     __table_args__ = (
         Index("ix_voucher_applications_organisation_id_state", "organisation_id", "state"),
         Index(
             "uq_voucher_applications_contract",
+            "organisation_id",
             "programme_id",
-            "contract_no",
+            "contract_key",
             unique=True,
-            sqlite_where=text("state <> 'refused'"),
-            postgresql_where=text("state <> 'refused'"),
+            sqlite_where=text("state NOT IN ('refused', 'withdrawn')"),
+            postgresql_where=text("state NOT IN ('refused', 'withdrawn')"),
         ),
         CheckConstraint("asked_fen > 0", name="asked_positive"),
+        CheckConstraint("(appealed_at IS NULL) = (appeal_reason IS NULL)", name="appeal_has_reason"),
         {"sqlite_strict": True},
     )
 
@@ -134,18 +171,23 @@ class Application(Base):
     rule_version_id: Mapped[str] = mapped_column(ForeignKey("rule_versions.id"))
     asked_fen: Mapped[Int64]
     contract_no: Mapped[str]
+    contract_key: Mapped[str]
     evidence: Mapped[Json]
     state: Mapped[ApplicationState] = mapped_column(Choice(ApplicationState))
+    round: Mapped[Int64]
+    appealed_at: Mapped[datetime | None] = mapped_column(Moment)
+    appeal_reason: Mapped[str | None]
     applicant_id: Mapped[str]
     created_at: Mapped[When]
 
 
 class VoucherReview(Base):
-    """One reviewer's decision; a person decides once per application."""
+    """One reviewer's decision; a person decides once in each round of an application."""
 
     __tablename__ = "voucher_reviews"
     __table_args__ = (
-        UniqueConstraint("application_id", "actor_id"),
+        UniqueConstraint("application_id", "round", "actor_id"),
+        CheckConstraint("decision IN ('check', 'approve') OR reason <> ''", name="reason"),
         Index("ix_voucher_reviews_organisation_id", "organisation_id"),
         {"sqlite_strict": True},
     )
@@ -153,6 +195,7 @@ class VoucherReview(Base):
     id: Mapped[Key]
     organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
     application_id: Mapped[str] = mapped_column(ForeignKey("voucher_applications.id"))
+    round: Mapped[Int64]
     actor_id: Mapped[str]
     decision: Mapped[Decision] = mapped_column(Choice(Decision))
     reason: Mapped[str]
@@ -160,13 +203,20 @@ class VoucherReview(Base):
 
 
 class Grant(Base):
-    """An awarded voucher: a ledger account funded from the programme, good for holds of its cap period."""
+    """An awarded voucher: a ledger account funded from the programme, good for holds of its cap period.
+
+    `returned_fen` is what went back to the fund after the grant lapsed or was revoked.
+    """
 
     __tablename__ = "voucher_grants"
     __table_args__ = (
         Index("ix_voucher_grants_organisation_id_programme_id", "organisation_id", "programme_id"),
+        Index("ix_voucher_grants_state_lapse_at", "state", "lapse_at"),
         UniqueConstraint("application_id"),
         CheckConstraint("amount_fen > 0", name="amount_positive"),
+        CheckConstraint("returned_fen >= 0", name="no_negative"),
+        CheckConstraint("(state = 'active') = (ended_at IS NULL)", name="ended"),
+        CheckConstraint("(ended_at IS NULL) = (ended_reason IS NULL)", name="end_has_reason"),
         {"sqlite_strict": True},
     )
 
@@ -178,12 +228,20 @@ class Grant(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("ledger_accounts.id"))
     period_key: Mapped[str]
     amount_fen: Mapped[Int64]
+    returned_fen: Mapped[Int64]
+    state: Mapped[GrantState] = mapped_column(Choice(GrantState))
+    lapse_at: Mapped[datetime | None] = mapped_column(Moment)
     approved_by: Mapped[str]
     created_at: Mapped[When]
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    ended_by: Mapped[str | None]
+    ended_reason: Mapped[str | None]
 
 
-protect_rows(RuleVersion, mutable=("state", "approved_by", "approved_at"))
+protect_rows(RuleVersion, mutable=("state", "effective_from_at", "approved_by", "approved_at"))
 protect_rows(Tranche, mutable=("released_at",))
-protect_rows(Application, mutable=("state",))
+protect_rows(
+    Application, mutable=("state", "round", "asked_fen", "evidence", "contract_key", "appealed_at", "appeal_reason")
+)
 protect_rows(VoucherReview)
-protect_rows(Grant)
+protect_rows(Grant, mutable=("state", "returned_fen", "ended_at", "ended_by", "ended_reason"))
