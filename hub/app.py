@@ -34,6 +34,7 @@ ROOMS = (
     "deployments",
     "tuning",
     "reports",
+    "audit",
 )
 """Rooms with an `api` module; each offers `blueprint`."""
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hub.audit.service import keep_audit
 from hub.clock import read_clock
 from hub.compute.allocation import ensure_machine
 from hub.compute.tables import Device
@@ -83,6 +84,7 @@ def list_chores() -> list[Chore]:
     return [
         Chore("settle tranches", 1.0, _settle_tranches),
         Chore("close months", 60.0, _close_months),
+        Chore("keep the audit trail", 1.0, _keep_audit),
         Chore("queue accepted runs", 1.0, _queue_accepted),
         Chore("expire quotes and runs", 10.0, _expire),
         Chore("fail orphans", 10.0, _fail_orphans),
@@ -199,6 +201,10 @@ def _settle_tranches(work: Work) -> object:
 def _close_months(work: Work) -> object:
     with work.sessions.write() as session:
         return close_months(session, work.clock())
+
+
+def _keep_audit(work: Work) -> object:
+    return keep_audit(work.sessions, work.settings.home, work.clock())
 
 
 def _queue_accepted(work: Work) -> object:

@@ -26,6 +26,7 @@ ROWS = (
     {"deployments"},
     {"tuning"},
     {"reports"},
+    {"audit"},
 )
 MONEY_ROOMS = ("ledger", "prices", "vouchers", "orders", "metering")
 STANDARD_ONLY = ("serving/contract", "finetune/spec.py", "finetune/codec.py")

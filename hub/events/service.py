@@ -1,12 +1,12 @@
-"""Writes events and reads them on. It leaves what an event means to the rooms on both sides."""
+"""Writes events in the transaction that causes them. It leaves reading them on, in order, to `hub.audit.chain`."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, func, select
+from sqlalchemy import BigInteger, Text, func
 from sqlalchemy.orm import Session
 
-from hub.events.tables import Cursor, Event
+from hub.events.tables import Event
 from hub.ids import new_id
 
 SYSTEM = "system"
@@ -32,29 +32,8 @@ def record_event(
     return event
 
 
-def read_events(session: Session, consumer: str, *, limit: int = 100) -> list[Event]:
-    """Return the next events of a consumer, oldest first, without moving its cursor."""
-    after = session.scalar(select(Cursor.seq).where(Cursor.consumer == consumer)) or 0
-    return list(session.scalars(_settled(session).where(Event.seq > after).order_by(Event.seq).limit(limit)))
-
-
-def advance_cursor(session: Session, consumer: str, seq: int) -> None:
-    """Record that the consumer has handled everything up to `seq`."""
-    cursor = session.get(Cursor, consumer) or Cursor(consumer=consumer, seq=0)
-    cursor.seq = max(cursor.seq, seq)
-    session.add(cursor)
-
-
-def _settled(session: Session) -> Any:
-    # On PostgreSQL ids commit out of order: readers stay below the oldest running transaction.
-    if session.get_bind().dialect.name == "sqlite":
-        return select(Event)
-    return select(Event).where(
-        Event.txid < func.pg_snapshot_xmin(func.pg_current_snapshot()).cast(Text).cast(BigInteger)
-    )
-
-
-def _transaction_number(session: Session) -> int:
+def _transaction_number(session: Session) -> Any:
+    """Return the transaction's own number as part of the insert, which saves a round trip; 0 on SQLite."""
     if session.get_bind().dialect.name == "sqlite":
         return 0
-    return int(session.scalar(select(func.pg_current_xact_id().cast(Text).cast(BigInteger))) or 0)
+    return func.pg_current_xact_id().cast(Text).cast(BigInteger)

@@ -1,10 +1,10 @@
-"""The outbox table. Consumers keep their own cursors and read at least once."""
+"""The outbox table. It leaves reading it exactly once and in order to the chainer of `hub.audit`."""
 
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hub.append_only import protect_rows
-from hub.columns import Int64, Json, Key, When, Whole
+from hub.columns import Int64, Json, When, Whole
 from hub.database import Base
 
 
@@ -28,16 +28,6 @@ class Event(Base):
     schema_version: Mapped[Int64]
     payload: Mapped[Json]
     txid: Mapped[Int64]
-
-
-class Cursor(Base):
-    """How far one consumer has read."""
-
-    __tablename__ = "event_cursors"
-    __table_args__ = ({"sqlite_strict": True},)
-
-    consumer: Mapped[Key]
-    seq: Mapped[Int64]
 
 
 protect_rows(Event)

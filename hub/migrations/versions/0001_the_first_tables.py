@@ -69,13 +69,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_engine_witness_request_id_attempt", "engine_witness", ["request_id", "attempt"], unique=False)
     op.create_table(
-        "event_cursors",
-        sa.Column("consumer", sa.Text(), nullable=False),
-        sa.Column("seq", hub.columns.Whole(), nullable=False),
-        sa.PrimaryKeyConstraint("consumer", name=op.f("pk_event_cursors")),
-        sqlite_strict=True,
-    )
-    op.create_table(
         "events",
         sa.Column("seq", hub.columns.Whole(), autoincrement=True, nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
@@ -2083,7 +2076,6 @@ def downgrade() -> None:
     op.drop_index("ix_events_subject", table_name="events")
     op.drop_index("ix_events_organisation_id_topic", table_name="events")
     op.drop_table("events")
-    op.drop_table("event_cursors")
     op.drop_index("ix_engine_witness_request_id_attempt", table_name="engine_witness")
     op.drop_table("engine_witness")
     op.drop_table("audit_records")

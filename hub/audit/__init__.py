@@ -1,0 +1,1 @@
+"""Audit: every event and every transfer on one hash chain, its Merkle tree signed outside the database."""

@@ -1,0 +1,239 @@
+"""The annex of an event: the rows behind it that a bill is computed from, so that the chain covers them too.
+
+Every row here is append-only in the database and complete when its event is written. It leaves what the rows mean to
+their rooms. A topic that is not listed has no annex.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from hub.audit.content import ACCOUNT_FIELDS, plain
+from hub.catalogue.tables import ModelVersion
+from hub.filings.tables import Filing
+from hub.ledger.rules import derive_id
+from hub.ledger.tables import Account
+from hub.metering.tables import Usage
+from hub.orders.tables import Charge, Order, Quote
+from hub.orders.usage_tables import BillLine, RatedUsage, UsageTranche
+from hub.prices.tables import PriceVersion, SplitTerms
+from hub.vouchers.tables import Grant, Programme, RuleVersion
+
+QUOTE_FIELDS = (
+    "id",
+    "organisation_id",
+    "subject_kind",
+    "subject",
+    "base_version_id",
+    "filed",
+    "filing_id",
+    "offer_id",
+    "provider_organisation_id",
+    "plan_digest",
+    "list_fen",
+    "voucher_fen",
+    "self_paid_fen",
+    "sha256",
+    "created_at",
+)
+LINE_FIELDS = (
+    "id",
+    "position",
+    "meter",
+    "quantity",
+    "price_version_id",
+    "amount_fen",
+    "per_units",
+    "seller_organisation_id",
+    "split_terms_id",
+    "list_fen",
+    "voucher_fen",
+    "self_paid_fen",
+)
+COVER_FIELDS = ("programme", "rule_version_id", "grant_id", "share_num", "share_den", "amount_fen", "period_key")
+ORDER_FIELDS = ("id", "organisation_id", "quote_id", "held_fen", "metered", "fault", "reason_code", "closed_at")
+CHARGE_FIELDS = (
+    "id",
+    "organisation_id",
+    "month",
+    "order_id",
+    "bill_line_id",
+    "tranche_id",
+    "meter",
+    "quantity",
+    "price_version_id",
+    "fee_fen",
+    "voucher_fen",
+    "cash_fen",
+    "programme",
+    "rule_version_id",
+    "grant_id",
+    "share_num",
+    "share_den",
+    "group_id",
+    "charged_at",
+)
+PART_FIELDS = ("party", "organisation_id", "amount_fen")
+TRANCHE_FIELDS = (
+    "id",
+    "organisation_id",
+    "price_version_id",
+    "month",
+    "held_fen",
+    "voucher_held_fen",
+    "rule_version_id",
+    "grant_id",
+    "share_num",
+    "share_den",
+    "opened_at",
+)
+USAGE_FIELDS = (
+    "request_id",
+    "attempt",
+    "allowance_id",
+    "organisation_id",
+    "key_id",
+    "cost_centre",
+    "version_id",
+    "digest",
+    "price_version_id",
+    "replica_id",
+    "replica_epoch",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "started_at",
+    "ended_at",
+    "gateway_id",
+    "gateway_epoch",
+)
+RATED_FIELDS = ("bill_line_id", "subsidised", "cost_ufen")
+BILL_LINE_FIELDS = ("id", "organisation_id", "price_version_id", "rule_version_id", "month", "share_num", "share_den")
+RULE_FIELDS = (
+    "id",
+    "programme_id",
+    "number",
+    "effective_from_at",
+    "effective_to_at",
+    "tz",
+    "basis_date",
+    "source",
+    "body",
+    "sha256",
+    "drafted_by",
+    "approved_by",
+)
+PROGRAMME_FIELDS = ("id", "code", "fund_fen")
+PRICE_FIELDS = ("id", "organisation_id", "subject_kind", "subject", "split_terms_id", "valid_from_at")
+PRICE_LINE_FIELDS = ("meter", "amount_fen", "per_units")
+GRANT_FIELDS = (
+    "id",
+    "organisation_id",
+    "application_id",
+    "programme_id",
+    "rule_version_id",
+    "account_id",
+    "period_key",
+    "amount_fen",
+)
+VERSION_FIELDS = ("id", "organisation_id", "base_version_id", "weights_digest", "artifact_digest")
+FILING_FIELDS = ("id", "weights_digest", "number", "track", "filed_at", "valid_until")
+
+
+def read_annex(session: Session, topic: str, subject: str) -> dict[str, Any] | None:
+    """Return the annex of an event, None for a topic without one."""
+    read = _ANNEXES.get(topic)
+    return read(session, subject) if read else None
+
+
+def _quote(session: Session, subject: str) -> dict[str, Any]:
+    quote = session.get_one(Quote, subject)
+    return plain(quote, QUOTE_FIELDS) | {
+        "lines": [
+            plain(line, LINE_FIELDS) | {"covers": [plain(cover, COVER_FIELDS) for cover in line.covers]}
+            for line in quote.lines
+        ]
+    }
+
+
+def _order(session: Session, subject: str) -> dict[str, Any]:
+    order = session.get_one(Order, subject)
+    # The charges of the closing itself; a later correction is another version with an event of its own.
+    first = Charge.group_id == derive_id("grp", "close", order.id)
+    return plain(order, ORDER_FIELDS) | {"charges": _list_charges(session, select(Charge).where(first))}
+
+
+def _tranche(session: Session, subject: str) -> dict[str, Any]:
+    tranche = session.get_one(UsageTranche, subject)
+    query = (
+        select(Usage, RatedUsage)
+        .join(RatedUsage, (RatedUsage.request_id == Usage.request_id) & (RatedUsage.attempt == Usage.attempt))
+        .where(RatedUsage.tranche_id == tranche.id)
+        .order_by(Usage.request_id, Usage.attempt)
+    )
+    usage = [plain(used, USAGE_FIELDS) | plain(rated, RATED_FIELDS) for used, rated in session.execute(query)]
+    wanted = sorted({record["bill_line_id"] for record in usage})
+    lines = session.scalars(select(BillLine).where(BillLine.id.in_(wanted)).order_by(BillLine.id))
+    return plain(tranche, TRANCHE_FIELDS) | {
+        "usage": usage,
+        "bill_lines": [plain(line, BILL_LINE_FIELDS) for line in lines],
+        "charges": _list_charges(session, select(Charge).where(Charge.tranche_id == tranche.id)),
+    }
+
+
+def _rule(session: Session, subject: str) -> dict[str, Any]:
+    rule = session.get_one(RuleVersion, subject)
+    programme = session.get_one(Programme, rule.programme_id)
+    return plain(rule, RULE_FIELDS) | {"programme": plain(programme, PROGRAMME_FIELDS)}
+
+
+def _price(session: Session, subject: str) -> dict[str, Any]:
+    price = session.get_one(PriceVersion, subject)
+    terms = session.get_one(SplitTerms, price.split_terms_id) if price.split_terms_id else None
+    return plain(price, PRICE_FIELDS) | {
+        "lines": [plain(line, PRICE_LINE_FIELDS) for line in price.lines],
+        "parts": terms.parts if terms else None,
+    }
+
+
+def _grant(session: Session, subject: str) -> dict[str, Any] | None:
+    grant = session.scalar(select(Grant).where(Grant.application_id == subject))
+    if grant is None:
+        return None
+    account = session.get_one(Account, grant.account_id)
+    return plain(grant, GRANT_FIELDS) | {"account": plain(account, ACCOUNT_FIELDS)}
+
+
+def _version(session: Session, subject: str) -> dict[str, Any] | None:
+    version = session.get(ModelVersion, subject)
+    return plain(version, VERSION_FIELDS) if version else None
+
+
+def _filing(session: Session, subject: str) -> dict[str, Any]:
+    return plain(session.get_one(Filing, subject), FILING_FIELDS)
+
+
+def _list_charges(session: Session, query: Select[tuple[Charge]]) -> list[dict[str, Any]]:
+    charges: Sequence[Charge] = session.scalars(query.order_by(Charge.id)).all()
+    return [plain(charge, CHARGE_FIELDS) | {"parts": _list_parts(charge)} for charge in charges]
+
+
+def _list_parts(charge: Charge) -> list[dict[str, Any]]:
+    parts = sorted(charge.parts, key=lambda part: (part.party, part.organisation_id))
+    return [plain(part, PART_FIELDS) for part in parts]
+
+
+_ANNEXES: dict[str, Callable[[Session, str], dict[str, Any] | None]] = {
+    "quote.made": _quote,
+    "order.settled": _order,
+    "order.refunded": _order,
+    "tranche.resolved": _tranche,
+    "rule.approved": _rule,
+    "price.published": _price,
+    "application.approved": _grant,
+    "version.registered": _version,
+    "version.created": _version,
+    "filing.recorded": _filing,
+}
