@@ -4,10 +4,10 @@ Every row here is append-only in the database and complete when its event is wri
 their rooms. A topic that is not listed has no annex.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from hub.audit.content import ACCOUNT_FIELDS, plain
@@ -162,7 +162,7 @@ def _order(session: Session, subject: str) -> dict[str, Any]:
     order = session.get_one(Order, subject)
     # The charges of the closing itself; a later correction is another version with an event of its own.
     first = Charge.group_id == derive_id("grp", "close", order.id)
-    return plain(order, ORDER_FIELDS) | {"charges": _list_charges(session, select(Charge).where(first))}
+    return plain(order, ORDER_FIELDS) | {"charges": _list_charges(session, first)}
 
 
 def _tranche(session: Session, subject: str) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _tranche(session: Session, subject: str) -> dict[str, Any]:
     return plain(tranche, TRANCHE_FIELDS) | {
         "usage": usage,
         "bill_lines": [plain(line, BILL_LINE_FIELDS) for line in lines],
-        "charges": _list_charges(session, select(Charge).where(Charge.tranche_id == tranche.id)),
+        "charges": _list_charges(session, Charge.tranche_id == tranche.id),
     }
 
 
@@ -215,8 +215,8 @@ def _filing(session: Session, subject: str) -> dict[str, Any]:
     return plain(session.get_one(Filing, subject), FILING_FIELDS)
 
 
-def _list_charges(session: Session, query: Select[tuple[Charge]]) -> list[dict[str, Any]]:
-    charges: Sequence[Charge] = session.scalars(query.order_by(Charge.id)).all()
+def _list_charges(session: Session, which: ColumnElement[bool]) -> list[dict[str, Any]]:
+    charges = session.scalars(select(Charge).where(which).order_by(Charge.id))
     return [plain(charge, CHARGE_FIELDS) | {"parts": _list_parts(charge)} for charge in charges]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, exists, func, literal_column, select
+from sqlalchemy import ColumnElement, Text, exists, func, literal_column, select, true
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -28,7 +28,7 @@ GENESIS = "0" * 64
 MAX_LINKS = 200
 """Links made in one transaction, so that the head is locked for milliseconds only."""
 
-SOURCES: dict[Outbox, type[Event] | type[Transfer]] = {Outbox.EVENT: Event, Outbox.TRANSFER: Transfer}
+SOURCES: dict[Outbox, Any] = {Outbox.EVENT: Event, Outbox.TRANSFER: Transfer}
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _is_unchained(outbox: Outbox, source: Any) -> ColumnElement[bool]:
 def _is_settled(session: Session, source: Any) -> ColumnElement[bool]:
     """Pass rows whose transaction began before every one that still runs (PostgreSQL; SQLite has one writer)."""
     if _is_sqlite(session):
-        return source.seq > 0
+        return true()
     written = func.age(literal_column(f"{source.__tablename__}.xmin"))
     return written > func.age(literal_column("pg_snapshot_xmin(pg_current_snapshot())::xid"))
 
