@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from hub.errors import NotFoundError
 from hub.ids import new_id
-from hub.ledger.tables import LIMITED, Account, AccountKind
+from hub.ledger.tables import CREDIT_LIMITED, LIMITED, Account, AccountKind
 
 
 def open_account(
@@ -39,6 +39,7 @@ def open_account(
         period_key=period_key,
         currency="CNY",
         limited=kind in LIMITED,
+        credit_limited=kind in CREDIT_LIMITED,
         debits_pending=0,
         debits_posted=0,
         credits_pending=0,

@@ -21,8 +21,9 @@ def hold(
     code: str,
     rule_version_id: str | None = None,
     price_version_id: str | None = None,
+    lease_s: int | None = None,
 ) -> Movement:
-    """Return a transfer that sets fen aside until a post or a void."""
+    """Return a transfer that sets fen aside until a post or a void, and no longer than its lease where it has one."""
     return Movement(
         key,
         TransferKind.PENDING,
@@ -32,6 +33,7 @@ def hold(
         credit.id,
         rule_version_id=rule_version_id,
         price_version_id=price_version_id,
+        lease_s=lease_s,
     )
 
 
@@ -43,7 +45,33 @@ def resolve(key: str, held: Transfer, *, amount_fen: int, code: str) -> Movement
         kind,
         amount_fen or held.amount_fen,
         code,
+        held.debit_id,
+        held.credit_id,
         pending_id=held.id,
         rule_version_id=held.rule_version_id,
         price_version_id=held.price_version_id,
     )
+
+
+def reverse(key: str, posted: Transfer, *, code: str) -> Movement:
+    """Return the whole of a posted transfer moved back; the first stays, and can be reversed once."""
+    return Movement(
+        key,
+        TransferKind.SINGLE,
+        posted.amount_fen,
+        code,
+        posted.credit_id,
+        posted.debit_id,
+        reverses_id=posted.id,
+        rule_version_id=posted.rule_version_id,
+        price_version_id=posted.price_version_id,
+    )
+
+
+def difference(key: str, debit: Account, credit: Account, *, was_fen: int, now_fen: int, code: str) -> list[Movement]:
+    """Return what makes `was_fen` moved from debit to credit into `now_fen`: more, some of it back, or nothing."""
+    if now_fen == was_fen:
+        return []
+    if now_fen > was_fen:
+        return [move(key, debit, credit, amount_fen=now_fen - was_fen, code=code)]
+    return [move(key, credit, debit, amount_fen=was_fen - now_fen, code=code)]

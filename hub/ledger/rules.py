@@ -1,51 +1,62 @@
-"""What a movement of money is and does to the sides of two accounts; pure, no session.
+"""What a movement of money is, which ones are refused, and what one does to two accounts; pure, no session.
 
-It leaves locking, storing and limits under concurrency to `hub.ledger.service`.
+It leaves locking and storing to `hub.ledger.service` and the names of the refusals to `hub.ledger.refusals`.
 """
 
 import hashlib
 from dataclasses import dataclass
 
 from hub.columns import write_json
-from hub.errors import ConflictError, GuanmoError, IdempotencyConflictError, InvalidValueError
+from hub.errors import InvalidValueError
+from hub.ledger.refusals import (
+    AccountLimitError,
+    AmountNotPositiveError,
+    AmountNotWholeError,
+    AmountTooLargeError,
+    HoldExpiredError,
+    HoldResolvedError,
+    PeriodClosedError,
+    TransferConflictError,
+)
 from hub.ledger.tables import TransferKind
+
+__all__ = [
+    "MAX_AMOUNT_FEN",
+    "AccountLimitError",
+    "Delta",
+    "HoldExpiredError",
+    "HoldResolvedError",
+    "Movement",
+    "PeriodClosedError",
+    "TransferConflictError",
+    "check_movement",
+    "derive_id",
+    "fingerprint",
+    "leg_delta",
+]
 
 MAX_AMOUNT_FEN = 10**15
 """Ten trillion yuan: sums of many such amounts still fit 64 bits."""
 
 
-class AccountLimitError(GuanmoError):
-    """A debit would take more than the account holds."""
-
-    code = "account_limit"
-    status = 402
-
-
-class TransferConflictError(IdempotencyConflictError):
-    """A transfer id came again with other content."""
-
-    code = "transfer_conflict"
-
-
-class HoldResolvedError(ConflictError):
-    """The hold was posted or voided before; a hold ends once."""
-
-    code = "hold_already_resolved"
-
-
 @dataclass(frozen=True)
 class Movement:
-    """One transfer as its maker asks for it; `id` is the maker's, so that a repeat is recognised."""
+    """One transfer as its maker asks for it; `id` is the maker's, so that a repeat is recognised.
+
+    A post or void names its hold and the hold's two accounts; a hold may name a `lease_s` after which it expires.
+    """
 
     id: str
     kind: TransferKind
     amount_fen: int
     code: str
-    debit_id: str = ""
-    credit_id: str = ""
+    debit_id: str
+    credit_id: str
     pending_id: str | None = None
+    reverses_id: str | None = None
     rule_version_id: str | None = None
     price_version_id: str | None = None
+    lease_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,18 +97,45 @@ def check_movement(movement: Movement) -> None:
     """Pass a movement whose amount and references make sense by themselves.
 
     Raises:
-        InvalidValueError: amount out of 1..10^15 fen, or references that do not fit the kind.
+        InvalidValueError: the amount (`amount_not_whole`, `amount_not_positive`, `amount_too_large`), or references
+            that do not fit the kind.
     """
-    if not 1 <= movement.amount_fen <= MAX_AMOUNT_FEN:
-        raise InvalidValueError(
-            f"Amount {movement.amount_fen} fen is out of 1..{MAX_AMOUNT_FEN}; give whole fen.",
-            f"金额 {movement.amount_fen} 分超出 1..{MAX_AMOUNT_FEN}，请给出整数分。",
+    _check_amount(movement.amount_fen)
+    if movement.debit_id == movement.credit_id:
+        raise _misfit(movement, "moves between two different accounts", "须在两个不同账户之间", "credit_id")
+    if (movement.kind in (TransferKind.POST, TransferKind.VOID)) != (movement.pending_id is not None):
+        raise _misfit(movement, "names a hold if and only if it ends one", "仅在了结冻结时引用冻结", "pending_id")
+    if movement.reverses_id is not None and movement.kind is not TransferKind.SINGLE:
+        raise _misfit(movement, "cannot reverse; a reversal moves at once", "不能用于冲正", "reverses_id")
+    if movement.lease_s is not None and (movement.kind is not TransferKind.PENDING or movement.lease_s < 1):
+        raise _misfit(movement, "has no lease; a hold has one of at least 1 s", "租期只用于冻结且至少 1 秒", "lease_s")
+
+
+def _check_amount(amount_fen: int) -> None:
+    # A bool is an int to Python, and a float passes the type checker's eye in JSON: both are stopped here.
+    if type(amount_fen) is not int:
+        raise AmountNotWholeError(
+            f"Amount {amount_fen!r} is not a whole number of fen; give an integer.",
+            f"金额 {amount_fen!r} 不是整数分，请给出整数。",
             field="amount_fen",
         )
-    resolves = movement.kind in (TransferKind.POST, TransferKind.VOID)
-    if resolves != (movement.pending_id is not None) or resolves == bool(movement.debit_id and movement.credit_id):
-        raise InvalidValueError(
-            f"A {movement.kind} names {'its hold only' if resolves else 'two accounts and no hold'}.",
-            f"{movement.kind} 的账户与冻结引用不匹配。",
-            field="pending_id",
+    if amount_fen < 1:
+        raise AmountNotPositiveError(
+            f"Amount {amount_fen} fen is out of 1..{MAX_AMOUNT_FEN}; to move money back, swap the accounts.",
+            f"金额 {amount_fen} 分超出 1..{MAX_AMOUNT_FEN}；反向转账请交换账户。",
+            field="amount_fen",
         )
+    if amount_fen > MAX_AMOUNT_FEN:
+        raise AmountTooLargeError(
+            f"Amount {amount_fen} fen is out of 1..{MAX_AMOUNT_FEN}; split it.",
+            f"金额 {amount_fen} 分超出 1..{MAX_AMOUNT_FEN}，请拆分。",
+            field="amount_fen",
+        )
+
+
+def _misfit(movement: Movement, en: str, zh: str, field: str) -> InvalidValueError:
+    return InvalidValueError(
+        f"Transfer '{movement.id}': a {movement.kind} {en}.",
+        f"转账“{movement.id}”（{movement.kind}）：{zh}。",
+        field=field,
+    )

@@ -1,39 +1,38 @@
-"""Posts groups of transfers, all or nothing; with `accounts` the only writer of the ledger.
+"""Posts groups of transfers, all or nothing; with `accounts`, `leases` and `closing` the only writer of the ledger.
 
-It leaves why money moves to the rooms that build the groups, and proofs over the books to `hub.ledger.audit`.
+It leaves why money moves to the rooms that build the groups, and proofs over the books to `hub.ledger.invariants`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
-from hub.errors import InvalidValueError, NotFoundError
+from hub.clock import from_us
+from hub.errors import NotFoundError
+from hub.ledger import statements
 from hub.ledger.accounts import find_account, open_account
-from hub.ledger.rules import (
-    AccountLimitError,
-    HoldResolvedError,
-    Movement,
-    TransferConflictError,
-    check_movement,
-    fingerprint,
-    leg_delta,
-)
-from hub.ledger.tables import Account, Entry, Leg, Transfer, TransferKind
+from hub.ledger.books import Books, Group, Plan, Posted
+from hub.ledger.periods import month_key
+from hub.ledger.planning import is_stored, plan_group
+from hub.ledger.rules import Movement, PeriodClosedError, check_movement
+from hub.ledger.tables import Account, ClosedMonth, Transfer
 
-__all__ = ["Posted", "find_account", "find_transfer", "find_transfers", "list_transfers", "open_account", "post_group"]
+__all__ = [
+    "Group",
+    "Posted",
+    "find_account",
+    "find_transfer",
+    "find_transfers",
+    "list_transfers",
+    "open_account",
+    "post_group",
+    "post_groups",
+]
 
-
-@dataclass(frozen=True)
-class Posted:
-    """Who posts a group and for which business: `business_type` names a noun, `business_id` its row."""
-
-    business_type: str
-    business_id: str
-    actor_id: str
-    now: datetime
+_SIDES = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version")
 
 
 def find_transfer(session: Session, transfer_id: str) -> Transfer | None:
@@ -54,171 +53,99 @@ def list_transfers(session: Session, business_id: str) -> list[Transfer]:
 def post_group(session: Session, group_id: str, movements: Sequence[Movement], posted: Posted) -> list[Transfer]:
     """Post all movements in order or none; the same group again returns what is stored and changes nothing.
 
-    Accounts are locked in id order before anything is inserted (foreign keys first would deadlock on PostgreSQL).
-
     Raises:
         AccountLimitError: a limited account would be overdrawn; names account, available and needed fen.
         TransferConflictError: an id or the group exists with other content.
-        HoldResolvedError: a hold was ended before.
+        HoldResolvedError, HoldExpiredError: a hold was ended before, or its lease ran out.
+        PeriodClosedError: the business happened in a closed month.
+        ReversalError: not a posted transfer, or reversed before.
         InvalidValueError: a movement that makes no sense, or a post above its hold.
     """
+    return post_groups(session, [Group(group_id, movements, posted)])[0]
+
+
+def post_groups(session: Session, groups: Sequence[Group]) -> list[list[Transfer]]:
+    """Post many groups with three statements in all; any refusal refuses all of them.
+
+    All accounts are locked in id order before anything is read or inserted (foreign keys first, or locking group by
+    group, would deadlock on PostgreSQL), and every rule is checked before anything is written: a refusal leaves the
+    ledger as it was, even where the caller turns it into an answer and commits.
+
+    Raises: as `post_group`.
+    """
+    books = _open_books(session, groups)
+    plan, repeats = Plan(), set()
+    for group in groups:
+        if is_stored(books, group):
+            repeats.add(group.id)
+        else:
+            plan_group(books, group, plan)
+    if plan.transfers:
+        statements.write_plan(session.connection(), plan)
+        _refresh_accounts(session, plan)
+    return _list_results(session, groups, plan, repeats)
+
+
+def _open_books(session: Session, groups: Sequence[Group]) -> Books:
+    movements = [movement for group in groups for movement in group.movements]
     for movement in movements:
         check_movement(movement)
-    holds = _load_holds(session, movements)
-    accounts = _lock_accounts(session, movements, holds)
-    stored = _find_stored(session, group_id, movements)
-    if stored:
-        return stored
-    _check_unresolved(session, holds)
-    # The savepoint undoes a refused group whole, even where the caller turns the refusal into an answer and commits.
-    with session.begin_nested():
-        transfers = [
-            _build_transfer(
-                movement, holds.get(movement.pending_id or ""), position=position, group_id=group_id, posted=posted
-            )
-            for position, movement in enumerate(movements)
-        ]
-        session.add_all(transfers)
-        session.flush()
-        for transfer in transfers:
-            held = holds.get(transfer.pending_id or "")
-            _apply(session, transfer, accounts, held.amount_fen if held else 0)
-    return transfers
-
-
-def _load_holds(session: Session, movements: Sequence[Movement]) -> dict[str, Transfer]:
-    wanted = [movement.pending_id for movement in movements if movement.pending_id]
-    found = {row.id: row for row in session.scalars(select(Transfer).where(Transfer.id.in_(wanted)))} if wanted else {}
-    for movement in movements:
-        if movement.pending_id:
-            held = found.get(movement.pending_id)
-            if held is None or held.kind is not TransferKind.PENDING:
-                raise NotFoundError.of("hold", movement.pending_id)
-            _check_resolution(movement, held)
-    return found
-
-
-def _check_resolution(movement: Movement, held: Transfer) -> None:
-    whole = movement.kind is TransferKind.POST or movement.amount_fen == held.amount_fen
-    if movement.amount_fen > held.amount_fen or not whole:
-        raise InvalidValueError(
-            f"A {movement.kind} of {movement.amount_fen} fen does not fit the hold of {held.amount_fen} fen: "
-            "post at most the hold, void exactly the hold.",
-            f"{movement.kind} {movement.amount_fen} 分与冻结额 {held.amount_fen} 分不符：扣划不得超出，撤销须为全额。",
-            field="amount_fen",
-        )
-
-
-def _lock_accounts(session: Session, movements: Sequence[Movement], holds: dict[str, Transfer]) -> dict[str, Account]:
-    wanted = {name for held in holds.values() for name in (held.debit_id, held.credit_id)}
-    wanted |= {name for movement in movements for name in (movement.debit_id, movement.credit_id) if name}
-    query = (
-        select(Account)
-        .where(Account.id.in_(sorted(wanted)))
-        .order_by(Account.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    found = {account.id: account for account in session.scalars(query)}
-    for name in sorted(wanted - found.keys()):
+    wanted = {name for movement in movements for name in (movement.debit_id, movement.credit_id)}
+    months = {month_key(group.posted.event_at or group.posted.now) for group in groups}
+    accounts, closed = statements.lock_accounts(session.connection(), wanted, months)
+    for name in sorted(wanted - accounts.keys()):
         raise NotFoundError.of("account", name)
-    return found
-
-
-def _find_stored(session: Session, group_id: str, movements: Sequence[Movement]) -> list[Transfer]:
-    ids = [movement.id for movement in movements]
-    found = {
-        row.id: row
-        for row in session.scalars(
-            select(Transfer).where((Transfer.id.in_(ids)) | (Transfer.group_id == group_id)).order_by(Transfer.position)
-        )
-    }
-    if not found:
-        return []
-    for position, movement in enumerate(movements):
-        row = found.get(movement.id)
-        if row is None or row.fingerprint != fingerprint(movement, group_id, position):
-            raise _conflict(movement.id, group_id)
-    if len(found) != len(movements):
-        raise _conflict(ids[-1], group_id)
-    return list(found.values())
-
-
-def _conflict(transfer_id: str, group_id: str) -> TransferConflictError:
-    return TransferConflictError(
-        f"Transfer '{transfer_id}' or group '{group_id}' was posted before with other content; make a new id.",
-        f"转账“{transfer_id}”或组“{group_id}”已以不同内容入账，请换新编号。",
+    books = Books(accounts)
+    statements.read_stored(
+        session.connection(),
+        books,
+        ids=[movement.id for movement in movements],
+        groups=[group.id for group in groups],
+        holds=[movement.pending_id for movement in movements if movement.pending_id is not None],
+        reversed_ids=[movement.reverses_id for movement in movements if movement.reverses_id is not None],
     )
+    if closed is not None:
+        _check_open(session, books, groups)
+    return books
 
 
-def _check_unresolved(session: Session, holds: dict[str, Transfer]) -> None:
-    if not holds:
-        return
-    done = session.scalar(select(Transfer).where(Transfer.pending_id.in_(list(holds))).limit(1))
-    if done is not None:
-        raise HoldResolvedError(
-            f"Hold '{done.pending_id}' ended before by {done.kind} '{done.id}'; a hold ends once.",
-            f"冻结“{done.pending_id}”已由 {done.kind}“{done.id}”了结，只能了结一次。",
-        )
+def _check_open(session: Session, books: Books, groups: Sequence[Group]) -> None:
+    """A repeat of what was posted while the month was open is still answered; anything new in it is refused."""
+    closed = set(session.scalars(select(ClosedMonth.month)))
+    for group in groups:
+        month = month_key(group.posted.event_at or group.posted.now)
+        if month in closed and not is_stored(books, group):
+            raise PeriodClosedError(
+                f"Month {month} is closed; date the posting in an open month.",
+                f"{month} 月份已关账，请记入未关账月份。",
+                field="event_at",
+                month=month,
+            )
 
 
-def _build_transfer(
-    movement: Movement, held: Transfer | None, *, position: int, group_id: str, posted: Posted
-) -> Transfer:
-    return Transfer(
-        id=movement.id,
-        group_id=group_id,
-        position=position,
-        kind=movement.kind,
-        debit_id=held.debit_id if held else movement.debit_id,
-        credit_id=held.credit_id if held else movement.credit_id,
-        amount_fen=movement.amount_fen,
-        pending_id=movement.pending_id,
-        code=movement.code,
-        business_type=posted.business_type,
-        business_id=posted.business_id,
-        rule_version_id=movement.rule_version_id,
-        price_version_id=movement.price_version_id,
-        actor_id=posted.actor_id,
-        event_at=posted.now,
-        recorded_at=posted.now,
-        fingerprint=fingerprint(movement, group_id, position),
-    )
+def _refresh_accounts(session: Session, plan: Plan) -> None:
+    """Show the new sides on account rows that the session has loaded, as if it had read them again."""
+    for planned in plan.accounts.values():
+        loaded = session.identity_map.get(Account.__mapper__.identity_key_from_primary_key((planned.id,)))
+        if loaded is not None:
+            for side in _SIDES:
+                set_committed_value(loaded, side, getattr(planned, side))
 
 
-def _apply(session: Session, transfer: Transfer, accounts: dict[str, Account], held_fen: int) -> None:
-    delta = leg_delta(transfer.kind, transfer.amount_fen, held_fen)
-    debit, credit = accounts[transfer.debit_id], accounts[transfer.credit_id]
-    growth = delta.pending_fen + delta.posted_fen
-    if debit.limited and growth > debit.available_fen:
-        raise AccountLimitError(
-            f"Account {debit.kind} holds {debit.available_fen} fen, {growth} fen are needed; "
-            f"{growth - debit.available_fen} fen are missing.",
-            f"{debit.kind} 账户可用 {debit.available_fen} 分，需要 {growth} 分，缺 {growth - debit.available_fen} 分。",
-            account_id=debit.id,
-            kind=str(debit.kind),
-            available_fen=debit.available_fen,
-            needed_fen=growth,
-        )
-    debit.debits_pending += delta.pending_fen
-    debit.debits_posted += delta.posted_fen
-    credit.credits_pending += delta.pending_fen
-    credit.credits_posted += delta.posted_fen
-    for account, leg in ((debit, Leg.DEBIT), (credit, Leg.CREDIT)):
-        account.version += 1
-        session.add(_build_entry(account, leg, transfer))
+def _list_results(session: Session, groups: Sequence[Group], plan: Plan, repeats: set[str]) -> list[list[Transfer]]:
+    made: dict[str, list[Transfer]] = {group.id: [] for group in groups}
+    for row in plan.transfers:
+        made[row["group_id"]].append(_build_transfer(row))
+    new = {row["group_id"] for row in plan.transfers}
+    wanted = repeats - new
+    if wanted:
+        found = select(Transfer).where(Transfer.group_id.in_(sorted(wanted))).order_by(Transfer.position)
+        for transfer in session.scalars(found):
+            made[transfer.group_id].append(transfer)
+    return [made[group.id] for group in groups]
 
 
-def _build_entry(account: Account, leg: Leg, transfer: Transfer) -> Entry:
-    return Entry(
-        account_id=account.id,
-        account_version=account.version,
-        transfer_id=transfer.id,
-        leg=leg,
-        amount_fen=transfer.amount_fen,
-        debits_pending=account.debits_pending,
-        debits_posted=account.debits_posted,
-        credits_pending=account.credits_pending,
-        credits_posted=account.credits_posted,
-        recorded_at=transfer.recorded_at,
-    )
+def _build_transfer(row: dict[str, Any]) -> Transfer:
+    """Return a transfer as just written; it belongs to no session and has no `seq`, which only the database knows."""
+    times = {"event_at": from_us(row["event_at"]), "recorded_at": from_us(row["recorded_at"])}
+    return Transfer(**{**row, **times})

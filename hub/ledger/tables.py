@@ -5,7 +5,7 @@ It leaves what an account means for a firm or a programme to the rooms that open
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hub.append_only import protect_rows
@@ -29,12 +29,18 @@ class AccountKind(StrEnum):
     POOL_INCOME = "pool_income"
     PLATFORM_INCOME = "platform_income"
     PLATFORM_COST = "platform_cost"
+    AUTHORITY_RECEIVABLE = "authority_receivable"
+    FIRM_RECEIVABLE = "firm_receivable"
+    BREAKAGE = "breakage"
 
 
 LIMITED = frozenset(
     {AccountKind.FIRM_CASH, AccountKind.PROGRAMME_FUND, AccountKind.GRANT, AccountKind.CLEARING, AccountKind.PAYABLE}
 )
 """Kinds that may never be debited, held amounts included, beyond what was credited."""
+
+CREDIT_LIMITED = frozenset({AccountKind.AUTHORITY_RECEIVABLE, AccountKind.FIRM_RECEIVABLE})
+"""Kinds that may never be credited, held amounts included, beyond what was debited: nobody pays more than is owed."""
 
 
 class TransferKind(StrEnum):
@@ -53,6 +59,12 @@ class Leg(StrEnum):
     CREDIT = "credit"
 
 
+def _unique_where_set(column: str) -> Index:
+    """Return a unique index over the few rows that have a value; the many without cost nothing."""
+    name, filled = f"uq_ledger_transfers_{column}", text(f"{column} IS NOT NULL")
+    return Index(name, column, unique=True, sqlite_where=filled, postgresql_where=filled)
+
+
 class Account(Base):
     """One account in fen. `subject` tells apart accounts of one kind (a grant, an order), `period_key` cap periods."""
 
@@ -64,6 +76,9 @@ class Account(Base):
             name="no_negative_side",
         ),
         CheckConstraint("limited = 0 OR debits_pending + debits_posted <= credits_posted", name="within_limit"),
+        CheckConstraint(
+            "credit_limited = 0 OR credits_pending + credits_posted <= debits_posted", name="within_credit_limit"
+        ),
         {"sqlite_strict": True},
     )
 
@@ -74,6 +89,7 @@ class Account(Base):
     period_key: Mapped[str]
     currency: Mapped[str]
     limited: Mapped[Switch]
+    credit_limited: Mapped[Switch]
     debits_pending: Mapped[Int64]
     debits_posted: Mapped[Int64]
     credits_pending: Mapped[Int64]
@@ -98,12 +114,14 @@ class Transfer(Base):
     __tablename__ = "ledger_transfers"
     __table_args__ = (
         UniqueConstraint("id"),
-        UniqueConstraint("pending_id"),
+        _unique_where_set("pending_id"),
+        _unique_where_set("reverses_id"),
         UniqueConstraint("group_id", "position"),
         Index("ix_ledger_transfers_business_id", "business_id"),
         CheckConstraint("amount_fen > 0", name="amount_positive"),
         CheckConstraint("debit_id <> credit_id", name="two_accounts"),
         CheckConstraint("(kind IN ('post', 'void')) = (pending_id IS NOT NULL)", name="resolution_names_hold"),
+        CheckConstraint("reverses_id IS NULL OR kind = 'single'", name="reversal_moves_at_once"),
         {"sqlite_strict": True},
     )
 
@@ -116,6 +134,7 @@ class Transfer(Base):
     credit_id: Mapped[str] = mapped_column(ForeignKey("ledger_accounts.id"))
     amount_fen: Mapped[Int64]
     pending_id: Mapped[str | None] = mapped_column(ForeignKey("ledger_transfers.id"))
+    reverses_id: Mapped[str | None] = mapped_column(ForeignKey("ledger_transfers.id"))
     code: Mapped[str]
     business_type: Mapped[str]
     business_id: Mapped[str]
@@ -150,6 +169,33 @@ class Entry(Base):
     recorded_at: Mapped[When]
 
 
+class HoldLease(Base):
+    """Until when a hold may be posted unless its holder renews; goes with the hold, and none means no expiry."""
+
+    __tablename__ = "ledger_hold_leases"
+    __table_args__ = (
+        Index("ix_ledger_hold_leases_expires_at", "expires_at"),
+        CheckConstraint("expires_at > renewed_at", name="order"),
+        {"sqlite_strict": True},
+    )
+
+    hold_id: Mapped[str] = mapped_column(ForeignKey("ledger_transfers.id"), primary_key=True)
+    expires_at: Mapped[When]
+    renewed_at: Mapped[When]
+
+
+class ClosedMonth(Base):
+    """A Shanghai month that takes no posting any more; what comes late is dated in an open month."""
+
+    __tablename__ = "ledger_closed_months"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    month: Mapped[Key]
+    closed_by: Mapped[str]
+    closed_at: Mapped[When]
+
+
 protect_rows(Account, mutable=("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version"))
 protect_rows(Transfer)
 protect_rows(Entry)
+protect_rows(ClosedMonth)

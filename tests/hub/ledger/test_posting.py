@@ -1,42 +1,19 @@
 """The ledger on both databases: holds, limits, idempotency, and history that nobody can change."""
 
 from datetime import datetime
-from typing import NamedTuple
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.orm import Session
 
 from hub.database import Sessions
 from hub.errors import InvalidValueError, NotFoundError
 from hub.ledger.audit import balance_at, check_books, trial_balance
 from hub.ledger.movements import hold, move, resolve
 from hub.ledger.rules import AccountLimitError, HoldResolvedError, TransferConflictError
-from hub.ledger.service import Posted, find_transfer, open_account, post_group
-from hub.ledger.tables import PLATFORM, Account, AccountKind, Entry, Transfer
-
-
-class Books(NamedTuple):
-    bank: Account
-    cash: Account
-    clearing: Account
-
-
-def open_books(session: Session, now: datetime, *, cash_fen: int = 100) -> Books:
-    books = Books(
-        open_account(session, organisation_id=PLATFORM, kind=AccountKind.BANK, now=now),
-        open_account(session, organisation_id="org_1", kind=AccountKind.FIRM_CASH, now=now),
-        open_account(session, organisation_id="org_1", kind=AccountKind.CLEARING, subject="ord_1", now=now),
-    )
-    if cash_fen:
-        deposit = move("dep", books.bank, books.cash, amount_fen=cash_fen, code="deposit")
-        post_group(session, "dep", [deposit], by(now))
-    return books
-
-
-def by(now: datetime) -> Posted:
-    return Posted("test", "tst_1", "usr_1", now)
+from hub.ledger.service import find_transfer, post_group
+from hub.ledger.tables import Account, Entry, Transfer
+from tests.hub.ledger.books import by, open_books
 
 
 def test_hold_post_releases_the_rest(both: Sessions, now: datetime) -> None:
@@ -83,8 +60,9 @@ def test_post_above_the_hold_is_refused(both: Sessions, now: datetime) -> None:
         held = post_group(session, "g1", [hold("h", books.cash, books.clearing, amount_fen=60, code="c")], by(now))[0]
         with pytest.raises(InvalidValueError, match="61 fen"):
             post_group(session, "g2", [resolve("p", held, amount_fen=61, code="c")], by(now))
-        with pytest.raises(NotFoundError):
-            post_group(session, "g3", [resolve("q", Transfer(id="no"), amount_fen=1, code="c")], by(now))
+        missing = Transfer(id="no", debit_id=held.debit_id, credit_id=held.credit_id)
+        with pytest.raises(NotFoundError, match="hold"):
+            post_group(session, "g3", [resolve("q", missing, amount_fen=1, code="c")], by(now))
 
 
 def test_same_group_again_changes_nothing(both: Sessions, now: datetime) -> None:
@@ -93,7 +71,7 @@ def test_same_group_again_changes_nothing(both: Sessions, now: datetime) -> None
         wanted = [move("m", books.cash, books.clearing, amount_fen=30, code="c")]
         first = post_group(session, "g", wanted, by(now))
         again = post_group(session, "g", wanted, by(now))
-        assert [row.seq for row in again] == [row.seq for row in first]
+        assert [row.id for row in again] == [row.id for row in first]
         assert books.cash.available_fen == 70
         assert session.scalar(select(func.count()).select_from(Transfer)) == 2
 
@@ -184,11 +162,3 @@ def test_check_books_notices_a_wrong_balance(both: Sessions, now: datetime) -> N
         problems = check_books(session)
     assert any("not 0" in problem for problem in problems)
     assert any(books.cash.id in problem for problem in problems)
-
-
-@pytest.mark.parametrize("amount_fen", [0, -1, 10**15 + 1])
-def test_amounts_out_of_range_are_refused(both: Sessions, now: datetime, amount_fen: int) -> None:
-    with both.write() as session:
-        books = open_books(session, now)
-        with pytest.raises(InvalidValueError, match="out of"):
-            post_group(session, "g", [move("m", books.cash, books.clearing, amount_fen=amount_fen, code="c")], by(now))

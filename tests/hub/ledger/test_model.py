@@ -12,11 +12,11 @@ from hub.ledger.audit import check_books, trial_balance
 from hub.ledger.movements import hold, move, resolve
 from hub.ledger.rules import AccountLimitError, HoldResolvedError, Movement, TransferConflictError
 from hub.ledger.service import Posted, find_transfer, open_account, post_group
-from hub.ledger.tables import PLATFORM, Account, AccountKind, Entry, Transfer
+from hub.ledger.tables import PLATFORM, Account, AccountKind
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 BY = Posted("test", "tst_1", "usr_1", NOW)
-TABLES = [Account.__table__, Transfer.__table__, Entry.__table__]
+TABLES = [table for table in hub.database.Base.metadata.sorted_tables if table.name.startswith("ledger_")]
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -31,7 +31,7 @@ class LedgerMachine(RuleBasedStateMachine):
         hub.database.event.listen(engine, "begin", hub.database._begin_sqlite)
         self.sessions = hub.database.Sessions(engine)
         with engine.begin() as connection:
-            hub.database.Base.metadata.create_all(connection, tables=TABLES)  # type: ignore[arg-type]
+            hub.database.Base.metadata.create_all(connection, tables=TABLES)
         self.free = {"org_0": 0, "org_1": 0}
         self.held = {"org_0": 0, "org_1": 0}
         self.spent = 0

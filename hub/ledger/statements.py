@@ -1,0 +1,137 @@
+"""The SQL of posting, one form for each database: lock the accounts, read what is known, write a plan.
+
+PostgreSQL gets each step as one statement, because round trips under a lock are what limits a ledger; SQLite has no
+round trips. It leaves every decision to `hub.ledger.planning`.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from hub.ledger.books import Books, LockedAccount, Plan, Stored
+from hub.ledger.tables import AccountKind, TransferKind
+
+_SIDES = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version")
+_TRANSFER = (
+    "id",
+    "group_id",
+    "position",
+    "kind",
+    "debit_id",
+    "credit_id",
+    "amount_fen",
+    "pending_id",
+    "reverses_id",
+    "code",
+    "business_type",
+    "business_id",
+    "rule_version_id",
+    "price_version_id",
+    "actor_id",
+    "event_at",
+    "recorded_at",
+    "fingerprint",
+)
+_ENTRY = ("account_id", "account_version", "transfer_id", "leg", "amount_fen", *_SIDES[:4], "recorded_at")
+_LEASE = ("hold_id", "expires_at", "renewed_at")
+_LOCK = (
+    f"SELECT id, kind, limited, credit_limited, {', '.join(_SIDES)}, "  # noqa: S608  names are constants above
+    "(SELECT min(month) FROM ledger_closed_months WHERE month {months}) "
+    "FROM ledger_accounts WHERE id {ids} ORDER BY id"
+)
+_READ = (
+    "SELECT t.id, t.group_id, t.kind, t.debit_id, t.credit_id, t.amount_fen, t.pending_id, t.reverses_id, "
+    "t.fingerprint, l.expires_at FROM ledger_transfers t LEFT JOIN ledger_hold_leases l ON l.hold_id = t.id "
+    "WHERE t.id {ids} OR t.group_id {groups}"
+)
+
+
+def lock_accounts(
+    connection: Connection, account_ids: Iterable[str], months: Iterable[str]
+) -> tuple[dict[str, LockedAccount], str | None]:
+    """Lock accounts in id order and return those that exist, and the first closed month among those given."""
+    rows = _select(connection, _LOCK, {"ids": sorted(account_ids), "months": sorted(months)}, lock=True)
+    accounts = {
+        row[0]: LockedAccount(row[0], AccountKind(row[1]), bool(row[2]), bool(row[3]), *row[4:9]) for row in rows
+    }
+    return accounts, rows[0][9] if rows else None
+
+
+def read_stored(
+    connection: Connection,
+    books: Books,
+    *,
+    ids: Sequence[str],
+    groups: Sequence[str],
+    holds: Sequence[str],
+    reversed_ids: Sequence[str],
+) -> None:
+    """Take the transfers of these ids and groups, and whatever ended or reversed them, into the books."""
+    query, wanted = _READ, {"ids": [*ids, *holds, *reversed_ids], "groups": list(groups)}
+    if holds:
+        query, wanted["holds"] = query + " OR t.pending_id {holds}", list(holds)
+    if reversed_ids:
+        query, wanted["reversed"] = query + " OR t.reverses_id {reversed}", list(reversed_ids)
+    for row in _select(connection, query, wanted):
+        books.remember(Stored(row[0], row[1], TransferKind(row[2]), *row[3:]))
+
+
+def write_plan(connection: Connection, plan: Plan) -> None:
+    """Insert transfers, entries and leases, move the accounts' sides, drop the leases of ended holds."""
+    accounts = [
+        {"id": account.id, **{side: getattr(account, side) for side in _SIDES}} for account in plan.accounts.values()
+    ]
+    write = _write_sqlite if connection.dialect.name == "sqlite" else _write_postgresql
+    write(connection, plan, accounts)
+
+
+def _select(connection: Connection, query: str, wanted: dict[str, list[str]], *, lock: bool = False) -> list[Any]:
+    if connection.dialect.name == "sqlite":
+        # BEGIN IMMEDIATE is the lock: there is one writer.
+        statement = query.format(**{name: f"IN (SELECT value FROM json_each(:{name}))" for name in wanted})  # noqa: S608
+        parameters: dict[str, Any] = {name: json.dumps(values) for name, values in wanted.items()}
+    else:
+        statement = query.format(**{name: f"= ANY(%({name})s::text[])" for name in wanted})
+        statement += " FOR NO KEY UPDATE" if lock else ""
+        parameters = dict(wanted)
+    return list(connection.exec_driver_sql(statement, parameters).fetchall())
+
+
+def _write_sqlite(connection: Connection, plan: Plan, accounts: list[dict[str, Any]]) -> None:
+    for table, columns, rows in _inserts(plan):
+        places = ", ".join(f":{column}" for column in columns)
+        connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)  # noqa: S608
+    moved = ", ".join(f"{side} = :{side}" for side in _SIDES)
+    connection.exec_driver_sql(f"UPDATE ledger_accounts SET {moved} WHERE id = :id", accounts)  # noqa: S608
+    if plan.ended:
+        ended = [{"hold_id": key} for key in plan.ended]
+        connection.exec_driver_sql("DELETE FROM ledger_hold_leases WHERE hold_id = :hold_id", ended)
+
+
+def _write_postgresql(connection: Connection, plan: Plan, accounts: list[dict[str, Any]]) -> None:
+    steps, parameters = [], {"accounts": json.dumps(accounts)}
+    for table, columns, rows in _inserts(plan):
+        names = ", ".join(columns)
+        steps.append(
+            f"{table}_in AS (INSERT INTO {table} ({names}) "  # noqa: S608  names are constants above
+            f"SELECT {names} FROM json_populate_recordset(NULL::{table}, %({table})s::json))"
+        )
+        parameters[table] = json.dumps(rows)
+    if plan.ended:
+        steps.append(
+            "ended AS (DELETE FROM ledger_hold_leases WHERE hold_id IN (SELECT json_array_elements_text(%(ended)s)))"
+        )
+        parameters["ended"] = json.dumps(plan.ended)
+    moved = ", ".join(f"{side} = s.{side}" for side in _SIDES)
+    connection.exec_driver_sql(
+        f"WITH {', '.join(steps)} UPDATE ledger_accounts a SET {moved} "  # noqa: S608  names are constants above
+        "FROM json_populate_recordset(NULL::ledger_accounts, %(accounts)s::json) s WHERE a.id = s.id",
+        parameters,
+    )
+
+
+def _inserts(plan: Plan) -> list[tuple[str, tuple[str, ...], list[dict[str, Any]]]]:
+    wanted = [("ledger_transfers", _TRANSFER, plan.transfers), ("ledger_entries", _ENTRY, plan.entries)]
+    return [*wanted, ("ledger_hold_leases", _LEASE, plan.leases)] if plan.leases else wanted
