@@ -107,9 +107,7 @@ def _start_litellm(
     return Contender("litellm", port, MODEL, LITELLM_KEY, process)
 
 
-def _start(
-    stack: contextlib.ExitStack, folder: Path, name: str, core: int, argv: list[str]
-) -> subprocess.Popen[bytes]:
+def _start(stack: contextlib.ExitStack, folder: Path, name: str, core: int, argv: list[str]) -> subprocess.Popen[bytes]:
     log = stack.enter_context((folder / f"{name}.log").open("wb"))
     environment = {
         **os.environ,
@@ -156,7 +154,7 @@ def _await_health(port: int, path: str) -> None:
     give_up_at = time.monotonic() + _START_S
     while time.monotonic() < give_up_at:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:  # noqa: S310 - loopback
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                 if answer.status == 200:
                     return
         except (OSError, urllib.error.URLError):

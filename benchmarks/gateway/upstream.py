@@ -19,7 +19,9 @@ import uvloop
 FIRST_MS = 20
 BETWEEN_MS = 10
 TOKENS = 32
-_STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+)
 
 
 class EngineProtocol(asyncio.Protocol):

@@ -50,8 +50,10 @@ def decode(kind: type[Message], payload: object) -> Message:
 
 
 def dumps(message: object) -> str:
-    """Return the message as compact JSON text."""
-    return json.dumps(encode(message), ensure_ascii=False, separators=(",", ":"))
+    """Return the message as compact JSON text, the same values as `encode` gives but without copying them."""
+    if not dataclasses.is_dataclass(message) or isinstance(message, type):
+        raise TypeError(f"{message!r} is not a contract message")
+    return _ENCODER.encode({_VERSION_FIELD: CONTRACT_VERSION, **message.__dict__})
 
 
 def loads(kind: type[Message], text: str | bytes) -> Message:
@@ -61,6 +63,14 @@ def loads(kind: type[Message], text: str | bytes) -> Message:
     except ValueError as error:
         raise ContractError("not_json", f"{kind.__name__} is not valid JSON: {error}") from error
     return decode(kind, payload)
+
+
+def _fields(value: object) -> dict[str, Any]:
+    """Return what the JSON encoder does not know by itself: a nested dataclass or a mapping that is no dict."""
+    return dict(value) if isinstance(value, Mapping) else value.__dict__
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_fields)
 
 
 def _plain(value: object) -> Any:

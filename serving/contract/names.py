@@ -5,7 +5,6 @@ Storing keys and secrets is left to the hub.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 
 from serving.contract.errors import ContractError
@@ -29,4 +28,4 @@ def key_mac(pepper: bytes, key: str) -> str:
 
     `pepper` is the content of the pepper file without surrounding white space.
     """
-    return hmac.new(pepper, key.encode("utf-8"), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper, key.encode("utf-8"), "sha256").hex()

@@ -6,8 +6,8 @@ Which price applies is decided by the hub; shares, months and ledger postings to
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fractions import Fraction
-from math import ceil
+from functools import lru_cache
+from math import lcm
 
 from serving.contract.errors import ContractError
 from serving.contract.snapshot import Meter, SnapshotPrice
@@ -23,14 +23,29 @@ def cost_ufen(prices: Iterable[SnapshotPrice], prompt_tokens: int, cached_tokens
     Raises: ContractError for negative counts, cached above prompt, mixed versions, doubled or missing meters.
     """
     _check_counts(prompt_tokens, cached_tokens, completion_tokens)
-    meters = _by_meter(prices)
-    cached_meter = Meter.CACHED if Meter.CACHED in meters else Meter.PROMPT
-    counts = (
+    rates, scale = _rates(tuple(prices))
+    cached_meter = Meter.CACHED if Meter.CACHED in rates else Meter.PROMPT
+    scaled_ufen = 0
+    for meter, tokens in (
         (Meter.PROMPT, prompt_tokens - cached_tokens),
         (cached_meter, cached_tokens),
         (Meter.COMPLETION, completion_tokens),
-    )
-    return ceil(sum((_exact_ufen(meters, meter, tokens) for meter, tokens in counts), Fraction(0)))
+    ):
+        if tokens:
+            if meter not in rates:
+                raise ContractError("missing_meter", f"no price for {tokens} {meter} tokens; publish one", field=meter)
+            scaled_ufen += tokens * rates[meter]
+    return -(-scaled_ufen // scale)
+
+
+@lru_cache(maxsize=1024)
+def _rates(prices: tuple[SnapshotPrice, ...]) -> tuple[dict[Meter, int], int]:
+    """Return µfen per token by meter, all times the returned scale, so that the sum stays in whole numbers."""
+    meters = _by_meter(prices)
+    scale = lcm(*(price.per_units for price in meters.values()))
+    return {
+        meter: price.amount_fen * UFEN_PER_FEN * (scale // price.per_units) for meter, price in meters.items()
+    }, scale
 
 
 def _check_counts(prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
@@ -53,12 +68,3 @@ def _by_meter(prices: Iterable[SnapshotPrice]) -> dict[Meter, SnapshotPrice]:
     if len({price.price_version_id for price in meters.values()}) > 1:
         raise ContractError("mixed_price_versions", "the prices belong to more than one price version")
     return meters
-
-
-def _exact_ufen(meters: dict[Meter, SnapshotPrice], meter: Meter, tokens: int) -> Fraction:
-    if tokens == 0:
-        return Fraction(0)
-    if meter not in meters:
-        raise ContractError("missing_meter", f"no price for {tokens} {meter} tokens; publish one", field=meter)
-    price = meters[meter]
-    return Fraction(tokens * price.amount_fen * UFEN_PER_FEN, price.per_units)

@@ -10,8 +10,9 @@ import sys
 
 import uvloop
 
+from serving.gateway.http_server import ListenError
 from serving.gateway.journal_file import JournalError
-from serving.gateway.server import ListenError, run_gateway
+from serving.gateway.server import run_gateway
 from serving.gateway.settings import read_settings
 
 

@@ -23,6 +23,7 @@ from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.view import View
 
 MODEL_NOT_FOUND = "model_not_found"
+MODEL_NOT_DEPLOYED = "model_not_deployed"
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,14 @@ def resolve_target(view: View, key: SnapshotKey, name: str, *, request_id: str, 
 
 def draw_target(model: SnapshotModel, targets: list[ModelTarget], request_id: str) -> Target:
     """Pick one of `targets` by weight, the same one for the same request id."""
-    total = sum(target.weight for target in targets)
-    point = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8]) % total
-    for target in targets:
-        point -= target.weight
-        if point < 0:
-            break
+    target = targets[0]
+    if len(targets) > 1:
+        total = sum(target.weight for target in targets)
+        point = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8]) % total
+        for target in targets:
+            point -= target.weight
+            if point < 0:
+                break
     name = BASE_ENGINE_NAME if target.digest == model.base_digest else engine_name(target.digest)
     return Target(model=model, version_id=target.version_id, digest=target.digest, engine_name=name)
 
@@ -126,7 +129,7 @@ def _targets_refusal(view: View, key: SnapshotKey, model: SnapshotModel, now_us:
         if block is not None:
             return blocked_error(block)
     message = f"{model.public_name} has no version deployed; its owner can deploy one on the endpoints page"
-    return GatewayError(404, "model_not_deployed", message, param="model")
+    return GatewayError(404, MODEL_NOT_DEPLOYED, message, param="model")
 
 
 def _open_targets(view: View, key: SnapshotKey, model: SnapshotModel, now_us: int) -> list[ModelTarget]:
@@ -138,27 +141,32 @@ def _open_targets(view: View, key: SnapshotKey, model: SnapshotModel, now_us: in
 
 
 def _model_block(view: View, key: SnapshotKey, model: SnapshotModel, now_us: int) -> Block | None:
-    subjects = {
+    if not view.blocks:
+        return None
+    subjects = (
         (SubjectKind.BASE, model.base_digest),
         (SubjectKind.MODEL, model.public_name),
         (SubjectKind.MODEL, model.version_id),
         (SubjectKind.ORGANISATION, model.organisation_id),
         (SubjectKind.ORGANISATION, key.organisation_id),
-    }
+    )
     return _first_block(view, key, model, subjects, now_us)
 
 
 def _target_block(view: View, key: SnapshotKey, model: SnapshotModel, target: ModelTarget, now_us: int) -> Block | None:
-    subjects = {(SubjectKind.ADAPTER, target.digest), (SubjectKind.MODEL, target.version_id)}
+    if not view.blocks:
+        return None
+    subjects = ((SubjectKind.ADAPTER, target.digest), (SubjectKind.MODEL, target.version_id))
     return _first_block(view, key, model, subjects, now_us)
 
 
 def _first_block(
-    view: View, key: SnapshotKey, model: SnapshotModel, subjects: set[tuple[SubjectKind, str]], now_us: int
+    view: View, key: SnapshotKey, model: SnapshotModel, subjects: tuple[tuple[SubjectKind, str], ...], now_us: int
 ) -> Block | None:
-    for block in view.blocks:
-        if block.from_at <= now_us and (block.subject_kind, block.subject) in subjects and _reaches(block, key, model):
-            return block
+    for subject in subjects:
+        for block in view.blocks_of.get(subject, ()):
+            if block.from_at <= now_us and _reaches(block, key, model):
+                return block
     return None
 
 

@@ -1,4 +1,4 @@
-"""The ASGI application: which path goes where, and the one place where errors become answers.
+"""Which path goes where, and the one place where errors become answers.
 
 It holds no rule of its own; starting and stopping is left to `server`.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 from serving.gateway.completions import Completions
 from serving.gateway.errors import ErrorType, GatewayError
-from serving.gateway.exchange import ClientGoneError, Exchange, Receive, Send
+from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.hub_proxy import HubProxy
 from serving.gateway.models import LIST_PATH, ModelList
 from serving.gateway.surfaces import SURFACES
@@ -31,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class GatewayApp:
-    """A raw ASGI callable."""
+    """The callable that answers each request; it never raises."""
 
     def __init__(
         self, *, current: CurrentView, completions: Completions, models: ModelList, hub_proxy: HubProxy
@@ -41,21 +40,18 @@ class GatewayApp:
         self._models = models
         self._hub_proxy = hub_proxy
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
         """Answer one HTTP request."""
-        if scope["type"] != "http":
-            return
-        exchange = Exchange(scope, receive, send)
         try:
             await self._route(exchange)
         except ClientGoneError:
             _log.info("%s: the client went away", exchange.request_id)
         except GatewayError as error:
-            await self._fail(exchange, error)
+            self._fail(exchange, error)
         except Exception:  # noqa: BLE001 - the one top handler of this process
             _log.exception("%s %s %s failed", exchange.request_id, exchange.method, exchange.path)
             message = "the gateway failed; quote the request id to the operator"
-            await self._fail(exchange, GatewayError(500, "internal_error", message, kind=ErrorType.SERVER))
+            self._fail(exchange, GatewayError(500, "internal_error", message, kind=ErrorType.SERVER))
 
     async def _route(self, exchange: Exchange) -> None:
         path = exchange.path
@@ -68,23 +64,20 @@ class GatewayApp:
         elif _under(path, _HUB_PATHS):
             await self._hub_proxy.serve(exchange)
         elif path == "/healthz":
-            await self._answer_health(exchange)
+            self._answer_health(exchange)
         elif _under(path, _NO_BACKEND):
             raise GatewayError(501, "not_implemented", f"{path} has no backend here", kind=ErrorType.SERVER)
         else:
             raise GatewayError(404, "unknown_url", f"there is no route {exchange.method} {path}; see /v1/models")
 
-    async def _answer_health(self, exchange: Exchange) -> None:
+    def _answer_health(self, exchange: Exchange) -> None:
         version = self._current.fresh().version
-        await exchange.answer(200, json.dumps({"status": "ok", "snapshot_version": version}).encode())
+        exchange.answer(200, json.dumps({"status": "ok", "snapshot_version": version}).encode())
 
-    async def _fail(self, exchange: Exchange, error: GatewayError) -> None:
+    def _fail(self, exchange: Exchange, error: GatewayError) -> None:
         if error.status >= 500:
             _log.warning("%s %s: %s", exchange.request_id, error.code, error.message)
-        try:
-            await exchange.fail(error)
-        except ClientGoneError:
-            _log.info("%s: the client went away before its error", exchange.request_id)
+        exchange.fail(error)
 
 
 def _require_method(exchange: Exchange, method: str) -> None:

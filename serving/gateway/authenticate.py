@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from functools import lru_cache
 
 from serving.contract import SCOPE_INFERENCE, SnapshotKey, key_mac
 from serving.gateway.errors import ErrorType, GatewayError
@@ -66,11 +67,16 @@ def _check_alive(key: SnapshotKey, now_us: int) -> None:
 def _check_address(key: SnapshotKey, client_ip: str) -> None:
     if key.ip_ranges is None:
         return
-    address = ipaddress.ip_address(client_ip)
-    if any(address in ipaddress.ip_network(allowed, strict=False) for allowed in key.ip_ranges):
+    if _inside(client_ip, key.ip_ranges):
         return
     message = f"{client_ip} is outside the address ranges {', '.join(key.ip_ranges)} set on key {key.key_id}"
     raise GatewayError(403, "address_not_allowed", message, kind=ErrorType.PERMISSION)
+
+
+@lru_cache(maxsize=65536)
+def _inside(client_ip: str, ranges: tuple[str, ...]) -> bool:
+    address = ipaddress.ip_address(client_ip)
+    return any(address in ipaddress.ip_network(allowed, strict=False) for allowed in ranges)
 
 
 def _refused(message: str, *, code: str = "invalid_api_key") -> GatewayError:

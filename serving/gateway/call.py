@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serving.contract import Block, EndReason, RouteReplica, SnapshotKey, UsageRecord, UsageStatus
+from serving.gateway.engine_client import EngineAnswer
 from serving.gateway.journal_entries import Progressed, Reserved
 from serving.gateway.plan import Plan
 from serving.gateway.sse import Usage
@@ -38,7 +39,10 @@ class Call:
         self.usage: Usage | None = None
         self.settled = False
         self.block: Block | None = None
+        self.answer: EngineAnswer | None = None
         self.progress_at_s = 0.0
+        self.sent_at_s = 0.0
+        self.began_at_s = 0.0
         self._interrupt: EndReason | None = None
         self._task: asyncio.Task[object] | None = None
 

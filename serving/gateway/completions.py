@@ -10,20 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import aiohttp
-
 from serving.contract import EndReason, InFlight, SnapshotKey, cost_ufen
-from serving.gateway.access import MODEL_NOT_FOUND, blocked_error, find_block
+from serving.gateway.access import MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND, blocked_error, find_block
 from serving.gateway.authenticate import authenticate, view_knowing
 from serving.gateway.call import Call, CallInterruptedError
 from serving.gateway.clock import Clock
 from serving.gateway.dispatch import UPSTREAM_FAILED, Dispatcher, upstream_failed
+from serving.gateway.engine_client import EngineLostError
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.journal_file import Journal
 from serving.gateway.limits import RateLimits
 from serving.gateway.plan import Plan, plan_request
-from serving.gateway.relay import relay_plain, relay_stream, start_stream
+from serving.gateway.relay import StreamRelay, relay_plain, start_stream
 from serving.gateway.settlement import Settlement
 from serving.gateway.sse import Usage
 from serving.gateway.surfaces import Surface
@@ -72,15 +71,22 @@ class Completions:
             await self._run(exchange, call)
 
     async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, request_id: str) -> Plan:
-        """Plan by the view at hand, or by the next one for a name that it does not know yet."""
+        """Plan by the view at hand, or by the next one for a name that does not answer yet."""
         now_us = self._clock.now_us()
         try:
             return plan_request(view, key, surface, raw, request_id=request_id, pepper=self._pepper, now_us=now_us)
         except GatewayError as error:
-            newer = await self._current.newer(view) if error.code == MODEL_NOT_FOUND else view
+            newer = await self._current.newer(view) if error.code in (MODEL_NOT_FOUND, MODEL_NOT_DEPLOYED) else view
             if newer.version == view.version:
                 raise
         return plan_request(newer, key, surface, raw, request_id=request_id, pepper=self._pepper, now_us=now_us)
+
+    def cut_late(self) -> None:
+        """Interrupt running calls that are over their deadline."""
+        now_s = self._clock.monotonic_s()
+        for call in tuple(self._running):
+            if now_s - call.began_at_s > REQUEST_DEADLINE_S:
+                call.interrupt(EndReason.TIMEOUT)
 
     def cut_blocked(self) -> None:
         """Interrupt running calls that a block with `in_flight: cut` now forbids."""
@@ -96,6 +102,7 @@ class Completions:
     async def _run(self, exchange: Exchange, call: Call) -> None:
         """Relay the answer; whatever happens, the reservation is settled or given back."""
         reason = EndReason.UPSTREAM_REFUSED
+        call.began_at_s = self._clock.monotonic_s()
         self._running.add(call)
         try:
             with call.interruptible(), self._watched(exchange, call):
@@ -106,8 +113,8 @@ class Completions:
                 raise _interruption(call) from error
         except ClientGoneError:
             reason = EndReason.CLIENT_GONE
-        except (aiohttp.ClientError, TimeoutError) as error:
-            reason = EndReason.TIMEOUT if isinstance(error, TimeoutError) else EndReason.UPSTREAM_DIED
+        except EngineLostError as error:
+            reason = EndReason.UPSTREAM_DIED
             raise upstream_failed(call.plan.public_name) from error
         except GatewayError as error:
             reason = EndReason.UPSTREAM_DIED if error.code == UPSTREAM_FAILED else EndReason.UPSTREAM_REFUSED
@@ -122,33 +129,30 @@ class Completions:
     async def _relay(self, exchange: Exchange, call: Call) -> None:
         async def keep_waiting() -> None:
             if call.plan.stream:
-                await start_stream(exchange, call.plan)
-                await exchange.write(b": waiting for a replica\n\n")
+                start_stream(exchange, call.plan)
+                exchange.send(b": waiting for a replica\n\n")
 
-        async with self._dispatcher.sent(call, keep_waiting) as response:
+        async with self._dispatcher.sent(call, keep_waiting) as answer:
             if call.plan.stream:
-                await relay_stream(
-                    exchange, call, response, journal=self._journal, clock=self._clock, settle=self._settle
-                )
+                relay = StreamRelay(exchange, call, journal=self._journal, clock=self._clock, settle=self._settle)
+                await relay.run(answer)
             else:
-                await relay_plain(exchange, call, response, settle=self._settle)
+                await relay_plain(exchange, call, answer, settle=self._settle)
 
     @contextmanager
     def _watched(self, exchange: Exchange, call: Call) -> Iterator[None]:
-        """Interrupt the call at its deadline and, for streams, when the client goes away.
+        """Interrupt a stream when its client goes away.
 
         A plain answer is finished and billed even then: the engine tells its tokens only at the end.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.call_later(REQUEST_DEADLINE_S, call.interrupt, EndReason.TIMEOUT)
-        watcher = asyncio.create_task(exchange.wait_disconnect())
         if call.plan.stream:
-            watcher.add_done_callback(partial(_on_disconnect, call))
+            exchange.on_gone = partial(call.interrupt, EndReason.CLIENT_GONE)
+            if exchange.gone:
+                raise ClientGoneError
         try:
             yield
         finally:
-            deadline.cancel()
-            watcher.cancel()
+            exchange.on_gone = None
 
     def _settle(self, call: Call, reason: EndReason, complete: bool) -> None:
         """End the reservation: bill what the engine reported, or give it back if nothing was sent."""
@@ -170,11 +174,6 @@ class Completions:
         )
         self._settlement.record(record, spent_ufen)
         self._limits.count_tokens(call.key, usage.prompt_tokens + usage.completion_tokens)
-
-
-def _on_disconnect(call: Call, watcher: asyncio.Task[None]) -> None:
-    if not watcher.cancelled():
-        call.interrupt(EndReason.CLIENT_GONE)
 
 
 def _interruption(call: Call) -> GatewayError:

@@ -5,15 +5,13 @@ Which replica is `routing`'s choice; reading the answer is left to `relay`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-
-import aiohttp
 
 from serving.contract import RouteReplica
 from serving.gateway.call import Call
 from serving.gateway.clock import Clock
+from serving.gateway.engine_client import EngineAnswer, EngineClient, EngineUnreachableError
 from serving.gateway.errors import ErrorType, GatewayError, unavailable
 from serving.gateway.journal_entries import Cancelled
 from serving.gateway.journal_file import Journal
@@ -23,9 +21,6 @@ from serving.gateway.surfaces import EMBEDDINGS
 KEEP_ALIVE_S = 3.0
 MAX_REFUSALS = 3
 UPSTREAM_FAILED = "upstream_failed"
-# The longest silence within a stream, prefill included. A plain answer is silent until its end: it has the deadline.
-_STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
-_PLAIN_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _DRAINING_TEXT = b"cannot schedule new futures"
 
 KeepWaiting = Callable[[], Awaitable[None]]
@@ -34,57 +29,66 @@ KeepWaiting = Callable[[], Awaitable[None]]
 class Dispatcher:
     """Sends calls to replicas over one connection pool."""
 
-    def __init__(
-        self, router: Router, journal: Journal, session: aiohttp.ClientSession, *, clock: Clock, hold_s: float
-    ) -> None:
+    def __init__(self, router: Router, journal: Journal, engines: EngineClient, *, clock: Clock, hold_s: float) -> None:
         self._router = router
         self._journal = journal
-        self._session = session
+        self._engines = engines
         self._clock = clock
         self._hold_s = hold_s
 
     @asynccontextmanager
-    async def sent(self, call: Call, keep_waiting: KeepWaiting) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def sent(self, call: Call, keep_waiting: KeepWaiting) -> AsyncIterator[EngineAnswer]:
         """Yield the engine's answer, status 200, once the reservation is durable.
 
-        `keep_waiting` is called every 3 s without a replica. Raises: GatewayError.
+        `keep_waiting` is called every 3 s without a replica. Raises: GatewayError, EngineLostError.
         """
         give_up_at_s = self._clock.monotonic_s() + self._hold_s
         tried: set[str] = set()
         refusals = 0
         while True:
-            replica = await self._wait_for_replica(call, tried, keep_waiting, give_up_at_s=give_up_at_s)
+            replica = self._router.pick(call.plan.target, tried=tried) or await self._wait_for_replica(
+                call, tried, keep_waiting, give_up_at_s=give_up_at_s
+            )
             with self._router.in_flight(replica, call.plan.target):
-                self._journal.append(call.begin_attempt(replica))
-                durable = asyncio.ensure_future(self._journal.durable())
-                try:
-                    async with self._post(call, replica) as response:
-                        refusal = await _judge(call, response)
-                        await durable
-                        if refusal is None:
-                            yield response
-                            return
-                except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                    refusal = None
-                finally:
-                    durable.cancel()
+                answer, refusal = await self._ask(call, replica)
+                if refusal is None and answer is not None:
+                    call.answer = answer
+                    try:
+                        yield answer
+                    finally:
+                        answer.close()
+                    return
             refusals += refusal is not None
             self._take_back(call, replica)
             tried.add(replica.id)
             if refusal is not None and (refusals >= MAX_REFUSALS or not self._has_other(call, tried)):
                 raise refusal
 
-    def _post(self, call: Call, replica: RouteReplica) -> aiohttp.client._RequestContextManager:
-        headers = {
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            "x-request-id": f"{call.request_id}-{call.attempt}",
-        }
-        url = replica.url.rstrip("/") + call.plan.surface.path
-        timeout = _STREAM_TIMEOUT if call.plan.stream else _PLAIN_TIMEOUT
-        return self._session.post(
-            url, data=call.plan.upstream_body, headers=headers, timeout=timeout, allow_redirects=False
-        )
+    async def _ask(self, call: Call, replica: RouteReplica) -> tuple[EngineAnswer | None, GatewayError | None]:
+        """Return the answer, or the refusal of a replica that did no work, or neither when it cannot be reached."""
+        self._journal.append(call.begin_attempt(replica))
+        durable, answer, refusal = self._journal.synced(), None, None
+        try:
+            answer = await self._engines.post(
+                replica.url,
+                call.plan.surface.path,
+                call.plan.upstream_body,
+                request_id=f"{call.request_id}-{call.attempt}",
+            )
+            await answer.head()
+            refusal = None if answer.status == 200 else await _judge(call, answer)
+            await durable
+        except EngineUnreachableError:
+            return None, None
+        except BaseException:
+            if answer is not None:
+                answer.close()
+            raise
+        finally:
+            durable.cancel()
+        if refusal is not None:
+            answer.close()
+        return answer, refusal
 
     def _take_back(self, call: Call, replica: RouteReplica) -> None:
         """Undo an attempt that the engine refused before doing any work."""
@@ -98,10 +102,7 @@ class Dispatcher:
     async def _wait_for_replica(
         self, call: Call, tried: set[str], keep_waiting: KeepWaiting, *, give_up_at_s: float
     ) -> RouteReplica:
-        target = call.plan.target
-        replica = self._router.pick(target, tried=tried)
-        if replica is not None:
-            return replica
+        target, replica = call.plan.target, None
         with self._router.queued(target):
             while replica is None:
                 left_s = give_up_at_s - self._clock.monotonic_s()
@@ -115,14 +116,12 @@ class Dispatcher:
         return replica
 
 
-async def _judge(call: Call, response: aiohttp.ClientResponse) -> GatewayError | None:
-    """Return the error to answer if no other replica takes the request, None for status 200.
+async def _judge(call: Call, response: EngineAnswer) -> GatewayError:
+    """Return the error to answer if no other replica takes the request.
 
     Raises: GatewayError when the request itself is at fault or the engine may have worked on it.
     """
-    if response.status == 200:
-        return None
-    text = await response.content.read(65536)
+    text = await response.read()
     name = call.plan.public_name
     if call.plan.surface is EMBEDDINGS and response.status in (400, 404, 405, 501):
         raise GatewayError(501, "not_implemented", f"{name} does not serve embeddings", param="model")

@@ -18,7 +18,7 @@ from serving.contract import (
     Snapshot,
     UsageBatch,
     UsageReply,
-    encode,
+    dumps,
     loads,
 )
 
@@ -44,7 +44,7 @@ class HubClient:
     def __init__(self, session: aiohttp.ClientSession, base_url: str, token: str) -> None:
         self._session = session
         self._base_url = base_url
-        self._headers = {"authorization": f"Bearer {token}"}
+        self._headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
 
     async def poll_snapshot(self, after: int) -> Snapshot | None:
         """Wait for a snapshot newer than `after`; None when nothing changed. Raises: HubError."""
@@ -74,10 +74,10 @@ class HubClient:
         self, method: str, path: str, *, message: object = None, timeout: aiohttp.ClientTimeout = _CALL_TIMEOUT
     ) -> tuple[int, bytes]:
         url = f"{self._base_url}/internal/v1/{path}"
-        payload = None if message is None else encode(message)
+        payload = None if message is None else dumps(message).encode()
         try:
             async with self._session.request(
-                method, url, json=payload, headers=self._headers, timeout=timeout, allow_redirects=False
+                method, url, data=payload, headers=self._headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -35,9 +35,10 @@ class HubProxy:
                 exchange.method, url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
             ) as response:
                 kept = [(name, response.headers[name]) for name in _TO_CLIENT if name in response.headers]
-                await exchange.start(response.status, kept)
+                exchange.start(response.status, kept)
                 async for chunk in response.content.iter_any():
-                    await exchange.write(chunk)
-                await exchange.end()
+                    exchange.send(chunk)
+                    await exchange.drained()
+                exchange.end()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise unavailable("hub_unavailable", "the hub does not answer; retry later", retry_after_s=5) from error

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from serving.contract import ContractError, dumps, loads
@@ -35,6 +36,7 @@ class Journal:
         self._fd = self._rewrite()
         self._unsynced: list[asyncio.Future[None]] = []
         self._syncer: asyncio.Task[None] | None = None
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
     def append(self, entry: Entry) -> None:
         """Write one entry through to the operating system. Raises: GatewayError 503 when the disk refuses it."""
@@ -50,15 +52,20 @@ class Journal:
         self.state.apply(entry)
 
     async def durable(self) -> None:
-        """Return once everything appended so far is on the disk; concurrent callers share one sync."""
+        """Return once everything appended so far is on the disk."""
+        await self.synced()
+
+    def synced(self) -> asyncio.Future[None]:
+        """Return what is done once everything appended so far is on the disk; concurrent callers share one sync."""
         waiter = asyncio.get_running_loop().create_future()
         self._unsynced.append(waiter)
         if self._syncer is None or self._syncer.done():
             self._syncer = asyncio.create_task(self._sync())
-        await waiter
+        return waiter
 
     def close(self) -> None:
         """Sync and release the file."""
+        self._disk.shutdown()
         os.fsync(self._fd)
         os.close(self._fd)
         os.close(self._lock_fd)
@@ -67,7 +74,7 @@ class Journal:
         while self._unsynced:
             waiters, self._unsynced = self._unsynced, []
             try:
-                await asyncio.to_thread(_sync_duplicate, os.dup(self._fd))
+                await asyncio.get_running_loop().run_in_executor(self._disk, _sync_duplicate, os.dup(self._fd))
             except OSError as error:
                 _finish(waiters, _unwritable(error))
             else:

@@ -42,7 +42,7 @@ class ModelList:
                 text = f"the model {name!r:.120} does not exist or you have no access to it; GET /v1/models lists yours"
                 raise GatewayError(404, MODEL_NOT_FOUND, text, param="model")
             shown = _show(found[0])
-        await exchange.answer(200, json.dumps(shown, ensure_ascii=False).encode())
+        exchange.answer(200, json.dumps(shown, ensure_ascii=False).encode())
 
 
 def _show(model: SnapshotModel) -> dict[str, Any]:

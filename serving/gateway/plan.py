@@ -5,10 +5,10 @@ Only what routing, money and tenant isolation need is checked here; the engine j
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from serving.contract import SnapshotKey, SnapshotPrice
@@ -37,6 +37,7 @@ class Plan:
     stream: bool
     wants_usage: bool
     choices_per_prompt: int
+    single_prompt: bool
 
     @property
     def public_name(self) -> str:
@@ -61,7 +62,7 @@ def plan_request(
     max_tokens = _max_tokens(surface, body, context)
     bound = bound_tokens(surface, body, max_tokens=max_tokens, context_tokens=context)
     stream = bool(body.get("stream"))
-    salt = hmac.new(pepper, f"cache-salt:{key.organisation_id}".encode(), hashlib.sha256).hexdigest()
+    salt = _cache_salt(pepper, key.organisation_id)
     return Plan(
         surface=surface,
         target=target,
@@ -71,7 +72,14 @@ def plan_request(
         stream=stream,
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         choices_per_prompt=body.get("n") or 1,
+        single_prompt=surface is CHAT or len(split_prompts(body[surface.prompt_field])) == 1,
     )
+
+
+@lru_cache(maxsize=4096)
+def _cache_salt(pepper: bytes, organisation_id: str) -> str:
+    """Return what keeps the prefix cache of one organisation apart from every other's."""
+    return hmac.digest(pepper, f"cache-salt:{organisation_id}".encode(), "sha256").hex()
 
 
 def _parse(surface: Surface, raw: bytes) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import json
 from collections.abc import Callable
 from urllib.parse import quote
 
-import aiohttp
-
 from serving.contract import EndReason
 from serving.gateway.call import Call
 from serving.gateway.clock import Clock
 from serving.gateway.dispatch import upstream_failed
+from serving.gateway.engine_client import EngineAnswer, EngineLostError
+from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import EVENT_STREAM, Exchange
 from serving.gateway.journal_file import Journal
 from serving.gateway.plan import Plan
@@ -36,61 +36,84 @@ def answer_headers(plan: Plan) -> list[tuple[str, str]]:
     return headers
 
 
-async def start_stream(exchange: Exchange, plan: Plan) -> None:
+def start_stream(exchange: Exchange, plan: Plan) -> None:
     """Send the headers of an event stream unless they are out already."""
     if not exchange.started:
         fixed = [("content-type", EVENT_STREAM), ("cache-control", "no-cache"), ("x-accel-buffering", "no")]
-        await exchange.start(200, [*fixed, *answer_headers(plan)])
+        exchange.start(200, [*fixed, *answer_headers(plan)])
 
 
-async def relay_stream(
-    exchange: Exchange, call: Call, response: aiohttp.ClientResponse, *, journal: Journal, clock: Clock, settle: Settle
-) -> None:
-    """Forward the event stream as it comes; settle before its last event. Raises: GatewayError 502."""
-    plan = call.plan
-    reader = StreamReader(
-        engine_name=plan.target.engine_name,
-        public_name=plan.public_name,
-        wants_usage=plan.wants_usage,
-        choices_per_prompt=plan.choices_per_prompt,
-    )
-    await start_stream(exchange, plan)
-    async for data in response.content.iter_any():
+class StreamRelay:
+    """Forwards one event stream within the reading of the engine's socket; settles before the last event."""
+
+    def __init__(self, exchange: Exchange, call: Call, *, journal: Journal, clock: Clock, settle: Settle) -> None:
+        self._exchange = exchange
+        self._call = call
+        self._journal = journal
+        self._clock = clock
+        self._settle = settle
+        self._error: GatewayError | None = None
+        plan = call.plan
+        self._reader = StreamReader(
+            engine_name=plan.target.engine_name,
+            public_name=plan.public_name,
+            wants_usage=plan.wants_usage,
+            choices_per_prompt=plan.choices_per_prompt,
+            single_prompt=plan.single_prompt,
+        )
+
+    async def run(self, answer: EngineAnswer) -> None:
+        """Forward until the end. Raises: GatewayError 502; EngineLostError when the stream broke off."""
+        start_stream(self._exchange, self._call.plan)
+        self._exchange.on_writable = answer.flow
+        self._answer = answer
+        try:
+            await answer.pipe(self._take)
+        finally:
+            self._exchange.on_writable = None
+        if not self._reader.done:
+            raise EngineLostError("the stream ended early")
+
+    def _take(self, data: bytes) -> None:
+        reader, call = self._reader, self._call
         visible = reader.feed(data)
         call.usage = reader.usage or call.usage
         if reader.done:
-            settle(call, end_reason(reader.finish_reason), True)
-        else:
-            _note_progress(call, journal, clock.monotonic_s())
+            if not self._exchange.ended:
+                self._settle(call, end_reason(reader.finish_reason), True)
+                self._exchange.end(visible)
+            return
         if visible:
-            await exchange.write(visible)
+            call.sent_at_s = self._clock.monotonic_s()
+            self._exchange.send(visible)
         if reader.failed:
-            break
-    if not reader.done:
-        raise upstream_failed(plan.public_name)
-    await exchange.end()
+            self._answer.take_end(EngineLostError("the engine reported its failure"))
+        elif call.usage is not None and call.sent_at_s - call.progress_at_s >= PROGRESS_EVERY_S:
+            call.progress_at_s = call.sent_at_s
+            self._note_progress()
+
+    def _note_progress(self) -> None:
+        try:
+            self._journal.append(self._call.progress())
+        except GatewayError:
+            # Delivered tokens must not go unbilled: no journal, no more tokens.
+            self._answer.take_end(EngineLostError("the journal cannot be written"))
 
 
-async def relay_plain(exchange: Exchange, call: Call, response: aiohttp.ClientResponse, *, settle: Settle) -> None:
+async def relay_plain(exchange: Exchange, call: Call, answer: EngineAnswer, *, settle: Settle) -> None:
     """Forward a whole answer under the public model name; settle first. Raises: GatewayError 502."""
     try:
-        answer = json.loads(await response.read())
-        call.usage = Usage.of(answer["usage"])
-        reasons = [choice.get("finish_reason") for choice in answer.get("choices", ())]
+        whole = json.loads(await answer.read())
+        call.usage = Usage.of(whole["usage"])
+        reasons = [choice.get("finish_reason") for choice in whole.get("choices", ())]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise upstream_failed(call.plan.public_name) from error
-    answer["model"] = call.plan.public_name
+    whole["model"] = call.plan.public_name
     settle(call, end_reason("length" if "length" in reasons else "stop"), True)
-    body = json.dumps(answer, ensure_ascii=False).encode()
-    await exchange.answer(200, body, headers=answer_headers(call.plan))
+    body = json.dumps(whole, ensure_ascii=False).encode()
+    exchange.answer(200, body, headers=answer_headers(call.plan))
 
 
 def end_reason(finish_reason: str | None) -> EndReason:
     """Return our word for the engine's finish reason; anything but `length` is an ordinary stop."""
     return EndReason.LENGTH if finish_reason == "length" else EndReason.STOP
-
-
-def _note_progress(call: Call, journal: Journal, now_s: float) -> None:
-    if call.usage is not None and now_s - call.progress_at_s >= PROGRESS_EVERY_S:
-        call.progress_at_s = now_s
-        journal.append(call.progress())

@@ -8,18 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import aiohttp
-import uvicorn
 
 from serving.gateway.app import GatewayApp
 from serving.gateway.clock import Clock
 from serving.gateway.completions import Completions
 from serving.gateway.dispatch import Dispatcher
+from serving.gateway.engine_client import EngineClient
 from serving.gateway.errors import GatewayError
+from serving.gateway.http_server import HttpServer, bind
 from serving.gateway.hub_client import HubClient, HubError
 from serving.gateway.hub_proxy import HubProxy
 from serving.gateway.identity import Identity, next_identity
@@ -41,9 +39,6 @@ from serving.gateway.view import CurrentView
 from serving.gateway.wallet import Wallet
 
 GRACE_S = 30
-MAX_ENGINE_CONNECTIONS = 2048
-# Shorter than the keep-alive of the engines, so that no request meets a connection just being closed.
-_ENGINE_KEEPALIVE_S = 3.0
 _log = logging.getLogger(__name__)
 
 
@@ -52,15 +47,12 @@ async def run_gateway(settings: Settings) -> None:
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     journal = Journal(settings.journal_dir / "gateway.journal")
     identity = next_identity(settings.journal_dir)
-    engines = aiohttp.TCPConnector(limit=MAX_ENGINE_CONNECTIONS, keepalive_timeout=_ENGINE_KEEPALIVE_S)
+    engines = EngineClient()
     try:
-        async with (
-            aiohttp.ClientSession(connector=engines, auto_decompress=False) as engine_session,
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as control_session,
-        ):
-            gateway = _Gateway(settings, identity, journal, engines=engine_session, control=control_session)
-            await gateway.serve()
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as control:
+            await _Gateway(settings, identity, journal, engines=engines, control=control).serve()
     finally:
+        engines.close()
         journal.close()
 
 
@@ -73,7 +65,7 @@ class _Gateway:
         identity: Identity,
         journal: Journal,
         *,
-        engines: aiohttp.ClientSession,
+        engines: EngineClient,
         control: aiohttp.ClientSession,
     ) -> None:
         clock = Clock()
@@ -117,15 +109,19 @@ class _Gateway:
         inherited = self._settlement.settle_inherited()
         if inherited:
             _log.warning("%d usage records of a former process are still to be sent", inherited)
-        listener = _listen(self._settings.host, self._settings.port)
+        listener = bind(self._settings.host, self._settings.port, shared=False)
         host, port = listener.getsockname()[:2]
-        _log.warning("gateway %s epoch %d on http://%s:%d", self._identity.gateway_id, self._identity.epoch, host, port)
-        server = _Server(_uvicorn_config(self._app))
+        server, stop, hurry = HttpServer(self._app), asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
+            asyncio.get_running_loop().add_signal_handler(number, _ask_to_stop, stop, hurry)
         tasks = self._start_upkeep()
         try:
-            await server.serve(sockets=[listener])
+            await server.listen(listener)
+            _log.warning(
+                "gateway %s epoch %d on http://%s:%d", self._identity.gateway_id, self._identity.epoch, host, port
+            )
+            await stop.wait()
+            await server.wind_down(GRACE_S, hurry)
         finally:
             for task in tasks:
                 task.cancel()
@@ -135,6 +131,7 @@ class _Gateway:
     def _start_upkeep(self) -> list[asyncio.Task[None]]:
         async def cut() -> None:
             self._completions.cut_blocked()
+            self._completions.cut_late()
 
         steps = (
             ("snapshot", lambda: follow_snapshot(self._hub, self._current), 0.1),
@@ -161,45 +158,8 @@ class _Gateway:
             _log.warning("left for the next start, the journal has it all: %s", error)
 
 
-class _Server(uvicorn.Server):
-    """A server whose end leaves the process alive to settle; stock uvicorn raises the signal again."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the loop."""
-        yield
-
-    def stop(self) -> None:
-        """Finish running requests; a second call does not wait for them."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --listen") from error
-    return listener
-
-
-class ListenError(Exception):
-    """The address cannot be listened on; the message says which and why."""
-
-
-def _uvicorn_config(app: GatewayApp) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-        backlog=2048,
-    )
+def _ask_to_stop(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    """Finish running requests; a second call does not wait for them."""
+    if stop.is_set():
+        hurry.set()
+    stop.set()

@@ -12,6 +12,7 @@ from typing import Any
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 _USAGE = re.compile(rb',\s*"usage"\s*:\s*')
+_USAGE_LAST = b',"usage":'
 _DECODER = json.JSONDecoder()
 
 
@@ -55,6 +56,10 @@ class RunningUsage:
             completion_tokens=sum(usage.completion_tokens for usage in self._by_choice.values()),
         )
 
+    def note_single(self, reported: dict[str, Any]) -> None:
+        """Take the running usage of the only choice into account."""
+        self._by_choice[0] = Usage.of(reported)
+
     def note(self, chunk: dict[str, Any]) -> None:
         """Take the usage of one chunk into account."""
         reported = chunk.get("usage")
@@ -69,10 +74,20 @@ class RunningUsage:
 class StreamReader:
     """Feeds on raw bytes, gives back what the client may see, and remembers what matters for the bill."""
 
-    def __init__(self, *, engine_name: str, public_name: str, wants_usage: bool, choices_per_prompt: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        engine_name: str,
+        public_name: str,
+        wants_usage: bool,
+        choices_per_prompt: int = 1,
+        single_prompt: bool = False,
+    ) -> None:
         self._model = re.compile(rb'"model"\s*:\s*' + re.escape(json.dumps(engine_name).encode()))
         self._public_field = b'"model":' + json.dumps(public_name, ensure_ascii=False).encode()
+        self._engine_field = b'"model":' + json.dumps(engine_name).encode()
         self._public_name = public_name
+        self._single = choices_per_prompt == 1 and single_prompt
         self._wants_usage = wants_usage
         self._pending = b""
         self._running = RunningUsage(choices_per_prompt)
@@ -87,11 +102,10 @@ class StreamReader:
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes to forward for `data`; nothing more after the end or a failure of the engine."""
-        self._pending += data
-        *events, self._pending = self._pending.split(b"\n\n")
+        *events, self._pending = (self._pending + data if self._pending else data).split(b"\n\n")
         if len(self._pending) > MAX_EVENT_BYTES:
             self.failed = True
-        return b"".join(self._forward(event) for event in events if event)
+        return b"".join([self._forward(event) for event in events if event])
 
     def _forward(self, event: bytes) -> bytes:
         if self.done or self.failed:
@@ -102,10 +116,30 @@ class StreamReader:
         if payload == b"[DONE]":
             self.done = True
             return event + b"\n\n"
+        quick = self._forward_plain(payload) if self._single else b""
+        if quick:
+            return quick
         chunk = self._parse(payload)
         if chunk is None or not self._visible(chunk):
             return b""
         return b"data: " + self._rewrite(payload, chunk) + b"\n\n"
+
+    def _forward_plain(self, payload: bytes) -> bytes:
+        """Return an ordinary chunk in the middle of a single answer without parsing all of it; empty for any other.
+
+        Inside JSON strings every quote is escaped, so none of these bytes can be part of generated text.
+        """
+        at = payload.rfind(_USAGE_LAST)
+        if at < 0 or b'"finish_reason":null' not in payload or b'"choices":[{' not in payload:
+            return b""
+        try:
+            usage = json.loads(payload[at + len(_USAGE_LAST) : -1])
+        except ValueError:
+            return b""
+        if not isinstance(usage, dict) or self._engine_field not in payload:
+            return b""
+        self._running.note_single(usage)
+        return b"data: " + payload[:at].replace(self._engine_field, self._public_field, 1) + b"}\n\n"
 
     def _parse(self, payload: bytes) -> dict[str, Any] | None:
         """Return the chunk and note its usage and end; None when the engine reports its own failure."""

@@ -9,7 +9,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 
-from serving.contract import Block, ContractError, Snapshot, SnapshotKey, SnapshotModel, SnapshotPrice
+from serving.contract import Block, ContractError, Snapshot, SnapshotKey, SnapshotModel, SnapshotPrice, SubjectKind
 from serving.gateway.clock import Clock
 from serving.gateway.errors import unavailable
 
@@ -27,6 +27,7 @@ class View:
     models: dict[str, SnapshotModel]
     prices: dict[str, tuple[SnapshotPrice, ...]]
     blocks: tuple[Block, ...]
+    blocks_of: dict[tuple[SubjectKind, str], tuple[Block, ...]]
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> View:
@@ -36,12 +37,17 @@ class View:
         prices: dict[str, list[SnapshotPrice]] = defaultdict(list)
         for price in snapshot.prices:
             prices[price.price_version_id].append(price)
+        blocks_of: dict[tuple[SubjectKind, str], tuple[Block, ...]] = {}
+        for block in snapshot.blocks:
+            subject = (block.subject_kind, block.subject)
+            blocks_of[subject] = (*blocks_of.get(subject, ()), block)
         return cls(
             version=snapshot.version,
             keys={key.key_id.removeprefix("key_"): key for key in snapshot.keys},
             models={model.public_name: model for model in snapshot.models},
             prices={version: tuple(meters) for version, meters in prices.items()},
             blocks=snapshot.blocks,
+            blocks_of=blocks_of,
         )
 
 
