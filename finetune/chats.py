@@ -1,13 +1,14 @@
 """Source rows to chat rows: messages of system, user and assistant in a learnable order.
 
-Leaves rules across rows (duplicates, contradictions) to `finetune.rules`.
+Leaves single texts to `finetune.cells` and rules across rows (duplicates, contradictions) to `finetune.rules`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from finetune.cells import inspect_text, is_placeholder
 from finetune.codec import Json
-from finetune.columns import resolve_mapping
+from finetune.columns import guess_group, resolve_mapping
 from finetune.issues import IssueLog
 from finetune.sources import SourceRow
 from finetune.spec import ColumnRole
@@ -16,6 +17,8 @@ _ROLES = ("system", "user", "assistant")
 _SPLIT_FIELD = "split"
 _HELD_OUT = {"": False, "train": False, "训练": False, "valid": True, "validation": True, "val": True, "验证": True}
 _RENAMED = {"human": "user", "gpt": "assistant", "bot": "assistant"}
+_LISTS = ("messages", "conversations")
+"""Names of the list of a chat row; the second is ShareGPT's, whose messages have `from` and `value`."""
 
 
 @dataclass(frozen=True)
@@ -41,116 +44,169 @@ class ChatRow:
         return self.messages[-1][1]
 
 
-def build_chats(
-    rows: Sequence[SourceRow], asked: Mapping[str, ColumnRole], issues: IssueLog
-) -> tuple[list[ChatRow], dict[str, ColumnRole]]:
-    """Usable chat rows and the mapping that was used; the rest is in `issues`."""
-    if not rows:
-        return [], {}
-    is_chat = "messages" in rows[0].cells
-    same = [row for row in rows if ("messages" in row.cells) == is_chat]
-    for row in rows:
-        if ("messages" in row.cells) != is_chat:
-            issues.add("mixed_formats", row=row.number, format="chat" if is_chat else "table")
-    if is_chat:
-        group = next((name for name, role in asked.items() if role is ColumnRole.GROUP), None)
-        chats = [_read_chat(row, group, issues) for row in same]
-        return [chat for chat in chats if chat is not None], {}
-    mapping = resolve_mapping(list(rows[0].cells), asked, issues)
-    if mapping is None:
-        return [], {}
-    chats = [_read_table_row(row, mapping, issues) for row in same]
-    return [chat for chat in chats if chat is not None], mapping
+class ChatReader:
+    """Turns rows into chat rows, all in the format of the first one; what does not fit goes to `issues`."""
 
+    def __init__(self, asked: Mapping[str, ColumnRole], issues: IssueLog) -> None:
+        self.mapping: dict[str, ColumnRole] = {}
+        self._asked = asked
+        self._issues = issues
+        self._list: str | None = None
+        self._is_open = False
+        self._is_usable = True
 
-def _read_table_row(row: SourceRow, mapping: Mapping[str, ColumnRole], issues: IssueLog) -> ChatRow | None:
-    parts: dict[ColumnRole, list[str]] = {role: [] for role in ColumnRole}
-    for name, role in mapping.items():
-        if name not in row.cells or isinstance(row.cells[name], dict | list):
-            issues.add("mixed_formats", row=row.number, format="table")
+    def read(self, row: SourceRow) -> ChatRow | None:
+        """The row as a chat; None if it cannot be learned from."""
+        if not self._is_open:
+            self._open(row)
+        if not self._is_usable:
             return None
-        value = row.cells[name]
-        text = "" if value is None else str(value).strip()
-        if text:
-            parts[role].append(text)
-    if not parts[ColumnRole.COMPLETION]:
-        issues.add("empty_answer", row=row.number)
-        return None
-    if not parts[ColumnRole.PROMPT]:
-        issues.add("empty_prompt", row=row.number)
-        return None
-    system = [("system", "\n".join(parts[ColumnRole.SYSTEM]))] if parts[ColumnRole.SYSTEM] else []
-    messages = [
-        *system,
-        ("user", "\n".join(parts[ColumnRole.PROMPT])),
-        ("assistant", "\n".join(parts[ColumnRole.COMPLETION])),
-    ]
-    is_held_out = _read_split(row.number, "".join(parts[ColumnRole.SPLIT]), issues)
-    if is_held_out is None:
-        return None
-    return ChatRow(row.number, tuple(messages), "\n".join(parts[ColumnRole.GROUP]) or None, is_held_out)
+        found = _find_list(row)
+        if found != self._list:
+            self._issues.add("mixed_formats", row=row.number, format="table" if self._list is None else "chat")
+            return None
+        return self._read_table_row(row) if self._list is None else self._read_chat(row, self._list)
 
+    def _open(self, row: SourceRow) -> None:
+        self._is_open = True
+        self._list = _find_list(row)
+        columns = [name for name in row.cells if name != self._list]
+        if self._list is None:
+            found = resolve_mapping(columns, self._asked, self._issues)
+            self._is_usable = found is not None
+            self.mapping = found or {}
+            return
+        wanted = (ColumnRole.GROUP, ColumnRole.SPLIT)
+        self.mapping = {name: role for name, role in self._asked.items() if role in wanted and name in columns}
+        if _SPLIT_FIELD in columns and ColumnRole.SPLIT not in self.mapping.values():
+            self.mapping[_SPLIT_FIELD] = ColumnRole.SPLIT
+        if not self._asked and (group := guess_group(columns, self._issues)) is not None:
+            self.mapping[group] = ColumnRole.GROUP
 
-def _read_split(number: int, mark: str, issues: IssueLog) -> bool | None:
-    """Whether the row is marked for validation; None (with an issue) for a mark that means nothing."""
-    is_held_out = _HELD_OUT.get(mark.strip().lower())
-    if is_held_out is None:
-        issues.add("split_unrecognized", row=number, value=mark)
-    return is_held_out
+    def _read_table_row(self, row: SourceRow) -> ChatRow | None:
+        parts: dict[ColumnRole, list[str]] = {role: [] for role in ColumnRole}
+        for name, role in self.mapping.items():
+            value = row.cells.get(name)
+            if isinstance(value, dict | list):
+                self._issues.add("cell_not_text", row=row.number, column=name, value=value)
+                return None
+            raw = "" if value is None else str(value)
+            is_read = role in (ColumnRole.PROMPT, ColumnRole.COMPLETION, ColumnRole.SYSTEM)
+            text = inspect_text(raw, row=row.number, column=name, issues=self._issues) if is_read else raw.strip()
+            if text is None:
+                return None
+            if text:
+                parts[role].append(text)
+        if not self._has_both(row, parts):
+            return None
+        system = [("system", "\n".join(parts[ColumnRole.SYSTEM]))] if parts[ColumnRole.SYSTEM] else []
+        question, answer = "\n".join(parts[ColumnRole.PROMPT]), "\n".join(parts[ColumnRole.COMPLETION])
+        if not self._is_worth_learning(row.number, question, answer, self._name_of(ColumnRole.COMPLETION)):
+            return None
+        return self._finish(row, [*system, ("user", question), ("assistant", answer)])
 
-
-def _read_chat(row: SourceRow, group: str | None, issues: IssueLog) -> ChatRow | None:
-    listed = row.cells["messages"]
-    if not isinstance(listed, list) or not listed:
-        issues.add("missing_messages_list", row=row.number)
-        return None
-    messages = [_read_message(message, row.number, issues) for message in listed]
-    kept = tuple(message for message in messages if message is not None)
-    if len(kept) != len(messages) or not _check_order(row.number, kept, issues):
-        return None
-    key = row.cells.get(group) if group is not None else None
-    is_held_out = _read_split(row.number, str(row.cells.get(_SPLIT_FIELD) or ""), issues)
-    if is_held_out is None:
-        return None
-    return ChatRow(row.number, kept, None if key is None else str(key), is_held_out)
-
-
-def _read_message(message: Json, number: int, issues: IssueLog) -> tuple[str, str] | None:
-    if not isinstance(message, dict):
-        issues.add("message_not_object", row=number)
-        return None
-    role, content = message.get("role"), message.get("content")
-    wrong = [name for name, value in (("role", role), ("content", content)) if not isinstance(value, str)]
-    for name in wrong:
-        issues.add("message_missing_key", row=number, column=name)
-    for name in sorted(set(message) - {"role", "content", "weight"}):
-        issues.add("message_unrecognized_key", row=number, column=name)
-    if message.get("weight") is not None:
-        issues.add("weight_unsupported", row=number)
-        return None
-    if wrong:
-        return None
-    name = str(role)
-    if name in _RENAMED:
-        issues.add("role_renamed", row=number)
-        name = _RENAMED[name]
-    if name not in _ROLES:
-        issues.add("unrecognized_role", row=number, value=name)
-        return None
-    return name, str(content).strip()
-
-
-def _check_order(number: int, messages: Sequence[tuple[str, str]], issues: IssueLog) -> bool:
-    roles = [role for role, _ in messages]
-    turns = roles[1:] if roles[0] == "system" else roles
-    if "assistant" not in roles:
-        issues.add("example_missing_assistant_message", row=number)
-        return False
-    if len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
-        issues.add("role_order", row=number)
-        return False
-    for role, code in (("assistant", "empty_answer"), ("user", "empty_prompt")):
-        if any(not content for name, content in messages if name == role):
-            issues.add(code, row=number)
+    def _has_both(self, row: SourceRow, parts: Mapping[ColumnRole, Sequence[str]]) -> bool:
+        for role, code in ((ColumnRole.COMPLETION, "empty_answer"), (ColumnRole.PROMPT, "empty_prompt")):
+            if parts[role]:
+                continue
+            if any(name in row.cells for name, found in self.mapping.items() if found is role):
+                self._issues.add(code, row=row.number, column=self._name_of(role))
+            else:
+                self._issues.add("mixed_formats", row=row.number, format="table")
             return False
-    return True
+        return True
+
+    def _name_of(self, role: ColumnRole) -> str:
+        return next(name for name, found in self.mapping.items() if found is role)
+
+    def _is_worth_learning(self, number: int, question: str, answer: str, column: str) -> bool:
+        code = "placeholder_answer" if is_placeholder(answer) else "answer_repeats_prompt" if answer == question else ""
+        if not code:
+            return True
+        self._issues.add(code, row=number, column=column, value=answer)
+        return not self._issues.fix_of(code)
+
+    def _finish(self, row: SourceRow, messages: Sequence[tuple[str, str]]) -> ChatRow | None:
+        """Add the group and the split mark; None (with an issue) for a mark that means nothing."""
+        marks = {role: [] for role in (ColumnRole.GROUP, ColumnRole.SPLIT)}  # type: dict[ColumnRole, list[str]]
+        for name, role in self.mapping.items():
+            value = row.cells.get(name)
+            if role in marks and value is not None and str(value).strip():
+                marks[role].append(str(value).strip())
+        if self._list is not None and ColumnRole.SPLIT not in self.mapping.values():
+            marks[ColumnRole.SPLIT].append(str(row.cells.get(_SPLIT_FIELD) or "").strip())
+        mark = "".join(marks[ColumnRole.SPLIT])
+        is_held_out = _HELD_OUT.get(mark.lower())
+        if is_held_out is None:
+            name = next((one for one, role in self.mapping.items() if role is ColumnRole.SPLIT), _SPLIT_FIELD)
+            self._issues.add("split_unrecognized", row=row.number, column=name, value=mark)
+            return None
+        return ChatRow(row.number, tuple(messages), "\n".join(marks[ColumnRole.GROUP]) or None, is_held_out)
+
+    def _read_chat(self, row: SourceRow, name: str) -> ChatRow | None:
+        listed = row.cells[name]
+        if not isinstance(listed, list) or not listed:
+            self._issues.add("missing_messages_list", row=row.number, column=name, value=listed)
+            return None
+        messages = [self._read_message(one, row.number, f"{name}[{at}]") for at, one in enumerate(listed)]
+        kept = tuple(message for message in messages if message is not None)
+        if len(kept) != len(messages) or not self._check_order(row.number, kept, name):
+            return None
+        question, answer = kept[-2][1], kept[-1][1]
+        place = f"{name}[{len(kept) - 1}].content"
+        if not self._is_worth_learning(row.number, question, answer, place):
+            return None
+        return self._finish(row, kept)
+
+    def _read_message(self, message: Json, number: int, place: str) -> tuple[str, str] | None:
+        issues = self._issues
+        if not isinstance(message, dict):
+            issues.add("message_not_object", row=number, column=place, value=message)
+            return None
+        keys = ("from", "value") if self._list == "conversations" else ("role", "content")
+        role, content = (message.get(key) for key in keys)
+        wrong = [key for key, value in zip(keys, (role, content), strict=True) if not isinstance(value, str)]
+        for key in wrong:
+            issues.add("message_missing_key", row=number, column=f"{place}.{key}", value=message.get(key))
+        for key in sorted(set(message) - {*keys, "weight"}):
+            issues.add("message_unrecognized_key", row=number, column=f"{place}.{key}")
+        if message.get("weight") is not None:
+            issues.add("weight_unsupported", row=number, column=f"{place}.weight", value=message["weight"])
+            return None
+        if wrong:
+            return None
+        name = self._read_role(str(role), number, f"{place}.{keys[0]}")
+        if name is None:
+            return None
+        text = inspect_text(str(content), row=number, column=f"{place}.{keys[1]}", issues=issues)
+        return None if text is None else (name, text)
+
+    def _read_role(self, role: str, number: int, place: str) -> str | None:
+        if role in _RENAMED:
+            if self._list == "messages":
+                self._issues.add("role_renamed", row=number, column=place, value=role)
+            role = _RENAMED[role]
+        if role not in _ROLES:
+            self._issues.add("unrecognized_role", row=number, column=place, value=role)
+            return None
+        return role
+
+    def _check_order(self, number: int, messages: Sequence[tuple[str, str]], name: str) -> bool:
+        roles = [role for role, _ in messages]
+        turns = roles[1:] if roles[0] == "system" else roles
+        if "assistant" not in roles:
+            self._issues.add("example_missing_assistant_message", row=number, column=name, value=", ".join(roles))
+            return False
+        if len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
+            self._issues.add("role_order", row=number, column=name, value=", ".join(roles))
+            return False
+        for role, code in (("assistant", "empty_answer"), ("user", "empty_prompt")):
+            for at, (found, content) in enumerate(messages):
+                if found == role and not content:
+                    self._issues.add(code, row=number, column=f"{name}[{at}].content")
+                    return False
+        return True
+
+
+def _find_list(row: SourceRow) -> str | None:
+    return next((name for name in _LISTS if name in row.cells), None)

@@ -48,6 +48,25 @@ _PARTS: Mapping[ColumnRole, tuple[str, ...]] = {
         "response",
     ),
 }
+# rows of one asset or one work order repeat each other: they must not be trained on and scored on at once
+_GROUPS = (
+    "工单",
+    "设备编号",
+    "设备号",
+    "设备名称",
+    "机台",
+    "机号",
+    "资产",
+    "asset",
+    "machine",
+    "equipment",
+    "work_order",
+    "workorder",
+    "work order",
+    "ticket",
+    "group",
+    "分组",
+)
 
 
 def resolve_mapping(
@@ -60,10 +79,21 @@ def resolve_mapping(
     if missing:
         return None
     mapping = dict(asked) if asked else _guess(columns, issues)
+    if not asked and ColumnRole.GROUP not in mapping.values():
+        group = guess_group([name for name in columns if name not in mapping], issues)
+        mapping |= {} if group is None else {group: ColumnRole.GROUP}
     if not {ColumnRole.PROMPT, ColumnRole.COMPLETION} <= set(mapping.values()):
         issues.add("no_format_match", columns=list(columns))
         return None
     return {name: mapping[name] for name in columns if name in mapping}
+
+
+def guess_group(columns: Sequence[str], issues: IssueLog) -> str | None:
+    """The first column that names an asset or a work order, with an issue that says so."""
+    found = next((name for name in columns if _contains(name, _GROUPS)), None)
+    if found is not None:
+        issues.add("group_column_guessed", column=found)
+    return found
 
 
 def _guess(columns: Sequence[str], issues: IssueLog) -> dict[str, ColumnRole]:

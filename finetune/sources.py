@@ -1,156 +1,211 @@
-"""Raw uploads to rows: JSON lines, CSV and XLSX, with the row numbers that the customer sees.
+"""Raw uploads to rows: JSON lines, CSV and XLSX, streaming, with the row numbers that the customer sees.
 
 Leaves the meaning of columns and messages to `finetune.chats`.
 """
 
-import csv
-import datetime as dt
-import io
 import json
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from finetune.codec import Json
 from finetune.issues import IssueLog
+from finetune.records import MOST_ROWS, Record, find_delimiter, read_csv_records, read_line_records
 from finetune.spec import SourceFormat
+from finetune.text_lines import detect_encoding, read_text_lines
+from finetune.workbook import FORMULA_ERRORS, SheetRecord, WorkbookError, open_sheet
 
-_LARGEST_MB = 512
-_LARGEST_UNPACKED_BYTES = 2 << 30
-_FORMULA_ERRORS = frozenset({"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!"})
+MOST_MB = 1024
+_MOST_TITLE_ROWS = 10
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_EXPONENT = re.compile(r"\s*\d\.?\d*[Ee]\+?\d{2}\s*")
 
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One row as read; `number` is the line of JSONL, the record of CSV or the row of the sheet (header is 1)."""
+    """One row as read; `number` is the line of JSONL, the record of CSV or the row of the sheet (the first is 1)."""
 
     number: int
     cells: dict[str, Json]
 
 
-def read_source(path: Path, kind: SourceFormat, issues: IssueLog) -> list[SourceRow]:
-    """All readable rows; what cannot be read is added to `issues` and left out."""
+@dataclass(frozen=True)
+class Upload:
+    """A file that can be read: its records from the start, and for tables the header and the row where it stands."""
+
+    kind: SourceFormat
+    read: Callable[[], Iterator[Record]]
+    header: tuple[str, ...] = ()
+    header_row: int = 0
+    delimiter: str = ","
+
+
+def open_upload(path: Path, kind: SourceFormat, issues: IssueLog) -> Upload | None:
+    """Look at the head of a file; None (with an issue) if there is no way to read it."""
     size_mb = path.stat().st_size // 1_000_000
-    if size_mb > _LARGEST_MB:
-        issues.add("file_too_large", size=size_mb, limit=_LARGEST_MB)
-        return []
-    if kind is SourceFormat.XLSX:
-        return _read_xlsx(path, issues)
-    text = _decode_text(path.read_bytes(), issues)
-    if text is None:
-        return []
-    return list(_read_jsonl(text, issues) if kind is SourceFormat.JSONL else _read_csv(text, issues))
-
-
-def _decode_text(content: bytes, issues: IssueLog) -> str | None:
-    """UTF-8 with or without mark, UTF-16 with mark, GB18030; None if none of them fits."""
-    has_utf16_mark = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    encodings = ["utf-16"] if has_utf16_mark else ["utf-8-sig", "gb18030"]
-    for encoding in encodings:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if encoding != "utf-8-sig":
-            issues.add("encoding_not_utf8", encoding=encoding.upper())
-        return text
-    issues.add("encoding_unknown")
-    return None
-
-
-def _read_jsonl(text: str, issues: IssueLog) -> Iterator[SourceRow]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            issues.add("invalid_json", row=number, why=why, character=getattr(error, "pos", 0) + 1)
-            continue
-        if isinstance(value, dict):
-            yield SourceRow(number, value)
-        else:
-            issues.add("row_not_object", row=number)
-
-
-def _read_csv(text: str, issues: IssueLog) -> Iterator[SourceRow]:
-    head = text.split("\n", 1)[0]
-    delimiter = max((",", "\t", ";"), key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    if size_mb > MOST_MB:
+        issues.add("file_too_large", size=size_mb, limit=MOST_MB)
+        return None
     try:
-        records = list(reader)
-    except csv.Error as error:
-        issues.add("file_unreadable", format="CSV", why=f"{error}, line {reader.line_num}")
-        return
-    header = _read_header(records[0] if records else [], issues)
-    for number, record in enumerate(records[1:], start=2):
-        if not any(cell.strip() for cell in record):
-            continue
-        if len(record) != len(header):
-            issues.add("csv_column_count", row=number, wanted=len(header))
-            continue
-        yield SourceRow(number, dict(zip(header, record, strict=True)))
+        return _open_workbook(path, issues) if kind is SourceFormat.XLSX else _open_text(path, kind, issues)
+    except WorkbookError as error:
+        issues.add(error.problem.code, **error.problem.values)
+        return None
 
 
-def _read_xlsx(path: Path, issues: IssueLog) -> list[SourceRow]:
-    """First sheet only, computed values, never macros or links."""
-    import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
-
+def read_rows(upload: Upload, issues: IssueLog) -> Iterator[SourceRow]:
+    """All readable rows; what cannot be read is added to `issues` and left out."""
+    count = 0
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > _LARGEST_UNPACKED_BYTES:
-            issues.add("file_too_large", size=unpacked // 1_000_000, limit=_LARGEST_UNPACKED_BYTES // 1_000_000)
-            return []
-        with path.open("rb") as stream:
-            book: Any = openpyxl.load_workbook(stream, read_only=True, data_only=True)
-            rows = list(_read_sheet(book, issues))
-            book.close()
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError) as error:
-        issues.add("file_unreadable", format="XLSX", why=type(error).__name__)
-        return []
-    return rows
+        for record in upload.read():
+            is_blank = not record.problem and not any(cell.strip() for cell in record.cells)
+            if record.number <= upload.header_row or is_blank:
+                continue
+            count += 1
+            if count > MOST_ROWS:
+                issues.add("too_many_rows", limit=MOST_ROWS)
+                return
+            row = _read_record(record, upload, issues)
+            if row is not None:
+                yield row
+    except WorkbookError as error:
+        issues.add(error.problem.code, **error.problem.values)
 
 
-def _read_sheet(book: Any, issues: IssueLog) -> Iterator[SourceRow]:
-    if len(book.sheetnames) > 1:
-        issues.add("xlsx_multiple_sheets", sheets=len(book.sheetnames), sheet=book.sheetnames[0])
-    sheet = book.worksheets[0]
-    sheet.reset_dimensions()  # some writers store a wrong extent
-    rows = sheet.iter_rows(values_only=True)
-    first = [_write_cell(value) for value in next(rows, ())]
-    while first and not first[-1]:
-        first.pop()
-    header = _read_header(first, issues)
-    for number, values in enumerate(rows, start=2):
-        cells = [_write_cell(value) for value in values][: len(header)]
-        cells += [""] * (len(header) - len(cells))
-        if not any(cells):
-            continue
-        broken = [index for index, cell in enumerate(cells) if cell in _FORMULA_ERRORS]
-        for index in broken:
-            issues.add("xlsx_formula_error", row=number, column=header[index], value=cells[index])
-        if not broken:
-            yield SourceRow(number, dict(zip(header, cells, strict=True)))
+def _read_record(record: Record, upload: Upload, issues: IssueLog) -> SourceRow | None:
+    if record.problem is not None:
+        shown = upload.delimiter.join(record.cells)
+        issues.add(record.problem.code, row=record.number, value=shown, **record.problem.values)
+        return None
+    if upload.kind is SourceFormat.JSONL:
+        return _parse_line(record, issues)
+    return _read_cells(record, upload, issues)
 
 
-def _read_header(cells: list[str], issues: IssueLog) -> list[str]:
-    header = [cell.strip() for cell in cells]
+def _open_text(path: Path, kind: SourceFormat, issues: IssueLog) -> Upload | None:
+    encoding = detect_encoding(path)
+    if encoding is None:
+        issues.add("encoding_unknown")
+        return None
+    if not encoding.startswith("utf-8"):
+        issues.add("encoding_not_utf8", encoding=encoding.upper())
+    if kind is SourceFormat.JSONL:
+        return Upload(kind, lambda: read_line_records(read_text_lines(path, encoding), encoding))
+    first = next(read_text_lines(path, encoding), None)
+    delimiter = find_delimiter(first.text if first else "")
+
+    def read() -> Iterator[Record]:
+        return read_csv_records(read_text_lines(path, encoding), encoding, delimiter)
+
+    return _add_header(Upload(kind, read, delimiter=delimiter), read(), issues)
+
+
+def _open_workbook(path: Path, issues: IssueLog) -> Upload:
+    sheet, records = open_sheet(path)
+    if sheet.sheets > 1:
+        issues.add("xlsx_multiple_sheets", sheets=sheet.sheets, sheet=sheet.name)
+    upload = _add_header(Upload(SourceFormat.XLSX, lambda: open_sheet(path)[1]), records, issues)
+    records.close()
+    return upload
+
+
+def _add_header(upload: Upload, records: Iterator[Record], issues: IssueLog) -> Upload:
+    row, header = _find_header(records)
+    if row > 1:
+        issues.add("title_rows_skipped", header=row)
     for index, name in enumerate(header):
         if not name or name in header[:index]:
             issues.add("header_invalid", column=name or f"#{index + 1}")
-    return header
+    return replace(upload, header=tuple(header), header_row=row)
 
 
-def _write_cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, dt.datetime):
-        return value.date().isoformat() if value.time() == dt.time() else value.isoformat(sep=" ")
-    return str(value).strip()
+def _find_header(records: Iterator[Record]) -> tuple[int, list[str]]:
+    """The first row with two names that is not merged sideways; a title above a table has one cell."""
+    first: tuple[int, list[str]] = (1, [])
+    for record in records:
+        cells = [cell.strip() for cell in record.cells]
+        while cells and not cells[-1]:
+            cells.pop()
+        spread = isinstance(record, SheetRecord) and bool(record.spread)
+        if not first[1]:
+            first = (record.number, cells)
+        if len([cell for cell in cells if cell]) >= 2 and not spread:
+            return record.number, cells
+        if record.number >= _MOST_TITLE_ROWS:
+            break
+    return first
+
+
+def _parse_line(record: Record, issues: IssueLog) -> SourceRow | None:
+    text = record.cells[0]
+    repeated: list[str] = []
+
+    def build(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            repeated.extend(name for name in found if names.count(name) > 1)
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=build, parse_constant=_refuse_constant)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        why = error.msg if isinstance(error, json.JSONDecodeError) else _explain(error)
+        character = getattr(error, "pos", 0) + 1
+        near = text[max(0, character - 20) :]
+        issues.add("invalid_json", row=record.number, value=near, why=why, character=character)
+        return None
+    if not isinstance(value, dict):
+        issues.add("row_not_object", row=record.number, value=text)
+        return None
+    for name in repeated[:1]:
+        issues.add("duplicate_key", row=record.number, column=name)
+        return None
+    return SourceRow(record.number, value)
+
+
+def _refuse_constant(name: str) -> Json:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a surrogate pair"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _read_cells(record: Record, upload: Upload, issues: IssueLog) -> SourceRow | None:
+    """A row of a table, with what its cells show of the software that wrote them."""
+    header, cells = upload.header, record.cells
+    if isinstance(record, SheetRecord):
+        cells = (cells + [""] * (len(header) - len(cells)))[: len(header)]
+        if not any(cell.strip() for cell in cells) or not _check_sheet_row(record, header, issues):
+            return None
+    elif len(cells) != len(header):
+        issues.add("csv_column_count", row=record.number, value=len(cells), wanted=len(header))
+        return None
+    broken = [index for index, cell in enumerate(cells) if cell in FORMULA_ERRORS]
+    for index in broken:
+        issues.add("xlsx_formula_error", row=record.number, column=header[index], value=cells[index])
+    mangled = record.mangled if isinstance(record, SheetRecord) else ()
+    written = (index for index, cell in enumerate(cells) if "+" in cell and _EXPONENT.fullmatch(cell))
+    lost = [index for index in chain(mangled, written) if index < len(header)]
+    for index in lost:
+        issues.add("number_mangled", row=record.number, column=header[index], value=cells[index])
+    if broken or (lost and issues.fix_of("number_mangled")):
+        return None
+    return SourceRow(record.number, dict(zip(header, cells, strict=True)))
+
+
+def _check_sheet_row(record: SheetRecord, header: Sequence[str], issues: IssueLog) -> bool:
+    for index in record.filled:
+        if index < len(header):
+            issues.add("xlsx_merged_cells", row=record.number, column=header[index], value=record.cells[index])
+    spread = [index for index in record.spread if index < len(header)]
+    for index in spread:
+        issues.add("xlsx_merged_across", row=record.number, column=header[index], value=record.cells[index])
+    return not spread

@@ -18,6 +18,7 @@ __all__ = [
     "Event",
     "ExitCode",
     "Fault",
+    "FixAction",
     "Json",
     "Kind",
     "Limits",
@@ -89,6 +90,14 @@ class ColumnRole(StrEnum):
     SPLIT = "split"
 
 
+class FixAction(StrEnum):
+    """A correction that the customer asked for, for every finding of one code."""
+
+    DROP = "drop"
+    MASK = "mask"
+    NORMALISE = "normalise"
+
+
 class Event(StrEnum):
     """Type of a progress line."""
 
@@ -117,7 +126,8 @@ class Data:
     """`source` is the raw upload (kind check); `train` and `valid` are chat JSONL files that check wrote.
 
     `digests` maps source, train, valid to the sha256 of the file; what is given is checked before use.
-    `mapping` is column name -> role; empty means guess.
+    `mapping` is column name -> role; empty means guess. `fixes` is code of the report -> correction wished for.
+    A check of `train` and `valid` instead of a source shows their tokens with the base's tokenizer.
     """
 
     source: str | None = None
@@ -126,6 +136,7 @@ class Data:
     train: str | None = None
     valid: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    fixes: Mapping[str, FixAction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,7 +193,7 @@ class RunSpec:
             _require_at_least(1, getattr(self.limits, name), f"limits.{name}")
         if self.limits.tokens_per_s is not None and not self.limits.tokens_per_s > 0:
             raise SpecError("invalid_value", "limits.tokens_per_s", f"is {self.limits.tokens_per_s}; use more than 0.")
-        if self.kind is Kind.CHECK:
+        if self.kind is Kind.CHECK and (self.data.train is None or self.data.source is not None):
             _require(self.data.source, "data.source", self.kind)
             _require(self.data.format, "data.format", self.kind)
             return

@@ -14,10 +14,28 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "I": Word("供参考", "For information", "info"),
     },
     "fix": {
+        "upload_again": Word("改正后重新上传", "Correct the file and upload it again"),
         "convert": Word("转换编码", "Convert the encoding"),
         "map_columns": Word("在下方指定列的用途", "Say below what the columns mean"),
+        "correct_row": Word("改正这些行，或去除", "Correct these rows, or leave them out"),
         "rename_roles": Word("统一角色名", "Rename the roles"),
         "remove_rows": Word("去除这些行", "Leave these rows out"),
+        "mask": Word("以占位符代替", "Put a mask in their place"),
+        "normalise": Word("统一写法", "Write them in one way"),
+        "fill_cells": Word("填入合并单元格的值", "Fill in the value of the merged cell"),
+        "add_rows": Word("补充数据", "Add rows"),
+        "review": Word("请看一眼是否如此", "See whether it is meant so"),
+    },
+    "fix_all": {
+        "drop": Word("去除全部这些行", "Leave all of these rows out"),
+        "mask": Word("全部脱敏", "Mask all of them"),
+        "normalise": Word("全部统一", "Correct all of them"),
+    },
+    "split_by": {
+        "group": Word("按组：同一组的行都在同一边", "By group: the rows of a group stay on one side"),
+        "prompt": Word("按问题：相同的问题都在同一边", "By question: equal questions stay on one side"),
+        "marked": Word("按您的标记", "By your own marks"),
+        "file": Word("按您的验证文件", "By your own validation file"),
     },
     "column": {
         "prompt": Word("问题（输入）", "Question (input)"),

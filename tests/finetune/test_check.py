@@ -44,7 +44,14 @@ def test_good_chat_file_is_split_and_digested(tmp_path: Path) -> None:
     assert (len(train), len(valid)) == (270, 30)
     assert not set(train) & set(valid)
     assert json.loads(train[0]) == rows[0]
-    assert set(result.digests) == {"train.jsonl", "valid.jsonl", "report.json"}
+    assert set(result.digests) == {
+        "train.jsonl",
+        "valid.jsonl",
+        "train.rows.bin",
+        "valid.rows.bin",
+        "findings.jsonl",
+        "report.json",
+    }
 
 
 def test_bad_jsonl_is_reported_by_line_in_one_pass(tmp_path: Path) -> None:

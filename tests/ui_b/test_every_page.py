@@ -41,7 +41,9 @@ PAGES = (
     ("/operator/versions/{review}", "operator"),
 )
 ENUMERATIONS = {
-    "finetune.issues:Severity": "severity",
+    "finetune.kinds_of_files:Severity": "severity",
+    "finetune.kinds_of_files:Remedy": "fix",
+    "finetune.spec:FixAction": "fix_all",
     "finetune.spec:ColumnRole": "column",
     "finetune.spec:Fault": "fault",
     "hub.orders.tables:Fault": "fault",

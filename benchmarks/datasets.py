@@ -1,0 +1,121 @@
+"""How fast and how lean a data check is: `python -m benchmarks.datasets [--rows N]` prints rows/s and peak memory.
+
+It leaves what a check finds to the tests. Each file is checked by the real trainer process, whose own peak is read.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from finetune.spec import Data, Kind, RunSpec, SourceFormat
+
+ROOT = Path(__file__).parents[1]
+MOST_BYTES = 1 << 30
+_PARTS = ("主轴", "齿轮箱", "液压泵", "伺服电机", "冷却塔", "输送带", "刀库", "导轨")
+_SIGNS = ("异响", "漏油", "温度过高", "振动超标", "无法启动", "压力不足", "报警停机", "精度下降")
+
+
+def list_rows(count: int) -> Iterator[tuple[str, str, str]]:
+    """Yield (asset, question, answer): mostly sound rows, some repeated, some nearly so, some private."""
+    rng = random.Random(7)
+    for number in range(count):
+        part, sign = rng.choice(_PARTS), rng.choice(_SIGNS)
+        asset = f"CNC-{number % 5000:04d}"
+        question = f"{asset} {part}{sign}，{rng.randint(1, 99)} 号工位，运行 {number} 小时后出现，现场如何处理？"
+        answer = f"先停机挂牌，检查{part}的紧固与润滑，{sign}时更换 {rng.randint(1, 40)} 号备件并记录到点检表。"
+        if number % 500 == 499:
+            question = f"{question} 联系 138{rng.randint(10**7, 10**8 - 1)}"
+        if number % 300 == 299:
+            answer = ""
+        yield asset, question, answer
+
+
+def write_file(path: Path, count: int) -> None:
+    """Write the rows in the format of the file's name."""
+    rows = list_rows(count)
+    if path.suffix == ".xlsx":
+        _write_workbook(path, rows)
+        return
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        if path.suffix == ".csv":
+            csv.writer(stream).writerows([("设备编号", "问题", "答案"), *rows])
+            return
+        for asset, question, answer in rows:
+            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            stream.write(json.dumps({"asset": asset, "messages": messages}, ensure_ascii=False) + "\n")
+
+
+def _write_workbook(path: Path, rows: Iterator[tuple[str, str, str]]) -> None:
+    """With the asset merged over every four rows, as factories write it."""
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    sheet.append(["设备编号", "问题", "答案"])
+    for number, row in enumerate(rows):
+        sheet.append([row[0] if number % 4 == 0 else None, *row[1:]])
+        if number % 4 == 3:
+            sheet.merge_cells(start_row=number - 1, end_row=number + 2, start_column=1, end_column=1)
+    book.save(path)
+
+
+def measure(path: Path, rows: int, folder: Path) -> dict[str, object]:
+    """Check one file in its own process; peak memory in MiB is that process's own maximum."""
+    spec = RunSpec(kind=Kind.CHECK, run_id="bench", data=Data(str(path), SourceFormat(path.suffix[1:])))
+    spec_path, out = folder / "spec.json", folder / f"out-{path.suffix[1:]}"
+    spec_path.write_text(spec.to_json(), encoding="utf-8")
+    started_s = time.monotonic()
+    command = [sys.executable, "-m", "finetune", str(spec_path), str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    _, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.monotonic() - started_s
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"the check of {path.name} ended with {process.returncode}")
+    summary = json.loads((out / "report.json").read_text(encoding="utf-8"))["summary"]
+    return {
+        "format": path.suffix[1:],
+        "rows": rows,
+        "size_mb": round(path.stat().st_size / 1e6, 1),
+        "wall_s": round(wall_s, 1),
+        "rows_per_s": round(rows / wall_s),
+        "peak_mib": usage.ru_maxrss // 1024,
+        "findings": summary["findings"],
+        "train_rows": summary["train_rows"],
+        "within_1_gib": usage.ru_maxrss * 1024 <= MOST_BYTES,
+    }
+
+
+def main() -> int:
+    """Print one line per file and one JSON object last; exit 1 if a check needed more than 1 GiB."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rows", type=int, default=1_000_000, help="rows of the JSONL and CSV files")
+    options.add_argument("--sheet-rows", type=int, default=100_000, help="rows of the workbook")
+    chosen = options.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
+        folder = Path(name)
+        for suffix, rows in (("jsonl", chosen.rows), ("csv", chosen.rows), ("xlsx", chosen.sheet_rows)):
+            path = folder / f"rows.{suffix}"
+            write_file(path, rows)
+            found.append(measure(path, rows, folder))
+            print(found[-1], flush=True)
+            path.unlink()
+    load = os.getloadavg()
+    print(json.dumps({"checks": found, "cores": os.cpu_count(), "load": load, "python": platform.python_version()}))
+    return 0 if all(one["within_1_gib"] for one in found) else 1
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.exit(main())

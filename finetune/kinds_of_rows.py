@@ -1,0 +1,232 @@
+"""What can be wrong with what rows say, alone or together: code, severity, texts, remedy.
+
+Leaves files and the shape of rows to `finetune.kinds_of_files`.
+"""
+
+from collections.abc import Mapping
+
+from finetune.kinds_of_files import DROP, E, F, I, Kind, Remedy, W
+from finetune.spec import FixAction
+
+_MASK = (FixAction.MASK, FixAction.DROP)
+_NORMALISE = (FixAction.NORMALISE, FixAction.DROP)
+
+
+def _row_error(zh: str, en: str) -> Kind:
+    """An error that only a person can mend in the row; leaving the row out is the one click."""
+    return Kind(E, zh, en, Remedy.CORRECT_ROW, DROP)
+
+
+def _private(zh: str, en: str) -> Kind:
+    return Kind(
+        W, f"第 {{rows}} 行含{zh}，建议脱敏。", f"Rows {{rows}} contain {en}. Mask before training.", Remedy.MASK, _MASK
+    )
+
+
+KINDS_OF_ROWS: Mapping[str, Kind] = {
+    "missing_messages_list": _row_error(
+        "第 {rows} 行缺少 messages 列表。", "Lines {rows}: 'messages' must be a list with at least one message."
+    ),
+    "message_not_object": _row_error("第 {rows} 行的消息不是对象。", "Lines {rows}: each message must be an object."),
+    "message_missing_key": _row_error(
+        "第 {rows} 行的消息缺少“{column}”或不是文字。", "Lines {rows}: a message lacks '{column}' or it is not text."
+    ),
+    "message_unrecognized_key": Kind(
+        W,
+        "第 {rows} 行的消息含未知字段“{column}”，将忽略。",
+        "Lines {rows}: message field '{column}' is unknown and ignored.",
+        Remedy.REVIEW,
+    ),
+    "weight_unsupported": _row_error(
+        "第 {rows} 行使用 weight，目前不支持，请删除该字段。",
+        "Lines {rows}: 'weight' is not supported; remove the field.",
+    ),
+    "unrecognized_role": _row_error(
+        "第 {rows} 行的角色不允许，可用 system、user、assistant。",
+        "Lines {rows}: a role that is not allowed. Use system, user, assistant.",
+    ),
+    "role_renamed": Kind(
+        F,
+        "{count} 处角色已改名（human→user，gpt→assistant）。",
+        "{count} roles renamed (human to user, gpt to assistant).",
+        Remedy.RENAME_ROLES,
+    ),
+    "role_order": _row_error(
+        "第 {rows} 行的消息顺序不对：system 只能在首位，user 与 assistant 交替，最后是 assistant。",
+        "Lines {rows}: system first, then user and assistant in turn, the last one assistant.",
+    ),
+    "example_missing_assistant_message": _row_error(
+        "第 {rows} 行没有 assistant 消息，无可学习的内容。", "Lines {rows}: no assistant message, so nothing to learn."
+    ),
+    "split_unrecognized": _row_error(
+        "第 {rows} 行的划分标记无法识别，请用 train 或 valid。",
+        "Rows {rows}: the split mark is not known. Use train or valid.",
+    ),
+    "split_leaves_no_train": Kind(
+        E,
+        "所有 {marked} 行都标为验证，没有可训练的数据。",
+        "All {marked} rows are marked valid; nothing is left to train. Mark some rows train.",
+        Remedy.UPLOAD_AGAIN,
+    ),
+    "empty_answer": Kind(
+        F,
+        "第 {rows} 行答案为空，已去除 {count} 行。",
+        "Rows {rows}: the answer is empty; {count} rows left out.",
+        Remedy.REMOVE_ROWS,
+    ),
+    "empty_prompt": Kind(
+        F,
+        "第 {rows} 行问题为空，已去除 {count} 行。",
+        "Rows {rows}: the question is empty; {count} rows left out.",
+        Remedy.REMOVE_ROWS,
+    ),
+    "outer_blanks": Kind(
+        F,
+        "{count} 处文字首尾有空白，已去除。",
+        "{count} texts had blanks around them, which were removed.",
+        Remedy.NORMALISE,
+    ),
+    "placeholder_answer": Kind(
+        W,
+        "第 {rows} 行的答案只是占位（如“同上”“待补充”“N/A”），模型会照学。",
+        "Rows {rows}: the answer is only a placeholder ('ditto', 'N/A'); the model would learn to say it.",
+        Remedy.CORRECT_ROW,
+        DROP,
+    ),
+    "answer_repeats_prompt": Kind(
+        W,
+        "第 {rows} 行的答案与问题相同。",
+        "Rows {rows}: the answer is the question itself.",
+        Remedy.CORRECT_ROW,
+        DROP,
+    ),
+    "too_few_examples": Kind(
+        E,
+        "只有 {usable} 条可用数据，至少需要 {least} 条，建议 200 条以上。",
+        "Only {usable} usable examples; at least {least} are required, 200 or more recommended.",
+        Remedy.ADD_ROWS,
+    ),
+    "few_examples": Kind(
+        W,
+        "只有 {usable} 条可用数据，建议 200 条以上。",
+        "Only {usable} usable examples; 200 or more are recommended.",
+        Remedy.ADD_ROWS,
+    ),
+    "all_prompts_identical": Kind(
+        E,
+        "所有问题都相同，模型学不到东西。",
+        "All questions are identical; the model can learn nothing from them.",
+        Remedy.UPLOAD_AGAIN,
+    ),
+    "all_answers_identical": Kind(
+        E,
+        "所有答案都相同，模型只会重复它。",
+        "All answers are identical; the model would only repeat it.",
+        Remedy.UPLOAD_AGAIN,
+    ),
+    "label_imbalance": Kind(
+        W,
+        "{percent}% 的答案与第 {rows} 行相同，模型会偏向它。",
+        "{percent}% of the answers are the one of row {rows}; expect a bias to it.",
+        Remedy.ADD_ROWS,
+    ),
+    "duplicate_rows": Kind(
+        F,
+        "{count} 行重复（如第 {rows} 行），已去除。",
+        "{count} duplicate rows (such as {rows}) left out.",
+        Remedy.REMOVE_ROWS,
+    ),
+    "near_duplicate_rows": Kind(
+        W,
+        "{count} 行与前面的行几乎相同（如第 {rows} 行），数字也一样。",
+        "{count} rows nearly repeat an earlier row with the same numbers ({rows}).",
+        Remedy.REVIEW,
+        DROP,
+    ),
+    "contradictory_answers": Kind(
+        W,
+        "{count} 行的问题与前面相同但答案不同（如第 {rows} 行）。",
+        "{count} rows answer an earlier question differently ({rows}).",
+        Remedy.REVIEW,
+        DROP,
+    ),
+    "train_valid_overlap": Kind(
+        F,
+        "训练数据中有 {count} 行的问题也在验证数据中（如第 {rows} 行），已从训练中去除。",
+        "{count} training rows ask what validation asks ({rows}); left out of training.",
+        Remedy.REMOVE_ROWS,
+    ),
+    "group_in_both": Kind(
+        W,
+        "您标记的验证行与训练行有同组的（如第 {rows} 行），评测会偏高。",
+        "{count} training rows share a group with rows that you marked for validation ({rows}); scores may flatter.",
+        Remedy.REVIEW,
+        DROP,
+    ),
+    "group_too_large": Kind(
+        W,
+        "分组过大，无法按组划分验证集，改按问题划分。",
+        "The groups are too large to hold one out; split by question instead.",
+        Remedy.MAP_COLUMNS,
+    ),
+    "garbled_text": Kind(
+        W,
+        "第 {rows} 行“{column}”含无法识别的字符。",
+        "Rows {rows}, '{column}': unreadable characters. Check the encoding of the source.",
+        Remedy.CORRECT_ROW,
+        DROP,
+    ),
+    "invisible_characters": Kind(
+        W,
+        "第 {rows} 行“{column}”含不可见字符（零宽或方向控制）。",
+        "Rows {rows}, '{column}': invisible characters (zero width or direction marks).",
+        Remedy.NORMALISE,
+        _NORMALISE,
+    ),
+    "full_width_characters": Kind(
+        I,
+        "第 {rows} 行“{column}”含全角字母或数字，可一键转为半角。",
+        "Rows {rows}, '{column}': full-width letters or digits; one click makes them half-width.",
+        Remedy.NORMALISE,
+        _NORMALISE,
+    ),
+    "markup_left": Kind(
+        W,
+        "第 {rows} 行“{column}”残留网页标记（如 <br>、&nbsp;）。",
+        "Rows {rows}, '{column}': markup of a web page is left in the text (<br>, &nbsp;).",
+        Remedy.NORMALISE,
+        _NORMALISE,
+    ),
+    "formula_text": Kind(
+        W,
+        "第 {rows} 行“{column}”像是公式，用表格软件打开会被执行。",
+        "Rows {rows}, '{column}': text that a spreadsheet would run as a formula.",
+        Remedy.CORRECT_ROW,
+        DROP,
+    ),
+    "very_long_text": Kind(
+        W,
+        "第 {rows} 行超过 {limit} 个字符，多数基座放不下，会在报价时被去除。",
+        "Rows {rows} have more than {limit} characters; most bases cannot hold them and a plan leaves them out.",
+        Remedy.CORRECT_ROW,
+        DROP,
+    ),
+    "row_over_length": Kind(
+        W,
+        "{count} 行超过基座的 {limit} 个词元（最长 {longest}，如第 {rows} 行），微调时会去除。",
+        "{count} rows exceed the base's {limit} tokens (longest {longest}; {rows}); a run leaves them out.",
+        Remedy.CORRECT_ROW,
+    ),
+    "pii_phone": _private("手机号", "phone numbers"),
+    "pii_identity_number": _private("身份证号", "identity numbers"),
+    "pii_bank_card": _private("银行卡号", "bank card numbers"),
+    "pii_email": _private("邮箱地址", "e-mail addresses"),
+    "pii_number_plate": _private("车牌号", "number plates"),
+    "secret_found": Kind(
+        W,
+        "第 {rows} 行疑似含密码或密钥，请删除。",
+        "Rows {rows} seem to contain passwords or keys. Remove them.",
+        Remedy.MASK,
+        _MASK,
+    ),
+}
