@@ -51,6 +51,16 @@ def authenticate(view: View, authorization: str | None, *, pepper: bytes, client
     return key
 
 
+def find_end(view: View, key: SnapshotKey, now_us: int) -> GatewayError | None:
+    """Return why a call admitted with `key` may not go on: the key was revoked or deleted meanwhile."""
+    now = view.keys.get(key.key_id.removeprefix("key_"))
+    if now is not None and (now.revoked_at is None or now.revoked_at > now_us):
+        return None
+    return _refused(
+        f"the API key {key.key_id} was revoked while this call ran; use another key", code="api_key_revoked"
+    )
+
+
 def _bearer(authorization: str | None) -> str:
     if not authorization or not authorization.lower().startswith(_SCHEME):
         raise _refused("no API key; send the header 'Authorization: Bearer gm_…'")

@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.contract import Block, EndReason, RouteReplica, SnapshotKey, UsageRecord, UsageStatus
+from serving.contract import EndReason, RouteReplica, SnapshotKey, UsageRecord, UsageStatus
 from serving.gateway.engine_client import EngineAnswer
+from serving.gateway.errors import GatewayError
+from serving.gateway.exchange import Exchange
 from serving.gateway.journal_entries import Progressed, Reserved
 from serving.gateway.plan import Plan
 from serving.gateway.sse import Usage
@@ -28,8 +30,9 @@ class CallInterruptedError(Exception):
 class Call:
     """The mutable record of one request; `usage` is None until the engine has said anything."""
 
-    def __init__(self, *, request_id: str, key: SnapshotKey, plan: Plan, hold: Hold, started_at: int) -> None:
-        self.request_id = request_id
+    def __init__(self, exchange: Exchange, *, key: SnapshotKey, plan: Plan, hold: Hold, started_at: int) -> None:
+        self.exchange = exchange
+        self.request_id = exchange.request_id
         self.key = key
         self.plan = plan
         self.hold = hold
@@ -38,7 +41,7 @@ class Call:
         self.replica: RouteReplica | None = None
         self.usage: Usage | None = None
         self.settled = False
-        self.block: Block | None = None
+        self.verdict: GatewayError | None = None
         self.answer: EngineAnswer | None = None
         self.progress_at_s = 0.0
         self.sent_at_s = 0.0
@@ -63,9 +66,10 @@ class Call:
         finally:
             self._task = None
 
-    def interrupt(self, reason: EndReason) -> None:
-        """Stop the call at its next wait; the first reason stays."""
+    def interrupt(self, reason: EndReason, verdict: GatewayError | None = None) -> None:
+        """Stop the call at its next wait and answer `verdict`; the first reason stays."""
         if self._task is not None and self._interrupt is None:
+            self.verdict = verdict
             self._interrupt = reason
             self._task.cancel()
 

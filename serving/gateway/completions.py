@@ -10,27 +10,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from serving.contract import EndReason, InFlight, SnapshotKey, cost_ufen
-from serving.gateway.access import MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND, blocked_error, find_block
+from serving.contract import EndReason, SnapshotKey, cost_ufen
+from serving.gateway.access import MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND
 from serving.gateway.authenticate import authenticate, view_knowing
 from serving.gateway.call import Call, CallInterruptedError
 from serving.gateway.clock import Clock
 from serving.gateway.dispatch import UPSTREAM_FAILED, Dispatcher, upstream_failed
 from serving.gateway.engine_client import EngineLostError
-from serving.gateway.errors import ErrorType, GatewayError
+from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.journal_file import Journal
 from serving.gateway.limits import RateLimits
 from serving.gateway.plan import Plan, plan_request
 from serving.gateway.relay import StreamRelay, relay_plain, start_stream
+from serving.gateway.replays import Replays
 from serving.gateway.settlement import Settlement
 from serving.gateway.sse import Usage
 from serving.gateway.surfaces import Surface
+from serving.gateway.suspects import Suspects
 from serving.gateway.view import CurrentView, View
 from serving.gateway.wallet import Wallet
+from serving.gateway.watch import Watch
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-REQUEST_DEADLINE_S = 900.0
 
 
 class Completions:
@@ -47,7 +49,11 @@ class Completions:
         journal: Journal,
         pepper: bytes,
         clock: Clock,
+        watch: Watch,
     ) -> None:
+        self._watch = watch
+        self._replays = Replays(clock)
+        self._suspects = Suspects(clock)
         self._current = current
         self._limits = limits
         self._wallet = wallet
@@ -56,7 +62,6 @@ class Completions:
         self._journal = journal
         self._pepper = pepper
         self._clock = clock
-        self._running: set[Call] = set()
 
     async def serve(self, exchange: Exchange, surface: Surface) -> None:
         """Answer one request. Raises: GatewayError, ClientGoneError."""
@@ -65,10 +70,21 @@ class Completions:
         key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
         raw = await exchange.read_body(MAX_BODY_BYTES)
         plan = await self._plan(view, key, surface, raw, exchange.request_id)
-        with self._limits.seat(key):
-            hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
-            call = Call(request_id=exchange.request_id, key=key, plan=plan, hold=hold, started_at=now_us)
-            await self._run(exchange, call)
+        self._suspects.check(key.organisation_id, surface.path, raw)
+
+        async def run() -> None:
+            with self._limits.seat(key):
+                hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
+                call = Call(exchange, key=key, plan=plan, hold=hold, started_at=now_us)
+                try:
+                    await self._run(exchange, call)
+                except EngineLostError as error:
+                    if call.usage is None:
+                        crowd = self._watch.crowd_on(call)
+                        self._suspects.note_death(key.organisation_id, surface.path, raw, crowd=crowd)
+                    raise upstream_failed(plan.public_name) from error
+
+        await self._replays.serve(exchange, key, raw, run)
 
     async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, request_id: str) -> Plan:
         """Plan by the view at hand, or by the next one for a name that does not answer yet."""
@@ -81,41 +97,23 @@ class Completions:
                 raise
         return plan_request(newer, key, surface, raw, request_id=request_id, pepper=self._pepper, now_us=now_us)
 
-    def cut_late(self) -> None:
-        """Interrupt running calls that are over their deadline."""
-        now_s = self._clock.monotonic_s()
-        for call in tuple(self._running):
-            if now_s - call.began_at_s > REQUEST_DEADLINE_S:
-                call.interrupt(EndReason.TIMEOUT)
-
-    def cut_blocked(self) -> None:
-        """Interrupt running calls that a block with `in_flight: cut` now forbids."""
-        view = self._current.latest()
-        if view is None or not any(block.in_flight is InFlight.CUT for block in view.blocks):
-            return
-        for call in self._running:
-            block = find_block(view, call.key, call.plan.target, now_us=self._clock.now_us())
-            if block is not None and block.in_flight is InFlight.CUT:
-                call.block = block
-                call.interrupt(EndReason.BLOCKED)
-
     async def _run(self, exchange: Exchange, call: Call) -> None:
         """Relay the answer; whatever happens, the reservation is settled or given back."""
         reason = EndReason.UPSTREAM_REFUSED
-        call.began_at_s = self._clock.monotonic_s()
-        self._running.add(call)
+        call.began_at_s = call.sent_at_s = self._clock.monotonic_s()
+        self._watch.calls.add(call)
         try:
             with call.interruptible(), self._watched(exchange, call):
                 await self._relay(exchange, call)
         except CallInterruptedError as error:
             reason = error.reason
-            if reason is not EndReason.CLIENT_GONE:
-                raise _interruption(call) from error
+            if call.verdict is not None:
+                raise call.verdict from error
         except ClientGoneError:
             reason = EndReason.CLIENT_GONE
-        except EngineLostError as error:
+        except EngineLostError:
             reason = EndReason.UPSTREAM_DIED
-            raise upstream_failed(call.plan.public_name) from error
+            raise
         except GatewayError as error:
             reason = EndReason.UPSTREAM_DIED if error.code == UPSTREAM_FAILED else EndReason.UPSTREAM_REFUSED
             raise
@@ -123,7 +121,7 @@ class Completions:
             reason = EndReason.GATEWAY_RESTART
             raise
         finally:
-            self._running.discard(call)
+            self._watch.calls.discard(call)
             self._settle(call, reason, False)
 
     async def _relay(self, exchange: Exchange, call: Call) -> None:
@@ -141,11 +139,11 @@ class Completions:
 
     @contextmanager
     def _watched(self, exchange: Exchange, call: Call) -> Iterator[None]:
-        """Interrupt a stream when its client goes away.
+        """Interrupt a stream when its client goes away, unless it is kept for a client that asks again.
 
         A plain answer is finished and billed even then: the engine tells its tokens only at the end.
         """
-        if call.plan.stream:
+        if call.plan.stream and exchange.tape is None:
             exchange.on_gone = partial(call.interrupt, EndReason.CLIENT_GONE)
             if exchange.gone:
                 raise ClientGoneError
@@ -174,10 +172,3 @@ class Completions:
         )
         self._settlement.record(record, spent_ufen)
         self._limits.count_tokens(call.key, usage.prompt_tokens + usage.completion_tokens)
-
-
-def _interruption(call: Call) -> GatewayError:
-    if call.block is not None:
-        return blocked_error(call.block)
-    text = f"the request ran into its deadline of {REQUEST_DEADLINE_S:.0f} s; ask for fewer tokens"
-    return GatewayError(504, "deadline_exceeded", text, kind=ErrorType.SERVER)

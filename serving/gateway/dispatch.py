@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from serving.contract import RouteReplica
 from serving.gateway.call import Call
 from serving.gateway.clock import Clock
-from serving.gateway.engine_client import EngineAnswer, EngineClient, EngineUnreachableError
+from serving.gateway.engine_client import EngineAnswer, EngineClient, EngineLostError, EngineUnreachableError
 from serving.gateway.errors import ErrorType, GatewayError, unavailable
 from serving.gateway.journal_entries import Cancelled
 from serving.gateway.journal_file import Journal
@@ -75,24 +75,31 @@ class Dispatcher:
                 call.plan.upstream_body,
                 request_id=f"{call.request_id}-{call.attempt}",
             )
+            self._router.probing(replica)
             await answer.head()
             refusal = None if answer.status == 200 else await _judge(call, answer)
             await durable
         except EngineUnreachableError:
+            self._router.suspect(replica, hard=True)
             return None, None
+        except EngineLostError:
+            self._router.suspect(replica, hard=True)
+            raise
         except BaseException:
             if answer is not None:
                 answer.close()
             raise
         finally:
             durable.cancel()
-        if refusal is not None:
+        if refusal is None:
+            self._router.answered(replica)
+        else:
             answer.close()
+            self._router.suspect(replica)
         return answer, refusal
 
     def _take_back(self, call: Call, replica: RouteReplica) -> None:
         """Undo an attempt that the engine refused before doing any work."""
-        self._router.suspect(replica)
         self._journal.append(Cancelled(call.request_id, call.attempt))
         call.replica = None
 

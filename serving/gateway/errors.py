@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+_SDK_DECIDES = frozenset({408, 429, 500, 502, 503, 504})
+
 
 class ErrorType(StrEnum):
     """The `type` values that OpenAI clients know."""
@@ -26,6 +28,7 @@ class GatewayError(Exception):
     """A refusal or failure with HTTP status, stable code, text and, where one exists, the parameter at fault.
 
     `details` are extra fields of the envelope (limit, set_by, used, left, resets_at); `retry_after_s` becomes a header.
+    `retry` tells SDKs whether to try again; they decide themselves where it is None.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class GatewayError(Exception):
         param: str | None = None,
         details: Mapping[str, Any] | None = None,
         retry_after_s: int | None = None,
+        retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -47,6 +51,7 @@ class GatewayError(Exception):
         self.param = param
         self.details = dict(details or {})
         self.retry_after_s = retry_after_s
+        self.retry = retry if retry is not None else (None if status in _SDK_DECIDES else False)
 
     def envelope(self, request_id: str) -> bytes:
         """Return the OpenAI error body as JSON."""
@@ -61,7 +66,10 @@ class GatewayError(Exception):
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the response headers that belong to this error."""
-        return [] if self.retry_after_s is None else [("retry-after", str(self.retry_after_s))]
+        found = [] if self.retry_after_s is None else [("retry-after", str(self.retry_after_s))]
+        if self.retry is not None:
+            found.append(("x-should-retry", "true" if self.retry else "false"))
+        return found
 
 
 def unavailable(code: str, message: str, *, retry_after_s: int) -> GatewayError:

@@ -20,12 +20,36 @@ Headers = Iterable[tuple[str, str]]
 READ_TIMEOUT_S = 60.0
 # More of a body than this waits in the socket until it is read here.
 BODY_AHEAD_BYTES = 256 * 1024
+MAX_TAPE_BYTES = 4 * 1024 * 1024
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
 class ClientGoneError(Exception):
     """The client closed the connection, or has not read for 60 s."""
+
+
+class Tape:
+    """What an answer said, kept for whoever asks the same again; `complete` once it ended without an error."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.pieces: list[bytes] = []
+        self.size_bytes = 0
+        self.complete = False
+
+    @property
+    def overflowed(self) -> bool:
+        """Return whether the answer was too large to keep."""
+        return self.size_bytes > MAX_TAPE_BYTES
+
+    def take(self, piece: bytes) -> None:
+        """Keep a piece of the body."""
+        self.size_bytes += len(piece)
+        self.pieces.append(piece)
+        if self.overflowed:
+            self.pieces.clear()
 
 
 class Wire(Protocol):
@@ -62,6 +86,7 @@ class Exchange:
         self.streams_events = False
         self.body_complete = False
         self.gone = False
+        self.tape: Tape | None = None
         self.on_gone: Callable[[], None] | None = None
         self.on_writable: Callable[[bool], None] | None = None
         self._wire = wire
@@ -138,10 +163,15 @@ class Exchange:
 
     def start(self, status: int, headers: Headers) -> None:
         """Send status and headers, the request id included."""
-        self._wire.write(self._head(status, headers))
+        fields = list(headers)
+        if self.tape is not None:
+            self.tape.status, self.tape.headers = status, fields
+        self._wire.write(self._head(status, fields))
 
     def send(self, chunk: bytes) -> None:
         """Send a piece of the body at once; the connection buffers what the client does not read yet."""
+        if self.tape is not None:
+            self.tape.take(chunk)
         if chunk:
             self._wire.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
 
@@ -155,6 +185,7 @@ class Exchange:
 
     def end(self, last: bytes = b"") -> None:
         """Finish the body, with a last piece."""
+        self._record_end(last)
         if self._chunked:
             self._wire.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n")
         elif last:
@@ -165,17 +196,31 @@ class Exchange:
     def answer(self, status: int, body: bytes, *, headers: Headers = ()) -> None:
         """Send a whole JSON answer."""
         fields = [("content-type", "application/json"), ("content-length", str(len(body))), *headers]
+        if self.tape is not None:
+            self.tape.status, self.tape.headers = status, fields
+        self._record_end(body)
         self._wire.write(self._head(status, fields) + body)
         self.ended = True
         self._wire.finish(self)
 
     def fail(self, error: GatewayError) -> None:
         """Send an error: as an answer, or as the last event of a stream that has begun."""
+        self.tape = None
         envelope = error.envelope(self.request_id)
         if not self.started:
             self.answer(error.status, envelope, headers=error.headers())
         elif self.streams_events:
             self.end(b"data: " + envelope + b"\n\n")
+
+    @property
+    def slow(self) -> bool:
+        """Return whether the client has to catch up."""
+        return not self._wire.writable
+
+    def _record_end(self, last: bytes) -> None:
+        if self.tape is not None:
+            self.tape.take(last)
+            self.tape.complete = True
 
     def _head(self, status: int, headers: Headers) -> bytes:
         self.started = True

@@ -13,7 +13,7 @@ from serving.gateway.exchange import Exchange
 MAX_UPLOAD_BYTES = 1024 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=120)
 _TO_HUB = ("authorization", "content-type", "content-length", "accept", "accept-language", "idempotency-key")
-_TO_CLIENT = ("content-type", "content-length", "content-disposition", "retry-after", "cache-control")
+_TO_CLIENT = ("content-type", "content-length", "content-disposition", "retry-after", "cache-control", "x-should-retry")
 
 
 class HubProxy:

@@ -18,6 +18,7 @@ from serving.gateway.errors import unavailable
 MAX_QUEUED = 512
 # A replica that refused a connection is left alone for this long unless it is the only one.
 SUSPECT_S = 2.0
+MAX_SUSPECT_S = 60.0
 
 
 class Router:
@@ -30,6 +31,7 @@ class Router:
         self._on_replica: Counter[str] = Counter()
         self._on_digest: Counter[str] = Counter()
         self._suspect_until_s: dict[str, float] = {}
+        self._failures: Counter[str] = Counter()
         self._waiting_since_s: dict[str, list[float]] = {}
 
     @property
@@ -42,24 +44,42 @@ class Router:
         self._routes = routes
         known = {replica.id for replica in routes.replicas}
         self._suspect_until_s = {name: at for name, at in self._suspect_until_s.items() if name in known}
+        self._failures = Counter({name: count for name, count in self._failures.items() if name in known})
         self._changed.set()
         self._changed = asyncio.Event()
 
     def pick(self, target: Target, *, tried: Collection[str] = ()) -> RouteReplica | None:
         """Return the least loaded replica that can answer `target`, resident ones first; None when there is none."""
         offered = [replica for replica in self._candidates(target) if replica.id not in tried]
-        now_s = self._clock.monotonic_s()
-        sound = [replica for replica in offered if self._suspect_until_s.get(replica.id, 0.0) <= now_s]
+        if self._suspect_until_s:
+            now_s = self._clock.monotonic_s()
+            offered = [each for each in offered if self._suspect_until_s.get(each.id, 0.0) <= now_s] or offered
+        if len(offered) < 2:
+            return offered[0] if offered else None
         resident = self._routes.resident.get(target.digest, ())
-        return min(
-            sound or offered,
-            key=lambda replica: (replica.id not in resident, self._on_replica[replica.id], replica.id),
-            default=None,
-        )
+        return min(offered, key=lambda replica: (replica.id not in resident, self._on_replica[replica.id], replica.id))
 
-    def suspect(self, replica: RouteReplica) -> None:
-        """Prefer other replicas for a moment."""
-        self._suspect_until_s[replica.id] = self._clock.monotonic_s() + SUSPECT_S
+    def suspect(self, replica: RouteReplica, *, hard: bool = False) -> None:
+        """Prefer other replicas: for 2 s, and while it keeps failing `hard` twice as long each time, up to a minute.
+
+        The first request after that is the probe: it alone goes there until the replica has answered again.
+        """
+        pause_s = SUSPECT_S
+        if hard:
+            self._failures[replica.id] += 1
+            pause_s = min(MAX_SUSPECT_S, SUSPECT_S * 2.0 ** (self._failures[replica.id] - 1))
+        self._suspect_until_s[replica.id] = self._clock.monotonic_s() + pause_s
+
+    def probing(self, replica: RouteReplica) -> None:
+        """Note that a request goes out; a replica that failed before gets no second one until `answered`."""
+        if self._failures and self._failures[replica.id]:
+            self._suspect_until_s[replica.id] = self._clock.monotonic_s() + SUSPECT_S
+
+    def answered(self, replica: RouteReplica) -> None:
+        """Trust a replica again."""
+        if self._suspect_until_s:
+            self._suspect_until_s.pop(replica.id, None)
+            self._failures.pop(replica.id, None)
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Return when the routes changed or after `timeout_s`."""

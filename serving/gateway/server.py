@@ -37,6 +37,7 @@ from serving.gateway.upkeep import (
 )
 from serving.gateway.view import CurrentView
 from serving.gateway.wallet import Wallet
+from serving.gateway.watch import Watch
 
 GRACE_S = 30
 _log = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ class _Gateway:
             reclaim=self._reclaim,
             clock=clock,
         )
+        self._watch = Watch(current=self._current, router=self._router, deadlines=settings.deadlines, clock=clock)
         self._completions = Completions(
+            watch=self._watch,
             current=self._current,
             limits=RateLimits(clock),
             wallet=self._wallet,
@@ -129,16 +132,15 @@ class _Gateway:
             await self._wind_down()
 
     def _start_upkeep(self) -> list[asyncio.Task[None]]:
-        async def cut() -> None:
-            self._completions.cut_blocked()
-            self._completions.cut_late()
+        async def watch() -> None:
+            self._watch.sweep()
 
         steps = (
             ("snapshot", lambda: follow_snapshot(self._hub, self._current), 0.1),
             ("routes", lambda: follow_routes(self._pool, self._router), 0.1),
             ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 1.0),
             ("accounts", lambda: settle_accounts(self._settlement, self._wallet), 1.0),
-            ("blocks", cut, 0.2),
+            ("watch", watch, 0.2),
             ("journal", self._journal.durable, 1.0),
         )
         return [asyncio.create_task(repeat(name, step, pause_s=pause_s)) for name, step, pause_s in steps]

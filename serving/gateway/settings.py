@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from serving.gateway.watch import Deadlines
+
 DEFAULT_HOLD_S = 120.0
 
 
@@ -26,6 +28,7 @@ class Settings:
     journal_dir: Path
     pepper: bytes
     hold_s: float
+    deadlines: Deadlines
 
 
 def read_settings(argv: Sequence[str]) -> Settings:
@@ -40,6 +43,9 @@ def read_settings(argv: Sequence[str]) -> Settings:
     parser.add_argument(
         "--hold-s", type=float, default=DEFAULT_HOLD_S, help="how long a request waits for a replica, in seconds"
     )
+    for name, default in vars(Deadlines()).items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=float, default=default, help=f"see Deadlines; {default:g} unless given")
     given = parser.parse_args(argv)
     host, _, port = given.listen.rpartition(":")
     if not host or not port.isdigit():
@@ -53,6 +59,7 @@ def read_settings(argv: Sequence[str]) -> Settings:
         journal_dir=given.journal,
         pepper=_secret(parser, "--pepper-file", given.pepper_file),
         hold_s=given.hold_s,
+        deadlines=Deadlines(**{name: getattr(given, name) for name in vars(Deadlines())}),
     )
 
 
