@@ -25,10 +25,11 @@ ROWS = (
     {"orders"},
     {"deployments"},
     {"tuning"},
+    {"claims"},
     {"reports"},
     {"audit"},
 )
-MONEY_ROOMS = ("ledger", "prices", "vouchers", "orders", "metering")
+MONEY_ROOMS = ("ledger", "prices", "vouchers", "orders", "metering", "claims")
 STANDARD_ONLY = ("serving/contract", "finetune/spec.py", "finetune/codec.py")
 VAGUE = re.compile(r"^(utils?|helpers?|common|misc|manager|processor|data|info)$")
 MAXIMUM_FILE_LINES = 500

@@ -605,8 +605,10 @@ def upgrade() -> None:
         sa.Column("organisation_id", sa.Text(), nullable=False),
         sa.Column("name_zh", sa.Text(), nullable=False),
         sa.Column("name_en", sa.Text(), nullable=False),
+        sa.Column("meter_key_number", hub.columns.Whole(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("meter_key_number >= 0", name=op.f("ck_providers_meter_key_number")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_providers_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_providers")),
         sa.UniqueConstraint("organisation_id", name=op.f("uq_providers_organisation_id")),
@@ -1414,7 +1416,10 @@ def upgrade() -> None:
         sa.Column("purpose", sa.Text(), nullable=False),
         sa.Column("run_id", sa.Text(), nullable=True),
         sa.Column("set_id", sa.Text(), nullable=True),
+        sa.Column("order_id", sa.Text(), nullable=True),
+        sa.Column("limit_ms", hub.columns.Whole(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=True),
         sa.Column("allocation_epoch", hub.columns.Whole(), nullable=False),
         sa.Column("device_ms", hub.columns.Whole(), nullable=False),
         sa.Column("meter_seq", hub.columns.Whole(), nullable=False),
@@ -1423,7 +1428,11 @@ def upgrade() -> None:
         sa.Column("allocated_at", hub.columns.Whole(), nullable=False),
         sa.Column("released_at", hub.columns.Whole(), nullable=True),
         sa.CheckConstraint("(state = 'released') = (released_at IS NOT NULL)", name=op.f("ck_rentals_released")),
-        sa.CheckConstraint("(run_id IS NULL) <> (set_id IS NULL)", name=op.f("ck_rentals_one_user")),
+        sa.CheckConstraint(
+            "(CASE WHEN run_id IS NULL THEN 0 ELSE 1 END) + (CASE WHEN set_id IS NULL THEN 0 ELSE 1 END) + (CASE WHEN order_id IS NULL THEN 0 ELSE 1 END) = 1",
+            name=op.f("ck_rentals_one_user"),
+        ),
+        sa.CheckConstraint("(order_id IS NULL) = (limit_ms IS NULL)", name=op.f("ck_rentals_customers_have_a_limit")),
         sa.CheckConstraint(
             "device_ms >= 0 AND meter_seq >= 0 AND allocation_epoch > 0", name=op.f("ck_rentals_counts")
         ),
@@ -1439,6 +1448,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_rentals_offer_id_state", "rentals", ["offer_id", "state"], unique=False)
     op.create_index("ix_rentals_organisation_id_state", "rentals", ["organisation_id", "state"], unique=False)
+    op.create_index(
+        "ix_rentals_provider_organisation_id_state", "rentals", ["provider_organisation_id", "state"], unique=False
+    )
     op.create_table(
         "replica_sets",
         sa.Column("id", sa.Text(), nullable=False),
@@ -1759,6 +1771,57 @@ def upgrade() -> None:
         postgresql_where=sa.text("state <> 'stopped'"),
     )
     op.create_table(
+        "rental_meters",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("provider_organisation_id", sa.Text(), nullable=False),
+        sa.Column("rental_id", sa.Text(), nullable=False),
+        sa.Column("seq", hub.columns.Whole(), nullable=False),
+        sa.Column("device_id", sa.Text(), nullable=False),
+        sa.Column("device_ms", hub.columns.Whole(), nullable=False),
+        sa.Column("counted_ms", hub.columns.Whole(), nullable=True),
+        sa.Column("busy_from_at", hub.columns.Whole(), nullable=False),
+        sa.Column("observed_at", hub.columns.Whole(), nullable=False),
+        sa.Column("received_at", hub.columns.Whole(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=True),
+        sa.Column("reason_zh", sa.Text(), nullable=True),
+        sa.Column("reason_en", sa.Text(), nullable=True),
+        sa.Column("resolved_by", sa.Text(), nullable=True),
+        sa.Column("resolved_at", hub.columns.Whole(), nullable=True),
+        sa.Column("resolution", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "(code IS NULL) = (state = 'accepted' AND resolved_by IS NULL)",
+            name=op.f("ck_rental_meters_doubts_have_a_code"),
+        ),
+        sa.CheckConstraint(
+            "(state = 'accepted') = (counted_ms IS NOT NULL)", name=op.f("ck_rental_meters_accepted_counts")
+        ),
+        sa.CheckConstraint("(resolved_by IS NULL) = (resolved_at IS NULL)", name=op.f("ck_rental_meters_resolved")),
+        sa.CheckConstraint("seq > 0 AND device_ms >= 0 AND counted_ms >= 0", name=op.f("ck_rental_meters_counts")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_rental_meters_organisation_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["provider_organisation_id"], ["organisations.id"], name=op.f("fk_rental_meters_provider_organisation_id")
+        ),
+        sa.ForeignKeyConstraint(["rental_id"], ["rentals.id"], name=op.f("fk_rental_meters_rental_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rental_meters")),
+        sa.UniqueConstraint("rental_id", "fingerprint", name=op.f("uq_rental_meters_rental_id_fingerprint")),
+        sqlite_strict=True,
+    )
+    op.create_index(
+        "ix_rental_meters_device",
+        "rental_meters",
+        ["provider_organisation_id", "device_id", "observed_at"],
+        unique=False,
+    )
+    op.create_index("ix_rental_meters_organisation_id", "rental_meters", ["organisation_id"], unique=False)
+    op.create_index("ix_rental_meters_rental_id_seq", "rental_meters", ["rental_id", "seq"], unique=False)
+    op.create_index("ix_rental_meters_state", "rental_meters", ["state"], unique=False)
+    op.create_table(
         "runs",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
@@ -1897,6 +1960,11 @@ def downgrade() -> None:
     op.drop_index("ix_runs_state", table_name="runs")
     op.drop_index("ix_runs_organisation_id_state", table_name="runs")
     op.drop_table("runs")
+    op.drop_index("ix_rental_meters_state", table_name="rental_meters")
+    op.drop_index("ix_rental_meters_rental_id_seq", table_name="rental_meters")
+    op.drop_index("ix_rental_meters_organisation_id", table_name="rental_meters")
+    op.drop_index("ix_rental_meters_device", table_name="rental_meters")
+    op.drop_table("rental_meters")
     op.drop_index(
         "uq_deployments_version_id_open",
         table_name="deployments",
@@ -1939,6 +2007,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("state <> 'stopped'"),
     )
     op.drop_table("replica_sets")
+    op.drop_index("ix_rentals_provider_organisation_id_state", table_name="rentals")
     op.drop_index("ix_rentals_organisation_id_state", table_name="rentals")
     op.drop_index("ix_rentals_offer_id_state", table_name="rentals")
     op.drop_table("rentals")

@@ -1,0 +1,294 @@
+"""Pay first, redeem after: a firm asks its grant for the share of fees it has paid in full; two persons decide.
+
+Only for rules of mode `reimburse`, and for fine-tunes and rentals (charges of orders). It leaves the award to
+`hub.vouchers`; what is paid here is claimed from the authority like any other voucher money.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import exists, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from hub.actor import Actor, Role
+from hub.claims.evidence import REDEMPTION
+from hub.claims.rules import NotRedeemableError
+from hub.claims.tables import Redemption, RedemptionLine, RedemptionState
+from hub.compute.tables import Offer
+from hub.errors import ConflictError, InvalidValueError, NotFoundError
+from hub.events.service import record_event
+from hub.ids import new_id
+from hub.ledger.movements import move
+from hub.ledger.rules import derive_id
+from hub.ledger.service import Posted, open_account, post_group
+from hub.ledger.tables import Account, AccountKind
+from hub.orders.tables import Charge, Order, Quote
+from hub.vouchers.papers import list_papers
+from hub.vouchers.related import explain_relation, find_relation
+from hub.vouchers.rules import FourEyesError, GrantEndedError, RuleBody, period_of, read_body, share_fen
+from hub.vouchers.tables import Application, Grant, GrantState, RuleVersion
+
+
+def list_redeemable(session: Session, grant: Grant) -> list[Charge]:
+    """Return the charges of orders that a grant's rule could reimburse and that no redemption has, oldest first."""
+    rule, version = _rule_of(session, grant)
+    if rule.mode != "reimburse" or rule.share is None:
+        return []
+    query = (
+        select(Charge)
+        .where(
+            Charge.organisation_id == grant.organisation_id,
+            Charge.order_id.is_not(None),
+            Charge.voucher_fen == 0,
+            Charge.fee_fen != 0,
+            Charge.meter.in_([*rule.eligible_meters, *rule.fallback_meters]),
+            ~exists().where(RedemptionLine.redeemed_charge_id == Charge.id),
+        )
+        .order_by(Charge.charged_at, Charge.id)
+    )
+    return [charge for charge in session.scalars(query) if not find_reason(session, grant, rule, version, charge)]
+
+
+def request_redemption(
+    session: Session, actor: Actor, grant_id: str, *, charge_ids: Sequence[str], now: datetime
+) -> Redemption:
+    """Ask for the share of these charges: floored once on their sum, at most what the grant has left.
+
+    Raises:
+        NotRedeemableError: a charge does not fit the rule; says why. NotFoundError: not the firm's grant or charge.
+        GrantEndedError: the grant lapsed or was revoked. ConflictError: a charge is redeemed already.
+        InvalidValueError: no charge, an invoice or payment paper missing, or nothing left to pay.
+    """
+    grant = session.get(Grant, grant_id, with_for_update=True)
+    if grant is None or grant.organisation_id != actor.organisation_id:
+        raise NotFoundError.of("grant", grant_id)
+    actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)
+    _require_active(grant)
+    rule, version = _rule_of(session, grant)
+    charges = [_find_charge(session, grant, rule, version, charge_id) for charge_id in dict.fromkeys(charge_ids)]
+    _check_papers(session, grant, rule, charges)
+    _check_period(rule, version, grant, now)
+    eligible = sum(charge.fee_fen for charge in charges)
+    left = session.get_one(Account, grant.account_id).available_fen
+    amount = min(share_fen(eligible, rule.share.num, rule.share.den), left) if rule.share and eligible > 0 else 0
+    if amount < 1:
+        raise InvalidValueError(
+            f"{eligible} fen of fees and {left} fen left in the grant leave nothing to reimburse.",
+            f"费用 {eligible} 分、额度剩余 {left} 分，没有可兑付金额。",
+            field="charge_ids",
+        )
+    redemption = Redemption(
+        id=new_id("red"),
+        organisation_id=grant.organisation_id,
+        grant_id=grant.id,
+        rule_version_id=version.id,
+        state=RedemptionState.REQUESTED,
+        eligible_fen=eligible,
+        amount_fen=amount,
+        requested_by=actor.user_id,
+        created_at=now,
+        reason="",
+    )
+    _insert(session, redemption, charges)
+    _record(session, "redemption.requested", redemption, actor, now)
+    return redemption
+
+
+def review_redemption(
+    session: Session, actor: Actor, redemption_id: str, *, decision: str, reason: str, now: datetime
+) -> Redemption:
+    """`check`, then by another person `approve`, which pays the firm; `refuse` with a reason at either step.
+
+    Raises:
+        FourEyesError: the actor is of the firm, or checked it. ConflictError: not at that step.
+        AccountLimitError: the grant has less left than was asked.
+    """
+    actor.require(Role.OPERATOR)
+    redemption = session.get(Redemption, redemption_id, with_for_update=True, populate_existing=True)
+    if redemption is None:
+        raise NotFoundError.of("redemption", redemption_id)
+    _check_step(redemption, decision, reason)
+    if actor.user_id == redemption.checked_by or actor.organisation_id == redemption.organisation_id:
+        raise FourEyesError(
+            f"You checked redemption '{redemption.id}' or are of its firm; another person must decide.",
+            f"您已初审兑付“{redemption.id}”或属于申请单位，须由另一人决定。",
+        )
+    if decision == "check":
+        redemption.state, redemption.checked_by = RedemptionState.CHECKED, actor.user_id
+    elif decision == "approve":
+        _pay(session, actor, redemption, now)
+    else:
+        redemption.state, redemption.reason = RedemptionState.REFUSED, reason.strip()
+        for line in list_redeemed(session, redemption.id):
+            line.redeemed_charge_id = None
+    _record(session, f"redemption.{redemption.state}", redemption, actor, now, reason=reason.strip())
+    return redemption
+
+
+def list_redeemed(session: Session, redemption_id: str) -> list[RedemptionLine]:
+    """Return the charges of a redemption."""
+    query = select(RedemptionLine).where(RedemptionLine.redemption_id == redemption_id)
+    return list(session.scalars(query.order_by(RedemptionLine.charge_id)))
+
+
+def list_redemptions(session: Session, actor: Actor) -> list[Redemption]:
+    """Return redemptions, newest first: the own ones, all for operator and auditor."""
+    query = select(Redemption)
+    if actor.role not in (Role.OPERATOR, Role.AUDITOR):
+        query = query.where(Redemption.organisation_id == actor.organisation_id)
+    return list(session.scalars(query.order_by(Redemption.id.desc()).limit(500)))
+
+
+def find_reason(
+    session: Session, grant: Grant, rule: RuleBody, version: RuleVersion, charge: Charge
+) -> tuple[str, str] | None:
+    """Return why a charge cannot be redeemed with a grant as (en, zh); None if it can."""
+    order = session.get_one(Order, charge.order_id)
+    quote = session.get_one(Quote, order.quote_id)
+    if rule.needs_filed_base and not quote.filed:
+        return "its base model had no valid filing", "所用基座没有有效备案"
+    if rule.needs_city_platform and not _via_city(session, quote):
+        return "its compute did not come through the city's platform", "算力未经市算力服务平台"
+    if version.basis_date == "charge" and period_of(rule, charge.charged_at, version.tz) != grant.period_key:
+        return f"it was charged outside {grant.period_key}", f"不在 {grant.period_key} 期内"
+    if rule.non_affiliated:
+        for part in sorted(charge.parts, key=lambda part: part.organisation_id):
+            if not part.organisation_id:
+                continue
+            relation = find_relation(
+                session,
+                grant.organisation_id,
+                part.organisation_id,
+                window_days=rule.circular_window_days,
+                now=charge.charged_at,
+            )
+            if relation.blocks:
+                return explain_relation(session, relation)
+    return None
+
+
+def _rule_of(session: Session, grant: Grant) -> tuple[RuleBody, RuleVersion]:
+    version = session.get_one(RuleVersion, grant.rule_version_id)
+    return read_body(version.body), version
+
+
+def _require_active(grant: Grant) -> None:
+    if grant.state is not GrantState.ACTIVE:
+        raise GrantEndedError(
+            f"Grant '{grant.id}' is {grant.state}; nothing of it can be redeemed.",
+            f"券“{grant.id}”已处于 {grant.state} 状态，不能兑付。",
+        )
+
+
+def _via_city(session: Session, quote: Quote) -> bool:
+    offer = session.get(Offer, quote.offer_id)
+    return offer is not None and offer.via_city_platform
+
+
+def _find_charge(session: Session, grant: Grant, rule: RuleBody, version: RuleVersion, charge_id: str) -> Charge:
+    charge = session.get(Charge, charge_id)
+    if charge is None or charge.organisation_id != grant.organisation_id:
+        raise NotFoundError.of("charge", charge_id)
+    why: tuple[str, str] | None
+    if rule.mode != "reimburse" or rule.share is None:
+        why = ("the rule deducts at checkout and reimburses nothing", "规则为下单抵扣，不支持事后兑付")
+    elif charge.order_id is None or charge.meter not in (*rule.eligible_meters, *rule.fallback_meters):
+        why = ("the rule does not cover what it is for", "规则不覆盖该费用")
+    elif charge.voucher_fen:
+        why = ("a voucher paid a part of it already", "已使用券抵扣")
+    else:
+        why = find_reason(session, grant, rule, version, charge)
+    if why is not None:
+        raise NotRedeemableError(
+            f"Charge '{charge.id}' cannot be redeemed: {why[0]}.", f"费用“{charge.id}”不能兑付：{why[1]}。"
+        )
+    return charge
+
+
+def _check_papers(session: Session, grant: Grant, rule: RuleBody, charges: Sequence[Charge]) -> None:
+    if not charges:
+        raise InvalidValueError("Name the charges to redeem.", "请选择要兑付的费用。", field="charge_ids")
+    application = session.get_one(Application, grant.application_id)
+    always = {str(paper["kind"]) for paper in application.evidence}
+    papers = list_papers(session, [grant.id])
+    for month in sorted({charge.month for charge in charges}):
+        have = always | {str(paper.kind) for paper in papers if paper.month == month}
+        missing = [kind for kind in rule.claim_evidence if kind not in have]
+        if missing:
+            text = ", ".join(missing)
+            raise InvalidValueError(
+                f"{text} missing for {month}; add the paper to the grant, then ask again.",
+                f"{month} 缺少 {text}，请补充后再申请。",
+                field="charge_ids",
+            )
+
+
+def _check_period(rule: RuleBody, version: RuleVersion, grant: Grant, now: datetime) -> None:
+    if version.basis_date == "redeem" and period_of(rule, now, version.tz) != grant.period_key:
+        raise GrantEndedError(
+            f"Grant '{grant.id}' is for requests of {grant.period_key}, which is over.",
+            f"券“{grant.id}”只受理 {grant.period_key} 年度的申请，现已结束。",
+        )
+
+
+def _insert(session: Session, redemption: Redemption, charges: Sequence[Charge]) -> None:
+    try:
+        with session.begin_nested():
+            session.add(redemption)
+            session.flush()
+            session.add_all(
+                RedemptionLine(
+                    redemption_id=redemption.id,
+                    charge_id=charge.id,
+                    organisation_id=redemption.organisation_id,
+                    redeemed_charge_id=charge.id,
+                    fee_fen=charge.fee_fen,
+                )
+                for charge in charges
+            )
+    except IntegrityError as error:
+        raise ConflictError(
+            "One of the charges is in a redemption already; a charge is redeemed once.",
+            "所选费用中有已申请兑付的，每笔费用只兑付一次。",
+            field="charge_ids",
+        ) from error
+
+
+def _check_step(redemption: Redemption, decision: str, reason: str) -> None:
+    fitting = {RedemptionState.REQUESTED: ("check", "refuse"), RedemptionState.CHECKED: ("approve", "refuse")}
+    possible = fitting.get(redemption.state, ())
+    if decision not in possible:
+        steps = ", ".join(possible) or "none"
+        raise ConflictError(
+            f"Redemption '{redemption.id}' is {redemption.state}; '{decision}' does not fit (possible: {steps}).",
+            f"兑付“{redemption.id}”处于 {redemption.state}，不能“{decision}”（可用：{steps}）。",
+            field="decision",
+        )
+    if decision == "refuse" and not reason.strip():
+        raise InvalidValueError("A refusal needs its reason.", "拒绝须说明理由。", field="reason")
+
+
+def _pay(session: Session, actor: Actor, redemption: Redemption, now: datetime) -> None:
+    grant = session.get_one(Grant, redemption.grant_id, with_for_update=True, populate_existing=True)
+    _require_active(grant)
+    account = session.get_one(Account, grant.account_id)
+    cash = open_account(session, organisation_id=grant.organisation_id, kind=AccountKind.FIRM_CASH, now=now)
+    key = derive_id("tra", REDEMPTION, redemption.id)
+    movement = move(key, account, cash, amount_fen=redemption.amount_fen, code="voucher_redeemed")
+    post_group(session, key, [movement], Posted(REDEMPTION, redemption.id, actor.user_id, now))
+    redemption.state, redemption.approved_by, redemption.paid_at = RedemptionState.PAID, actor.user_id, now
+
+
+def _record(session: Session, topic: str, redemption: Redemption, actor: Actor, now: datetime, **more: object) -> None:
+    record_event(
+        session,
+        topic,
+        redemption.id,
+        organisation_id=redemption.organisation_id,
+        actor_id=actor.user_id,
+        now=now,
+        grant_id=redemption.grant_id,
+        amount_fen=redemption.amount_fen,
+        **more,
+    )
