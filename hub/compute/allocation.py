@@ -31,8 +31,11 @@ def allocate(
     now: datetime,
     run_id: str | None = None,
     set_id: str | None = None,
+    order_id: str | None = None,
+    limit_ms: int | None = None,
+    rental_id: str | None = None,
 ) -> Rental:
-    """Hold devices of an offer for a run or a replica set; the active rental of the same user is returned again.
+    """Hold devices of an offer for a run, a replica set or a firm's order of `limit_ms`; again returns the active one.
 
     Raises:
         NotFoundError: no such offer.
@@ -43,7 +46,7 @@ def allocate(
         raise NotFoundError.of("offer", offer_id)
     held = list(session.scalars(select(Rental).where(Rental.offer_id == offer_id, Rental.state == HoldState.ACTIVE)))
     for rental in held:
-        if (rental.run_id, rental.set_id) == (run_id, set_id):
+        if (rental.run_id, rental.set_id, rental.order_id) == (run_id, set_id, order_id):
             return rental
     if len(held) >= offer.available:
         raise NoCapacityError(
@@ -54,13 +57,15 @@ def allocate(
         )
     offer.allocation_epoch += 1
     rental = Rental(
-        id=new_id("rtl"),
+        id=rental_id or new_id("rtl"),
         organisation_id=organisation_id,
         provider_organisation_id=offer.organisation_id,
         offer_id=offer.id,
         purpose=purpose,
         run_id=run_id,
         set_id=set_id,
+        order_id=order_id,
+        limit_ms=limit_ms,
         state=HoldState.ACTIVE,
         allocation_epoch=offer.allocation_epoch,
         device_ms=0,
@@ -83,13 +88,13 @@ def meter_rental(session: Session, rental_id: str, *, device_ms: int, seq: int) 
     return rental
 
 
-def release(session: Session, rental_id: str, *, device_ms: int, now: datetime) -> Rental:
+def release(session: Session, rental_id: str, *, device_ms: int, now: datetime, fault: str | None = None) -> Rental:
     """End a rental with its final cumulative device time; again changes nothing. Raises: NotFoundError."""
     rental = session.get(Rental, rental_id, with_for_update=True)
     if rental is None:
         raise NotFoundError.of("rental", rental_id)
     if rental.state is HoldState.ACTIVE:
-        rental.state, rental.released_at = HoldState.RELEASED, now
+        rental.state, rental.released_at, rental.fault = HoldState.RELEASED, now, fault
         rental.device_ms = max(rental.device_ms, device_ms)
         _record_rental(session, "rental.released", rental, now)
     return rental
@@ -187,6 +192,8 @@ def _record_rental(session: Session, topic: str, rental: Rental, now: datetime) 
         now=now,
         offer_id=rental.offer_id,
         run_id=rental.run_id,
+        order_id=rental.order_id,
+        fault=rental.fault,
         allocation_epoch=rental.allocation_epoch,
         device_ms=rental.device_ms,
     )

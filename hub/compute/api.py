@@ -1,29 +1,38 @@
-"""HTTP of compute: browse offers, register as a provider, withdraw, list own rentals.
+"""HTTP of compute: browse and compare offers, register as a provider, withdraw, list rentals.
 
-Publishing an offer together with its price is in `hub.tuning.offers`, because prices stand beside this room.
+Publishing an offer together with its price is in `hub.tuning.offers`, because prices stand beside this room; renting
+is in `hub.orders`, reports of device time in `meter_api`.
 """
 
 from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
-from sqlalchemy import select
+from pydantic import Field
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from hub.actor import Role
 from hub.compute import service
-from hub.compute.rules import OfferFilter, hour_fen
+from hub.compute.market import OfferView, compare_offers, view_offer
+from hub.compute.meter_api import register_meters
+from hub.compute.rules import OfferFilter, OfferSort
 from hub.compute.tables import Offer, Provider, Rental
 from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("compute", __name__, url_prefix="/api/v1")
+register_meters(blueprint)
 
 
 class OfferQuery(Query):
-    """Filters of the offer list; leave out what does not matter."""
+    """Filters of the offer list; leave out what does not matter. `sort`: price, memory, speed, free, reliability."""
 
     accelerator: str = ""
     region: str = ""
     via_city_platform: bool | None = None
-    max_hour_fen: int | None = None
+    max_hour_fen: int | None = Field(None, ge=0)
+    min_memory_gib: int | None = Field(None, ge=0)
+    free_only: bool = False
+    sort: OfferSort = OfferSort.PRICE
 
 
 class OfferPath(Query):
@@ -42,6 +51,12 @@ class ProviderBody(Body):
 
 def present_offer(session: Session, offer: Offer, provider: Provider) -> dict[str, Any]:
     """Return an offer as JSON values; prices in fen."""
+    return present_view(view_offer(session, offer))
+
+
+def present_view(view: OfferView) -> dict[str, Any]:
+    """Return an offer as the list compares it, as JSON values; prices in fen and µfen."""
+    offer, provider, record = view.offer, view.provider, view.reliability
     return {
         "id": offer.id,
         "state": offer.state,
@@ -59,20 +74,28 @@ def present_offer(session: Session, offer: Offer, provider: Provider) -> dict[st
             "price_version_id": offer.price_version_id,
             "amount_fen": offer.amount_fen,
             "per_device_ms": offer.per_units,
-            "hour_fen": hour_fen(offer.amount_fen, offer.per_units),
+            "hour_fen": view.hour_fen,
+            "device_second_ufen": view.second_ufen,
         },
         "available": offer.available,
-        "free": service.count_free(session, offer),
+        "free": view.free,
+        "reliability": {
+            "ended": record.ended,
+            "ended_by_provider_fault": record.faulted,
+            "reports": record.reports,
+            "doubtful_reports": record.doubtful,
+        },
         "valid_until": None if offer.valid_until is None else offer.valid_until.isoformat(),
     }
 
 
 @blueprint.get("/offers")
 def get_offers(query: OfferQuery) -> dict[str, Any]:
-    """Return the open offers that match, cheapest hour first."""
+    """Return the open offers that match, cheapest hour first where no other order is asked for."""
+    wanted = OfferFilter(**query.model_dump(exclude={"sort"}))
     with context().sessions.read() as session:
-        found = service.list_offers(session, OfferFilter(**query.model_dump()), now=context().clock())
-        return {"offers": [present_offer(session, offer, provider) for offer, provider in found]}
+        found = compare_offers(session, wanted, now=context().clock(), sort=query.sort)
+        return {"offers": [present_view(view) for view in found]}
 
 
 @blueprint.get("/offers/<offer_id>")
@@ -117,11 +140,14 @@ def post_provider(body: ProviderBody) -> dict[str, Any]:
 
 @blueprint.get("/rentals")
 def get_rentals() -> dict[str, Any]:
-    """Return what the caller's organisation rents and rented, newest first."""
+    """Return what the caller's organisation rents or rents out, newest first; all for operator and auditor."""
     actor = current_actor()
-    statement = select(Rental).where(Rental.organisation_id == actor.organisation_id).order_by(Rental.id.desc())
+    statement = select(Rental).order_by(Rental.id.desc())
+    if actor.role not in (Role.OPERATOR, Role.AUDITOR):
+        own = actor.organisation_id
+        statement = statement.where(or_(Rental.organisation_id == own, Rental.provider_organisation_id == own))
     with context().sessions.read() as session:
-        return {"rentals": [_present_rental(rental) for rental in session.scalars(statement.limit(200))]}
+        return {"rentals": [present_rental(rental) for rental in session.scalars(statement.limit(200))]}
 
 
 def _present_provider(provider: Provider) -> dict[str, Any]:
@@ -132,13 +158,20 @@ def _present_provider(provider: Provider) -> dict[str, Any]:
     }
 
 
-def _present_rental(rental: Rental) -> dict[str, Any]:
+def present_rental(rental: Rental) -> dict[str, Any]:
+    """Return a rental as JSON values; times in device milliseconds."""
     return {
         "id": rental.id,
         "offer_id": rental.offer_id,
         "purpose": rental.purpose,
         "run_id": rental.run_id,
         "set_id": rental.set_id,
+        "order_id": rental.order_id,
+        "organisation_id": rental.organisation_id,
+        "provider_organisation_id": rental.provider_organisation_id,
+        "limit_ms": rental.limit_ms,
+        "meter_seq": rental.meter_seq,
+        "fault": rental.fault,
         "state": rental.state,
         "allocation_epoch": rental.allocation_epoch,
         "device_ms": rental.device_ms,

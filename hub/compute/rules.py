@@ -4,8 +4,20 @@ It leaves rows and money to the services.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
 
 HOUR_MS = 3_600_000
+
+
+class OfferSort(StrEnum):
+    """What stands first in a list of offers."""
+
+    PRICE = "price"
+    MEMORY = "memory"
+    SPEED = "speed"
+    FREE = "free"
+    RELIABILITY = "reliability"
 
 
 @dataclass(frozen=True)
@@ -25,11 +37,33 @@ class OfferFilter:
     region: str = ""
     via_city_platform: bool | None = None
     max_hour_fen: int | None = None
+    min_memory_gib: int | None = None
+    free_only: bool = False
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A provider's record: rentals that ended, those that ended by its fault, reports of device time, doubtful ones."""
+
+    ended: int = 0
+    faulted: int = 0
+    reports: int = 0
+    doubtful: int = 0
+
+    @property
+    def share(self) -> Fraction | None:
+        """The part of ended rentals without the provider's fault, None before the first."""
+        return Fraction(self.ended - self.faulted, self.ended) if self.ended else None
 
 
 def hour_fen(amount_fen: int, per_units: int) -> int:
     """Return the price of one device hour in fen, rounded up."""
     return -(-amount_fen * HOUR_MS // per_units)
+
+
+def second_ufen(amount_fen: int, per_units: int) -> int:
+    """Return the price of one device second in millionths of a fen, rounded up."""
+    return -(-amount_fen * 1_000_000_000 // per_units)
 
 
 def estimate_device_ms(tokens: int, tokens_per_s: int) -> int:

@@ -161,6 +161,8 @@ def list_offers(session: Session, wanted: OfferFilter, *, now: datetime) -> list
     )
     if wanted.via_city_platform is not None:
         statement = statement.where(Offer.via_city_platform == wanted.via_city_platform)
+    if wanted.min_memory_gib is not None:
+        statement = statement.where(Offer.memory_gib >= wanted.min_memory_gib)
     found = [
         (offer, provider)
         for offer, provider in session.execute(statement)

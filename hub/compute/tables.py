@@ -1,4 +1,7 @@
-"""Rows of providers, their offers and machines, and of what is held: slots (serving) and rentals (anything sold)."""
+"""Rows of providers, their offers and machines, and of what is held: slots (serving) and rentals (anything sold).
+
+It leaves what providers report of a rental's device time to `meter_tables`.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +11,23 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hub.columns import Choice, Document, Int64, Json, Key, Moment, Switch, When, Whole
+from hub.compute.meter_tables import MeterRecord, MeterState
 from hub.database import Base
+
+__all__ = [
+    "Device",
+    "HoldState",
+    "MeterRecord",
+    "MeterState",
+    "Node",
+    "NodeState",
+    "Offer",
+    "OfferState",
+    "Provider",
+    "Rental",
+    "RentalPurpose",
+    "Slot",
+]
 
 
 class Device(StrEnum):
@@ -40,6 +59,8 @@ class RentalPurpose(StrEnum):
     SERVE = "serve"
     EVALUATE = "evaluate"
     REVIEW = "review"
+    CUSTOMER = "customer"
+    """A firm uses the devices itself and pays by the provider's signed meter."""
 
 
 class HoldState(StrEnum):
@@ -50,15 +71,16 @@ class HoldState(StrEnum):
 
 
 class Provider(Base):
-    """An organisation that rents devices out."""
+    """An organisation that rents devices out. `meter_key_number` counts the keys it was given; 0 is none yet."""
 
     __tablename__ = "providers"
-    __table_args__ = ({"sqlite_strict": True},)
+    __table_args__ = (CheckConstraint("meter_key_number >= 0", name="meter_key_number"), {"sqlite_strict": True})
 
     id: Mapped[Key]
     organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"), unique=True)
     name_zh: Mapped[str]
     name_en: Mapped[str]
+    meter_key_number: Mapped[int] = mapped_column(Whole, default=0)
     created_by: Mapped[str]
     created_at: Mapped[When]
 
@@ -153,7 +175,11 @@ class Slot(Base):
 
 
 class Rental(Base):
-    """Devices of an offer held by one customer; `device_ms` is cumulative, ordered by `meter_seq`."""
+    """Devices of an offer held by one customer; `device_ms` is cumulative, ordered by `meter_seq`.
+
+    `limit_ms` is the device time that a customer's holds cover (None for runs, which their quote bounds); `fault`
+    says whose it was where a rental ended early.
+    """
 
     __tablename__ = "rentals"
     __table_args__ = (
@@ -161,7 +187,13 @@ class Rental(Base):
         Index("ix_rentals_offer_id_state", "offer_id", "state"),
         UniqueConstraint("offer_id", "allocation_epoch"),
         CheckConstraint("(state = 'released') = (released_at IS NOT NULL)", name="released"),
-        CheckConstraint("(run_id IS NULL) <> (set_id IS NULL)", name="one_user"),
+        Index("ix_rentals_provider_organisation_id_state", "provider_organisation_id", "state"),
+        CheckConstraint(
+            "(CASE WHEN run_id IS NULL THEN 0 ELSE 1 END) + (CASE WHEN set_id IS NULL THEN 0 ELSE 1 END) "
+            "+ (CASE WHEN order_id IS NULL THEN 0 ELSE 1 END) = 1",
+            name="one_user",
+        ),
+        CheckConstraint("(order_id IS NULL) = (limit_ms IS NULL)", name="customers_have_a_limit"),
         CheckConstraint("device_ms >= 0 AND meter_seq >= 0 AND allocation_epoch > 0", name="counts"),
         {"sqlite_strict": True},
     )
@@ -174,7 +206,10 @@ class Rental(Base):
     purpose: Mapped[RentalPurpose] = mapped_column(Choice(RentalPurpose))
     run_id: Mapped[str | None]
     set_id: Mapped[str | None]
+    order_id: Mapped[str | None]
+    limit_ms: Mapped[int | None] = mapped_column(Whole)
     state: Mapped[HoldState] = mapped_column(Choice(HoldState))
+    fault: Mapped[str | None]
     allocation_epoch: Mapped[Int64]
     device_ms: Mapped[Int64]
     meter_seq: Mapped[int] = mapped_column(Whole)

@@ -15,11 +15,13 @@ from hub.orders import service
 from hub.orders.correction_api import register_corrections
 from hub.orders.internal_api import register_internal
 from hub.orders.present import present_allowance, present_earning, present_order, present_quote
+from hub.orders.rental_api import register_rentals
 from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("orders", __name__)
 register_internal(blueprint)
 register_corrections(blueprint)
+register_rentals(blueprint)
 
 
 class OwnerQuery(Query):

@@ -55,7 +55,7 @@ def register_corrections(blueprint: APIBlueprint) -> None:
     blueprint.post("/api/v1/orders/<order_id>/corrections")(correct_order)
     blueprint.get("/api/v1/orders/<order_id>/corrections")(read_corrections)
     blueprint.get("/api/v1/corrections")(read_all_corrections)
-    blueprint.post("/api/v1/corrections/<correction_id>/decision")(decide)
+    blueprint.post("/api/v1/corrections/<correction_id>/decision")(decide_on_correction)
 
 
 def present_correction(version: BillVersion) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def read_all_corrections(query: CorrectionQuery) -> dict[str, Any]:
         return {"items": [present_correction(version) for version in found]}
 
 
-def decide(path: CorrectionPath, body: DecisionBody) -> dict[str, Any]:
+def decide_on_correction(path: CorrectionPath, body: DecisionBody) -> dict[str, Any]:
     """Approve or refuse a waiting correction (another operator than its author)."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -67,7 +67,7 @@ def quote_tuning(
         NotFoundError: no price for tuning is published.
     """
     require_buyer(actor)
-    _check_quantities({"device_ms": device_ms, "trained_tokens": trained_tokens})
+    check_quantities({"device_ms": device_ms, "trained_tokens": trained_tokens})
     if require_model_voucher and not filed:
         raise _refuse_unfiled(base_public_name)
     quote = Quote(
@@ -91,7 +91,12 @@ def quote_tuning(
         valid_until=now + VALID_FOR,
     )
     quote.lines = build_lines(session, quote, _list_wanted(session, quote, offer, now), now)
-    _add_up(quote)
+    return keep_quote(session, quote)
+
+
+def keep_quote(session: Session, quote: Quote) -> Quote:
+    """Add a quote's lines up, pin them by digest and store it."""
+    add_up(quote)
     session.add(quote)
     session.flush()
     _record(session, quote)
@@ -133,9 +138,10 @@ def expire_quotes(session: Session, now: datetime) -> int:
     return len(due)
 
 
-def _check_quantities(quantities: dict[str, int]) -> None:
+def check_quantities(quantities: dict[str, int]) -> None:
+    """Pass whole quantities that a bill can carry. Raises: InvalidValueError."""
     for name, quantity in quantities.items():
-        if not 0 <= quantity <= MAX_QUANTITY:
+        if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
             raise InvalidValueError(
                 f"{name} is {quantity}; a quote takes 0..{MAX_QUANTITY}. Plan the run again.",
                 f"{name} 为 {quantity}，报价允许 0..{MAX_QUANTITY}，请重新规划。",
@@ -152,16 +158,21 @@ def _refuse_unfiled(base_public_name: str) -> BaseNotFiledError:
     )
 
 
+def rental_line(session: Session, offer: OfferTerms, device_ms: int) -> WantedLine:
+    """Return the line of so much device time of an offer."""
+    return WantedLine(
+        Meter.DEVICE_MS,
+        device_ms,
+        find_price_version(session, offer.price_version_id),
+        f"算力租用 · {offer.title_zh}",
+        f"Compute rental · {offer.title_en}",
+        offer.via_city_platform,
+    )
+
+
 def _list_wanted(session: Session, quote: Quote, offer: OfferTerms, now: datetime) -> list[WantedLine]:
     return [
-        WantedLine(
-            Meter.DEVICE_MS,
-            quote.device_ms,
-            find_price_version(session, offer.price_version_id),
-            f"算力租用 · {offer.title_zh}",
-            f"Compute rental · {offer.title_en}",
-            offer.via_city_platform,
-        ),
+        rental_line(session, offer, quote.device_ms),
         WantedLine(
             Meter.TRAINED_TOKENS,
             quote.trained_tokens,
@@ -185,7 +196,8 @@ def _record(session: Session, quote: Quote) -> None:
     )
 
 
-def _add_up(quote: Quote) -> None:
+def add_up(quote: Quote) -> None:
+    """Set the totals of a quote and the digest of everything that it pins."""
     quote.list_fen = sum(line.list_fen for line in quote.lines)
     quote.voucher_fen = sum(line.voucher_fen for line in quote.lines)
     quote.self_paid_fen = sum(line.self_paid_fen for line in quote.lines)

@@ -15,6 +15,7 @@ from hub.orders.month_close import close_months
 from hub.orders.placing import accept_quote
 from hub.orders.quotes import OfferTerms, expire_quotes, find_quote, quote_tuning
 from hub.orders.rating import check_records, rate_usage
+from hub.orders.rentals import end_due_rentals
 from hub.orders.resolving import settle_tranches
 from hub.orders.settlement import find_order, refund_order, settle_order
 from hub.orders.tables import Charge, ChargePart, Order, Quote
@@ -27,6 +28,7 @@ __all__ = [
     "close_allowance",
     "close_months",
     "deposit",
+    "end_due_rentals",
     "end_lost_allowance",
     "expire_quotes",
     "find_order",

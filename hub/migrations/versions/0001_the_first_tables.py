@@ -47,11 +47,33 @@ def upgrade() -> None:
         sa.Column("seq", hub.columns.Whole(), autoincrement=False, nullable=False),
         sa.Column("outbox", sa.Text(), nullable=False),
         sa.Column("source_seq", hub.columns.Whole(), nullable=False),
-        sa.Column("leaf_hash", sa.Text(), nullable=False),
+        sa.Column("at", hub.columns.Whole(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("chain_hash", sa.Text(), nullable=False),
         sa.CheckConstraint("seq >= 0", name=op.f("ck_audit_records_seq_from_zero")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit_records")),
         sa.UniqueConstraint("outbox", "source_seq", name=op.f("uq_audit_records_outbox_source_seq")),
+        sqlite_strict=True,
+    )
+    op.create_index("ix_audit_records_at", "audit_records", ["at"], unique=False)
+    op.create_table(
+        "authority_reports",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("number", hub.columns.Whole(), nullable=False),
+        sa.Column("period", sa.Text(), nullable=False),
+        sa.Column("json_text", sa.Text(), nullable=False),
+        sa.Column("json_sha256", sa.Text(), nullable=False),
+        sa.Column("csv_text", sa.Text(), nullable=False),
+        sa.Column("csv_sha256", sa.Text(), nullable=False),
+        sa.Column("previous_id", sa.Text(), nullable=True),
+        sa.Column("issued_by", sa.Text(), nullable=False),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["previous_id"], ["authority_reports.id"], name=op.f("fk_authority_reports_previous_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_authority_reports")),
+        sa.UniqueConstraint("number", name=op.f("uq_authority_reports_number")),
+        sa.UniqueConstraint("period", name=op.f("uq_authority_reports_period")),
         sqlite_strict=True,
     )
     op.create_table(
@@ -391,6 +413,54 @@ def upgrade() -> None:
     )
     op.create_index("ix_budgets_organisation_id", "budgets", ["organisation_id"], unique=False)
     op.create_table(
+        "claims",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("programme_id", sa.Text(), nullable=False),
+        sa.Column("number", hub.columns.Whole(), nullable=False),
+        sa.Column("period", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("cut_at", hub.columns.Whole(), nullable=False),
+        sa.Column("amount_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("left_out", sa.Text(), nullable=False),
+        sa.Column("drafted_by", sa.Text(), nullable=False),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.Column("submitted_by", sa.Text(), nullable=True),
+        sa.Column("submitted_at", hub.columns.Whole(), nullable=True),
+        sa.Column("pack_sha256", sa.Text(), nullable=True),
+        sa.Column("paid_fen", hub.columns.Whole(), nullable=True),
+        sa.Column("paid_reference", sa.Text(), nullable=True),
+        sa.Column("paid_at", hub.columns.Whole(), nullable=True),
+        sa.Column("paid_by", sa.Text(), nullable=True),
+        sa.Column("ended_by", sa.Text(), nullable=True),
+        sa.Column("ended_at", hub.columns.Whole(), nullable=True),
+        sa.Column("ended_reason", sa.Text(), nullable=True),
+        sa.CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name=op.f("ck_claims_ended")),
+        sa.CheckConstraint("(paid_at IS NULL) = (paid_fen IS NULL)", name=op.f("ck_claims_paid")),
+        sa.CheckConstraint("(submitted_at IS NULL) = (pack_sha256 IS NULL)", name=op.f("ck_claims_submitted_has_pack")),
+        sa.CheckConstraint("submitted_by IS NULL OR submitted_by <> drafted_by", name=op.f("ck_claims_four_eyes")),
+        sa.ForeignKeyConstraint(["programme_id"], ["programmes.id"], name=op.f("fk_claims_programme_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_claims")),
+        sa.UniqueConstraint("programme_id", "number", name=op.f("uq_claims_programme_id_number")),
+        info={
+            "append_only": (
+                "state",
+                "submitted_by",
+                "submitted_at",
+                "pack_sha256",
+                "paid_fen",
+                "paid_reference",
+                "paid_at",
+                "paid_by",
+                "ended_by",
+                "ended_at",
+                "ended_reason",
+            )
+        },
+        sqlite_strict=True,
+    )
+    op.create_index("ix_claims_organisation_id_state", "claims", ["organisation_id", "state"], unique=False)
+    op.create_table(
         "datasets",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
@@ -400,7 +470,19 @@ def upgrade() -> None:
         sa.Column("deleted_at", hub.columns.Whole(), nullable=True),
         sa.Column("deleted_by", sa.Text(), nullable=True),
         sa.Column("receipt", sa.Text(), nullable=True),
+        sa.Column("registration_number", sa.Text(), nullable=True),
+        sa.Column("registration_body", sa.Text(), nullable=True),
+        sa.Column("licence", sa.Text(), nullable=True),
+        sa.Column("rights_owner", sa.Text(), nullable=True),
+        sa.Column("registered_by", sa.Text(), nullable=True),
+        sa.Column("registered_at", hub.columns.Whole(), nullable=True),
         sa.CheckConstraint("(deleted_at IS NULL) = (receipt IS NULL)", name=op.f("ck_datasets_receipt")),
+        sa.CheckConstraint(
+            "(registered_at IS NULL) = (registration_number IS NULL)", name=op.f("ck_datasets_registered")
+        ),
+        sa.CheckConstraint(
+            "(registered_at IS NULL) = (rights_owner IS NULL)", name=op.f("ck_datasets_registered_owner")
+        ),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_datasets_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_datasets")),
         sqlite_strict=True,
@@ -774,6 +856,8 @@ def upgrade() -> None:
         sa.Column("file_name", sa.Text(), nullable=False),
         sa.Column("size_bytes", hub.columns.Whole(), nullable=False),
         sa.Column("mapping", sa.Text(), nullable=False),
+        sa.Column("fixes", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("checked_folder", sa.Text(), nullable=True),
         sa.Column("report", sa.Text(), nullable=True),
         sa.Column("train_digest", sa.Text(), nullable=True),
@@ -1105,6 +1189,41 @@ def upgrade() -> None:
     )
     op.create_index("uq_bill_versions_order_number", "bill_versions", ["order_id", "number"], unique=True)
     op.create_table(
+        "dataset_previews",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("version_id", sa.Text(), nullable=False),
+        sa.Column("base_version_id", sa.Text(), nullable=False),
+        sa.Column("base_name", sa.Text(), nullable=False),
+        sa.Column("artifact_digest", sa.Text(), nullable=False),
+        sa.Column("weights_digest", sa.Text(), nullable=False),
+        sa.Column("tokenizer_digest", sa.Text(), nullable=False),
+        sa.Column("template_digest", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=True),
+        sa.Column("figures", sa.Text(), nullable=True),
+        sa.Column("reason_code", sa.Text(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.Column("finished_at", hub.columns.Whole(), nullable=True),
+        sa.CheckConstraint("state <> 'ready' OR folder IS NOT NULL", name=op.f("ck_dataset_previews_ready_has_folder")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_dataset_previews_organisation_id")
+        ),
+        sa.ForeignKeyConstraint(["version_id"], ["dataset_versions.id"], name=op.f("fk_dataset_previews_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_previews")),
+        sa.UniqueConstraint(
+            "version_id", "base_version_id", name=op.f("uq_dataset_previews_version_id_base_version_id")
+        ),
+        sqlite_strict=True,
+    )
+    op.create_index(
+        "ix_dataset_previews_organisation_id_version_id",
+        "dataset_previews",
+        ["organisation_id", "version_id"],
+        unique=False,
+    )
+    op.create_table(
         "model_versions",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
@@ -1378,6 +1497,33 @@ def upgrade() -> None:
         "ix_certificates_organisation_id_version_id", "certificates", ["organisation_id", "version_id"], unique=False
     )
     op.create_table(
+        "claim_lines",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("claim_id", sa.Text(), nullable=False),
+        sa.Column("position", hub.columns.Whole(), nullable=False),
+        sa.Column("grant_id", sa.Text(), nullable=False),
+        sa.Column("transfer_id", sa.Text(), nullable=False),
+        sa.Column("claimed_transfer_id", sa.Text(), nullable=True),
+        sa.Column("amount_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("booked_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("amount_fen <> 0", name=op.f("ck_claim_lines_something")),
+        sa.CheckConstraint(
+            "claimed_transfer_id IS NULL OR claimed_transfer_id = transfer_id", name=op.f("ck_claim_lines_own_transfer")
+        ),
+        sa.ForeignKeyConstraint(["claim_id"], ["claims.id"], name=op.f("fk_claim_lines_claim_id")),
+        sa.ForeignKeyConstraint(["grant_id"], ["voucher_grants.id"], name=op.f("fk_claim_lines_grant_id")),
+        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_claim_lines_organisation_id")),
+        sa.ForeignKeyConstraint(["transfer_id"], ["ledger_transfers.id"], name=op.f("fk_claim_lines_transfer_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_claim_lines")),
+        sa.UniqueConstraint("claim_id", "position", name=op.f("uq_claim_lines_claim_id_position")),
+        sa.UniqueConstraint("claimed_transfer_id", name=op.f("uq_claim_lines_claimed_transfer_id")),
+        sqlite_strict=True,
+    )
+    op.create_index(
+        "ix_claim_lines_organisation_id_claim_id", "claim_lines", ["organisation_id", "claim_id"], unique=False
+    )
+    op.create_table(
         "quote_covers",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
@@ -1406,6 +1552,31 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_index("ix_quote_covers_organisation_id", "quote_covers", ["organisation_id"], unique=False)
+    op.create_table(
+        "redemptions",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("grant_id", sa.Text(), nullable=False),
+        sa.Column("rule_version_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("eligible_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("amount_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("requested_by", sa.Text(), nullable=False),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.Column("checked_by", sa.Text(), nullable=True),
+        sa.Column("approved_by", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("paid_at", hub.columns.Whole(), nullable=True),
+        sa.CheckConstraint("(state = 'paid') = (paid_at IS NOT NULL)", name=op.f("ck_redemptions_paid")),
+        sa.CheckConstraint("amount_fen > 0 AND amount_fen <= eligible_fen", name=op.f("ck_redemptions_amount")),
+        sa.CheckConstraint("approved_by IS NULL OR approved_by <> checked_by", name=op.f("ck_redemptions_four_eyes")),
+        sa.ForeignKeyConstraint(["grant_id"], ["voucher_grants.id"], name=op.f("fk_redemptions_grant_id")),
+        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_redemptions_organisation_id")),
+        sa.ForeignKeyConstraint(["rule_version_id"], ["rule_versions.id"], name=op.f("fk_redemptions_rule_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_redemptions")),
+        sqlite_strict=True,
+    )
+    op.create_index("ix_redemptions_organisation_id_state", "redemptions", ["organisation_id", "state"], unique=False)
     op.create_table(
         "rentals",
         sa.Column("id", sa.Text(), nullable=False),
@@ -1833,6 +2004,11 @@ def upgrade() -> None:
         sa.Column("recipe", sa.Text(), nullable=False),
         sa.Column("seed", hub.columns.Whole(), nullable=False),
         sa.Column("deploy_when_done", hub.columns.Whole(), nullable=False),
+        sa.Column("request_key", sa.Text(), nullable=True),
+        sa.Column("request_digest", sa.Text(), nullable=True),
+        sa.Column("asked", sa.Text(), nullable=True),
+        sa.Column("terms", sa.Text(), nullable=True),
+        sa.Column("rerun_of", sa.Text(), nullable=True),
         sa.Column("cost_centre", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("state_version", hub.columns.Whole(), nullable=False),
@@ -1855,7 +2031,9 @@ def upgrade() -> None:
         sa.Column("artifact_digest", sa.Text(), nullable=True),
         sa.Column("version_id", sa.Text(), nullable=True),
         sa.Column("mlflow_run_id", sa.Text(), nullable=True),
+        sa.Column("device_batch_tokens", hub.columns.Whole(), nullable=True),
         sa.Column("cancel_requested_at", hub.columns.Whole(), nullable=True),
+        sa.Column("pause_requested_at", hub.columns.Whole(), nullable=True),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.Column("planned_at", hub.columns.Whole(), nullable=True),
         sa.Column("quote_valid_until", hub.columns.Whole(), nullable=True),
@@ -1869,6 +2047,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("(accepted_at IS NULL) = (order_id IS NULL)", name=op.f("ck_runs_accepted")),
         sa.CheckConstraint("(plan IS NULL) = (plan_digest IS NULL)", name=op.f("ck_runs_plan")),
+        sa.CheckConstraint("(request_key IS NULL) = (request_digest IS NULL)", name=op.f("ck_runs_request")),
         sa.CheckConstraint("state_version > 0 AND attempt >= 0 AND fence >= 0", name=op.f("ck_runs_counts")),
         sa.ForeignKeyConstraint(["base_version_id"], ["model_versions.id"], name=op.f("fk_runs_base_version_id")),
         sa.ForeignKeyConstraint(
@@ -1877,8 +2056,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["offer_id"], ["offers.id"], name=op.f("fk_runs_offer_id")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_runs_organisation_id")),
         sa.ForeignKeyConstraint(["rental_id"], ["rentals.id"], name=op.f("fk_runs_rental_id")),
+        sa.ForeignKeyConstraint(["rerun_of"], ["runs.id"], name=op.f("fk_runs_rerun_of")),
         sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_runs_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
+        sa.UniqueConstraint("organisation_id", "request_key", name=op.f("uq_runs_organisation_id_request_key")),
         sqlite_strict=True,
     )
     op.create_index("ix_runs_organisation_id_state", "runs", ["organisation_id", "state"], unique=False)
@@ -1918,6 +2099,23 @@ def upgrade() -> None:
     op.create_index("ix_rated_usage_bill_line_id", "rated_usage", ["bill_line_id"], unique=False)
     op.create_index("ix_rated_usage_tranche_id", "rated_usage", ["tranche_id"], unique=False)
     op.create_table(
+        "redemption_lines",
+        sa.Column("redemption_id", sa.Text(), nullable=False),
+        sa.Column("charge_id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("redeemed_charge_id", sa.Text(), nullable=True),
+        sa.Column("fee_fen", hub.columns.Whole(), nullable=False),
+        sa.ForeignKeyConstraint(["charge_id"], ["charges.id"], name=op.f("fk_redemption_lines_charge_id")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_redemption_lines_organisation_id")
+        ),
+        sa.ForeignKeyConstraint(["redemption_id"], ["redemptions.id"], name=op.f("fk_redemption_lines_redemption_id")),
+        sa.PrimaryKeyConstraint("redemption_id", "charge_id", name=op.f("pk_redemption_lines")),
+        sa.UniqueConstraint("redeemed_charge_id", name=op.f("uq_redemption_lines_redeemed_charge_id")),
+        sqlite_strict=True,
+    )
+    op.create_index("ix_redemption_lines_organisation_id", "redemption_lines", ["organisation_id"], unique=False)
+    op.create_table(
         "run_attempts",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
@@ -1951,6 +2149,8 @@ def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_index("ix_run_attempts_organisation_id_run_id", table_name="run_attempts")
     op.drop_table("run_attempts")
+    op.drop_index("ix_redemption_lines_organisation_id", table_name="redemption_lines")
+    op.drop_table("redemption_lines")
     op.drop_index("ix_rated_usage_tranche_id", table_name="rated_usage")
     op.drop_index("ix_rated_usage_bill_line_id", table_name="rated_usage")
     op.drop_index("ix_rated_usage_allowance_id", table_name="rated_usage")
@@ -2011,8 +2211,12 @@ def downgrade() -> None:
     op.drop_index("ix_rentals_organisation_id_state", table_name="rentals")
     op.drop_index("ix_rentals_offer_id_state", table_name="rentals")
     op.drop_table("rentals")
+    op.drop_index("ix_redemptions_organisation_id_state", table_name="redemptions")
+    op.drop_table("redemptions")
     op.drop_index("ix_quote_covers_organisation_id", table_name="quote_covers")
     op.drop_table("quote_covers")
+    op.drop_index("ix_claim_lines_organisation_id_claim_id", table_name="claim_lines")
+    op.drop_table("claim_lines")
     op.drop_index("ix_certificates_organisation_id_version_id", table_name="certificates")
     op.drop_table("certificates")
     op.drop_table("bill_parts")
@@ -2033,6 +2237,8 @@ def downgrade() -> None:
     op.drop_index("ix_model_versions_organisation_id_state", table_name="model_versions")
     op.drop_index("ix_model_versions_base_version_id", table_name="model_versions")
     op.drop_table("model_versions")
+    op.drop_index("ix_dataset_previews_organisation_id_version_id", table_name="dataset_previews")
+    op.drop_table("dataset_previews")
     op.drop_index("uq_bill_versions_order_number", table_name="bill_versions")
     op.drop_index(
         "uq_bill_versions_one_proposal",
@@ -2110,6 +2316,8 @@ def downgrade() -> None:
     op.drop_table("filings")
     op.drop_index("ix_datasets_organisation_id_deleted_at", table_name="datasets")
     op.drop_table("datasets")
+    op.drop_index("ix_claims_organisation_id_state", table_name="claims")
+    op.drop_table("claims")
     op.drop_index("ix_budgets_organisation_id", table_name="budgets")
     op.drop_table("budgets")
     op.drop_index("ix_blocks_subject", table_name="blocks")
@@ -2147,6 +2355,8 @@ def downgrade() -> None:
     op.drop_table("events")
     op.drop_index("ix_engine_witness_request_id_attempt", table_name="engine_witness")
     op.drop_table("engine_witness")
+    op.drop_table("authority_reports")
+    op.drop_index("ix_audit_records_at", table_name="audit_records")
     op.drop_table("audit_records")
     op.drop_table("audit_positions")
     op.drop_table("audit_heads")
