@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from hub.audit.content import ACCOUNT_FIELDS, plain
 from hub.catalogue.tables import ModelVersion
+from hub.events.tables import Event
 from hub.filings.tables import Filing
 from hub.ledger.rules import derive_id
 from hub.ledger.tables import Account
 from hub.metering.tables import Usage
-from hub.orders.tables import Charge, Order, Quote
+from hub.orders.tables import BillVersion, Charge, Order, Quote
 from hub.orders.usage_tables import BillLine, RatedUsage, UsageTranche
 from hub.prices.tables import PriceVersion, SplitTerms
 from hub.vouchers.tables import Grant, Programme, RuleVersion
@@ -54,8 +55,24 @@ LINE_FIELDS = (
 )
 COVER_FIELDS = ("programme", "rule_version_id", "grant_id", "share_num", "share_den", "amount_fen", "period_key")
 ORDER_FIELDS = ("id", "organisation_id", "quote_id", "held_fen", "metered", "fault", "reason_code", "closed_at")
+CORRECTION_FIELDS = (
+    "id",
+    "order_id",
+    "number",
+    "fault",
+    "metered",
+    "reason",
+    "fee_fen",
+    "voucher_fen",
+    "cash_fen",
+    "advanced_fen",
+    "group_id",
+    "proposed_by",
+    "decided_by",
+)
 CHARGE_FIELDS = (
     "id",
+    "version",
     "organisation_id",
     "month",
     "order_id",
@@ -142,14 +159,14 @@ VERSION_FIELDS = ("id", "organisation_id", "base_version_id", "weights_digest", 
 FILING_FIELDS = ("id", "weights_digest", "number", "track", "filed_at", "valid_until")
 
 
-def read_annex(session: Session, topic: str, subject: str) -> dict[str, Any] | None:
+def read_annex(session: Session, event: Event) -> dict[str, Any] | None:
     """Return the annex of an event, None for a topic without one."""
-    read = _ANNEXES.get(topic)
-    return read(session, subject) if read else None
+    read = _ANNEXES.get(event.topic)
+    return read(session, event) if read else None
 
 
-def _quote(session: Session, subject: str) -> dict[str, Any]:
-    quote = session.get_one(Quote, subject)
+def _quote(session: Session, event: Event) -> dict[str, Any]:
+    quote = session.get_one(Quote, event.subject)
     return plain(quote, QUOTE_FIELDS) | {
         "lines": [
             plain(line, LINE_FIELDS) | {"covers": [plain(cover, COVER_FIELDS) for cover in line.covers]}
@@ -158,15 +175,20 @@ def _quote(session: Session, subject: str) -> dict[str, Any]:
     }
 
 
-def _order(session: Session, subject: str) -> dict[str, Any]:
-    order = session.get_one(Order, subject)
+def _order(session: Session, event: Event) -> dict[str, Any]:
+    order = session.get_one(Order, event.subject)
     # The charges of the closing itself; a later correction is another version with an event of its own.
     first = Charge.group_id == derive_id("grp", "close", order.id)
     return plain(order, ORDER_FIELDS) | {"charges": _list_charges(session, first)}
 
 
-def _tranche(session: Session, subject: str) -> dict[str, Any]:
-    tranche = session.get_one(UsageTranche, subject)
+def _correction(session: Session, event: Event) -> dict[str, Any]:
+    version = session.get_one(BillVersion, event.payload["bill_version_id"])
+    return plain(version, CORRECTION_FIELDS) | {"charges": _list_charges(session, Charge.group_id == version.group_id)}
+
+
+def _tranche(session: Session, event: Event) -> dict[str, Any]:
+    tranche = session.get_one(UsageTranche, event.subject)
     query = (
         select(Usage, RatedUsage)
         .join(RatedUsage, (RatedUsage.request_id == Usage.request_id) & (RatedUsage.attempt == Usage.attempt))
@@ -183,14 +205,14 @@ def _tranche(session: Session, subject: str) -> dict[str, Any]:
     }
 
 
-def _rule(session: Session, subject: str) -> dict[str, Any]:
-    rule = session.get_one(RuleVersion, subject)
+def _rule(session: Session, event: Event) -> dict[str, Any]:
+    rule = session.get_one(RuleVersion, event.subject)
     programme = session.get_one(Programme, rule.programme_id)
     return plain(rule, RULE_FIELDS) | {"programme": plain(programme, PROGRAMME_FIELDS)}
 
 
-def _price(session: Session, subject: str) -> dict[str, Any]:
-    price = session.get_one(PriceVersion, subject)
+def _price(session: Session, event: Event) -> dict[str, Any]:
+    price = session.get_one(PriceVersion, event.subject)
     terms = session.get_one(SplitTerms, price.split_terms_id) if price.split_terms_id else None
     return plain(price, PRICE_FIELDS) | {
         "lines": [plain(line, PRICE_LINE_FIELDS) for line in price.lines],
@@ -198,21 +220,19 @@ def _price(session: Session, subject: str) -> dict[str, Any]:
     }
 
 
-def _grant(session: Session, subject: str) -> dict[str, Any] | None:
-    grant = session.scalar(select(Grant).where(Grant.application_id == subject))
-    if grant is None:
-        return None
+def _grant(session: Session, event: Event) -> dict[str, Any]:
+    grant = session.get_one(Grant, event.subject)
     account = session.get_one(Account, grant.account_id)
     return plain(grant, GRANT_FIELDS) | {"account": plain(account, ACCOUNT_FIELDS)}
 
 
-def _version(session: Session, subject: str) -> dict[str, Any] | None:
-    version = session.get(ModelVersion, subject)
+def _version(session: Session, event: Event) -> dict[str, Any] | None:
+    version = session.get(ModelVersion, event.subject)
     return plain(version, VERSION_FIELDS) if version else None
 
 
-def _filing(session: Session, subject: str) -> dict[str, Any]:
-    return plain(session.get_one(Filing, subject), FILING_FIELDS)
+def _filing(session: Session, event: Event) -> dict[str, Any]:
+    return plain(session.get_one(Filing, event.subject), FILING_FIELDS)
 
 
 def _list_charges(session: Session, which: ColumnElement[bool]) -> list[dict[str, Any]]:
@@ -225,14 +245,15 @@ def _list_parts(charge: Charge) -> list[dict[str, Any]]:
     return [plain(part, PART_FIELDS) for part in parts]
 
 
-_ANNEXES: dict[str, Callable[[Session, str], dict[str, Any] | None]] = {
+_ANNEXES: dict[str, Callable[[Session, Event], dict[str, Any] | None]] = {
     "quote.made": _quote,
     "order.settled": _order,
     "order.refunded": _order,
+    "bill.corrected": _correction,
     "tranche.resolved": _tranche,
     "rule.approved": _rule,
     "price.published": _price,
-    "application.approved": _grant,
+    "grant.awarded": _grant,
     "version.registered": _version,
     "version.created": _version,
     "filing.recorded": _filing,

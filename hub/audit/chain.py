@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from hub.audit.annexes import read_annex
-from hub.audit.content import EVENT_FIELDS, TRANSFER_FIELDS, plain, write_leaf
+from hub.audit.content import EVENT_FIELDS, TRANSFER_FIELDS, digest_row, plain, write_leaf
 from hub.audit.tables import AuditHead, AuditRecord, Outbox, OutboxPosition
 from hub.audit.tree import append_leaf, hash_leaf
 from hub.columns import Whole
@@ -68,11 +68,16 @@ def count_missing(session: Session) -> Missing:
     return Missing(counts[Outbox.EVENT], counts[Outbox.TRANSFER])
 
 
-def read_leaf(session: Session, outbox: Outbox, row: Event | Transfer) -> bytes:
-    """Return the content of a row's leaf as the database has it now."""
+def digest_source(session: Session, row: Event | Transfer) -> str:
+    """Return the digest of a row as the database has it now."""
     if isinstance(row, Event):
-        return write_leaf(outbox, plain(row, EVENT_FIELDS), read_annex(session, row.topic, row.subject))
-    return write_leaf(outbox, plain(row, TRANSFER_FIELDS), None)
+        return digest_row(plain(row, EVENT_FIELDS), read_annex(session, row))
+    return digest_row(plain(row, TRANSFER_FIELDS), None)
+
+
+def leaf_of(record: AuditRecord) -> bytes:
+    """Return the leaf hash of a link."""
+    return hash_leaf(write_leaf(record.outbox, record.source_seq, at=record.at, digest=record.digest))
 
 
 def link(chain_hash: str, leaf: bytes) -> str:
@@ -114,13 +119,15 @@ def _chain_outbox(session: Session, head: AuditHead, outbox: Outbox, limit: int)
 
 
 def _append(session: Session, head: AuditHead, outbox: Outbox, row: Event | Transfer) -> None:
-    leaf, peaks = hash_leaf(read_leaf(session, outbox, row)), [bytes.fromhex(peak) for peak in head.peaks]
-    append_leaf(peaks, head.size, leaf)
-    head.chain_hash = link(head.chain_hash, leaf)
-    session.add(
-        AuditRecord(seq=head.size, outbox=outbox, source_seq=row.seq, leaf_hash=leaf.hex(), chain_hash=head.chain_hash)
+    at = row.occurred_at if isinstance(row, Event) else row.recorded_at
+    record = AuditRecord(
+        seq=head.size, outbox=outbox, source_seq=row.seq, at=at, digest=digest_source(session, row), chain_hash=""
     )
+    leaf, peaks = leaf_of(record), [bytes.fromhex(peak) for peak in head.peaks]
+    append_leaf(peaks, head.size, leaf)
+    head.chain_hash = record.chain_hash = link(head.chain_hash, leaf)
     head.peaks, head.size = [peak.hex() for peak in peaks], head.size + 1
+    session.add(record)
 
 
 def _move_mark(session: Session, position: OutboxPosition, source: Any) -> None:

@@ -1,6 +1,6 @@
 """Proves the audit trail against the rows and the signed checkpoints: every broken link in words.
 
-It leaves proofs for those who have no database to `verify`. Nothing here writes.
+It leaves proofs for those who have no database to `verifier`. Nothing here writes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.audit.chain import GENESIS, SOURCES, count_missing, link, read_leaf
+from hub.audit.chain import GENESIS, SOURCES, count_missing, digest_source, leaf_of, link
 from hub.audit.signing import CheckpointRefusedError, Signed, read_note
 from hub.audit.tables import AuditRecord, Outbox
-from hub.audit.tree import append_leaf, hash_leaf, root_of_peaks
+from hub.audit.tree import append_leaf, root_of_peaks
 from hub.events.tables import Event
 from hub.ledger.tables import Transfer
 
@@ -33,7 +33,7 @@ def check_audit(session: Session, notes: Sequence[str], public: bytes) -> list[s
             break
         problems += _check_link(session, record, row, chain_hash)
         chain_hash = record.chain_hash
-        append_leaf(peaks, size, bytes.fromhex(record.leaf_hash))
+        append_leaf(peaks, size, leaf_of(record))
         size += 1
         if size in signed:
             problems += _compare(signed.pop(size), root_of_peaks(peaks).hex(), chain_hash)
@@ -77,9 +77,9 @@ def _check_link(session: Session, record: AuditRecord, row: Event | Transfer | N
     if row is None:
         return [f"link {record.seq}: {record.outbox} {record.source_seq} is gone"]
     problems = []
-    if hash_leaf(read_leaf(session, record.outbox, row)).hex() != record.leaf_hash:
+    if digest_source(session, row) != record.digest:
         problems.append(f"link {record.seq}: {record.outbox} '{row.id}' is not what was chained")
-    if link(before, bytes.fromhex(record.leaf_hash)) != record.chain_hash:
+    if link(before, leaf_of(record)) != record.chain_hash:
         problems.append(f"link {record.seq} does not follow the link before it")
     return problems
 

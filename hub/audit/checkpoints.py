@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.audit.chain import HEAD
+from hub.audit.chain import HEAD, leaf_of
 from hub.audit.signing import AuditKey, Signed, read_note
 from hub.audit.tables import AuditCheckpoint, AuditHead, AuditRecord
 from hub.audit.tree import root_of_peaks
@@ -83,8 +83,8 @@ def list_checkpoints(session: Session, *, limit: int = 100) -> list[AuditCheckpo
 
 def list_leaves(session: Session, size: int) -> list[bytes]:
     """Return the first `size` leaf hashes."""
-    query = select(AuditRecord.leaf_hash).where(AuditRecord.seq < size).order_by(AuditRecord.seq)
-    return [bytes.fromhex(leaf) for leaf in session.scalars(query)]
+    query = select(AuditRecord).where(AuditRecord.seq < size).order_by(AuditRecord.seq)
+    return [leaf_of(record) for record in session.scalars(query)]
 
 
 def _read_state(session: Session, now: datetime) -> Signed | None:

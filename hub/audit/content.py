@@ -3,6 +3,7 @@
 It leaves the annexes of events to `annexes` and hashing to `tree`.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -52,9 +53,14 @@ def plain(row: object, fields: Sequence[str]) -> dict[str, Any]:
     return {name: _plain_value(getattr(row, name)) for name in fields}
 
 
-def write_leaf(outbox: Outbox, row: dict[str, Any], annex: Any) -> bytes:
-    """Return the bytes that are hashed for one row: canonical JSON."""
-    return write_json({"outbox": str(outbox), "row": row, "annex": annex}).encode()
+def digest_row(row: dict[str, Any], annex: Any) -> str:
+    """Return the sha256 of a row and its annex in canonical JSON."""
+    return hashlib.sha256(write_json({"row": row, "annex": annex}).encode()).hexdigest()
+
+
+def write_leaf(outbox: Outbox, source_seq: int, *, at: datetime, digest: str) -> bytes:
+    """Return the bytes that a leaf hashes."""
+    return write_json({"outbox": str(outbox), "seq": source_seq, "at": to_us(at), "digest": digest}).encode()
 
 
 def _plain_value(value: Any) -> Any:

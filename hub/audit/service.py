@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.audit.chain import MAX_LINKS, chain_outboxes
+from hub.audit.chain import MAX_LINKS, chain_outboxes, leaf_of
 from hub.audit.checkpoints import list_checkpoints, list_leaves, make_due_checkpoint
 from hub.audit.signing import AuditKey
 from hub.audit.tables import AuditCheckpoint, AuditRecord, Outbox
@@ -76,4 +76,4 @@ def prove_transfer(session: Session, actor: Actor, transfer_id: str) -> Proof:
     if record is None or not newest or newest[0].size <= record.seq:
         raise NotFoundError.of("signed transfer", transfer_id)
     path = prove_inclusion(list_leaves(session, newest[0].size), record.seq)
-    return Proof(transfer_id, record.seq, record.leaf_hash, [node.hex() for node in path], newest[0])
+    return Proof(transfer_id, record.seq, leaf_of(record).hex(), [node.hex() for node in path], newest[0])

@@ -5,7 +5,7 @@ It leaves the contents of leaves to the tables that they are taken from.
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, UniqueConstraint
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hub.append_only import protect_rows
@@ -21,11 +21,16 @@ class Outbox(StrEnum):
 
 
 class AuditRecord(Base):
-    """One link: `leaf_hash` over the source row (and its annex), `chain_hash` over the link before and the leaf."""
+    """One link: `digest` over the source row and its annex, `chain_hash` over the link before and this one's leaf.
+
+    `at` is the row's own time and part of the leaf: whoever holds the links of a year can tell that no row of a month
+    was left out, without seeing the others.
+    """
 
     __tablename__ = "audit_records"
     __table_args__ = (
         UniqueConstraint("outbox", "source_seq"),
+        Index("ix_audit_records_at", "at"),
         CheckConstraint("seq >= 0", name="seq_from_zero"),
         {"sqlite_strict": True},
     )
@@ -33,7 +38,8 @@ class AuditRecord(Base):
     seq: Mapped[int] = mapped_column(Whole, primary_key=True, autoincrement=False)
     outbox: Mapped[Outbox] = mapped_column(Choice(Outbox))
     source_seq: Mapped[Int64]
-    leaf_hash: Mapped[str]
+    at: Mapped[When]
+    digest: Mapped[str]
     chain_hash: Mapped[str]
 
 
