@@ -31,6 +31,7 @@ ROOMS = (
     "vouchers",
     "metering",
     "orders",
+    "payouts",
     "deployments",
     "tuning",
     "reports",

@@ -31,6 +31,7 @@ from hub.jobs.sweeping import reap_trainers
 from hub.jobs.work import Work
 from hub.logs import configure_logs
 from hub.orders.service import close_months, end_due_rentals, expire_quotes, settle_tranches
+from hub.payouts.service import age_payouts
 from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
 from hub.tuning.deploying import deploy_version
@@ -86,6 +87,7 @@ def list_chores() -> list[Chore]:
         Chore("close months", 60.0, _close_months),
         Chore("keep the audit trail", 1.0, _keep_audit),
         Chore("end due rentals", 5.0, _end_rentals),
+        Chore("age payouts", 60.0, _age_payouts),
         Chore("queue accepted runs", 1.0, _queue_accepted),
         Chore("expire quotes and runs", 10.0, _expire),
         Chore("fail orphans", 10.0, _fail_orphans),
@@ -211,6 +213,11 @@ def _keep_audit(work: Work) -> object:
 def _end_rentals(work: Work) -> object:
     with work.sessions.write() as session:
         return end_due_rentals(session, work.clock())
+
+
+def _age_payouts(work: Work) -> object:
+    with work.sessions.write() as session:
+        return age_payouts(session, work.clock())
 
 
 def _queue_accepted(work: Work) -> object:

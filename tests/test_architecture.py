@@ -21,7 +21,7 @@ ROWS = (
     {"jobs", "organisations", "ledger"},
     {"filings", "prices", "datasets", "compute"},
     {"catalogue"},
-    {"vouchers", "metering"},
+    {"vouchers", "metering", "payouts"},
     {"orders"},
     {"deployments"},
     {"tuning"},
@@ -29,7 +29,7 @@ ROWS = (
     {"reports"},
     {"audit"},
 )
-MONEY_ROOMS = ("ledger", "prices", "vouchers", "orders", "metering", "claims")
+MONEY_ROOMS = ("ledger", "prices", "vouchers", "orders", "metering", "payouts", "claims")
 STANDARD_ONLY = ("serving/contract", "finetune/spec.py", "finetune/codec.py")
 VAGUE = re.compile(r"^(utils?|helpers?|common|misc|manager|processor|data|info)$")
 MAXIMUM_FILE_LINES = 500

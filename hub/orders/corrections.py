@@ -20,6 +20,7 @@ from hub.orders.correction_money import LineChange, post_changes, work_out
 from hub.orders.parts import build_parts
 from hub.orders.settlement import METERED, check_complete, check_metered, lock_order, read_fault
 from hub.orders.tables import BillVersion, BillVersionState, Charge, Fault, Order, OrderState
+from hub.vouchers.service import claw_back
 
 APPROVAL_LIMIT_FEN = 100_000
 """A correction of at most 1,000 yuan is posted by one person; above it a second one approves (our default)."""
@@ -220,6 +221,8 @@ def _post(
             charge = _build_charge(order, change, number=number, group_id=group_id, now=now)
             charge.parts = build_parts(charge.id, given)
             session.add(charge)
+            session.flush()
+            _claw_back(session, version, change, charge, actor_id=actor_id, now=now)
     order.voucher_fen += version.voucher_fen
     order.cash_fen += version.cash_fen
     order.charged_fen += version.fee_fen
@@ -227,6 +230,23 @@ def _post(
     version.advanced_fen = posted.advanced_fen
     session.flush()
     _record(session, "bill.corrected", version, actor_id=actor_id, now=now)
+
+
+def _claw_back(
+    session: Session, version: BillVersion, change: LineChange, charge: Charge, *, actor_id: str, now: datetime
+) -> None:
+    """Tell the voucher room what came back to a grant: a claim made before then carries it as a negative line."""
+    if change.voucher_fen < 0:
+        claw_back(
+            session,
+            grant_id=change.line.covers[0].grant_id,
+            charge_id=charge.id,
+            correction_id=version.id,
+            amount_fen=-change.voucher_fen,
+            reason=version.reason,
+            actor_id=actor_id,
+            now=now,
+        )
 
 
 def _build_charge(order: Order, change: LineChange, *, number: int, group_id: str, now: datetime) -> Charge:

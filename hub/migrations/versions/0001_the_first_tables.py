@@ -470,19 +470,7 @@ def upgrade() -> None:
         sa.Column("deleted_at", hub.columns.Whole(), nullable=True),
         sa.Column("deleted_by", sa.Text(), nullable=True),
         sa.Column("receipt", sa.Text(), nullable=True),
-        sa.Column("registration_number", sa.Text(), nullable=True),
-        sa.Column("registration_body", sa.Text(), nullable=True),
-        sa.Column("licence", sa.Text(), nullable=True),
-        sa.Column("rights_owner", sa.Text(), nullable=True),
-        sa.Column("registered_by", sa.Text(), nullable=True),
-        sa.Column("registered_at", hub.columns.Whole(), nullable=True),
         sa.CheckConstraint("(deleted_at IS NULL) = (receipt IS NULL)", name=op.f("ck_datasets_receipt")),
-        sa.CheckConstraint(
-            "(registered_at IS NULL) = (registration_number IS NULL)", name=op.f("ck_datasets_registered")
-        ),
-        sa.CheckConstraint(
-            "(registered_at IS NULL) = (rights_owner IS NULL)", name=op.f("ck_datasets_registered_owner")
-        ),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_datasets_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_datasets")),
         sqlite_strict=True,
@@ -682,6 +670,26 @@ def upgrade() -> None:
     op.create_index("ix_owners_name_code", "owners", ["name", "code"], unique=False)
     op.create_index("ix_owners_organisation_id_ended_at", "owners", ["organisation_id", "ended_at"], unique=False)
     op.create_table(
+        "payouts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("idempotency_key", sa.Text(), nullable=False),
+        sa.Column("amount_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("requested_by", sa.Text(), nullable=False),
+        sa.Column("requested_at", hub.columns.Whole(), nullable=False),
+        sa.Column("changed_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("amount_fen > 0", name=op.f("ck_payouts_amount_positive")),
+        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_payouts_organisation_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_payouts")),
+        sa.UniqueConstraint(
+            "organisation_id", "idempotency_key", name=op.f("uq_payouts_organisation_id_idempotency_key")
+        ),
+        sqlite_strict=True,
+    )
+    op.create_index("ix_payouts_organisation_id_state", "payouts", ["organisation_id", "state"], unique=False)
+    op.create_index("ix_payouts_state", "payouts", ["state"], unique=False)
+    op.create_table(
         "providers",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
@@ -856,8 +864,6 @@ def upgrade() -> None:
         sa.Column("file_name", sa.Text(), nullable=False),
         sa.Column("size_bytes", hub.columns.Whole(), nullable=False),
         sa.Column("mapping", sa.Text(), nullable=False),
-        sa.Column("fixes", sa.Text(), nullable=False),
-        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("checked_folder", sa.Text(), nullable=True),
         sa.Column("report", sa.Text(), nullable=True),
         sa.Column("train_digest", sa.Text(), nullable=True),
@@ -988,6 +994,21 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_index("ix_orders_organisation_id_state", "orders", ["organisation_id", "state"], unique=False)
+    op.create_table(
+        "payout_steps",
+        sa.Column("payout_id", sa.Text(), nullable=False),
+        sa.Column("number", hub.columns.Whole(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("bank_reference", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("actor_id", sa.Text(), nullable=False),
+        sa.Column("at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("number >= 1", name=op.f("ck_payout_steps_number")),
+        sa.ForeignKeyConstraint(["payout_id"], ["payouts.id"], name=op.f("fk_payout_steps_payout_id")),
+        sa.PrimaryKeyConstraint("payout_id", "number", name=op.f("pk_payout_steps")),
+        sqlite_strict=True,
+    )
+    op.create_index("ix_payout_steps_bank_reference", "payout_steps", ["bank_reference"], unique=False)
     op.create_table(
         "price_versions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -1188,41 +1209,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'proposed'"),
     )
     op.create_index("uq_bill_versions_order_number", "bill_versions", ["order_id", "number"], unique=True)
-    op.create_table(
-        "dataset_previews",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("organisation_id", sa.Text(), nullable=False),
-        sa.Column("version_id", sa.Text(), nullable=False),
-        sa.Column("base_version_id", sa.Text(), nullable=False),
-        sa.Column("base_name", sa.Text(), nullable=False),
-        sa.Column("artifact_digest", sa.Text(), nullable=False),
-        sa.Column("weights_digest", sa.Text(), nullable=False),
-        sa.Column("tokenizer_digest", sa.Text(), nullable=False),
-        sa.Column("template_digest", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("folder", sa.Text(), nullable=True),
-        sa.Column("figures", sa.Text(), nullable=True),
-        sa.Column("reason_code", sa.Text(), nullable=True),
-        sa.Column("message", sa.Text(), nullable=True),
-        sa.Column("created_at", hub.columns.Whole(), nullable=False),
-        sa.Column("finished_at", hub.columns.Whole(), nullable=True),
-        sa.CheckConstraint("state <> 'ready' OR folder IS NOT NULL", name=op.f("ck_dataset_previews_ready_has_folder")),
-        sa.ForeignKeyConstraint(
-            ["organisation_id"], ["organisations.id"], name=op.f("fk_dataset_previews_organisation_id")
-        ),
-        sa.ForeignKeyConstraint(["version_id"], ["dataset_versions.id"], name=op.f("fk_dataset_previews_version_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_previews")),
-        sa.UniqueConstraint(
-            "version_id", "base_version_id", name=op.f("uq_dataset_previews_version_id_base_version_id")
-        ),
-        sqlite_strict=True,
-    )
-    op.create_index(
-        "ix_dataset_previews_organisation_id_version_id",
-        "dataset_previews",
-        ["organisation_id", "version_id"],
-        unique=False,
-    )
     op.create_table(
         "model_versions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -2004,11 +1990,6 @@ def upgrade() -> None:
         sa.Column("recipe", sa.Text(), nullable=False),
         sa.Column("seed", hub.columns.Whole(), nullable=False),
         sa.Column("deploy_when_done", hub.columns.Whole(), nullable=False),
-        sa.Column("request_key", sa.Text(), nullable=True),
-        sa.Column("request_digest", sa.Text(), nullable=True),
-        sa.Column("asked", sa.Text(), nullable=True),
-        sa.Column("terms", sa.Text(), nullable=True),
-        sa.Column("rerun_of", sa.Text(), nullable=True),
         sa.Column("cost_centre", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("state_version", hub.columns.Whole(), nullable=False),
@@ -2031,9 +2012,7 @@ def upgrade() -> None:
         sa.Column("artifact_digest", sa.Text(), nullable=True),
         sa.Column("version_id", sa.Text(), nullable=True),
         sa.Column("mlflow_run_id", sa.Text(), nullable=True),
-        sa.Column("device_batch_tokens", hub.columns.Whole(), nullable=True),
         sa.Column("cancel_requested_at", hub.columns.Whole(), nullable=True),
-        sa.Column("pause_requested_at", hub.columns.Whole(), nullable=True),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.Column("planned_at", hub.columns.Whole(), nullable=True),
         sa.Column("quote_valid_until", hub.columns.Whole(), nullable=True),
@@ -2047,7 +2026,6 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("(accepted_at IS NULL) = (order_id IS NULL)", name=op.f("ck_runs_accepted")),
         sa.CheckConstraint("(plan IS NULL) = (plan_digest IS NULL)", name=op.f("ck_runs_plan")),
-        sa.CheckConstraint("(request_key IS NULL) = (request_digest IS NULL)", name=op.f("ck_runs_request")),
         sa.CheckConstraint("state_version > 0 AND attempt >= 0 AND fence >= 0", name=op.f("ck_runs_counts")),
         sa.ForeignKeyConstraint(["base_version_id"], ["model_versions.id"], name=op.f("fk_runs_base_version_id")),
         sa.ForeignKeyConstraint(
@@ -2056,10 +2034,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["offer_id"], ["offers.id"], name=op.f("fk_runs_offer_id")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_runs_organisation_id")),
         sa.ForeignKeyConstraint(["rental_id"], ["rentals.id"], name=op.f("fk_runs_rental_id")),
-        sa.ForeignKeyConstraint(["rerun_of"], ["runs.id"], name=op.f("fk_runs_rerun_of")),
         sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_runs_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
-        sa.UniqueConstraint("organisation_id", "request_key", name=op.f("uq_runs_organisation_id_request_key")),
         sqlite_strict=True,
     )
     op.create_index("ix_runs_organisation_id_state", "runs", ["organisation_id", "state"], unique=False)
@@ -2237,8 +2213,6 @@ def downgrade() -> None:
     op.drop_index("ix_model_versions_organisation_id_state", table_name="model_versions")
     op.drop_index("ix_model_versions_base_version_id", table_name="model_versions")
     op.drop_table("model_versions")
-    op.drop_index("ix_dataset_previews_organisation_id_version_id", table_name="dataset_previews")
-    op.drop_table("dataset_previews")
     op.drop_index("uq_bill_versions_order_number", table_name="bill_versions")
     op.drop_index(
         "uq_bill_versions_one_proposal",
@@ -2266,6 +2240,8 @@ def downgrade() -> None:
     op.drop_index("ix_price_versions_subject_kind_subject_valid_from_at", table_name="price_versions")
     op.drop_index("ix_price_versions_organisation_id_subject", table_name="price_versions")
     op.drop_table("price_versions")
+    op.drop_index("ix_payout_steps_bank_reference", table_name="payout_steps")
+    op.drop_table("payout_steps")
     op.drop_index("ix_orders_organisation_id_state", table_name="orders")
     op.drop_table("orders")
     op.drop_index("ix_ledger_hold_leases_expires_at", table_name="ledger_hold_leases")
@@ -2290,6 +2266,9 @@ def downgrade() -> None:
     op.drop_index("ix_quotes_organisation_id_state", table_name="quotes")
     op.drop_table("quotes")
     op.drop_table("providers")
+    op.drop_index("ix_payouts_state", table_name="payouts")
+    op.drop_index("ix_payouts_organisation_id_state", table_name="payouts")
+    op.drop_table("payouts")
     op.drop_index("ix_owners_organisation_id_ended_at", table_name="owners")
     op.drop_index("ix_owners_name_code", table_name="owners")
     op.drop_table("owners")

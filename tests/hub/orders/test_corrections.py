@@ -8,17 +8,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from hub.errors import ConflictError, ForbiddenError, InvalidValueError, NotFoundError
 from hub.ledger.audit import check_books
 from hub.ledger.movements import move
 from hub.ledger.service import Posted, find_account, open_account, post_group
-from hub.ledger.tables import PLATFORM, AccountKind, Transfer
+from hub.ledger.tables import PLATFORM, Account, AccountKind, Transfer
 from hub.orders import corrections, service
 from hub.orders.corrections import PeriodClosedError, ReasonMissingError, SecondPersonError, Wanted
 from hub.orders.rules import InsufficientFundsError, MeterRefusedError
 from hub.orders.tables import BillVersion, Charge, ChargePart, Order
-from hub.vouchers.service import list_grants
+from hub.vouchers.service import list_grants, revoke_grant
+from hub.vouchers.tables import ClawBack
 from tests.hub.money.market import Market
 
 HOUR_MS = 3_600_000
@@ -107,6 +109,28 @@ def test_fault_of_platform_or_provider_refunds_in_full(
     assert balance(rich, AccountKind.PAYABLE, rich.owner("provider")) == provider_keeps
     assert balance(rich, AccountKind.PLATFORM_COST) == cost
     check_bill(rich, order)
+
+
+def test_money_of_an_ended_grant_goes_on_to_its_fund_and_is_noted(rich: Market) -> None:
+    order = settled(rich)
+    with rich.sessions.write() as session:
+        for row in list_grants(session, rich.owner("factory")):
+            revoke_grant(session, rich.actors["operator"], row.grant.id, reason="ended", now=rich.now)
+        fund_before = sum_funds(session)
+    version = correct(rich, order, fault="provider")
+    with rich.sessions.read() as session:
+        assert sum_funds(session) == fund_before + 2100
+        noted = session.scalars(select(ClawBack).order_by(ClawBack.amount_fen)).all()
+        assert [(row.amount_fen, row.to_fund, row.correction_id) for row in noted] == [
+            (600, True, version.id),
+            (1500, True, version.id),
+        ]
+    check_bill(rich, order)
+
+
+def sum_funds(session: Session) -> int:
+    funds = session.scalars(select(Account).where(Account.kind == AccountKind.PROGRAMME_FUND))
+    return sum(account.balance_fen for account in funds)
 
 
 def test_the_platform_advances_what_was_paid_out_already(rich: Market) -> None:

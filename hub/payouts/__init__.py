@@ -1,0 +1,1 @@
+"""Payouts: what providers, integrators and owners of bases have earned, on its way to their bank accounts."""

@@ -1,0 +1,135 @@
+"""HTTP of payouts: ask for earned money, send it, enter what the bank said, read every step.
+
+It leaves what was earned on which sale to `hub.orders`.
+"""
+
+from typing import Any
+
+from flask_openapi3.blueprint import APIBlueprint
+from pydantic import Field
+
+from hub.actor import Role
+from hub.errors import NotFoundError
+from hub.payouts import service
+from hub.payouts.tables import Payout, PayoutState
+from hub.web import Body, Query, context, current_actor
+
+blueprint = APIBlueprint("payouts", __name__, url_prefix="/api/v1")
+
+
+class PayoutQuery(Query):
+    """Payouts of one organisation (others' only for operator and auditor, who see all by default), in one state."""
+
+    organisation_id: str | None = None
+    state: PayoutState | None = None
+
+
+class PayoutPath(Query):
+    """One payout."""
+
+    payout_id: str
+
+
+class PayoutBody(Body):
+    """`idempotency_key` is the client's own; the same one on a retry returns the same payout."""
+
+    amount_fen: int
+    idempotency_key: str
+
+
+class ResultBody(Body):
+    """What the bank said: paid with its reference, failed or unknown with a reason."""
+
+    result: str = Field(pattern="^(paid|failed|unknown)$")
+    bank_reference: str = Field("", max_length=100)
+    reason: str = Field("", max_length=500)
+
+
+def present_payout(payout: Payout) -> dict[str, Any]:
+    """Return a payout with its steps as JSON values."""
+    return {
+        "id": payout.id,
+        "organisation_id": payout.organisation_id,
+        "amount_fen": payout.amount_fen,
+        "state": payout.state,
+        "idempotency_key": payout.idempotency_key,
+        "requested_by": payout.requested_by,
+        "requested_at": payout.requested_at.isoformat(),
+        "steps": [
+            {
+                "number": step.number,
+                "state": step.state,
+                "bank_reference": step.bank_reference,
+                "reason": step.reason,
+                "actor_id": step.actor_id,
+                "at": step.at.isoformat(),
+            }
+            for step in payout.steps
+        ],
+    }
+
+
+@blueprint.get("/payouts")
+def list_payouts(query: PayoutQuery) -> dict[str, Any]:
+    """Return payouts, newest first, with what is earned and free and what is on its way."""
+    actor = current_actor()
+    wide = actor.role in (Role.OPERATOR, Role.AUDITOR)
+    owner = query.organisation_id or (None if wide else actor.organisation_id)
+    if owner != actor.organisation_id and not wide:
+        raise NotFoundError.of("organisation", str(owner))
+    with context().sessions.read() as session:
+        found = service.list_payouts(session, organisation_id=owner, state=query.state)
+        available, on_its_way = service.earned(session, owner) if owner else (None, None)
+        return {
+            "available_fen": available,
+            "in_payout_fen": on_its_way,
+            "items": [present_payout(payout) for payout in found],
+        }
+
+
+@blueprint.post("/payouts")
+def post_payout(body: PayoutBody) -> tuple[dict[str, Any], int]:
+    """Ask for earned money."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        payout = service.request_payout(
+            session,
+            actor,
+            amount_fen=body.amount_fen,
+            idempotency_key=body.idempotency_key,
+            now=context().clock(),
+        )
+        return present_payout(payout), 201
+
+
+@blueprint.get("/payouts/<payout_id>")
+def read_payout(path: PayoutPath) -> dict[str, Any]:
+    """Return one payout."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        return present_payout(service.find_payout(session, actor, path.payout_id))
+
+
+@blueprint.post("/payouts/<payout_id>/send")
+def send_payout(path: PayoutPath) -> dict[str, Any]:
+    """Instruct the bank (operator), once."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        return present_payout(service.send_payout(session, actor, path.payout_id, now=context().clock()))
+
+
+@blueprint.post("/payouts/<payout_id>/result")
+def conclude_payout(path: PayoutPath, body: ResultBody) -> dict[str, Any]:
+    """Enter what became of a payout (operator)."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        payout = service.conclude_payout(
+            session,
+            actor,
+            path.payout_id,
+            result=PayoutState(body.result),
+            bank_reference=body.bank_reference,
+            reason=body.reason,
+            now=context().clock(),
+        )
+        return present_payout(payout)
