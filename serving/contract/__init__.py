@@ -40,6 +40,7 @@ from serving.contract.pool import (
 )
 from serving.contract.prices import UFEN_PER_FEN, cost_ufen
 from serving.contract.snapshot import (
+    SCOPE_IGNORE_EOS,
     SCOPE_INFERENCE,
     Block,
     BlockScope,
@@ -58,6 +59,7 @@ from serving.contract.snapshot import (
 __all__ = [
     "BASE_ENGINE_NAME",
     "CONTRACT_VERSION",
+    "SCOPE_IGNORE_EOS",
     "SCOPE_INFERENCE",
     "UFEN_PER_FEN",
     "AdapterState",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 SCOPE_INFERENCE = "inference"
+# Lets a key send `ignore_eos`, which benches need and which makes a request cost its whole max_tokens.
+SCOPE_IGNORE_EOS = "ignore_eos"
 
 
 class Visibility(StrEnum):

@@ -6,7 +6,6 @@ Money for the bound is reserved by `wallet`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,11 +28,14 @@ class TokenBound:
 
 
 def bound_tokens(
-    surface: Surface, body: Mapping[str, Any], *, max_tokens: int | None, context_tokens: int
+    surface: Surface, body: Mapping[str, Any], *, body_bytes: int, max_tokens: int | None, context_tokens: int
 ) -> TokenBound:
-    """Return the most tokens that the checked `body` can use on an engine with `context_tokens`."""
+    """Return the most tokens that the checked `body` can use on an engine with `context_tokens`.
+
+    `body_bytes` is the size of its JSON text, which holds the messages and tools.
+    """
     if surface is CHAT:
-        prompts = [_chat_bound(body)]
+        prompts = [_chat_bound(body, body_bytes)]
     else:
         prompts = [_text_bound(prompt) for prompt in split_prompts(body[surface.prompt_field])]
     prompt_tokens = sum(min(tokens, context_tokens) for tokens in prompts)
@@ -58,11 +60,9 @@ def split_prompts(prompt: Any) -> list[str | list[int]]:
     return list(prompt)
 
 
-def _chat_bound(body: Mapping[str, Any]) -> int:
-    text_bytes = len(json.dumps(body["messages"], ensure_ascii=False).encode())
-    tools = body.get("tools")
-    tool_tokens = len(json.dumps(tools, ensure_ascii=False).encode()) + _TOOLS_TEMPLATE_TOKENS if tools else 0
-    return text_bytes + tool_tokens + _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(body["messages"])
+def _chat_bound(body: Mapping[str, Any], body_bytes: int) -> int:
+    tools = _TOOLS_TEMPLATE_TOKENS if body.get("tools") else 0
+    return body_bytes + tools + _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(body["messages"])
 
 
 def _text_bound(prompt: str | list[int]) -> int:

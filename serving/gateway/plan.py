@@ -13,13 +13,12 @@ from typing import Any
 
 from serving.contract import SnapshotKey, SnapshotPrice
 from serving.gateway.access import Target, resolve_target
+from serving.gateway.body_checks import no_json, parse_body
 from serving.gateway.bounds import bound_tokens, split_prompts, worst_cost_ufen
-from serving.gateway.errors import GatewayError, unavailable
+from serving.gateway.errors import unavailable
 from serving.gateway.surfaces import CHAT, EMBEDDINGS, Surface
 from serving.gateway.view import View
 
-MAX_CHOICES = 8
-MAX_PROMPTS = 64
 # Above this context length a request without max_tokens gets one, so that its reservation stays affordable.
 LONG_CONTEXT_TOKENS = 8192
 LONG_CONTEXT_MAX_TOKENS = 4096
@@ -52,7 +51,7 @@ def plan_request(
 
     Raises: GatewayError 400 naming the parameter, or the refusals of `resolve_target`.
     """
-    body = _parse(surface, raw)
+    body = parse_body(surface, raw, key.scopes)
     target = resolve_target(view, key, body["model"], request_id=request_id, now_us=now_us)
     prices = view.prices.get(target.model.price_version_id, ())
     if not prices:
@@ -60,16 +59,16 @@ def plan_request(
         raise unavailable("price_missing", message, retry_after_s=30)
     context = target.model.context_tokens
     max_tokens = _max_tokens(surface, body, context)
-    bound = bound_tokens(surface, body, max_tokens=max_tokens, context_tokens=context)
-    stream = bool(body.get("stream"))
     salt = _cache_salt(pepper, key.organisation_id)
+    upstream_body = _upstream_body(surface, body, target.engine_name, max_tokens=max_tokens, salt=salt)
+    bound = bound_tokens(surface, body, body_bytes=len(upstream_body), max_tokens=max_tokens, context_tokens=context)
     return Plan(
         surface=surface,
         target=target,
         prices=prices,
         worst_ufen=worst_cost_ufen(prices, bound),
-        upstream_body=_upstream_body(surface, body, target.engine_name, max_tokens=max_tokens, salt=salt),
-        stream=stream,
+        upstream_body=upstream_body,
+        stream=bool(body.get("stream")),
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         choices_per_prompt=body.get("n") or 1,
         single_prompt=surface is CHAT or len(split_prompts(body[surface.prompt_field])) == 1,
@@ -80,87 +79,6 @@ def plan_request(
 def _cache_salt(pepper: bytes, organisation_id: str) -> str:
     """Return what keeps the prefix cache of one organisation apart from every other's."""
     return hmac.digest(pepper, f"cache-salt:{organisation_id}".encode(), "sha256").hex()
-
-
-def _parse(surface: Surface, raw: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(raw)
-        # Refuses NaN and unpaired surrogates here, where the client can still be told.
-        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise GatewayError(400, "invalid_json", "the request body is not valid JSON in UTF-8") from error
-    if not isinstance(body, dict):
-        raise GatewayError(400, "invalid_json", "the request body must be a JSON object")
-    for name in body:
-        if name not in surface.fields and name not in surface.dropped:
-            message = f"unknown parameter {name!r:.80} for {surface.name}; remove it"
-            raise GatewayError(400, "unknown_parameter", message, param=name)
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise _invalid("model", "must be the public name of a model")
-    _check_prompt(surface, body)
-    _check_numbers(body)
-    _check_stream(body)
-    return body
-
-
-def _check_prompt(surface: Surface, body: dict[str, Any]) -> None:
-    prompt = body.get(surface.prompt_field)
-    if surface is CHAT:
-        if not isinstance(prompt, list) or not prompt or not all(isinstance(item, dict) for item in prompt):
-            raise _invalid("messages", "must be a list of at least one message")
-        for index, message in enumerate(prompt):
-            _check_content(message.get("content"), f"messages[{index}].content")
-        return
-    if not _is_prompt(prompt):
-        raise _invalid(surface.prompt_field, f"must be text, token ids, or a list of at most {MAX_PROMPTS} of either")
-
-
-def _check_content(content: Any, param: str) -> None:
-    if content is None or isinstance(content, str):
-        return
-    parts = content if isinstance(content, list) else [content]
-    for part in parts:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise _invalid(param, "must be text or a list of text parts; no model here takes images, audio or files")
-
-
-def _is_prompt(prompt: Any) -> bool:
-    if isinstance(prompt, str):
-        return bool(prompt)
-    if not isinstance(prompt, list) or not prompt:
-        return False
-    if all(type(item) is int for item in prompt):
-        return True
-    prompts = split_prompts(prompt)
-    return len(prompts) <= MAX_PROMPTS and all(
-        bool(item) and (isinstance(item, str) or (isinstance(item, list) and all(type(token) is int for token in item)))
-        for item in prompts
-    )
-
-
-def _check_numbers(body: dict[str, Any]) -> None:
-    for name, most in (("n", MAX_CHOICES), ("max_tokens", None), ("max_completion_tokens", None)):
-        value = body.get(name)
-        if value is None:
-            continue
-        if type(value) is not int or value < 1 or (most is not None and value > most):
-            raise _invalid(
-                name, f"is {value!r:.40}; it must be a whole number from 1" + (f" to {most}" if most else "")
-            )
-
-
-def _check_stream(body: dict[str, Any]) -> None:
-    if not isinstance(body.get("stream") or False, bool):
-        raise _invalid("stream", "must be true or false")
-    options = body.get("stream_options")
-    if options is None:
-        return
-    if not isinstance(options, dict) or not body.get("stream"):
-        raise _invalid("stream_options", "must be an object and needs stream = true")
-    for name in options:
-        if name != "include_usage":
-            message = f"unknown parameter 'stream_options.{name:.60}'; only include_usage is known"
-            raise GatewayError(400, "unknown_parameter", message, param=f"stream_options.{name}")
 
 
 def _max_tokens(surface: Surface, body: dict[str, Any], context_tokens: int) -> int | None:
@@ -174,7 +92,7 @@ def _max_tokens(surface: Surface, body: dict[str, Any], context_tokens: int) -> 
 def _upstream_body(
     surface: Surface, body: dict[str, Any], engine_name: str, *, max_tokens: int | None, salt: str
 ) -> bytes:
-    kept = {name: value for name, value in body.items() if name in surface.fields}
+    kept = {name: value for name, value in body.items() if name not in surface.ignored}
     kept["model"] = engine_name
     if surface is not EMBEDDINGS:
         kept.pop("max_completion_tokens", None)
@@ -183,8 +101,8 @@ def _upstream_body(
             kept["max_tokens"] = max_tokens
         if body.get("stream"):
             kept["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-    return json.dumps(kept, ensure_ascii=False).encode()
-
-
-def _invalid(param: str, text: str) -> GatewayError:
-    return GatewayError(400, "invalid_value", f"{param} {text}", param=param)
+    try:
+        return json.dumps(kept, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        # A number beyond all bounds or an unpaired surrogate, which no JSON text in UTF-8 can hold.
+        raise no_json() from error

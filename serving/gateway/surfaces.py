@@ -1,22 +1,25 @@
 """The `/v1` surfaces with a backend and the body fields each of them accepts.
 
-A field that is not in the table is refused by name; values deeper than the checks in `plan` are judged by the engine.
+A field that is in no table is refused by name; the values are judged by `body_checks`, what is left by the engine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serving.contract import SCOPE_IGNORE_EOS
+
 _SAMPLING = frozenset(
     {
         "frequency_penalty",
         "logit_bias",
+        "logprobs",
         "max_tokens",
         "min_p",
+        "model",
         "n",
         "presence_penalty",
         "repetition_penalty",
-        "response_format",
         "seed",
         "stop",
         "stream",
@@ -26,11 +29,31 @@ _SAMPLING = frozenset(
         "top_p",
     }
 )
+# Fields of the OpenAI schema that mean nothing on a self-hosted engine. They are accepted, so that no client breaks,
+# and never forwarded: bookkeeping of OpenAI's own platform (metadata, store, user, safety_identifier, moderation),
+# its caches and tiers (prompt_cache_*, service_tier), output that text models do not make (audio, modalities,
+# verbosity, web_search_options), hints that may be ignored by their definition (prediction), and the forerunners of
+# tools (functions, function_call).
+_IGNORED = frozenset({"user", "metadata", "store", "safety_identifier", "service_tier", "moderation"})
+_IGNORED_CHAT = frozenset(
+    {
+        "audio",
+        "function_call",
+        "functions",
+        "modalities",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "verbosity",
+        "web_search_options",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """One POST route. `dropped` fields are accepted from clients and never forwarded."""
+    """One POST route. `ignored` fields are accepted from clients and never forwarded; `scoped` need a key's scope."""
 
     name: str
     path: str
@@ -38,7 +61,8 @@ class Surface:
     prompt_field: str
     may_stream: bool
     default_max_tokens: int | None
-    dropped: frozenset[str] = frozenset({"user", "metadata", "priority", "cache_salt"})
+    ignored: frozenset[str] = _IGNORED
+    scoped: frozenset[str] = frozenset()
 
 
 CHAT = Surface(
@@ -46,26 +70,31 @@ CHAT = Surface(
     path="/v1/chat/completions",
     fields=_SAMPLING
     | {
-        "model",
-        "messages",
-        "logprobs",
-        "top_logprobs",
         "max_completion_tokens",
-        "tools",
-        "tool_choice",
+        "messages",
         "parallel_tool_calls",
+        "reasoning_effort",
+        "response_format",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
     },
     prompt_field="messages",
     may_stream=True,
     default_max_tokens=None,
+    ignored=_IGNORED | _IGNORED_CHAT,
+    scoped=frozenset({SCOPE_IGNORE_EOS}),
 )
 COMPLETIONS = Surface(
     name="completions",
     path="/v1/completions",
-    fields=_SAMPLING | {"model", "prompt", "logprobs", "echo"},
+    fields=_SAMPLING | {"echo", "prompt", "suffix"},
     prompt_field="prompt",
     may_stream=True,
     default_max_tokens=16,
+    # The best of several is not chosen by the engine any more; what is returned is what `n` asks for.
+    ignored=_IGNORED | {"best_of"},
+    scoped=frozenset({SCOPE_IGNORE_EOS}),
 )
 EMBEDDINGS = Surface(
     name="embeddings",

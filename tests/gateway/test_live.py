@@ -75,7 +75,7 @@ def test_plain_chat_is_answered_labelled_and_billed(gateway: Gateway, world: Wor
     engine.cached_tokens = 4
     with gateway.client() as client:
         raw = client.chat.completions.with_raw_response.create(
-            model=ADAPTER_NAME, messages=MESSAGES, max_completion_tokens=40, user="u", extra_body={"priority": 1}
+            model=ADAPTER_NAME, messages=MESSAGES, max_completion_tokens=40, user="u"
         )
     answer = raw.parse()
     assert (answer.model, answer.choices[0].message.content) == (ADAPTER_NAME, "xxxxx")
@@ -85,7 +85,7 @@ def test_plain_chat_is_answered_labelled_and_billed(gateway: Gateway, world: Wor
     sent = engine.seen[0]
     assert sent["model"] == engine_name(ADAPTER)
     assert sent["max_tokens"] == 40
-    assert {"user", "priority", "max_completion_tokens"}.isdisjoint(sent)
+    assert {"user", "max_completion_tokens"}.isdisjoint(sent)
     assert len(sent["cache_salt"]) == 64
     request_id = request_id_of(raw.headers)
     assert sent["_request_id"] == f"{request_id}-1"

@@ -179,7 +179,7 @@ def test_reservations_have_an_upper_bound() -> None:
     assert plan({"messages": message * 99}).worst_ufen == cost_ufen(PRICES, 2048, 0, 2048)
     assert plan({"prompt": [1, 2, 3], "n": 2, "max_tokens": 5}).worst_ufen == cost_ufen(PRICES, 11, 0, 10)
     assert plan({"prompt": ["ab", "c"]}).worst_ufen == cost_ufen(PRICES, 19, 0, 32)
-    short = bound_tokens(CHAT, {"messages": message}, max_tokens=7, context_tokens=10**6)
+    short = bound_tokens(CHAT, {"messages": message}, body_bytes=340, max_tokens=7, context_tokens=10**6)
     assert 300 < short.prompt_tokens < 700
     assert short.completion_tokens == 7
 
@@ -191,7 +191,17 @@ def test_max_tokens_are_injected_only_where_a_context_is_long() -> None:
     assert json.loads(plan({"messages": message, "max_completion_tokens": 3}).upstream_body)["max_tokens"] == 3
 
 
-@pytest.mark.parametrize("raw", [b"{", b"[]", b"\xff", b"[" * 100_000, b'{"messages": NaN}', b'{"messages":"\\ud800"}'])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"{",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"messages": NaN}',
+        b'{"model":"org/m","messages":[{"role":"user","content":"\\ud800"}]}',
+    ],
+)
 def test_bodies_that_are_no_json_object(raw: bytes) -> None:
     view = view_of(make_model("org/m"))
     with pytest.raises(GatewayError) as refused:

@@ -1,0 +1,142 @@
+"""Checks of messages, tools and schemas: only known members, only text, bounded in number, size and depth.
+
+Numbers and switches are left to `body_checks`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from serving.gateway.errors import GatewayError
+
+MAX_PROMPTS = 64
+MAX_MESSAGES = 2048
+MAX_TOOLS = 128
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_SCHEMA_DEPTH = 32
+MAX_PATTERN_CHARS = 512
+_MESSAGE_FIELDS = frozenset(
+    {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call", "reasoning_content"}
+)
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_PART_FIELDS = {"text": frozenset({"type", "text"}), "refusal": frozenset({"type", "refusal"})}
+_TOOL_FIELDS = frozenset({"type", "function"})
+_FUNCTION_FIELDS = frozenset({"name", "description", "parameters", "strict"})
+_FORMAT_FIELDS = {
+    "text": frozenset({"type"}),
+    "json_object": frozenset({"type"}),
+    "json_schema": frozenset({"type", "json_schema"}),
+}
+_SCHEMA_FIELDS = frozenset({"name", "description", "schema", "strict"})
+
+
+def invalid(param: str, text: str) -> GatewayError:
+    """Return the refusal of a value."""
+    return GatewayError(400, "invalid_value", f"{param} {text}", param=param)
+
+
+def check_messages(messages: Any) -> None:
+    """Check a conversation. Raises: GatewayError 400 naming the place."""
+    if not isinstance(messages, list) or not messages or len(messages) > MAX_MESSAGES:
+        raise invalid("messages", f"must be a list of 1 to {MAX_MESSAGES} messages")
+    says_something = False
+    for index, message in enumerate(messages):
+        param = f"messages[{index}]"
+        if not isinstance(message, dict):
+            raise invalid(param, "must be an object with role and content")
+        _check_known(message, _MESSAGE_FIELDS, param)
+        role = message.get("role")
+        if not isinstance(role, str) or role not in _ROLES:
+            raise invalid(f"{param}.role", f"is {role!r:.40}; it must be one of {', '.join(sorted(_ROLES))}")
+        says_something |= _check_content(message.get("content"), f"{param}.content") or bool(message.get("tool_calls"))
+    if not says_something:
+        raise invalid("messages", "hold no text; write something")
+
+
+def check_schemas(body: dict[str, Any]) -> None:
+    """Check tools and response_format. Raises: GatewayError 400 naming the place."""
+    tools = body.get("tools")
+    if tools is not None:
+        if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
+            raise invalid("tools", f"must be a list of at most {MAX_TOOLS} tools")
+        for index, tool in enumerate(tools):
+            _check_tool(tool, f"tools[{index}]")
+    wanted = body.get("response_format")
+    if wanted is not None:
+        _check_format(wanted)
+
+
+def _check_content(content: Any, param: str) -> bool:
+    """Return whether there is any text in it."""
+    if content is None:
+        return False
+    if isinstance(content, str):
+        return bool(content.strip("\0"))
+    parts, found = content if isinstance(content, list) else [content], False
+    for part in parts:
+        known = _PART_FIELDS.get(str(part.get("type"))) if isinstance(part, dict) else None
+        if known is None or not isinstance(part.get(part["type"]), str):
+            raise invalid(param, "must be text or a list of text parts; no model here takes images, audio or files")
+        _check_known(part, known, param)
+        found |= bool(part[part["type"]].strip("\0"))
+    return found
+
+
+def _check_tool(tool: Any, param: str) -> None:
+    if not isinstance(tool, dict) or tool.get("type") != "function" or not isinstance(tool.get("function"), dict):
+        raise invalid(param, "must be an object of type function")
+    _check_known(tool, _TOOL_FIELDS, param)
+    _check_known(tool["function"], _FUNCTION_FIELDS, f"{param}.function")
+    _check_schema(tool["function"].get("parameters"), f"{param}.function.parameters")
+
+
+def _check_format(wanted: Any) -> None:
+    kind = str(wanted.get("type")) if isinstance(wanted, dict) else ""
+    if kind not in _FORMAT_FIELDS:
+        raise invalid("response_format.type", f"must be one of {', '.join(_FORMAT_FIELDS)}")
+    _check_known(wanted, _FORMAT_FIELDS[kind], "response_format")
+    if kind != "json_schema":
+        return
+    shape = wanted.get("json_schema")
+    if not isinstance(shape, dict) or not isinstance(shape.get("schema"), dict) or not shape["schema"]:
+        raise invalid("response_format.json_schema", "must be an object with a schema")
+    _check_known(shape, _SCHEMA_FIELDS, "response_format.json_schema")
+    _check_schema(shape["schema"], "response_format.json_schema.schema")
+
+
+def _check_schema(schema: Any, param: str) -> None:
+    """Bound size, depth and patterns, and let references point inside the schema only."""
+    if schema is None:
+        return
+    if not isinstance(schema, dict):
+        raise invalid(param, "must be a JSON schema")
+    if len(json.dumps(schema, ensure_ascii=False)) > MAX_SCHEMA_BYTES:
+        raise invalid(param, f"is larger than {MAX_SCHEMA_BYTES} bytes; simplify it")
+    level: list[Any] = [schema]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_SCHEMA_DEPTH:
+            raise invalid(param, f"is nested deeper than {MAX_SCHEMA_DEPTH} levels; simplify it")
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                _check_node(node, param)
+            below.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+        level = [node for node in below if isinstance(node, dict | list)]
+
+
+def _check_node(node: dict[str, Any], param: str) -> None:
+    pattern, reference = node.get("pattern"), node.get("$ref")
+    if isinstance(pattern, str) and len(pattern) > MAX_PATTERN_CHARS:
+        raise invalid(param, f"has a pattern of more than {MAX_PATTERN_CHARS} characters; shorten it")
+    if isinstance(reference, str) and (not reference.startswith("#/") or reference == "#"):
+        raise invalid(param, f"refers to {reference!r:.60}; a $ref may only point to a definition inside (#/…)")
+
+
+def _check_known(given: dict[str, Any], known: frozenset[str], param: str) -> None:
+    for name in given:
+        if name not in known:
+            message = f"unknown parameter '{param}.{name:.60}'; remove it"
+            raise GatewayError(400, "unknown_parameter", message, param=f"{param}.{name:.60}")

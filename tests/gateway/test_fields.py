@@ -1,0 +1,267 @@
+"""Every field of the pinned OpenAI schema is forwarded or a documented no-op; anything else is named and refused."""
+
+import json
+import typing
+from typing import Any
+
+import pytest
+from openai.types import completion_create_params, embedding_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+
+from serving.contract import SCOPE_IGNORE_EOS
+from serving.gateway.errors import GatewayError
+from serving.gateway.plan import plan_request
+from serving.gateway.surfaces import CHAT, COMPLETIONS, EMBEDDINGS, Surface
+from serving.gateway.view import View
+from tests.gateway.samples import PEPPER, make_key, make_model, make_snapshot
+
+SCHEMAS = {
+    CHAT: chat_create_params.CompletionCreateParamsStreaming,
+    COMPLETIONS: completion_create_params.CompletionCreateParamsStreaming,
+    EMBEDDINGS: embedding_create_params.EmbeddingCreateParams,
+}
+SAMPLES: dict[str, Any] = {
+    "audio": {"voice": "x", "format": "wav"},
+    "best_of": 2,
+    "dimensions": 8,
+    "echo": True,
+    "encoding_format": "float",
+    "frequency_penalty": 0.5,
+    "function_call": "auto",
+    "functions": [{"name": "f"}],
+    "input": "x",
+    "logit_bias": {"5": -100},
+    "logprobs": True,
+    "max_completion_tokens": 7,
+    "max_tokens": 7,
+    "messages": [{"role": "user", "content": "x"}],
+    "metadata": {"a": "b"},
+    "modalities": ["text"],
+    "moderation": {"model": "m"},
+    "n": 2,
+    "parallel_tool_calls": False,
+    "prediction": {"type": "content", "content": "x"},
+    "presence_penalty": -0.5,
+    "prompt": "x",
+    "prompt_cache_key": "k",
+    "prompt_cache_options": {},
+    "prompt_cache_retention": "24h",
+    "reasoning_effort": "low",
+    "response_format": {"type": "json_object"},
+    "safety_identifier": "s",
+    "seed": 7,
+    "service_tier": "auto",
+    "stop": ["a", "b"],
+    "store": True,
+    "stream": True,
+    "stream_options": {"include_usage": True, "include_obfuscation": False},
+    "suffix": "end",
+    "temperature": 0,
+    "tool_choice": "auto",
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+    "top_logprobs": 3,
+    "top_p": 0.9,
+    "user": "u",
+    "verbosity": "low",
+    "web_search_options": {},
+}
+CASES = [(surface, name) for surface, schema in SCHEMAS.items() for name in sorted(typing.get_type_hints(schema))]
+NEEDED = {CHAT: ["messages"], COMPLETIONS: ["prompt"], EMBEDDINGS: ["input"]}
+
+
+def send(surface: Surface, scopes: tuple[str, ...] = ("inference",), **fields: Any) -> dict[str, Any]:
+    """Return the body that an engine gets for these fields and what the surface needs besides."""
+    view = View.of(make_snapshot(keys=(), models=(make_model("org/m"),)))
+    body = {"model": "org/m"} | {name: SAMPLES[name] for name in NEEDED[surface]} | fields
+    raw = json.dumps(body).encode()
+    key = make_key(1, scopes=scopes)
+    plan = plan_request(view, key, surface, raw, request_id="r", pepper=PEPPER, now_us=1)
+    sent: dict[str, Any] = json.loads(plan.upstream_body)
+    return sent
+
+
+def refusal(surface: Surface, **fields: Any) -> GatewayError:
+    with pytest.raises(GatewayError) as refused:
+        send(surface, **fields)
+    return refused.value
+
+
+def test_the_schemas_are_seen() -> None:
+    assert len(CASES) > 50
+
+
+@pytest.mark.parametrize(("surface", "name"), CASES, ids=lambda value: getattr(value, "name", value))
+def test_each_field_of_the_sdk_is_forwarded_or_ignored_on_purpose(surface: Surface, name: str) -> None:
+    fields: dict[str, Any] = {} if name == "model" else {name: SAMPLES[name]}
+    if name == "logprobs" and surface is COMPLETIONS:
+        fields = {"logprobs": 3}
+    fields |= {"logprobs": True} if name == "top_logprobs" else {}
+    fields |= {"stream": True} if name == "stream_options" else {}
+    sent = send(surface, **fields)
+    if name in surface.ignored:
+        assert name not in sent
+    elif name == "model":
+        assert sent["model"] == "base"
+    elif name == "max_completion_tokens":
+        assert sent["max_tokens"] == 7
+    elif name == "stream_options":
+        assert sent[name] == {"include_usage": True, "continuous_usage_stats": True}
+    else:
+        assert sent[name] == fields[name]
+
+
+FORBIDDEN = [
+    "api_base",
+    "base_url",
+    "user_config",
+    "extra_body",
+    "lora_request",
+    "kv_transfer_params",
+    "vllm_xargs",
+    "chat_template",
+    "chat_template_kwargs",
+    "mm_processor_kwargs",
+    "priority",
+    "cache_salt",
+    "prompt_embeds",
+    "guided_grammar",
+    "structured_outputs",
+    "return_token_ids",
+    "ignore_eos ",
+]
+
+
+@pytest.mark.parametrize("surface", SCHEMAS, ids=lambda surface: surface.name)
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_s5_02_fields_of_the_engine_are_refused_by_name(surface: Surface, name: str) -> None:
+    error = refusal(surface, **{name: 1})
+    assert (error.status, error.code, error.param) == (400, "unknown_parameter", name)
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_s5_02_fields_of_the_engine_are_refused_at_depth(name: str) -> None:
+    message = {"role": "user", "content": "x"}
+    function = {"name": "f"}
+    for fields, param in (
+        ({"messages": [message | {name: 1}]}, f"messages[0].{name}"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", name: 1}]}]}, None),
+        ({"tools": [{"type": "function", "function": function, name: 1}]}, f"tools[0].{name}"),
+        ({"tools": [{"type": "function", "function": function | {name: 1}}]}, f"tools[0].function.{name}"),
+        ({"response_format": {"type": "json_object", name: 1}}, f"response_format.{name}"),
+        ({"stream": True, "stream_options": {name: 1}}, f"stream_options.{name}"),
+    ):
+        error = refusal(CHAT, **fields)
+        assert (error.status, error.code) == (400, "unknown_parameter")
+        assert param is None or error.param == param
+
+
+def test_ignore_eos_needs_its_scope() -> None:
+    error = refusal(CHAT, ignore_eos=True)
+    assert (error.status, error.code, error.param) == (403, "scope_missing", "ignore_eos")
+    assert send(CHAT, ("inference", SCOPE_IGNORE_EOS), ignore_eos=True)["ignore_eos"] is True
+    assert refusal(EMBEDDINGS, ignore_eos=True).code == "unknown_parameter"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n", 10**9),
+        ("n", True),
+        ("n", []),
+        ("best_of", 10**9),
+        ("logprobs", 10**6),
+        ("max_tokens", -1),
+        ("max_tokens", 2**63),
+        ("max_tokens", 1.5),
+        ("stop", ["x"] * 10_000),
+        ("stop", ["x" * 257]),
+        ("stop", [1]),
+        ("temperature", 1e309),
+        ("temperature", "hot"),
+        ("temperature", -0.1),
+        ("top_p", 1.1),
+        ("logit_bias", {str(number): 1 for number in range(10_000)}),
+        ("logit_bias", {"x": 1}),
+        ("logit_bias", {"1": 101}),
+        ("seed", 2**80),
+        ("stream", "yes"),
+        ("stream_options", {"include_usage": True}),
+        ("top_k", 2**40),
+    ],
+)
+def test_s5_03_values_out_of_bounds_are_named(name: str, value: Any) -> None:
+    error = refusal(COMPLETIONS, **{name: value})
+    assert (error.status, error.param) in ((400, name), (400, None) if value == 1e309 else (400, name))
+    assert error.code in ("invalid_value", "invalid_json")
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"x": schema}}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        nested(40),
+        {"type": "string", "pattern": "(a+)+" * 200},
+        {"$ref": "http://169.254.169.254/"},
+        {"$ref": "#"},
+        {"enum": ["x" * 1000 for _ in range(100)]},
+        {},
+        "text",
+    ],
+    ids=range(7),
+)
+def test_s5_05_schemas_are_bounded(schema: Any) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert refusal(CHAT, response_format=wanted).status == 400
+    if schema not in ({}, "text"):
+        tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+        assert refusal(CHAT, tools=[tool]).status == 400
+
+
+def test_a_sound_schema_passes() -> None:
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": nested(3)}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
+    assert send(CHAT, response_format=wanted)["response_format"] == wanted
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": "x"}] * 2049,
+        [{"role": "user", "content": "\0\0"}],
+        [{"role": "user", "content": ""}],
+        [{"role": ["user"], "content": "x"}],
+        [{"role": "god", "content": "x"}],
+        [{"role": "user", "content": [{"type": ["text"], "text": "x"}]}],
+        [7],
+        {"role": "user"},
+        "x",
+    ],
+    ids=range(9),
+)
+def test_s5_07_conversations_that_are_none(messages: Any) -> None:
+    assert refusal(CHAT, messages=messages).status == 400
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/",
+        "http://100.100.100.200/",
+        "http://[fd00:ec2::254]/",
+        "http://2130706433/",
+        "http://allowed\\@127.0.0.1/",
+        "file:///etc/passwd",
+        "data:image/png;base64,AAAA",
+    ],
+)
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "video_url", "file"])
+def test_s5_04_no_part_may_carry_an_address(kind: str, url: str) -> None:
+    part = {"type": kind, kind: {"url": url}}
+    error = refusal(CHAT, messages=[{"role": "user", "content": [part]}])
+    assert (error.status, error.param) == (400, "messages[0].content")
