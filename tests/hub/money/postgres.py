@@ -30,8 +30,11 @@ def find_binaries() -> Path:
 
 
 @contextmanager
-def run_server() -> Iterator[str]:
-    """Yield the SQLAlchemy URL prefix of a fresh server on a Unix socket; stopped and removed afterwards."""
+def run_server(*, durable: bool = False) -> Iterator[str]:
+    """Yield the SQLAlchemy URL prefix of a fresh server on a Unix socket; stopped and removed afterwards.
+
+    Tests need no commit to survive the machine; `durable` leaves fsync on, as a measurement must.
+    """
     user = _choose_user()
     with tempfile.TemporaryDirectory(prefix="guanmo-pg-", dir="/tmp") as folder:  # the socket's path must be short
         home = Path(folder)
@@ -39,7 +42,8 @@ def run_server() -> Iterator[str]:
             shutil.chown(home, user)
         data, binaries = home / "data", find_binaries()
         _run(user, binaries / "initdb", "-D", data, "-U", "guanmo", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-c listen_addresses='' -c unix_socket_directories={home} -c fsync=off -c max_connections=60"
+        options = f"-c listen_addresses='' -c unix_socket_directories={home} -c max_connections=60"
+        options += "" if durable else " -c fsync=off"
         control = (binaries / "pg_ctl", "-D", data, "-w")
         _run(user, *control, "-l", home / "log", "-o", options, "start")
         try:
