@@ -21,7 +21,7 @@ def check_signatures(export: Export, trusted: str | None, outside: list[str]) ->
     named = export.manifest["public_key"]
     if trusted is not None and trusted.strip() != named:
         yield f"the export names key {named}, you trust {trusted.strip()}"
-    public = base64.b64decode((trusted or named).strip().split("+")[2])[1:]
+    public = base64.b64decode((trusted or named).strip().split("+", 2)[2])[1:]
     for row in export.rows("checkpoints"):
         body, _, tail = row["note"].partition("\n\n")
         signature = base64.b64decode(tail.split(" ")[2])

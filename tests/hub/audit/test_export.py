@@ -19,6 +19,7 @@ from hub.audit.signing import AuditKey, Signed, verifier_key
 from hub.audit.tree import root_of_leaves
 from hub.audit.verifier.reading import canonical, digest
 from hub.audit.verifier.report import read_copy, verify
+from hub.audit.verifier.signatures import is_signed
 from hub.errors import ConflictError, InvalidValueError
 from tests.hub.audit.year import export, run_two_months, sign
 from tests.hub.money.conftest import built_market  # noqa: F401  the pattern below is made from it
@@ -280,6 +281,20 @@ def test_money_that_no_bill_explains_shows(copy: Path) -> None:
     forge(copy, KEY)
     found = failures(copy)
     assert any("the bill says" in line and "the ledger moved" in line for line in found)
+
+
+@pytest.mark.parametrize("secret", [str(number) for number in range(12)])
+def test_any_key_is_read_back_and_checked(secret: str) -> None:
+    """Some keys have a plus sign in base64, which is also what separates the parts of the line."""
+    key = AuditKey(secret)
+    public = base64.b64decode(verifier_key(key.public).split("+", 2)[2])[1:]
+    body, _, tail = key.sign(Signed(3, "ab" * 32, "cd" * 32, 5)).partition("\n\n")
+    signature = base64.b64decode(tail.split(" ")[2])[4:]
+    assert public == key.public
+    assert is_signed(public, f"{body}\n".encode(), signature)
+    assert not is_signed(public, f"{body} \n".encode(), signature)
+    assert not is_signed(public, f"{body}\n".encode(), signature[:32] + bytes(32))
+    assert not is_signed(AuditKey("other").public, f"{body}\n".encode(), signature)
 
 
 def test_a_broken_export_is_a_red_line_not_a_crash(copy: Path) -> None:
