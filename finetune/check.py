@@ -48,8 +48,13 @@ def check_source(job: Job) -> Result:
     """Write OUT/report.json, findings.jsonl, an annotated copy, and the checked files if there is no error.
 
     `data.source` is split; with `data.valid` given (a raw upload of the same format) that file is held out instead.
+    Without a source, the checked rows of the spec are shown as tokens of its base.
     """
     spec = job.spec
+    if spec.data.source is None:
+        from finetune.preview import preview_tokens
+
+        return preview_tokens(job)
     source = _find_source(spec.data)
     with ExitStack() as stack:
         spool = Spool(job.out / ".findings.tmp")

@@ -211,12 +211,6 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         Remedy.CORRECT_ROW,
         DROP,
     ),
-    "row_over_length": Kind(
-        W,
-        "{count} 行超过基座的 {limit} 个词元（最长 {longest}，如第 {rows} 行），微调时会去除。",
-        "{count} rows exceed the base's {limit} tokens (longest {longest}; {rows}); a run leaves them out.",
-        Remedy.CORRECT_ROW,
-    ),
     "pii_phone": _private("手机号", "phone numbers"),
     "pii_identity_number": _private("身份证号", "identity numbers"),
     "pii_bank_card": _private("银行卡号", "bank card numbers"),

@@ -23,6 +23,8 @@ from hub.compute.allocation import ensure_machine
 from hub.compute.tables import Device
 from hub.database import open_sessions
 from hub.datasets.checking import check_dataset, fail_orphaned_checks
+from hub.datasets.previewing import fail_orphaned_previews, preview_dataset
+from hub.datasets.previews import PREVIEW_KIND
 from hub.datasets.service import CHECK_KIND
 from hub.errors import GuanmoError
 from hub.jobs.loop import JobLoop, Kind
@@ -68,6 +70,7 @@ def list_kinds(settings: Settings, secrets: Secrets) -> dict[str, Kind]:
     mirror = Mirror(f"http://127.0.0.1:{settings.mlflow_port}", USERNAME, secrets["mlflow.password"])
     return {
         CHECK_KIND: Kind(check_dataset, "light"),
+        PREVIEW_KIND: Kind(preview_dataset, "light"),
         PLAN_KIND: Kind(plan_run, "light"),
         TRAIN_KIND: Kind(train_run, "train"),
         DEPLOY_KIND: Kind(deploy_version, "beside"),
@@ -233,7 +236,8 @@ def _expire(work: Work) -> object:
 def _fail_orphans(work: Work) -> object:
     with work.sessions.write() as session:
         now = work.clock()
-        return fail_orphaned_runs(session, now=now) + fail_orphaned_checks(session, now=now)
+        checks = fail_orphaned_checks(session, now=now) + fail_orphaned_previews(session, now=now)
+        return fail_orphaned_runs(session, now=now) + checks
 
 
 def _enter_machine(work: Work) -> object:

@@ -30,6 +30,7 @@ PAGES = (
     "offers",
     "integrator",
     "datasets",
+    "dataset",
     "tuning",
     "runs",
     "vouchers",

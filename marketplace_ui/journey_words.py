@@ -31,6 +31,11 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "mask": Word("全部脱敏", "Mask all of them"),
         "normalise": Word("全部统一", "Correct all of them"),
     },
+    "preview": {
+        "working": Word("分词中", "In the making", "wait"),
+        "ready": Word("可查看", "Ready", "good"),
+        "failed": Word("失败", "Failed", "bad"),
+    },
     "split_by": {
         "group": Word("按组：同一组的行都在同一边", "By group: the rows of a group stay on one side"),
         "prompt": Word("按问题：相同的问题都在同一边", "By question: equal questions stay on one side"),
@@ -154,6 +159,19 @@ RECIPE_REASONS_ZH = {
 """Why a default was chosen, in Chinese; the trainer's own reason with its figures stands beside it in English."""
 
 REASONS: dict[str, tuple[str, str]] = {
+    "stop_token_not_trained": (
+        "该基座的对话模板不训练结束符，模型学不会停。请另选基座。",
+        "The base's chat template does not train the end of an answer, so the model would not learn to stop. Choose "
+        "another base.",
+    ),
+    "template_not_stable": (
+        "该基座的对话模板会改写前面的对话，不能微调。请另选基座。",
+        "The base's chat template rewrites earlier turns and cannot be trained. Choose another base.",
+    ),
+    "template_prompt_differs": (
+        "该基座训练时与调用时的提示不同，不能微调。请另选基座。",
+        "The base would be trained on other prompts than it is served with. Choose another base.",
+    ),
     "data_invalid": (
         "数据未通过检查。请按数据集报告修正后重新上传。",
         "The data failed the check. Correct them by the data set's report and upload again.",

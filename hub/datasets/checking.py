@@ -77,6 +77,7 @@ def _build_spec(home: Path, version: DatasetVersion, attempt: int) -> RunSpec:
             source=str(source),
             format=version.format,
             mapping=version.mapping,
+            fixes=version.fixes,
             digests={"source": version.source_digest},
         ),
     )
@@ -94,9 +95,16 @@ def _report_refusal(result: Result | None) -> dict[str, Any] | None:
     """A file that the trainer would not even read (wrong mapping, changed bytes) is the report's only issue."""
     if result is None or result.fault is not Fault.USER:
         return None
-    issue = {
+    issue: dict[str, Any] = {
         "code": result.reason_code,
-        "severity": "error",
+        "severity": "E",
+        "file": "train",
+        "row": None,
+        "column": None,
+        "count": 1,
+        "listed": 0,
+        "sample_rows": [],
+        "fix": None,
         "message_en": result.message,
         "message_zh": result.message,
     }
@@ -115,8 +123,8 @@ def _apply_report(work: Work, claim: Claim, *, folder: str, result: Result, repo
         if version.state is DatasetState.CHECKING:
             version.state, version.report, version.checked_at = state, report, now
             version.reason_code = result.reason_code
+            version.checked_folder = folder
             if state is not DatasetState.BLOCKED:
-                version.checked_folder = folder
                 version.train_digest = result.digests["train.jsonl"]
                 version.valid_digest = result.digests["valid.jsonl"]
                 version.train_rows = report["summary"]["train_rows"]

@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from finetune.spec import ColumnRole, SourceFormat
+from finetune.spec import ColumnRole, FixAction, SourceFormat
 from hub.datasets.tables import DatasetState
 from hub.errors import InvalidValueError
 
-MAX_UPLOAD_BYTES = 200 * 1024 * 1024
+MAX_UPLOAD_BYTES = 500 * 1024 * 1024
 MAX_NAME_CHARS = 80
 _SUFFIXES = {".jsonl": SourceFormat.JSONL, ".csv": SourceFormat.CSV, ".xlsx": SourceFormat.XLSX}
 
@@ -51,10 +51,30 @@ def read_mapping(text: str | None) -> dict[str, ColumnRole]:
         raise _bad_mapping(f"not valid JSON ({error.msg}, character {error.pos})") from error
     if not isinstance(value, dict):
         raise _bad_mapping("not an object of column name to role")
+    return read_roles(value)
+
+
+def read_roles(value: Mapping[str, Any]) -> dict[str, ColumnRole]:
+    """Return column name to role. Raises: InvalidValueError."""
     for column, role in value.items():
         if role not in list(ColumnRole):
             raise _bad_mapping(f"role {role!r} of column {column!r}; roles: {', '.join(ColumnRole)}")
     return {column: ColumnRole(role) for column, role in value.items()}
+
+
+def read_fixes(report: Mapping[str, Any] | None, wishes: Mapping[str, str]) -> dict[str, FixAction]:
+    """Return corrections by code, each of which the report offers. Raises: InvalidValueError."""
+    offered = {issue["code"]: (issue.get("fix") or {}).get("offers", []) for issue in (report or {}).get("issues", [])}
+    for code, action in wishes.items():
+        offers = offered.get(code, [])
+        if action not in offers:
+            allowed = ", ".join(offers) or "-"
+            raise InvalidValueError(
+                f"fixes: '{action[:40]}' of '{code[:60]}' is not offered; offered: {allowed}. Take one of the report.",
+                f"fixes：“{code[:60]}”不提供“{action[:40]}”，可用：{allowed}。请按检查报告选择。",
+                field="fixes",
+            )
+    return {code: FixAction(action) for code, action in wishes.items()}
 
 
 def judge_report(report: Mapping[str, Any]) -> DatasetState:

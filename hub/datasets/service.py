@@ -1,25 +1,41 @@
-"""Data sets: enter an upload, find, acknowledge warnings, delete with a receipt. The only writer of their rows.
+"""Data sets: enter an upload, find, acknowledge warnings. Writes their rows, as `versions` and `deletion` do.
 
 It leaves bytes to `hub.datasets.files` and reading rows to the check job (`hub.datasets.checking`).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from finetune.spec import ColumnRole, SourceFormat
+from finetune.spec import ColumnRole, FixAction, SourceFormat
 from hub.actor import Actor, Role
-from hub.datasets.files import StoredFile, locate_folder, remove_folder
+from hub.datasets.files import StoredFile, locate_folder
 from hub.datasets.tables import Dataset, DatasetState, DatasetVersion
 from hub.errors import ConflictError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
-from hub.jobs.service import cancel_waiting_job, enqueue_job
+from hub.jobs.service import enqueue_job
 
 CHECK_KIND = "dataset.check"
+
+
+OWNERS = (Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR)
+"""Roles that may bring data; what they bring is seen by their own organisation alone, also an operator's."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An upload with what its columns mean and which corrections its owner asked for."""
+
+    stored: StoredFile
+    source_format: SourceFormat
+    file_name: str
+    mapping: Mapping[str, ColumnRole]
+    fixes: Mapping[str, FixAction] = field(default_factory=dict)
 
 
 class DatasetNotReadyError(ConflictError):
@@ -40,7 +56,7 @@ def add_dataset(
     now: datetime,
 ) -> tuple[Dataset, DatasetVersion]:
     """Enter an upload as a data set with version 1 and queue its check."""
-    actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR)
+    actor.require(*OWNERS)
     dataset = Dataset(
         id=new_id("dst"),
         organisation_id=actor.organisation_id,
@@ -48,26 +64,36 @@ def add_dataset(
         created_by=actor.user_id,
         created_at=now,
     )
-    version = DatasetVersion(
-        id=new_id("dsv"),
-        organisation_id=actor.organisation_id,
-        dataset_id=dataset.id,
-        number=1,
-        state=DatasetState.CHECKING,
-        source_digest=stored.digest,
-        format=source_format,
-        file_name=Path(file_name).name[:200],
-        size_bytes=stored.size_bytes,
-        mapping={column: str(role) for column, role in mapping.items()},
-        created_at=now,
-    )
     session.add(dataset)
     session.flush()
+    reading = Reading(stored, source_format, Path(file_name).name[:200], mapping)
+    return dataset, add_version(session, actor, dataset, reading, number=1, now=now)
+
+
+def add_version(
+    session: Session, actor: Actor, dataset: Dataset, reading: Reading, *, number: int, now: datetime
+) -> DatasetVersion:
+    """Enter one way to read an upload as a version and queue its check."""
+    version = DatasetVersion(
+        id=new_id("dsv"),
+        organisation_id=dataset.organisation_id,
+        dataset_id=dataset.id,
+        number=number,
+        state=DatasetState.CHECKING,
+        source_digest=reading.stored.digest,
+        format=reading.source_format,
+        file_name=reading.file_name,
+        size_bytes=reading.stored.size_bytes,
+        mapping={column: str(role) for column, role in reading.mapping.items()},
+        fixes={code: str(action) for code, action in reading.fixes.items()},
+        created_by=actor.user_id,
+        created_at=now,
+    )
     session.add(version)
     session.flush()
-    enqueue_job(session, kind=CHECK_KIND, subject=version.id, organisation_id=actor.organisation_id, now=now)
-    _record(session, "dataset.uploaded", version, actor.user_id, now)
-    return dataset, version
+    enqueue_job(session, kind=CHECK_KIND, subject=version.id, organisation_id=dataset.organisation_id, now=now)
+    record(session, "dataset.uploaded", version, actor.user_id, now)
+    return version
 
 
 def find_dataset(session: Session, actor: Actor, dataset_id: str) -> tuple[Dataset, DatasetVersion]:
@@ -103,7 +129,7 @@ def find_usable_version(session: Session, actor: Actor, key: str) -> DatasetVers
     if version is None:
         raise NotFoundError.of("dataset", key)
     if version.state is not DatasetState.READY:
-        raise _not_ready(version)
+        raise not_ready(version)
     return version
 
 
@@ -138,38 +164,11 @@ def acknowledge_warnings(session: Session, actor: Actor, dataset_id: str, *, now
     if version.state is DatasetState.READY:
         return version
     if version.state is not DatasetState.WARNED:
-        raise _not_ready(version)
+        raise not_ready(version)
     version.state = DatasetState.READY
     version.acknowledged_by, version.acknowledged_at = actor.user_id, now
-    _record(session, "dataset.acknowledged", version, actor.user_id, now)
+    record(session, "dataset.acknowledged", version, actor.user_id, now)
     return version
-
-
-def delete_dataset(session: Session, actor: Actor, dataset_id: str, *, home: Path, now: datetime) -> Dataset:
-    """Delete the files of a data set and keep a receipt; again returns the same receipt.
-
-    Files that another data set of the organisation holds by the same digest stay, and the receipt says so.
-    """
-    dataset, _ = find_dataset(session, actor, dataset_id)
-    if dataset.deleted_at is not None:
-        return dataset
-    versions = list(session.scalars(select(DatasetVersion).where(DatasetVersion.dataset_id == dataset.id)))
-    for version in versions:
-        cancel_waiting_job(session, kind=CHECK_KIND, subject=version.id, now=now)
-        version.state = DatasetState.DELETED
-        version.report = None
-    session.flush()
-    removed = [_remove_version(session, version, home) for version in versions]
-    dataset.deleted_at, dataset.deleted_by = now, actor.user_id
-    dataset.receipt = {
-        "receipt_id": new_id("rcp"),
-        "dataset_id": dataset.id,
-        "deleted_at": now.isoformat(),
-        "deleted_by": actor.user_id,
-        "versions": removed,
-    }
-    _record(session, "dataset.deleted", versions[-1], actor.user_id, now)
-    return dataset
 
 
 def locate_checked(home: Path, version: DatasetVersion) -> Path:
@@ -178,27 +177,8 @@ def locate_checked(home: Path, version: DatasetVersion) -> Path:
     return folder / (version.checked_folder or "unchecked")
 
 
-def _remove_version(session: Session, version: DatasetVersion, home: Path) -> dict[str, object]:
-    shared = session.scalar(
-        select(func.count())
-        .select_from(DatasetVersion)
-        .where(
-            DatasetVersion.organisation_id == version.organisation_id,
-            DatasetVersion.source_digest == version.source_digest,
-            DatasetVersion.state != DatasetState.DELETED,
-        )
-    )
-    files, size_bytes = (0, 0) if shared else remove_folder(home, version.organisation_id, version.source_digest)
-    return {
-        "version_id": version.id,
-        "source_digest": version.source_digest,
-        "files_removed": files,
-        "bytes_removed": size_bytes,
-        "kept_for_other_datasets": bool(shared),
-    }
-
-
-def _not_ready(version: DatasetVersion) -> DatasetNotReadyError:
+def not_ready(version: DatasetVersion) -> DatasetNotReadyError:
+    """Return the refusal to use a version, with the next step."""
     en, zh = _NEXT_STEPS[version.state]
     return DatasetNotReadyError(
         f"Data set {version.dataset_id} is '{version.state}': {en}",
@@ -223,7 +203,8 @@ _NEXT_STEPS = {
 }
 
 
-def _record(session: Session, topic: str, version: DatasetVersion, actor_id: str, now: datetime) -> None:
+def record(session: Session, topic: str, version: DatasetVersion, actor_id: str, now: datetime) -> None:
+    """Write an event of a version: digests and states, never anything of a row."""
     record_event(
         session,
         topic,

@@ -30,6 +30,8 @@ class Dataset(Base):
     __table_args__ = (
         Index("ix_datasets_organisation_id_deleted_at", "organisation_id", "deleted_at"),
         CheckConstraint("(deleted_at IS NULL) = (receipt IS NULL)", name="receipt"),
+        CheckConstraint("(registered_at IS NULL) = (registration_number IS NULL)", name="registered"),
+        CheckConstraint("(registered_at IS NULL) = (rights_owner IS NULL)", name="registered_owner"),
         {"sqlite_strict": True},
     )
 
@@ -41,10 +43,20 @@ class Dataset(Base):
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
     deleted_by: Mapped[str | None]
     receipt: Mapped[Any | None] = mapped_column(Document)
+    registration_number: Mapped[str | None]
+    """Number of the data-intellectual-property registration (数据知识产权登记)."""
+    registration_body: Mapped[str | None]
+    licence: Mapped[str | None]
+    rights_owner: Mapped[str | None]
+    registered_by: Mapped[str | None]
+    registered_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class DatasetVersion(Base):
-    """One upload: `source_digest` is the sha256 of its bytes; what check wrote is named by digests too."""
+    """One way to read one upload: `source_digest` is the sha256 of its bytes; what check wrote is named by digests too.
+
+    Neither the upload nor a checked file ever changes: other columns or corrections make another version.
+    """
 
     __tablename__ = "dataset_versions"
     __table_args__ = (
@@ -71,6 +83,9 @@ class DatasetVersion(Base):
     size_bytes: Mapped[Int64]
     mapping: Mapped[Json]
     """Column name to role; empty lets check guess."""
+    fixes: Mapped[Json]
+    """Code of the report to the correction wished for all of its findings."""
+    created_by: Mapped[str]
     checked_folder: Mapped[str | None]
     """Folder of the finished check, below the digest's folder."""
     report: Mapped[Any | None] = mapped_column(Document)
@@ -83,3 +98,41 @@ class DatasetVersion(Base):
     acknowledged_at: Mapped[datetime | None] = mapped_column(Moment)
     checked_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[When]
+
+
+class PreviewState(StrEnum):
+    """Whether the tokens of a version can be shown; `failed` names a reason."""
+
+    WORKING = "working"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class DatasetPreview(Base):
+    """How one base reads one version: figures here, tokens in a file of the owner's folder."""
+
+    __tablename__ = "dataset_previews"
+    __table_args__ = (
+        UniqueConstraint("version_id", "base_version_id"),
+        Index("ix_dataset_previews_organisation_id_version_id", "organisation_id", "version_id"),
+        CheckConstraint("state <> 'ready' OR folder IS NOT NULL", name="ready_has_folder"),
+        {"sqlite_strict": True},
+    )
+
+    id: Mapped[Key]
+    organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
+    version_id: Mapped[str] = mapped_column(ForeignKey("dataset_versions.id"))
+    base_version_id: Mapped[str]
+    """A version of the catalogue, a room above this one."""
+    base_name: Mapped[str]
+    artifact_digest: Mapped[str]
+    weights_digest: Mapped[str]
+    tokenizer_digest: Mapped[str]
+    template_digest: Mapped[str]
+    state: Mapped[PreviewState] = mapped_column(Choice(PreviewState))
+    folder: Mapped[str | None]
+    figures: Mapped[Any | None] = mapped_column(Document)
+    reason_code: Mapped[str | None]
+    message: Mapped[str | None]
+    created_at: Mapped[When]
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -62,11 +62,12 @@ def test_columns_are_offered_and_checked_again_when_swapped(market: World) -> No
     assert refused.status_code == 422
     assert "must be exactly one column" in refused.text
     answer = client.post(f"/datasets/{dataset_id}/columns", data={"column-0": "completion", "column-1": "prompt"})
-    fresh = id_in(answer.headers["Location"], "dst")
-    page = work_until(market, client, f"/datasets/{fresh}", lambda text: "every 2s" not in text)
+    assert id_in(answer.headers["Location"], "dst") == dataset_id
+    page = work_until(market, client, f"/datasets/{dataset_id}", lambda text: "every 2s" not in text)
+    assert "Version 2" in page
     assert "columns_guessed" not in page
     assert 'value="completion" selected' in page
-    assert "another data set of yours" in client.get(f"/datasets/{dataset_id}").text
+    assert "columns_guessed_by_position" in client.get(f"/datasets/{dataset_id}?version=1").text
 
 
 def test_deletion_leaves_a_receipt_and_no_file(market: World) -> None:

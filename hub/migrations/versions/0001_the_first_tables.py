@@ -461,6 +461,21 @@ def upgrade() -> None:
     )
     op.create_index("ix_claims_organisation_id_state", "claims", ["organisation_id", "state"], unique=False)
     op.create_table(
+        "closed_statements",
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("closed_by", sa.Text(), nullable=False),
+        sa.Column("closed_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("length(sha256) = 64", name=op.f("ck_closed_statements_sha256")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_closed_statements_organisation_id")
+        ),
+        sa.PrimaryKeyConstraint("organisation_id", "month", name=op.f("pk_closed_statements")),
+        sqlite_strict=True,
+    )
+    op.create_table(
         "datasets",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
@@ -470,7 +485,19 @@ def upgrade() -> None:
         sa.Column("deleted_at", hub.columns.Whole(), nullable=True),
         sa.Column("deleted_by", sa.Text(), nullable=True),
         sa.Column("receipt", sa.Text(), nullable=True),
+        sa.Column("registration_number", sa.Text(), nullable=True),
+        sa.Column("registration_body", sa.Text(), nullable=True),
+        sa.Column("licence", sa.Text(), nullable=True),
+        sa.Column("rights_owner", sa.Text(), nullable=True),
+        sa.Column("registered_by", sa.Text(), nullable=True),
+        sa.Column("registered_at", hub.columns.Whole(), nullable=True),
         sa.CheckConstraint("(deleted_at IS NULL) = (receipt IS NULL)", name=op.f("ck_datasets_receipt")),
+        sa.CheckConstraint(
+            "(registered_at IS NULL) = (registration_number IS NULL)", name=op.f("ck_datasets_registered")
+        ),
+        sa.CheckConstraint(
+            "(registered_at IS NULL) = (rights_owner IS NULL)", name=op.f("ck_datasets_registered_owner")
+        ),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_datasets_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_datasets")),
         sqlite_strict=True,
@@ -864,6 +891,8 @@ def upgrade() -> None:
         sa.Column("file_name", sa.Text(), nullable=False),
         sa.Column("size_bytes", hub.columns.Whole(), nullable=False),
         sa.Column("mapping", sa.Text(), nullable=False),
+        sa.Column("fixes", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("checked_folder", sa.Text(), nullable=True),
         sa.Column("report", sa.Text(), nullable=True),
         sa.Column("train_digest", sa.Text(), nullable=True),
@@ -1209,6 +1238,41 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'proposed'"),
     )
     op.create_index("uq_bill_versions_order_number", "bill_versions", ["order_id", "number"], unique=True)
+    op.create_table(
+        "dataset_previews",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("version_id", sa.Text(), nullable=False),
+        sa.Column("base_version_id", sa.Text(), nullable=False),
+        sa.Column("base_name", sa.Text(), nullable=False),
+        sa.Column("artifact_digest", sa.Text(), nullable=False),
+        sa.Column("weights_digest", sa.Text(), nullable=False),
+        sa.Column("tokenizer_digest", sa.Text(), nullable=False),
+        sa.Column("template_digest", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=True),
+        sa.Column("figures", sa.Text(), nullable=True),
+        sa.Column("reason_code", sa.Text(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.Column("finished_at", hub.columns.Whole(), nullable=True),
+        sa.CheckConstraint("state <> 'ready' OR folder IS NOT NULL", name=op.f("ck_dataset_previews_ready_has_folder")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_dataset_previews_organisation_id")
+        ),
+        sa.ForeignKeyConstraint(["version_id"], ["dataset_versions.id"], name=op.f("fk_dataset_previews_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_previews")),
+        sa.UniqueConstraint(
+            "version_id", "base_version_id", name=op.f("uq_dataset_previews_version_id_base_version_id")
+        ),
+        sqlite_strict=True,
+    )
+    op.create_index(
+        "ix_dataset_previews_organisation_id_version_id",
+        "dataset_previews",
+        ["organisation_id", "version_id"],
+        unique=False,
+    )
     op.create_table(
         "model_versions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -1990,6 +2054,11 @@ def upgrade() -> None:
         sa.Column("recipe", sa.Text(), nullable=False),
         sa.Column("seed", hub.columns.Whole(), nullable=False),
         sa.Column("deploy_when_done", hub.columns.Whole(), nullable=False),
+        sa.Column("request_key", sa.Text(), nullable=True),
+        sa.Column("request_digest", sa.Text(), nullable=True),
+        sa.Column("asked", sa.Text(), nullable=True),
+        sa.Column("terms", sa.Text(), nullable=True),
+        sa.Column("rerun_of", sa.Text(), nullable=True),
         sa.Column("cost_centre", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("state_version", hub.columns.Whole(), nullable=False),
@@ -2012,7 +2081,9 @@ def upgrade() -> None:
         sa.Column("artifact_digest", sa.Text(), nullable=True),
         sa.Column("version_id", sa.Text(), nullable=True),
         sa.Column("mlflow_run_id", sa.Text(), nullable=True),
+        sa.Column("device_batch_tokens", hub.columns.Whole(), nullable=True),
         sa.Column("cancel_requested_at", hub.columns.Whole(), nullable=True),
+        sa.Column("pause_requested_at", hub.columns.Whole(), nullable=True),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.Column("planned_at", hub.columns.Whole(), nullable=True),
         sa.Column("quote_valid_until", hub.columns.Whole(), nullable=True),
@@ -2026,6 +2097,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("(accepted_at IS NULL) = (order_id IS NULL)", name=op.f("ck_runs_accepted")),
         sa.CheckConstraint("(plan IS NULL) = (plan_digest IS NULL)", name=op.f("ck_runs_plan")),
+        sa.CheckConstraint("(request_key IS NULL) = (request_digest IS NULL)", name=op.f("ck_runs_request")),
         sa.CheckConstraint("state_version > 0 AND attempt >= 0 AND fence >= 0", name=op.f("ck_runs_counts")),
         sa.ForeignKeyConstraint(["base_version_id"], ["model_versions.id"], name=op.f("fk_runs_base_version_id")),
         sa.ForeignKeyConstraint(
@@ -2034,8 +2106,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["offer_id"], ["offers.id"], name=op.f("fk_runs_offer_id")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_runs_organisation_id")),
         sa.ForeignKeyConstraint(["rental_id"], ["rentals.id"], name=op.f("fk_runs_rental_id")),
+        sa.ForeignKeyConstraint(["rerun_of"], ["runs.id"], name=op.f("fk_runs_rerun_of")),
         sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_runs_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
+        sa.UniqueConstraint("organisation_id", "request_key", name=op.f("uq_runs_organisation_id_request_key")),
         sqlite_strict=True,
     )
     op.create_index("ix_runs_organisation_id_state", "runs", ["organisation_id", "state"], unique=False)
@@ -2213,6 +2287,8 @@ def downgrade() -> None:
     op.drop_index("ix_model_versions_organisation_id_state", table_name="model_versions")
     op.drop_index("ix_model_versions_base_version_id", table_name="model_versions")
     op.drop_table("model_versions")
+    op.drop_index("ix_dataset_previews_organisation_id_version_id", table_name="dataset_previews")
+    op.drop_table("dataset_previews")
     op.drop_index("uq_bill_versions_order_number", table_name="bill_versions")
     op.drop_index(
         "uq_bill_versions_one_proposal",
@@ -2295,6 +2371,7 @@ def downgrade() -> None:
     op.drop_table("filings")
     op.drop_index("ix_datasets_organisation_id_deleted_at", table_name="datasets")
     op.drop_table("datasets")
+    op.drop_table("closed_statements")
     op.drop_index("ix_claims_organisation_id_state", table_name="claims")
     op.drop_table("claims")
     op.drop_index("ix_budgets_organisation_id", table_name="budgets")

@@ -3,6 +3,7 @@ import htmx from "htmx.org";
 import Alpine from "@alpinejs/csp";
 import { chart } from "./chart.js";
 import { tryout } from "./tryout.js";
+import { upload } from "./upload.js";
 
 htmx.config.allowEval = false;
 htmx.config.includeIndicatorStyles = false;
@@ -16,6 +17,7 @@ window.htmx = htmx;
 
 Alpine.data("curve", chart);
 Alpine.data("tryout", tryout);
+Alpine.data("upload", upload);
 Alpine.data("copy", () => ({
   done: false,
   async take() {

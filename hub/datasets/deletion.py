@@ -1,0 +1,124 @@
+"""Deletes a data set with all that was derived from it, and keeps a receipt that says what was erased.
+
+It leaves knowing who needs a data set to its caller: runs live in a room above this one.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hub.actor import Actor
+from hub.clock import to_us
+from hub.columns import write_json
+from hub.datasets.files import digest_text, remove_derived, remove_folder
+from hub.datasets.previews import PREVIEW_KIND
+from hub.datasets.service import CHECK_KIND, OWNERS, find_dataset, record
+from hub.datasets.tables import Dataset, DatasetPreview, DatasetState, DatasetVersion
+from hub.errors import ConflictError
+from hub.ids import new_id
+from hub.jobs.service import cancel_waiting_job
+
+FindNeeds = Callable[[Session, Sequence[str]], Sequence[str]]
+"""Returns the ids of what still needs one of these versions."""
+
+
+class DatasetInUseError(ConflictError):
+    """Something that was ordered or is being planned still reads the data set."""
+
+    code = "dataset_in_use"
+
+
+def delete_dataset(
+    session: Session, actor: Actor, dataset_id: str, *, find_needs: FindNeeds, home: Path, now: datetime
+) -> Dataset:
+    """Delete the files of a data set and keep a receipt; again returns the same receipt.
+
+    Files that another data set of the organisation holds by the same digest stay, and the receipt says so.
+
+    Raises:
+        NotFoundError.
+        DatasetInUseError: a run that has not ended needs it.
+    """
+    actor.require(*OWNERS)
+    dataset, _ = find_dataset(session, actor, dataset_id)
+    if dataset.deleted_at is not None:
+        return dataset
+    statement = select(DatasetVersion).where(
+        DatasetVersion.organisation_id == actor.organisation_id, DatasetVersion.dataset_id == dataset.id
+    )
+    versions = list(session.scalars(statement.order_by(DatasetVersion.number).with_for_update()))
+    needs = find_needs(session, [version.id for version in versions])
+    if needs:
+        raise _in_use(dataset.id, needs)
+    for version in versions:
+        cancel_waiting_job(session, kind=CHECK_KIND, subject=version.id, now=now)
+        version.state = DatasetState.DELETED
+        version.report = None
+    _delete_previews(session, versions, now)
+    session.flush()
+    removed = [_remove_version(session, version, home) for version in versions]
+    dataset.deleted_at, dataset.deleted_by = now, actor.user_id
+    receipt: dict[str, object] = {
+        "receipt_id": new_id("rcp"),
+        "dataset_id": dataset.id,
+        "organisation_id": dataset.organisation_id,
+        "deleted_at": now.isoformat(),
+        "deleted_at_us": to_us(now),
+        "deleted_by": actor.user_id,
+        "versions": removed,
+    }
+    dataset.receipt = receipt | {"receipt_digest": digest_text(write_json(receipt))}
+    record(session, "dataset.deleted", versions[-1], actor.user_id, now)
+    return dataset
+
+
+def _delete_previews(session: Session, versions: Sequence[DatasetVersion], now: datetime) -> None:
+    ids = [version.id for version in versions]
+    owner = versions[0].organisation_id
+    statement = select(DatasetPreview).where(
+        DatasetPreview.organisation_id == owner, DatasetPreview.version_id.in_(ids)
+    )
+    for preview in session.scalars(statement):
+        cancel_waiting_job(session, kind=PREVIEW_KIND, subject=preview.id, now=now)
+        session.delete(preview)
+
+
+def _remove_version(session: Session, version: DatasetVersion, home: Path) -> dict[str, object]:
+    shared = session.scalar(
+        select(func.count())
+        .select_from(DatasetVersion)
+        .where(
+            DatasetVersion.organisation_id == version.organisation_id,
+            DatasetVersion.source_digest == version.source_digest,
+            DatasetVersion.state != DatasetState.DELETED,
+        )
+    )
+    remove = remove_derived if shared else remove_folder
+    files, size_bytes = remove(home, version.organisation_id, version.source_digest, version.id)
+    return {
+        "version_id": version.id,
+        "number": version.number,
+        "file_name": version.file_name,
+        "source_digest": version.source_digest,
+        "train_digest": version.train_digest,
+        "valid_digest": version.valid_digest,
+        "train_rows": version.train_rows,
+        "valid_rows": version.valid_rows,
+        "files_removed": files,
+        "bytes_removed": size_bytes,
+        "kept_for_other_datasets": bool(shared),
+    }
+
+
+def _in_use(dataset_id: str, needs: Sequence[str]) -> DatasetInUseError:
+    shown = ", ".join(needs[:3])
+    return DatasetInUseError(
+        f"Data set {dataset_id} is needed by {len(needs)} runs that have not ended ({shown}). Wait for them or cancel "
+        "them, then delete.",
+        f"数据集 {dataset_id} 仍被 {len(needs)} 个未结束的任务使用（{shown}）。请等待其结束或取消后再删除。",
+        field="dataset_id",
+        runs=list(needs[:20]),
+    )
