@@ -16,6 +16,7 @@ from serving.gateway.exchange import Exchange
 from serving.gateway.journal_entries import Progressed, Reserved
 from serving.gateway.plan import Plan
 from serving.gateway.sse import Usage
+from serving.gateway.transcript import Transcript
 from serving.gateway.wallet import Hold
 
 
@@ -38,6 +39,10 @@ class Call:
         self.hold = hold
         self.started_at = started_at
         self.attempt = 0
+        self.path = plan.surface.path
+        self.body = plan.upstream_body
+        self.transcript = Transcript(plan.surface) if plan.continuable else None
+        self.avoid: set[str] = set()
         self.replica: RouteReplica | None = None
         self.usage: Usage | None = None
         self.settled = False
@@ -91,6 +96,11 @@ class Call:
             replica_epoch=replica.epoch,
             started_at=self.started_at,
         )
+
+    def may_continue(self) -> bool:
+        """Return whether another replica could go on where this one was lost; only once, or one call kills many."""
+        known = self.transcript is not None and self.transcript.can_continue
+        return known and self.usage is not None and not self.avoid
 
     def progress(self) -> Progressed:
         """Return the journal entry of the usage so far."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
-from serving.contract import EndReason, SnapshotKey, cost_ufen
+from serving.contract import EndReason, RouteReplica, SnapshotKey, cost_ufen
 from serving.gateway.access import MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND
 from serving.gateway.authenticate import authenticate, view_knowing
 from serving.gateway.call import Call, CallInterruptedError
@@ -26,7 +27,7 @@ from serving.gateway.relay import StreamRelay, relay_plain, start_stream
 from serving.gateway.replays import Replays
 from serving.gateway.settlement import Settlement
 from serving.gateway.sse import Usage
-from serving.gateway.surfaces import Surface
+from serving.gateway.surfaces import COMPLETIONS, Surface
 from serving.gateway.suspects import Suspects
 from serving.gateway.view import CurrentView, View
 from serving.gateway.wallet import Wallet
@@ -130,12 +131,35 @@ class Completions:
                 start_stream(exchange, call.plan)
                 exchange.send(b": waiting for a replica\n\n")
 
-        async with self._dispatcher.sent(call, keep_waiting) as answer:
-            if call.plan.stream:
-                relay = StreamRelay(exchange, call, journal=self._journal, clock=self._clock, settle=self._settle)
-                await relay.run(answer)
-            else:
-                await relay_plain(exchange, call, answer, settle=self._settle)
+        while True:
+            try:
+                async with self._dispatcher.sent(call, keep_waiting) as answer:
+                    if call.plan.stream:
+                        relay = StreamRelay(
+                            exchange, call, journal=self._journal, clock=self._clock, settle=self._settle
+                        )
+                        await relay.run(answer)
+                    else:
+                        await relay_plain(exchange, call, answer, settle=self._settle)
+                return
+            except EngineLostError:
+                if call.settled or not call.may_continue():
+                    raise
+                self._continue_elsewhere(call)
+
+    def _continue_elsewhere(self, call: Call) -> None:
+        """Bill what the lost engine delivered and make the call go on after its last token on another replica."""
+        transcript, replica, usage = call.transcript, call.replica, call.usage
+        if transcript is None or replica is None or usage is None:
+            raise RuntimeError("only a call with a transcript goes on elsewhere")
+        call.usage = replace(usage, completion_tokens=transcript.said_tokens)
+        cost = self._cost(call, call.usage)
+        spent_ufen, call.hold = self._wallet.settle_part(call.hold, cost)
+        self._record(call, replica, EndReason.UPSTREAM_DIED, spent_ufen=spent_ufen, disputed=spent_ufen < cost)
+        call.body = transcript.next_request(call.body, usage, call.plan.target.model.context_tokens)
+        call.path = COMPLETIONS.path
+        call.avoid.add(replica.id)
+        call.replica, call.usage, call.answer = None, None, None
 
     @contextmanager
     def _watched(self, exchange: Exchange, call: Call) -> Iterator[None]:
@@ -160,15 +184,33 @@ class Completions:
         if call.replica is None:
             self._wallet.release(call.hold)
             return
-        usage = call.usage or Usage()
-        cost = cost_ufen(call.plan.prices, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        cost = self._cost(call, call.usage or Usage())
         spent_ufen = self._wallet.settle(call.hold, cost)
-        record = call.usage_record(
+        unseen = call.usage is None and reason is not EndReason.UPSTREAM_REFUSED
+        self._record(
+            call,
             call.replica,
-            ended_at=self._clock.now_us(),
-            reason=reason,
+            reason,
             complete=complete,
-            disputed=spent_ufen < cost or (call.usage is None and reason is not EndReason.UPSTREAM_REFUSED),
+            spent_ufen=spent_ufen,
+            disputed=spent_ufen < cost or unseen,
         )
+
+    def _cost(self, call: Call, usage: Usage) -> int:
+        return cost_ufen(call.plan.prices, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+
+    def _record(
+        self,
+        call: Call,
+        replica: RouteReplica,
+        reason: EndReason,
+        *,
+        spent_ufen: int,
+        disputed: bool,
+        complete: bool = False,
+    ) -> None:
+        """Journal the end of the attempt at hand and count its tokens."""
+        ended_at, usage = self._clock.now_us(), call.usage or Usage()
+        record = call.usage_record(replica, ended_at=ended_at, reason=reason, complete=complete, disputed=disputed)
         self._settlement.record(record, spent_ufen)
         self._limits.count_tokens(call.key, usage.prompt_tokens + usage.completion_tokens)

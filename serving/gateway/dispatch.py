@@ -43,7 +43,7 @@ class Dispatcher:
         `keep_waiting` is called every 3 s without a replica. Raises: GatewayError, EngineLostError.
         """
         give_up_at_s = self._clock.monotonic_s() + self._hold_s
-        tried: set[str] = set()
+        tried = set(call.avoid)
         refusals = 0
         while True:
             replica = self._router.pick(call.plan.target, tried=tried) or await self._wait_for_replica(
@@ -55,6 +55,9 @@ class Dispatcher:
                     call.answer = answer
                     try:
                         yield answer
+                    except EngineLostError:
+                        self._router.suspect(replica, hard=True)
+                        raise
                     finally:
                         answer.close()
                     return
@@ -71,8 +74,8 @@ class Dispatcher:
         try:
             answer = await self._engines.post(
                 replica.url,
-                call.plan.surface.path,
-                call.plan.upstream_body,
+                call.path,
+                call.body,
                 request_id=f"{call.request_id}-{call.attempt}",
             )
             self._router.probing(replica)

@@ -17,6 +17,7 @@ from serving.gateway.body_checks import no_json, parse_body
 from serving.gateway.bounds import bound_tokens, split_prompts, worst_cost_ufen
 from serving.gateway.errors import unavailable
 from serving.gateway.surfaces import CHAT, EMBEDDINGS, Surface
+from serving.gateway.transcript import may_continue
 from serving.gateway.view import View
 
 # Above this context length a request without max_tokens gets one, so that its reservation stays affordable.
@@ -37,6 +38,7 @@ class Plan:
     wants_usage: bool
     choices_per_prompt: int
     single_prompt: bool
+    continuable: bool
 
     @property
     def public_name(self) -> str:
@@ -60,7 +62,11 @@ def plan_request(
     context = target.model.context_tokens
     max_tokens = _max_tokens(surface, body, context)
     salt = _cache_salt(pepper, key.organisation_id)
-    upstream_body = _upstream_body(surface, body, target.engine_name, max_tokens=max_tokens, salt=salt)
+    sent = _upstream_body(surface, body, target.engine_name, max_tokens=max_tokens, salt=salt)
+    continuable = may_continue(surface, sent)
+    if continuable:
+        sent["return_token_ids"] = True
+    upstream_body = _encode(sent)
     bound = bound_tokens(surface, body, body_bytes=len(upstream_body), max_tokens=max_tokens, context_tokens=context)
     return Plan(
         surface=surface,
@@ -71,6 +77,7 @@ def plan_request(
         stream=bool(body.get("stream")),
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         choices_per_prompt=body.get("n") or 1,
+        continuable=continuable,
         single_prompt=surface is CHAT or len(split_prompts(body[surface.prompt_field])) == 1,
     )
 
@@ -91,7 +98,7 @@ def _max_tokens(surface: Surface, body: dict[str, Any], context_tokens: int) -> 
 
 def _upstream_body(
     surface: Surface, body: dict[str, Any], engine_name: str, *, max_tokens: int | None, salt: str
-) -> bytes:
+) -> dict[str, Any]:
     kept = {name: value for name, value in body.items() if name not in surface.ignored}
     kept["model"] = engine_name
     if surface is not EMBEDDINGS:
@@ -101,8 +108,12 @@ def _upstream_body(
             kept["max_tokens"] = max_tokens
         if body.get("stream"):
             kept["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    return kept
+
+
+def _encode(body: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(kept, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except ValueError as error:
         # A number beyond all bounds or an unpaired surrogate, which no JSON text in UTF-8 can hold.
         raise no_json() from error

@@ -60,6 +60,7 @@ class StreamRelay:
             wants_usage=plan.wants_usage,
             choices_per_prompt=plan.choices_per_prompt,
             single_prompt=plan.single_prompt,
+            revise=call.transcript.take if call.transcript else None,
         )
 
     async def run(self, answer: EngineAnswer) -> None:
@@ -77,7 +78,8 @@ class StreamRelay:
     def _take(self, data: bytes) -> None:
         reader, call = self._reader, self._call
         visible = reader.feed(data)
-        call.usage = reader.usage or call.usage
+        if reader.usage is not None:
+            call.usage = call.transcript.billed(reader.usage) if call.transcript else reader.usage
         if reader.done:
             if not self._exchange.ended:
                 self._settle(call, end_reason(reader.finish_reason), True)

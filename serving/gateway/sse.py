@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,12 +83,15 @@ class StreamReader:
         wants_usage: bool,
         choices_per_prompt: int = 1,
         single_prompt: bool = False,
+        revise: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
+        """`revise` may change each parsed chunk before it is shown; it sees usage of all kinds too."""
         self._model = re.compile(rb'"model"\s*:\s*' + re.escape(json.dumps(engine_name).encode()))
         self._public_field = b'"model":' + json.dumps(public_name, ensure_ascii=False).encode()
         self._engine_field = b'"model":' + json.dumps(engine_name).encode()
         self._public_name = public_name
-        self._single = choices_per_prompt == 1 and single_prompt
+        self._revise = revise
+        self._single = choices_per_prompt == 1 and single_prompt and revise is None
         self._wants_usage = wants_usage
         self._pending = b""
         self._running = RunningUsage(choices_per_prompt)
@@ -120,9 +124,21 @@ class StreamReader:
         if quick:
             return quick
         chunk = self._parse(payload)
-        if chunk is None or not self._visible(chunk):
+        if chunk is None:
+            return b""
+        if self._revise is not None:
+            return self._forward_revised(self._revise(chunk))
+        if not self._visible(chunk):
             return b""
         return b"data: " + self._rewrite(payload, chunk) + b"\n\n"
+
+    def _forward_revised(self, chunk: dict[str, Any]) -> bytes:
+        if not self._visible(chunk):
+            return b""
+        if chunk["choices"]:
+            chunk.pop("usage", None)
+        shown = json.dumps(chunk | {"model": self._public_name}, ensure_ascii=False, separators=(",", ":"))
+        return b"data: " + shown.encode() + b"\n\n"
 
     def _forward_plain(self, payload: bytes) -> bytes:
         """Return an ordinary chunk in the middle of a single answer without parsing all of it; empty for any other.

@@ -119,6 +119,13 @@ class Wallet:
         hold.slice.spent_ufen += spent_ufen
         return spent_ufen
 
+    def settle_part(self, hold: Hold, cost_ufen: int) -> tuple[int, Hold]:
+        """Turn part of a reservation into spending; return what was spent and the reservation that is left."""
+        spent_ufen = min(cost_ufen, hold.reserved_ufen)
+        hold.slice.reserved_ufen -= spent_ufen
+        hold.slice.spent_ufen += spent_ufen
+        return spent_ufen, Hold(hold.slice, hold.reserved_ufen - spent_ufen)
+
     def release(self, hold: Hold) -> None:
         """Give a reservation back unused."""
         hold.slice.reserved_ufen -= hold.reserved_ufen

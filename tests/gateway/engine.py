@@ -7,6 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
+FIRST_TOKEN = 100
+
 
 @dataclass
 class Engine:
@@ -57,19 +59,26 @@ class Engine:
     async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
+        # Token 100 + k stands for the word k, so that a prompt of ids tells how far another engine came.
+        prompt = body.get("prompt")
+        said = sum(1 for token in prompt if token > FIRST_TOKEN) if isinstance(prompt, list) else 0
         try:
-            for count in range(1, self.tokens + 1):
+            for count in range(said + 1, self.tokens + 1):
                 await asyncio.sleep(self.delay_s)
                 if self.mode == "dies-mid" and count == 3:
                     self._kill(request)
+                if self.mode == "stalls" and count == 3:
+                    await asyncio.sleep(30)
                 if self.mode == "error-mid" and count == 3:
                     await self._send(response, {"error": {"message": "EngineCore died, secret"}})
                     break
                 self.produced += 1
                 finish = "stop" if count == self.tokens else None
-                await self._send(response, self._chunk(body, f"w{count} ", count, finish))
+                chunk = self._chunk(body, f"w{count} ", count - said, finish)
+                self._add_ids(body, chunk, count, first=count == said + 1)
+                await self._send(response, chunk)
             else:
-                await self._send(response, self._chunk(body, "", self.tokens, None) | {"choices": []})
+                await self._send(response, self._chunk(body, "", self.tokens - said, None) | {"choices": []})
             await response.write(b"data: [DONE]\n\n")
         except (ConnectionError, asyncio.CancelledError):
             self.aborted += 1
@@ -95,6 +104,13 @@ class Engine:
                 "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
             },
         }
+
+    def _add_ids(self, body: dict[str, Any], chunk: dict[str, Any], count: int, *, first: bool) -> None:
+        if body.get("return_token_ids"):
+            chunk["choices"][0]["token_ids"] = [FIRST_TOKEN + count]
+            if first:
+                where = chunk if "messages" in body else chunk["choices"][0]
+                where["prompt_token_ids"] = list(range(1, self.prompt_tokens + 1))
 
     async def _send(self, response: web.StreamResponse, chunk: dict[str, Any]) -> None:
         await response.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")

@@ -118,7 +118,7 @@ def test_no_overspending_by_64_at_once(tmp_path: Path) -> None:
 
 def test_money_left_in_pieces_is_put_together(tmp_path: Path) -> None:
     with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
-        world.hub.balance_ufen = 1_500_000
+        world.hub.balance_ufen = 1_700_000
         for _ in range(5):
             assert ask(gateway, max_tokens=5).choices[0].finish_reason == "stop"
         with pytest.raises(openai.RateLimitError) as refused:

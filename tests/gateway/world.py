@@ -86,14 +86,15 @@ class World:
 class Gateway:
     """One gateway process on the world's journal folder."""
 
-    def __init__(self, world: World, *, hold_s: float = 2.0) -> None:
+    def __init__(self, world: World, *, hold_s: float = 2.0, more: tuple[str, ...] = ()) -> None:
         self._world = world
+        self._more = more
         self._hold_s = hold_s
         self.log_path = world.folder / "gateway.log"
 
     def start(self) -> None:
         """Start and wait until the first snapshot and routes are there."""
-        argv = gateway_argv(self._world, "--hold-s", str(self._hold_s))
+        argv = gateway_argv(self._world, "--hold-s", str(self._hold_s), *self._more)
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(argv, stderr=log, stdout=log)
         match = wait_for(lambda: re.search(r"on (http://127\.0\.0\.1:\d+)", self.log_path.read_text()))
@@ -153,9 +154,9 @@ def running_world(snapshot: Snapshot, folder: Path, *, engines: int = 1) -> Iter
 
 
 @contextlib.contextmanager
-def running_gateway(world: World, *, hold_s: float = 2.0) -> Iterator[Gateway]:
+def running_gateway(world: World, *, hold_s: float = 2.0, more: tuple[str, ...] = ()) -> Iterator[Gateway]:
     """Run a gateway for a test; it is killed if the test did not stop it."""
-    gateway = Gateway(world, hold_s=hold_s)
+    gateway = Gateway(world, hold_s=hold_s, more=more)
     gateway.start()
     try:
         yield gateway
