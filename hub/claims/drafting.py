@@ -49,7 +49,7 @@ def draft_claim(
             f"期间 {period} 自 {start.isoformat()} 开始，尚无可申报金额。",
             field="period",
         )
-    candidates = list_candidates(session, found, organisation_id=organisation_id, before=min(end, now))
+    candidates = list_candidates(session, found, organisation_id=organisation_id, before=end)
     ready, left_out = judge_candidates(session, candidates, now)
     if not ready:
         raise _nothing(found, period, left_out)

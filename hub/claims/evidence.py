@@ -17,6 +17,7 @@ from hub.filings.service import standing_of
 from hub.filings.tables import Filing
 from hub.ledger.tables import Transfer
 from hub.metering.tables import Usage
+from hub.orders.placing import VOUCHER, hold_id
 from hub.orders.tables import Charge, Order, Quote, RatedUsage
 
 REDEMPTION = "redemption"
@@ -37,7 +38,9 @@ def list_charges(session: Session, transfer: Transfer, grant_id: str) -> list[Ch
         query = query.where(Charge.id.in_(redeemed))
     else:
         query = query.where(Charge.group_id == transfer.group_id, Charge.grant_id == grant_id)
-    return list(session.scalars(query.order_by(Charge.id)))
+    found = list(session.scalars(query.order_by(Charge.id)))
+    own = [charge for charge in found if _is_hold_of(session, transfer, charge)]
+    return own or found
 
 
 def list_sellers(session: Session, transfer: Transfer, grant_id: str) -> list[str]:
@@ -100,6 +103,15 @@ def describe_redemption(session: Session, transfer: Transfer) -> dict[str, Any] 
     }
 
 
+def _is_hold_of(session: Session, transfer: Transfer, charge: Charge) -> bool:
+    """Say whether a transfer resolved the hold of exactly this charge's line: an order has one hold for each line."""
+    if transfer.pending_id is None or charge.order_id is None:
+        return False
+    order = session.get_one(Order, charge.order_id)
+    lines = [line for line in session.get_one(Quote, order.quote_id).lines if line.meter == charge.meter]
+    return any(hold_id(order.id, line, VOUCHER) == transfer.pending_id for line in lines)
+
+
 def _describe_order(session: Session, charge: Charge) -> dict[str, Any]:
     order = session.get_one(Order, charge.order_id)
     quote = session.get_one(Quote, order.quote_id)
@@ -157,16 +169,25 @@ def _list_calls(session: Session, charge: Charge) -> list[tuple[Usage, RatedUsag
 def _filings_of(session: Session, charge: Charge) -> list[Filing]:
     if charge.order_id:
         order = session.get_one(Order, charge.order_id)
-        filing_id = session.get_one(Quote, order.quote_id).filing_id
-        return [session.get_one(Filing, filing_id)] if filing_id else []
+        quote = session.get_one(Quote, order.quote_id)
+        if quote.filing_id is not None:
+            return [session.get_one(Filing, quote.filing_id)]
+        if not quote.filed or quote.base_version_id is None:
+            return []
+        return _filings_at(session, quote.base_version_id, [order.accepted_at])
     moments: dict[str, list[datetime]] = {}
     for usage, _ in _list_calls(session, charge):
         moments.setdefault(usage.version_id, []).append(usage.ended_at)
     found = []
     for version_id, ended in sorted(moments.items()):
-        version = session.get(ModelVersion, version_id)
-        if version is not None:
-            weights = root_base(session, version).weights_digest
-            standings = [standing_of(session, weights, moment) for moment in (min(ended), max(ended))]
-            found += [standing.filing for standing in standings if standing.filing]
+        found += _filings_at(session, version_id, [min(ended), max(ended)])
     return found
+
+
+def _filings_at(session: Session, version_id: str, moments: Sequence[datetime]) -> list[Filing]:
+    version = session.get(ModelVersion, version_id)
+    if version is None:
+        return []
+    weights = root_base(session, version).weights_digest
+    standings = [standing_of(session, weights, moment) for moment in moments]
+    return [standing.filing for standing in standings if standing.filing]

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -85,7 +85,7 @@ class _Pack:
         self.papers.append({**listed, "path": path})
 
 
-def write_pack(session: Session, store: FolderStore, claim: Claim, target: BinaryIO) -> str:
+def write_pack(session: Session, store: FolderStore, claim: Claim, target: IO[bytes]) -> str:
     """Write the ZIP and return its sha256. Papers whose bytes the store does not hold are named as gaps."""
     pack = _Pack(store)
     lines = list_lines(session, claim.id)
@@ -284,7 +284,7 @@ def find_demo(session: Session, lines: list[ClaimLine]) -> bool:
     return any(find_organisation(session, key).demo for key in sorted({line.organisation_id for line in lines}))
 
 
-def _write_zip(pack: _Pack, target: BinaryIO) -> str:
+def _write_zip(pack: _Pack, target: IO[bytes]) -> str:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(pack.files):
             entry = zipfile.ZipInfo(path, _TIME)

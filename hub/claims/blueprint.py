@@ -1,0 +1,6 @@
+"""The blueprint of claims, which the files of routes fill. It leaves every route to them."""
+
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+blueprint = APIBlueprint("claims", __name__, url_prefix="/api/v1", abp_tags=[Tag(name="claims")])

@@ -1,0 +1,116 @@
+"""HTTP of redemptions: what may be redeemed, the request, the decision of two persons.
+
+It leaves the rules to the service.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from hub.claims import service
+from hub.claims.blueprint import blueprint
+from hub.claims.tables import Redemption
+from hub.errors import NotFoundError
+from hub.orders.tables import Charge
+from hub.vouchers.tables import Grant
+from hub.web import Body, Query, context, current_actor
+
+
+class GrantPath(Query):
+    """One grant."""
+
+    grant_id: str
+
+
+class RedemptionPath(Query):
+    """One redemption."""
+
+    redemption_id: str
+
+
+class RequestBody(Body):
+    """The charges whose share is asked for."""
+
+    charge_ids: list[str] = Field(min_length=1, max_length=500)
+
+
+class DecisionBody(Body):
+    """`check`, `approve` or `refuse`."""
+
+    decision: str
+    reason: str = Field("", max_length=1000)
+
+
+@blueprint.get("/grants/<grant_id>/redeemable")
+def list_redeemable(path: GrantPath) -> dict[str, Any]:
+    """Return the charges that an own grant could reimburse."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        grant = session.get(Grant, path.grant_id)
+        if grant is None or grant.organisation_id != actor.organisation_id:
+            raise NotFoundError.of("grant", path.grant_id)
+        return {"items": [present_charge(charge) for charge in service.list_redeemable(session, grant)]}
+
+
+@blueprint.post("/grants/<grant_id>/redemptions")
+def request_redemption(path: GrantPath, body: RequestBody) -> tuple[dict[str, Any], int]:
+    """Ask for the share of charges paid in full."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        redemption = service.request_redemption(
+            session, actor, path.grant_id, charge_ids=body.charge_ids, now=context().clock()
+        )
+        return present_redemption(redemption), 201
+
+
+@blueprint.get("/redemptions")
+def list_redemptions() -> dict[str, Any]:
+    """Return redemptions: the own ones, all for operator and auditor."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        return {"items": [present_redemption(row) for row in service.list_redemptions(session, actor)]}
+
+
+@blueprint.post("/redemptions/<redemption_id>/reviews")
+def review_redemption(path: RedemptionPath, body: DecisionBody) -> dict[str, Any]:
+    """Check, approve (which pays) or refuse."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        redemption = service.review_redemption(
+            session,
+            actor,
+            path.redemption_id,
+            decision=body.decision,
+            reason=body.reason,
+            now=context().clock(),
+        )
+        return present_redemption(redemption)
+
+
+def present_redemption(row: Redemption) -> dict[str, Any]:
+    """Return a redemption as JSON values."""
+    return {
+        "id": row.id,
+        "organisation_id": row.organisation_id,
+        "grant_id": row.grant_id,
+        "state": row.state,
+        "eligible_fen": row.eligible_fen,
+        "amount_fen": row.amount_fen,
+        "requested_by": row.requested_by,
+        "checked_by": row.checked_by,
+        "approved_by": row.approved_by,
+        "reason": row.reason,
+        "created_at": row.created_at.isoformat(),
+    }
+
+
+def present_charge(charge: Charge) -> dict[str, Any]:
+    """Return a charge as JSON values."""
+    return {
+        "id": charge.id,
+        "order_id": charge.order_id,
+        "month": charge.month,
+        "meter": charge.meter,
+        "fee_fen": charge.fee_fen,
+        "charged_at": charge.charged_at.isoformat(),
+    }

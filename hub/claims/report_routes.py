@@ -1,0 +1,110 @@
+"""HTTP of the authority report: preview, issue, the bytes as issued, what changed.
+
+It leaves counting to the service; operator and auditor read, the operator issues.
+"""
+
+from typing import Any
+
+from flask import Response
+
+from hub.actor import Actor, Role
+from hub.claims import service
+from hub.claims.blueprint import blueprint
+from hub.claims.tables import AuthorityReport
+from hub.web import Body, Query, context, current_actor
+
+
+class PeriodPath(Query):
+    """A period: 2026-11, 2026-Q4 or 2026."""
+
+    period: str
+
+
+class PeriodBody(Body):
+    """The period to report on."""
+
+    period: str
+
+
+@blueprint.get("/authority-reports")
+def list_reports() -> dict[str, Any]:
+    """Return the issued reports."""
+    _require_reader()
+    with context().sessions.read() as session:
+        return {"items": [present_report(report) for report in service.list_reports(session)]}
+
+
+@blueprint.post("/authority-reports")
+def issue_report(body: PeriodBody) -> tuple[dict[str, Any], int]:
+    """Issue the report of a period that is over; its months are closed for good."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        return present_report(service.issue_report(session, actor, body.period, now=context().clock())), 201
+
+
+@blueprint.get("/authority-reports/<period>/preview.json")
+def preview_report(path: PeriodPath) -> Response:
+    """Return the figures of any period as they are now."""
+    _require_reader()
+    with context().sessions.read() as session:
+        shown, _ = service.build_report(session, path.period)
+    return Response(shown, mimetype="application/json")
+
+
+@blueprint.get("/authority-reports/<period>/report.json")
+def read_report_json(path: PeriodPath) -> Response:
+    """Return the JSON as issued."""
+    _require_reader()
+    with context().sessions.read() as session:
+        return Response(service.find_report(session, path.period).json_text, mimetype="application/json")
+
+
+@blueprint.get("/authority-reports/<period>/report.csv")
+def read_report_csv(path: PeriodPath) -> Response:
+    """Return the CSV as issued."""
+    _require_reader()
+    with context().sessions.read() as session:
+        report = service.find_report(session, path.period)
+        response = Response(report.csv_text, mimetype="text/csv")
+    response.headers["Content-Disposition"] = f"attachment; filename=authority-report-{report.period}.csv"
+    return response
+
+
+@blueprint.get("/authority-reports/<period>/changes")
+def list_changes(path: PeriodPath) -> dict[str, Any]:
+    """Return what changed against the last report, and whether the records still give the issued bytes."""
+    _require_reader()
+    with context().sessions.read() as session:
+        report = service.find_report(session, path.period)
+        return {
+            "recounted_equal": service.check_report(session, report),
+            "items": [
+                {
+                    "programme": change.programme,
+                    "uscc": change.uscc,
+                    "figure": change.figure,
+                    "before": change.before,
+                    "after": change.after,
+                    "difference": change.difference,
+                }
+                for change in service.diff_against_last(session, report)
+            ],
+        }
+
+
+def present_report(report: AuthorityReport) -> dict[str, Any]:
+    """Return a report's particulars as JSON values."""
+    return {
+        "period": report.period,
+        "number": report.number,
+        "json_sha256": report.json_sha256,
+        "csv_sha256": report.csv_sha256,
+        "issued_by": report.issued_by,
+        "issued_at": report.created_at.isoformat(),
+    }
+
+
+def _require_reader() -> Actor:
+    actor = current_actor()
+    actor.require(Role.OPERATOR, Role.AUDITOR)
+    return actor

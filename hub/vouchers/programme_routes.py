@@ -1,0 +1,154 @@
+"""HTTP of programmes: rules to read, to preview, to draft and to approve; public to read.
+
+It leaves applications and grants to their own files of routes.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, Field
+from sqlalchemy.orm import Session
+
+from hub.vouchers import service
+from hub.vouchers.blueprint import blueprint
+from hub.vouchers.rule_changes import RuleChange, list_changes
+from hub.vouchers.tables import Programme, RuleVersion
+from hub.web import Body, Query, context, current_actor
+
+
+class ProgrammePath(Query):
+    """One programme."""
+
+    code: str
+
+
+class RulePath(Query):
+    """One rule version."""
+
+    rule_version_id: str
+
+
+class PreviewBody(Body):
+    """A rule to compare with the one in force."""
+
+    body: dict[str, Any]
+
+
+class RuleBodyIn(Body):
+    """A rule to draft; `body` has the fields of `hub.vouchers.rules.RuleBody`."""
+
+    body: dict[str, Any]
+    effective_from_at: AwareDatetime = Field(strict=False)
+    effective_to_at: AwareDatetime | None = Field(None, strict=False)
+    source: str = Field(min_length=1)
+    tz: str = "Asia/Shanghai"
+    basis_date: str | None = None
+
+
+def present_programme(session: Session, programme: Programme, now: datetime) -> dict[str, Any]:
+    """Return a programme with its rule of the day and its fund as JSON values."""
+    rule = service.rule_of_day(session, programme.id, now)
+    return {
+        "code": programme.code,
+        "title": {"zh": programme.title_zh, "en": programme.title_en},
+        "authority": programme.authority,
+        "source": programme.source,
+        "open": programme.objects_held and rule is not None,
+        "refusal": {"zh": programme.refusal_zh, "en": programme.refusal_en},
+        "fund_fen": programme.fund_fen,
+        "tranches": [
+            {
+                "label": tranche.label,
+                "amount_fen": tranche.amount_fen,
+                "release_at": tranche.release_at.isoformat(),
+                "released": tranche.released_at is not None,
+                "our_default": tranche.our_default,
+                "source": tranche.source,
+            }
+            for tranche in service.list_tranches(session, programme.id)
+        ],
+        "rule": present_rule(rule) if rule else None,
+    }
+
+
+def present_rule(rule: RuleVersion) -> dict[str, Any]:
+    """Return a rule version as JSON values."""
+    return {
+        "id": rule.id,
+        "number": rule.number,
+        "state": rule.state,
+        "effective_from_at": rule.effective_from_at.isoformat(),
+        "effective_to_at": rule.effective_to_at.isoformat() if rule.effective_to_at else None,
+        "tz": rule.tz,
+        "basis_date": rule.basis_date,
+        "source": rule.source,
+        "body": rule.body,
+        "sha256": rule.sha256,
+        "drafted_by": rule.drafted_by,
+        "approved_by": rule.approved_by,
+    }
+
+
+def present_change(change: RuleChange) -> dict[str, Any]:
+    """Return one changed field as JSON values."""
+    return {
+        "field": change.field,
+        "before": change.before,
+        "after": change.after,
+        "our_default": change.our_default,
+    }
+
+
+@blueprint.get("/programmes")
+def list_programmes() -> dict[str, Any]:
+    """Return every programme with its rule of the day; public."""
+    with context().sessions.read() as session:
+        now = context().clock()
+        return {"items": [present_programme(session, row, now) for row in service.list_programmes(session)]}
+
+
+@blueprint.get("/programmes/<code>/rules")
+def list_rules(path: ProgrammePath) -> dict[str, Any]:
+    """Return every rule version of a programme; public."""
+    with context().sessions.read() as session:
+        programme = service.find_programme(session, path.code)
+        return {"items": [present_rule(rule) for rule in service.list_rules(session, programme.id)]}
+
+
+@blueprint.post("/programmes/<code>/rules")
+def draft_rule(path: ProgrammePath, body: RuleBodyIn) -> tuple[dict[str, Any], int]:
+    """Draft the next rule version."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        rule = service.draft_rule(
+            session,
+            actor,
+            programme=path.code,
+            body=body.body,
+            effective_from_at=body.effective_from_at,
+            effective_to_at=body.effective_to_at,
+            source=body.source,
+            tz=body.tz,
+            basis_date=body.basis_date,
+            now=context().clock(),
+        )
+        return present_rule(rule), 201
+
+
+@blueprint.post("/programmes/<code>/rules/preview")
+def preview_rule(path: ProgrammePath, body: PreviewBody) -> dict[str, Any]:
+    """Return what a rule would change against the one in force; nothing is kept."""
+    current_actor()
+    with context().sessions.read() as session:
+        programme = service.find_programme(session, path.code)
+        rule = service.rule_of_day(session, programme.id, context().clock())
+    changes = list_changes(rule.body if rule else None, body.body)
+    return {"against": rule.number if rule else None, "items": [present_change(change) for change in changes]}
+
+
+@blueprint.post("/rules/<rule_version_id>/approve")
+def approve_rule(path: RulePath) -> dict[str, Any]:
+    """Approve a rule version that somebody else drafted."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        return present_rule(service.approve_rule(session, actor, path.rule_version_id, now=context().clock()))

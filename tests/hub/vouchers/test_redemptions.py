@@ -1,0 +1,153 @@
+"""Pay first, redeem after: the share of what was paid in full, floored once, by two persons, once."""
+
+import pytest
+from sqlalchemy import select
+
+from hub.claims import service
+from hub.claims.rules import NotRedeemableError
+from hub.claims.tables import Redemption
+from hub.errors import ConflictError, InvalidValueError, NotFoundError
+from hub.orders.cash import wallet
+from hub.orders.tables import Charge
+from hub.vouchers import service as vouchers
+from hub.vouchers.papers import add_paper
+from hub.vouchers.rules import FourEyesError, RuleRefusedError
+from hub.vouchers.tables import Grant, PaperKind
+from tests.hub.money.market import Market
+from tests.hub.vouchers.steps import add_invoice, assert_books, balance_of, buy, draft
+
+
+def put_in_force(market: Market, programme: str, basis_date: str = "charge", **changes: object) -> None:
+    with market.sessions.write() as session:
+        found = vouchers.find_programme(session, programme)
+        rule = vouchers.rule_of_day(session, found.id, market.now)
+        assert rule is not None
+        drafted = vouchers.draft_rule(
+            session,
+            market.actors["checker"],
+            programme=programme,
+            body={**rule.body, **changes},
+            effective_from_at=market.now,
+            effective_to_at=None,
+            source="test",
+            basis_date=basis_date,
+            now=market.now,
+        )
+        vouchers.approve_rule(session, market.actors["approver"], drafted.id, now=market.now)
+
+
+@pytest.fixture
+def paid(market: Market) -> tuple[Market, Grant]:
+    """The model voucher reimburses; the factory has paid 4201 fen in full and holds invoice and proof."""
+    put_in_force(market, "model", mode="reimburse", share={"num": 1, "den": 3})
+    grant = market.award("model", 30_000)
+    market.fund("factory", 10_000, "bank-1")
+    buy(market, offer="private")
+    add_invoice(market, grant.id)
+    with market.sessions.write() as session:
+        add_paper(
+            session, market.actors["factory"], grant.id, month="2026-11", kind=PaperKind.PAYMENT,
+            name="回单.pdf", digest="b" * 64, now=market.now,
+        )  # fmt: skip
+    return market, grant
+
+
+def request(market: Market, grant: Grant, who: str = "factory") -> Redemption:
+    with market.sessions.write() as session:
+        charges = service.list_redeemable(session, grant)
+        return service.request_redemption(
+            session, market.actors[who], grant.id, charge_ids=[row.id for row in charges], now=market.now
+        )
+
+
+def decide(market: Market, redemption: Redemption, who: str, decision: str, reason: str = "") -> None:
+    with market.sessions.write() as session:
+        service.review_redemption(
+            session, market.actors[who], redemption.id, decision=decision, reason=reason, now=market.now
+        )
+
+
+def cash(market: Market) -> int:
+    with market.sessions.read() as session:
+        return wallet(session, market.owner("factory")).balance_fen
+
+
+def test_nothing_is_deducted_and_the_share_is_paid_back_after_two_persons(paid: tuple[Market, Grant]) -> None:
+    market, grant = paid
+    assert cash(market) == 10_000 - 4201
+    redemption = request(market, grant)
+    # A third of 1201 + 3000 floored once is 1400, not 400 + 1000.
+    assert (redemption.eligible_fen, redemption.amount_fen) == (4201, 1400)
+    with pytest.raises(ConflictError, match="requested"):
+        decide(market, redemption, "approver", "approve")
+    decide(market, redemption, "checker", "check")
+    with pytest.raises(FourEyesError):
+        decide(market, redemption, "checker", "approve")
+    decide(market, redemption, "approver", "approve")
+    assert cash(market) == 10_000 - 4201 + 1400
+    row = balance_of(market)
+    assert (row.settled_fen, row.left_fen) == (1400, 28_600)
+    assert draft(market).amount_fen == 1400
+    assert_books(market)
+
+
+def test_a_charge_is_redeemed_once_and_a_refusal_frees_it(paid: tuple[Market, Grant]) -> None:
+    market, grant = paid
+    with market.sessions.read() as session:
+        charges = [row.id for row in service.list_redeemable(session, grant)]
+    redemption = request(market, grant)
+    with market.sessions.read() as session:
+        assert service.list_redeemable(session, grant) == []
+    with market.sessions.write() as session, pytest.raises(ConflictError, match="once"):
+        service.request_redemption(session, market.actors["factory"], grant.id, charge_ids=charges, now=market.now)
+    with pytest.raises(InvalidValueError, match="reason"):
+        decide(market, redemption, "checker", "refuse")
+    decide(market, redemption, "checker", "refuse", "the receipt is of another order")
+    assert request(market, grant).amount_fen == 1400
+
+
+def test_papers_come_before_the_request(market: Market) -> None:
+    put_in_force(market, "model", mode="reimburse")
+    grant = market.award("model", 30_000)
+    market.fund("factory", 10_000, "bank-1")
+    buy(market, offer="private")
+    with pytest.raises(InvalidValueError, match="invoice, payment missing for 2026-11"):
+        request(market, grant)
+
+
+def test_it_pays_at_most_what_the_grant_has_left(paid: tuple[Market, Grant]) -> None:
+    market, _ = paid
+    small = market.award("model", 700, contract_no="B")
+    add_invoice(market, small.id, "F-2")
+    with market.sessions.write() as session:
+        add_paper(
+            session, market.actors["factory"], small.id, month="2026-11", kind=PaperKind.PAYMENT,
+            name="回单.pdf", digest="b" * 64, now=market.now,
+        )  # fmt: skip
+    assert request(market, small).amount_fen == 700
+
+
+def test_what_the_rule_does_not_cover_is_refused_with_the_reason(market: Market) -> None:
+    market.fund("factory", 30_000, "bank-1")
+    put_in_force(market, "compute", mode="reimburse")
+    grant = market.award("compute", 10_000)
+    buy(market, offer="private")
+    with market.sessions.write() as session:
+        charges = {row.meter: row.id for row in session.scalars(select(Charge))}
+        assert service.list_redeemable(session, grant) == []
+        for meter, why in (("trained_tokens", "does not cover"), ("device_ms", "city's platform")):
+            with pytest.raises(NotRedeemableError, match=why):
+                service.request_redemption(
+                    session, market.actors["factory"], grant.id, charge_ids=[charges[meter]], now=market.now
+                )
+        with pytest.raises(NotFoundError):
+            service.request_redemption(
+                session, market.actors["rival"], grant.id, charge_ids=list(charges.values()), now=market.now
+            )
+
+
+def test_zone_and_basis_date_must_fit_the_mode(market: Market) -> None:
+    with pytest.raises(RuleRefusedError, match="hold"):
+        put_in_force(market, "model", basis_date="charge")
+    with pytest.raises(RuleRefusedError, match="charge, redeem"):
+        put_in_force(market, "model", basis_date="hold", mode="reimburse")
