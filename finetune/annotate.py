@@ -64,7 +64,7 @@ def write_annotated(out: Path, upload: Upload) -> dict[str, str]:
 
 def quote_formula(text: str) -> str:
     """A cell that no spreadsheet runs: a quote in front of what it would take for a formula (OWASP CSV injection)."""
-    is_number = text[1:].replace(".", "", 1).isdigit()
+    is_number = text[:1] in ("+", "-") and text[1:].replace(".", "", 1).isdigit()
     return f"'{text}" if text.startswith(_DANGEROUS) and not is_number else text
 
 
