@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from hub.cli import audit, demo, home, ledger, market, operators, running
+from hub.cli import audit, demo, home, ledger, market, operators, programmes, running
 from hub.errors import GuanmoError
 from hub.settings import read_settings
 
@@ -30,6 +30,7 @@ app.add_typer(ledger.ledger, name="ledger", help="The books: invariants of the m
 app.command("verify")(audit.verify)
 app.add_typer(audit.audit, name="audit", help="The audit trail: sign, check, export.")
 app.add_typer(operators.operators, name="operators", help="The operator's own people.")
+app.add_typer(programmes.programmes, name="programmes", help="Voucher programmes: rules in force, draft, approve.")
 app.add_typer(market.models, name="models", help="Base models of the catalogue.")
 
 
