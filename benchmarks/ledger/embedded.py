@@ -43,4 +43,3 @@ def bare_inserts(folder: Path) -> Step:
         return 1
 
     return step
-

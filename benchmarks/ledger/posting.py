@@ -73,7 +73,7 @@ def single_transfers(sessions: Sessions, fixture: Fixture, seed: int) -> Step:
         group = _pick(dice, fixture.firms)
         for _ in range(2 if turn % REPEATS == 0 else 1):
             with sessions.write() as session:
-                post_groups(session, [group])
+                post_group(session, group.id, group.movements, group.posted)
         return 1
 
     return step

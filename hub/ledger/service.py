@@ -61,11 +61,14 @@ def post_group(session: Session, group_id: str, movements: Sequence[Movement], p
         ReversalError: not a posted transfer, or reversed before.
         InvalidValueError: a movement that makes no sense, or a post above its hold.
     """
-    return post_groups(session, [Group(group_id, movements, posted)])[0]
+    plan = Plan()
+    if _post(session, [Group(group_id, movements, posted)], plan) == [True]:
+        return [_build_transfer(row) for row in plan.transfers]
+    return list(session.scalars(select(Transfer).where(Transfer.group_id == group_id).order_by(Transfer.position)))
 
 
-def post_groups(session: Session, groups: Sequence[Group]) -> list[list[Transfer]]:
-    """Post many groups with three statements in all; any refusal refuses all of them.
+def post_groups(session: Session, groups: Sequence[Group]) -> list[bool]:
+    """Post many groups with three statements in all and say of each whether it was new; any refusal refuses all.
 
     All accounts are locked in id order before anything is read or inserted (foreign keys first, or locking group by
     group, would deadlock on PostgreSQL), and every rule is checked before anything is written: a refusal leaves the
@@ -73,17 +76,20 @@ def post_groups(session: Session, groups: Sequence[Group]) -> list[list[Transfer
 
     Raises: as `post_group`.
     """
+    return _post(session, groups, Plan())
+
+
+def _post(session: Session, groups: Sequence[Group], plan: Plan) -> list[bool]:
     books = _open_books(session, groups)
-    plan, repeats = Plan(), set()
+    new = []
     for group in groups:
-        if is_stored(books, group):
-            repeats.add(group.id)
-        else:
+        new.append(not is_stored(books, group))
+        if new[-1]:
             plan_group(books, group, plan)
     if plan.transfers:
         statements.write_plan(session.connection(), plan)
         _refresh_accounts(session, plan)
-    return _list_results(session, groups, plan, repeats)
+    return new
 
 
 def _open_books(session: Session, groups: Sequence[Group]) -> Books:
@@ -130,19 +136,6 @@ def _refresh_accounts(session: Session, plan: Plan) -> None:
         if loaded is not None:
             for side in _SIDES:
                 set_committed_value(loaded, side, getattr(planned, side))
-
-
-def _list_results(session: Session, groups: Sequence[Group], plan: Plan, repeats: set[str]) -> list[list[Transfer]]:
-    made: dict[str, list[Transfer]] = {group.id: [] for group in groups}
-    for row in plan.transfers:
-        made[row["group_id"]].append(_build_transfer(row))
-    new = {row["group_id"] for row in plan.transfers}
-    wanted = repeats - new
-    if wanted:
-        found = select(Transfer).where(Transfer.group_id.in_(sorted(wanted))).order_by(Transfer.position)
-        for transfer in session.scalars(found):
-            made[transfer.group_id].append(transfer)
-    return [made[group.id] for group in groups]
 
 
 def _build_transfer(row: dict[str, Any]) -> Transfer:
