@@ -34,6 +34,7 @@ from hub.jobs.work import Work
 from hub.logs import configure_logs
 from hub.orders.service import close_months, end_due_rentals, expire_quotes, settle_tranches
 from hub.payouts.service import age_payouts
+from hub.reports.closing import close_statements
 from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
 from hub.tuning.deploying import deploy_version
@@ -91,6 +92,7 @@ def list_chores() -> list[Chore]:
         Chore("keep the audit trail", 1.0, _keep_audit),
         Chore("end due rentals", 5.0, _end_rentals),
         Chore("age payouts", 60.0, _age_payouts),
+        Chore("close statements", 300.0, _close_statements),
         Chore("queue accepted runs", 1.0, _queue_accepted),
         Chore("expire quotes and runs", 10.0, _expire),
         Chore("fail orphans", 10.0, _fail_orphans),
@@ -221,6 +223,11 @@ def _end_rentals(work: Work) -> object:
 def _age_payouts(work: Work) -> object:
     with work.sessions.write() as session:
         return age_payouts(session, work.clock())
+
+
+def _close_statements(work: Work) -> object:
+    with work.sessions.write() as session:
+        return close_statements(session, work.clock())
 
 
 def _queue_accepted(work: Work) -> object:

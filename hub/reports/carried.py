@@ -12,15 +12,14 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from hub.ledger.periods import month_bounds
 from hub.ledger.tables import Transfer
 from hub.orders.tables import BillLine, Charge
-
-TOP_UP = "voucher_topped_up"
+from hub.reports.top_ups import TOP_UP, list_late_top_ups
 
 
 @dataclass(frozen=True)
 class Carried:
     """Fen of the firm's own money: cash out in the month = self-paid of its lines - `later_fen` + `earlier_fen`.
 
-    Negative where a voucher paid back.
+    Negative where a voucher paid back. What a voucher paid on a closed month is a line of its own, so not in here.
     """
 
     later_fen: int
@@ -34,7 +33,8 @@ def sum_carried(session: Session, organisation_id: str, month: str) -> Carried:
         later_fen=_charged(session, organisation_id, Charge.month == month, Charge.charged_at >= end)
         - _topped_up(session, organisation_id, BillLine.month == month, Transfer.recorded_at >= end),
         earlier_fen=_charged(session, organisation_id, Charge.month < month, *_within(Charge.charged_at, start, end))
-        - _topped_up(session, organisation_id, BillLine.month < month, *_within(Transfer.recorded_at, start, end)),
+        - _topped_up(session, organisation_id, BillLine.month < month, *_within(Transfer.recorded_at, start, end))
+        + sum(transfer.amount_fen for transfer, _ in list_late_top_ups(session, organisation_id, start, end)),
     )
 
 

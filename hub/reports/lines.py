@@ -1,4 +1,4 @@
-"""The lines of a statement: one per settled order line and one per bill line of hosted calls.
+"""The lines of a statement: settled order lines, corrections of earlier ones, bill lines of calls, late top-ups.
 
 It leaves balances to `balances` and the shape on the wire to `api`.
 """
@@ -12,10 +12,13 @@ from sqlalchemy.orm import Session
 
 from hub.catalogue.service import name_of
 from hub.catalogue.tables import ModelVersion
+from hub.ledger.periods import month_bounds
 from hub.metering.tables import Usage
+from hub.orders.rules import UFEN_PER_FEN
 from hub.orders.tables import BillLine, BillPart, Charge, RatedUsage, UsageTranche
 from hub.orders.usage_tables import TrancheState
 from hub.prices.service import price_lines
+from hub.reports.top_ups import list_late_top_ups
 from hub.vouchers.tables import Programme, RuleVersion
 
 
@@ -55,12 +58,16 @@ class VoucherShare:
 class StatementLine:
     """One line: list price = voucher + self-paid. `running_fen` adds up self-paid from the first line on.
 
-    `exact_ufen` and `pending_ufen` are for hosted calls: the exact sum behind the posted fen, and what is used but
-    not posted yet.
+    `line_id` opens the raw meter records behind it. A correction has a `version` above 1 and names the month that it
+    corrects. For hosted calls `exact_ufen` is the exact sum behind the posted fen, `carried_ufen` the remainder below a
+    fen that carries on, and `pending_ufen` what is used but not posted yet.
     """
 
     kind: str
+    line_id: str
     source_id: str
+    version: int
+    corrects_month: str | None
     at: datetime
     title_zh: str
     title_en: str
@@ -72,13 +79,18 @@ class StatementLine:
     self_paid_fen: int
     running_fen: int
     exact_ufen: int
+    carried_ufen: int
     pending_ufen: int
     parts: list[Part] = field(default_factory=list)
 
 
 def list_lines(session: Session, organisation_id: str, month: str) -> list[StatementLine]:
     """Return the lines of a Shanghai month in order, with the running sum of what the firm pays itself."""
-    lines = [*_order_lines(session, organisation_id, month), *_call_lines(session, organisation_id, month)]
+    lines = [
+        *_order_lines(session, organisation_id, month),
+        *_call_lines(session, organisation_id, month),
+        *_late_top_ups(session, organisation_id, month),
+    ]
     running = 0
     finished = []
     for line in sorted(lines, key=lambda line: (line.at, line.source_id)):
@@ -93,8 +105,11 @@ def _order_lines(session: Session, organisation_id: str, month: str) -> list[Sta
     )
     return [
         StatementLine(
-            kind="order",
+            kind="order" if charge.version == 1 else "correction",
+            line_id=charge.id,
             source_id=charge.order_id or "",
+            version=charge.version,
+            corrects_month=charge.corrects_month,
             at=charge.charged_at,
             title_zh=charge.title_zh,
             title_en=charge.title_en,
@@ -106,6 +121,7 @@ def _order_lines(session: Session, organisation_id: str, month: str) -> list[Sta
             self_paid_fen=charge.cash_fen,
             running_fen=0,
             exact_ufen=0,
+            carried_ufen=0,
             pending_ufen=0,
             parts=[Part(part.party, part.organisation_id, part.amount_fen) for part in charge.parts],
         )
@@ -122,7 +138,10 @@ def _call_lines(session: Session, organisation_id: str, month: str) -> list[Stat
         lines.append(
             StatementLine(
                 kind="calls",
+                line_id=line.id,
                 source_id=line.id,
+                version=1,
+                corrects_month=None,
                 at=line.created_at,
                 title_zh=f"模型调用 · {names}",
                 title_en=f"Hosted calls · {names}",
@@ -137,11 +156,39 @@ def _call_lines(session: Session, organisation_id: str, month: str) -> list[Stat
                 self_paid_fen=line.posted_fen - line.subsidised_fen,
                 running_fen=0,
                 exact_ufen=line.exact_ufen,
+                carried_ufen=line.exact_ufen - line.posted_fen * UFEN_PER_FEN,
                 pending_ufen=_sum_pending(session, line.id),
                 parts=[Part(part.party, part.organisation_id, part.amount_fen) for part in parts if part.amount_fen],
             )
         )
     return lines
+
+
+def _late_top_ups(session: Session, organisation_id: str, month: str) -> list[StatementLine]:
+    start, end = month_bounds(month)
+    return [
+        StatementLine(
+            kind="top_up",
+            line_id=transfer.id,
+            source_id=line.id,
+            version=1,
+            corrects_month=line.month,
+            at=transfer.recorded_at,
+            title_zh=f"券补付 · 账期 {line.month} 的模型调用",
+            title_en=f"Voucher top-up · hosted calls of {line.month}",
+            quantities={},
+            price_version_id=line.price_version_id,
+            prices=[],
+            list_fen=0,
+            voucher=_describe_voucher(session, line, transfer.amount_fen),
+            self_paid_fen=-transfer.amount_fen,
+            running_fen=0,
+            exact_ufen=0,
+            carried_ufen=0,
+            pending_ufen=0,
+        )
+        for transfer, line in list_late_top_ups(session, organisation_id, start, end)
+    ]
 
 
 def _describe_voucher(session: Session, row: Charge | BillLine, amount_fen: int) -> VoucherShare | None:

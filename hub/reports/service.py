@@ -1,9 +1,7 @@
-"""Builds statements and hands out the trial balance. Reads only.
+"""Builds statements and hands out the trial balance. Reads only; a closed month comes as it was stored.
 
-It leaves money to the ledger and bills to orders; nothing here changes a row.
+It leaves money to the ledger, bills to orders, and closing months to `closing`.
 """
-
-from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
@@ -11,41 +9,39 @@ from hub.ledger.audit import TrialBalance, check_books, trial_balance
 from hub.ledger.periods import month_bounds
 from hub.organisations.service import find_organisation
 from hub.reports.balances import Balance, list_balances
-from hub.reports.carried import Carried, sum_carried
+from hub.reports.carried import sum_carried
 from hub.reports.lines import StatementLine, list_lines
+from hub.reports.statement import Closed, Statement
+from hub.reports.stored import restore
+from hub.reports.tables import ClosedStatement
 
-__all__ = ["Balance", "Statement", "StatementLine", "TrialBalance", "check_books", "statement", "trial_balance"]
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A firm's month to the fen. `ledger_sum_fen` is the sum over all accounts of everybody and is zero.
-
-    `carried` says which of the firm's cash moved in another month than the line that it belongs to.
-    `demo` marks records of the demonstration, which carry a ribbon wherever they are shown.
-    """
-
-    organisation_id: str
-    organisation_name: str
-    uscc: str
-    demo: bool
-    month: str
-    lines: list[StatementLine]
-    list_fen: int
-    voucher_fen: int
-    self_paid_fen: int
-    carried: Carried
-    balances: list[Balance]
-    ledger_sum_fen: int
+__all__ = [
+    "Balance",
+    "Closed",
+    "Statement",
+    "StatementLine",
+    "TrialBalance",
+    "build_statement",
+    "check_books",
+    "statement",
+    "trial_balance",
+]
 
 
 def statement(session: Session, organisation_id: str, month: str) -> Statement:
-    """Return the statement of a Shanghai month such as `2026-11`.
+    """Return the statement of a Shanghai month such as `2026-11`, as stored where the month is closed.
 
     Raises:
         InvalidValueError: the month is malformed.
         NotFoundError: no such organisation.
     """
+    month_bounds(month)
+    stored = session.get(ClosedStatement, (organisation_id, month))
+    return restore(stored) if stored is not None else build_statement(session, organisation_id, month)
+
+
+def build_statement(session: Session, organisation_id: str, month: str) -> Statement:
+    """Return the statement of a month from the books as they are now. Raises: as `statement`."""
     start, end = month_bounds(month)
     organisation = find_organisation(session, organisation_id)
     lines = list_lines(session, organisation_id, month)
@@ -65,4 +61,5 @@ def statement(session: Session, organisation_id: str, month: str) -> Statement:
         carried=sum_carried(session, organisation_id, month),
         balances=list_balances(session, organisation_id, start, end),
         ledger_sum_fen=balance.posted_sum_fen + balance.pending_sum_fen,
+        closed=None,
     )

@@ -1,7 +1,5 @@
 """The statement, recomputed from the raw meter up: device time, trained tokens and usage records to every line."""
 
-import csv
-import io
 from fractions import Fraction
 
 import pytest
@@ -13,7 +11,6 @@ from hub.metering.tables import Usage
 from hub.orders import service
 from hub.prices.service import price_lines
 from hub.reports.service import Statement, statement
-from hub.reports.table import write_csv
 from serving.contract import AllowanceGrant
 from tests.hub.money.market import Market
 
@@ -135,14 +132,6 @@ def test_usage_shows_before_it_is_posted(market: Market) -> None:
     market.settle()
     line = read(market).lines[0]
     assert (line.list_fen, line.pending_ufen, line.quantities["prompt"]) == (0, 1_000_000, 5000)
-
-
-def test_the_table_has_every_line_and_the_ribbon(busy: Market) -> None:
-    report = read(busy)
-    rows = list(csv.reader(io.StringIO(write_csv(report).removeprefix("\ufeff"))))
-    assert rows[0][3] == "演示 DEMO"
-    assert [int(row[5]) for row in rows[2 : 2 + len(report.lines)]] == [line.list_fen for line in report.lines]
-    assert rows[-1] == ["总账之和 ledger sum", "0"]
 
 
 def test_another_month_is_empty_and_a_malformed_one_refused(busy: Market) -> None:
