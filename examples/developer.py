@@ -27,9 +27,8 @@ def main(market: Market) -> None:
     heading("A developer calls a listing")
     tell(f"cash: {yuan(steps.top_up(operator, developer, CASH_FEN))}")
     earned_before = integrator.get("/api/v1/earnings")["payable_fen"]
-    key = developer.post("/api/v1/keys", name="app", models=[LISTING])["key"]
-    client = OpenAI(base_url=market.gateway, api_key=key)
-    before = count_calls(developer)
+    made = developer.post("/api/v1/keys", name="app", models=[LISTING])
+    client = OpenAI(base_url=market.gateway, api_key=made["key"])
     for number in range(CALLS):
         note, _ = NOTES[number % len(NOTES)]
         client.chat.completions.create(
@@ -38,7 +37,7 @@ def main(market: Market) -> None:
     tell(f"{CALLS} calls of {LISTING}")
 
     heading("and pays for them")
-    line = wait_for_line(developer, before + CALLS)
+    line = wait_for_line(developer, made["id"])
     tell(f"list {yuan(line['list_fen'])}, of which so far")
     for part in line["parts"]:
         tell(f"  {part['party']}: {yuan(part['amount_fen'])}")
@@ -47,14 +46,9 @@ def main(market: Market) -> None:
         raise steps.StoryError(f"the parts of {line['list_fen']} fen do not add up: {line['parts']}")
 
 
-def count_calls(developer: Hub) -> int:
-    """Return how many calls have been metered this month."""
-    return len(developer.get("/api/v1/usage", limit=1000)["items"])
-
-
-def wait_for_line(developer: Hub, calls: int) -> Any:
+def wait_for_line(developer: Hub, key_id: str) -> Any:
     """Wait until all calls are metered and the bill line of the listing has come to at least a fen."""
-    steps.wait_for_usage(developer, "/api/v1/usage?limit=1000", lambda found: len(found["items"]) >= calls)
+    steps.wait_for_calls(developer, key_id, CALLS)
 
     def find(report: Any) -> list[Any]:
         lines = [line for line in report["lines"] if line["kind"] == "calls" and LISTING in line["title_en"]]

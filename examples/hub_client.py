@@ -37,12 +37,13 @@ class Hub:
 
     def get(self, path: str, **query: Any) -> Any:
         """GET a JSON document; a connection that breaks or stays silent is tried again, reading twice does no harm."""
+        params = query or None  # an empty mapping would take the query off the path
         for _ in range(READ_TRIES - 1):
             try:
-                return _read(self.http.get(path, params=query, timeout=READ_TIMEOUT_S))
+                return _read(self.http.get(path, params=params, timeout=READ_TIMEOUT_S))
             except httpx.TransportError:
                 time.sleep(0.5)
-        return _read(self.http.get(path, params=query, timeout=READ_TIMEOUT_S))
+        return _read(self.http.get(path, params=params, timeout=READ_TIMEOUT_S))
 
     def post(self, path: str, *, idempotency_key: str | None = None, **body: Any) -> Any:
         """POST JSON members and return the JSON answer."""

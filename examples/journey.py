@@ -120,10 +120,10 @@ def use(factory: Hub, gateway_url: str, version_id: str, name: str) -> str:
     """Deploy the version, make a key, call base and adapter with the stock SDK; return the key."""
     heading("4 用模型 Use")
     steps.deploy_version(factory, version_id)
-    key = str(factory.post("/api/v1/keys", name="demo")["key"])
+    made = factory.post("/api/v1/keys", name="demo")
+    key = str(made["key"])
     client = OpenAI(base_url=gateway_url, api_key=key)
     tell(f"models: {', '.join(model.id for model in client.models.list())}")
-    before = len(factory.get("/api/v1/usage", limit=1000)["items"])
     question = next(row for row in generate_rows() if row.split == "valid")
     messages: Any = [{"role": "user", "content": question.question}]
     tell(f"asked: {question.question} (right: {question.answer})")
@@ -138,9 +138,8 @@ def use(factory: Hub, gateway_url: str, version_id: str, name: str) -> str:
     hits = steps.score_rows(gateway_url, key, name, SERVED_ROWS)
     tell(f"served through the gateway: {hits} of {SERVED_ROWS} held-out reports exact")
     calls = 3 + SERVED_ROWS
-    path = "/api/v1/usage?limit=1000"
-    usage = steps.wait_for_usage(factory, path, lambda found: len(found["items"]) >= min(1000, before + calls))
-    tell(f"metered: {len(usage['items']) - before} calls, from the engine's own count of tokens")
+    steps.wait_for_calls(factory, made["id"], calls)
+    tell(f"metered: {calls} calls, from the engine's own count of tokens")
     return key
 
 

@@ -185,6 +185,15 @@ def wait_for_usage(owner: Hub, path: str, enough: Any, *, timeout_s: float = 30)
         time.sleep(0.5)
 
 
+def wait_for_calls(owner: Hub, key_id: str, calls: int) -> None:
+    """Wait until so many calls of one key are metered."""
+
+    def enough(found: Any) -> bool:
+        return sum(item["key_id"] == key_id for item in found["items"]) >= calls
+
+    wait_for_usage(owner, "/api/v1/usage?limit=1000", enough)
+
+
 def explain_refusal(attempt: Any) -> str:
     """Run something that must be refused and return the reason."""
     try:
