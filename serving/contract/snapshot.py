@@ -79,11 +79,15 @@ class SnapshotKey:
 
 @dataclass(frozen=True)
 class ModelTarget:
-    """One version behind a public name; a digest equal to the base digest is the base itself."""
+    """One version behind a public name; a digest equal to the base digest is the base itself.
+
+    `upstream_name` is what the engine calls it where that does not follow from the digest.
+    """
 
     version_id: str
     digest: str
     weight: int
+    upstream_name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ import sys
 
 import uvloop
 
+from serving.contract import ContractError
 from serving.gateway.http_server import ListenError
 from serving.gateway.journal_file import JournalError
+from serving.gateway.local_pool import ReplicaError
+from serving.gateway.processes import run_processes
 from serving.gateway.server import run_gateway
 from serving.gateway.settings import read_settings
 
@@ -21,9 +24,11 @@ def main(argv: list[str]) -> int:
     settings = read_settings(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("serving").setLevel(logging.INFO)
+    if settings.processes > 1:
+        return run_processes(argv, settings.journal_dir, settings.processes)
     try:
         uvloop.run(run_gateway(settings))
-    except (JournalError, ListenError) as error:
+    except (ContractError, JournalError, ListenError, ReplicaError) as error:
         sys.stderr.write(f"gateway: {error}\n")
         return 1
     return 0

@@ -66,7 +66,8 @@ def draw_target(model: SnapshotModel, targets: list[ModelTarget], request_id: st
             point -= target.weight
             if point < 0:
                 break
-    name = BASE_ENGINE_NAME if target.digest == model.base_digest else engine_name(target.digest)
+    known = BASE_ENGINE_NAME if target.digest == model.base_digest else engine_name(target.digest)
+    name = target.upstream_name or known
     return Target(model=model, version_id=target.version_id, digest=target.digest, engine_name=name)
 
 

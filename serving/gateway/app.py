@@ -33,7 +33,7 @@ class GatewayApp:
     """The callable that answers each request; it never raises."""
 
     def __init__(
-        self, *, current: CurrentView, completions: Completions, models: ModelList, hub_proxy: HubProxy
+        self, *, current: CurrentView, completions: Completions, models: ModelList, hub_proxy: HubProxy | None
     ) -> None:
         self._current = current
         self._completions = completions
@@ -61,11 +61,11 @@ class GatewayApp:
         elif path == LIST_PATH or path.startswith(LIST_PATH + "/"):
             _require_method(exchange, "GET")
             await self._models.serve(exchange)
-        elif _under(path, _HUB_PATHS):
+        elif self._hub_proxy is not None and _under(path, _HUB_PATHS) and _is_straight(path):
             await self._hub_proxy.serve(exchange)
         elif path == "/healthz":
             self._answer_health(exchange)
-        elif _under(path, _NO_BACKEND):
+        elif _under(path, _NO_BACKEND) or (self._hub_proxy is None and _under(path, _HUB_PATHS)):
             raise GatewayError(501, "not_implemented", f"{path} has no backend here", kind=ErrorType.SERVER)
         else:
             raise GatewayError(404, "unknown_url", f"there is no route {exchange.method} {path}; see /v1/models")
@@ -84,6 +84,11 @@ def _require_method(exchange: Exchange, method: str) -> None:
     if exchange.method != method:
         text = f"{exchange.path} takes {method}, not {exchange.method}"
         raise GatewayError(405, "method_not_allowed", text)
+
+
+def _is_straight(path: str) -> bool:
+    """Return whether no part of a path leads elsewhere once it is resolved."""
+    return "\\" not in path and path.isprintable() and not {".", "..", ""} & set(path.strip("/").split("/"))
 
 
 def _under(path: str, prefixes: tuple[str, ...]) -> bool:

@@ -51,7 +51,9 @@ class Completions:
         pepper: bytes,
         clock: Clock,
         watch: Watch,
+        plain: bool,
     ) -> None:
+        self._plain = plain
         self._watch = watch
         self._replays = Replays(clock)
         self._suspects = Suspects(clock)
@@ -89,14 +91,16 @@ class Completions:
 
     async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, request_id: str) -> Plan:
         """Plan by the view at hand, or by the next one for a name that does not answer yet."""
-        now_us = self._clock.now_us()
+        plan = partial(
+            plan_request, request_id=request_id, pepper=self._pepper, now_us=self._clock.now_us(), plain=self._plain
+        )
         try:
-            return plan_request(view, key, surface, raw, request_id=request_id, pepper=self._pepper, now_us=now_us)
+            return plan(view, key, surface, raw)
         except GatewayError as error:
             newer = await self._current.newer(view) if error.code in (MODEL_NOT_FOUND, MODEL_NOT_DEPLOYED) else view
             if newer.version == view.version:
                 raise
-        return plan_request(newer, key, surface, raw, request_id=request_id, pepper=self._pepper, now_us=now_us)
+        return plan(newer, key, surface, raw)
 
     async def _run(self, exchange: Exchange, call: Call) -> None:
         """Relay the answer; whatever happens, the reservation is settled or given back."""

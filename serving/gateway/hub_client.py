@@ -5,7 +5,7 @@ When to call them is decided by `upkeep`, `wallet` and `settlement`.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import aiohttp
 
@@ -36,6 +36,22 @@ class HubError(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Hub(Protocol):
+    """What a gateway asks of whoever keeps keys and money."""
+
+    async def poll_snapshot(self, after: int) -> Snapshot | None:
+        """Wait for a snapshot newer than `after`; None when nothing changed."""
+
+    async def draw_allowance(self, request: AllowanceRequest) -> AllowanceGrant | AllowanceRefusal:
+        """Ask for a slice."""
+
+    async def post_usage(self, batch: UsageBatch) -> UsageReply:
+        """Hand over usage records."""
+
+    async def close_allowance(self, close: AllowanceClose) -> None:
+        """Give a slice back."""
 
 
 class HubClient:

@@ -47,9 +47,17 @@ class Plan:
 
 
 def plan_request(
-    view: View, key: SnapshotKey, surface: Surface, raw: bytes, *, request_id: str, pepper: bytes, now_us: int
+    view: View,
+    key: SnapshotKey,
+    surface: Surface,
+    raw: bytes,
+    *,
+    request_id: str,
+    pepper: bytes,
+    now_us: int,
+    plain: bool = False,
 ) -> Plan:
-    """Check a client's body and plan the upstream request.
+    """Check a client's body and plan the upstream request; `plain` leaves out what only vLLM knows.
 
     Raises: GatewayError 400 naming the parameter, or the refusals of `resolve_target`.
     """
@@ -61,9 +69,9 @@ def plan_request(
         raise unavailable("price_missing", message, retry_after_s=30)
     context = target.model.context_tokens
     max_tokens = _max_tokens(surface, body, context)
-    salt = _cache_salt(pepper, key.organisation_id)
+    salt = None if plain else _cache_salt(pepper, key.organisation_id)
     sent = _upstream_body(surface, body, target.engine_name, max_tokens=max_tokens, salt=salt)
-    continuable = may_continue(surface, sent)
+    continuable = not plain and may_continue(surface, sent)
     if continuable:
         sent["return_token_ids"] = True
     upstream_body = _encode(sent)
@@ -97,17 +105,18 @@ def _max_tokens(surface: Surface, body: dict[str, Any], context_tokens: int) -> 
 
 
 def _upstream_body(
-    surface: Surface, body: dict[str, Any], engine_name: str, *, max_tokens: int | None, salt: str
+    surface: Surface, body: dict[str, Any], engine_name: str, *, max_tokens: int | None, salt: str | None
 ) -> dict[str, Any]:
     kept = {name: value for name, value in body.items() if name not in surface.ignored}
     kept["model"] = engine_name
     if surface is not EMBEDDINGS:
         kept.pop("max_completion_tokens", None)
-        kept["cache_salt"] = salt
+        if salt is not None:
+            kept["cache_salt"] = salt
         if max_tokens is not None:
             kept["max_tokens"] = max_tokens
         if body.get("stream"):
-            kept["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+            kept["stream_options"] = {"include_usage": True} | ({"continuous_usage_stats": True} if salt else {})
     return kept
 
 

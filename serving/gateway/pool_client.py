@@ -5,6 +5,8 @@ Choosing replicas is left to `routing`, the rhythm to `upkeep`.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import aiohttp
 
 from serving.contract import ContractError, Demand, Routes, encode, loads
@@ -16,6 +18,16 @@ _POLL_TIMEOUT = aiohttp.ClientTimeout(total=POLL_WAIT_S + 15)
 
 class PoolError(Exception):
     """The pool controller could not be reached or answered something unusable."""
+
+
+class Pool(Protocol):
+    """What a gateway asks of whoever knows the replicas."""
+
+    async def poll_routes(self, after: int) -> Routes | None:
+        """Wait for routes newer than `after`; None when nothing changed."""
+
+    async def post_demand(self, demand: Demand) -> None:
+        """Report the load of the last second."""
 
 
 class PoolClient:

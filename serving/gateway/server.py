@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -18,15 +19,18 @@ from serving.gateway.dispatch import Dispatcher
 from serving.gateway.engine_client import EngineClient
 from serving.gateway.errors import GatewayError
 from serving.gateway.http_server import HttpServer, bind
-from serving.gateway.hub_client import HubClient, HubError
+from serving.gateway.hub_client import Hub, HubClient, HubError
 from serving.gateway.hub_proxy import HubProxy
 from serving.gateway.identity import Identity, next_identity
 from serving.gateway.journal_file import Journal
+from serving.gateway.key_file import KeyFile
 from serving.gateway.limits import RateLimits
+from serving.gateway.local_hub import LocalHub
+from serving.gateway.local_pool import find_models
 from serving.gateway.models import ModelList
-from serving.gateway.pool_client import PoolClient
+from serving.gateway.pool_client import Pool, PoolClient
 from serving.gateway.routing import Router
-from serving.gateway.settings import Settings
+from serving.gateway.settings import Alone, ControlPlane, Settings
 from serving.gateway.settlement import Settlement
 from serving.gateway.upkeep import (
     follow_routes,
@@ -48,13 +52,37 @@ async def run_gateway(settings: Settings) -> None:
     settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     journal = Journal(settings.journal_dir / "gateway.journal")
     identity = next_identity(settings.journal_dir)
-    engines = EngineClient()
+    source = settings.source
+    engines = EngineClient(source.headers if isinstance(source, Alone) else None)
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as control:
-            await _Gateway(settings, identity, journal, engines=engines, control=control).serve()
+            counterparts = await _find_counterparts(settings, control)
+            await _Gateway(settings, identity, journal, engines=engines, counterparts=counterparts).serve()
     finally:
         engines.close()
         journal.close()
+
+
+@dataclass(frozen=True)
+class _Counterparts:
+    """Whom this gateway talks to besides clients and engines."""
+
+    hub: Hub
+    pool: Pool
+    hub_proxy: HubProxy | None
+
+
+async def _find_counterparts(settings: Settings, control: aiohttp.ClientSession) -> _Counterparts:
+    source = settings.source
+    if isinstance(source, ControlPlane):
+        hub, pool = HubClient(control, source.hub_url, source.token), PoolClient(control, source.pool_url)
+        return _Counterparts(hub, pool, HubProxy(control, source.hub_url))
+    local = await find_models(source.replicas, source.headers)
+    # Processes that share a port share keys and budgets too; their journals lie in folders below.
+    folder = settings.journal_dir.parent if settings.shared_port else settings.journal_dir
+    keys = KeyFile(source.keys, local.models)
+    keys.snapshot(keys.read(), version=1)  # a wrong file is told now, not at the first call
+    return _Counterparts(LocalHub(keys, folder), local, None)
 
 
 class _Gateway:
@@ -67,7 +95,7 @@ class _Gateway:
         journal: Journal,
         *,
         engines: EngineClient,
-        control: aiohttp.ClientSession,
+        counterparts: _Counterparts,
     ) -> None:
         clock = Clock()
         self._settings = settings
@@ -75,8 +103,7 @@ class _Gateway:
         self._journal = journal
         self._current = CurrentView(clock)
         self._router = Router(clock)
-        self._hub = HubClient(control, settings.hub_url, settings.token)
-        self._pool = PoolClient(control, settings.pool_url)
+        self._hub, self._pool = counterparts.hub, counterparts.pool
         self._settlement = Settlement(
             journal, self._hub, gateway_id=identity.gateway_id, gateway_epoch=identity.epoch, clock=clock
         )
@@ -91,6 +118,7 @@ class _Gateway:
         self._watch = Watch(current=self._current, router=self._router, deadlines=settings.deadlines, clock=clock)
         self._completions = Completions(
             watch=self._watch,
+            plain=isinstance(settings.source, Alone) and settings.source.plain,
             current=self._current,
             limits=RateLimits(clock),
             wallet=self._wallet,
@@ -104,7 +132,7 @@ class _Gateway:
             current=self._current,
             completions=self._completions,
             models=ModelList(current=self._current, pepper=settings.pepper, clock=clock),
-            hub_proxy=HubProxy(control, settings.hub_url),
+            hub_proxy=counterparts.hub_proxy,
         )
 
     async def serve(self) -> None:
@@ -112,7 +140,7 @@ class _Gateway:
         inherited = self._settlement.settle_inherited()
         if inherited:
             _log.warning("%d usage records of a former process are still to be sent", inherited)
-        listener = bind(self._settings.host, self._settings.port, shared=False)
+        listener = bind(self._settings.host, self._settings.port, shared=self._settings.shared_port)
         host, port = listener.getsockname()[:2]
         server, stop, hurry = HttpServer(self._app), asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,14 +17,36 @@ DEFAULT_HOLD_S = 120.0
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that one gateway process is told."""
+class ControlPlane:
+    """Where keys, money and routes come from in an installation with a hub."""
 
     hub_url: str
     token: str
     pool_url: str
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What takes their place without a hub. `replicas` are `URL` or `URL=model`; `headers` go to each replica.
+
+    `plain` leaves out the fields that only vLLM knows.
+    """
+
+    replicas: tuple[str, ...]
+    keys: Path
+    headers: dict[str, str] = field(default_factory=dict)
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that one gateway process is told."""
+
+    source: ControlPlane | Alone
     host: str
     port: int
+    shared_port: bool
+    processes: int
     journal_dir: Path
     pepper: bytes
     hold_s: float
@@ -33,11 +55,38 @@ class Settings:
 
 def read_settings(argv: Sequence[str]) -> Settings:
     """Parse the command line and read the secrets. Exits with status 2 and one line on bad input."""
+    parser = _build_parser()
+    given = parser.parse_args(argv)
+    host, _, port = given.listen.rpartition(":")
+    if not host or not port.isdigit():
+        parser.error(f"--listen is {given.listen!r}; it must look like 127.0.0.1:8080")
+    if given.processes < 1 or (given.processes > 1 and port == "0"):
+        parser.error(f"--processes is {given.processes}; it must be 1 or more, and several need a fixed port")
+    return Settings(
+        source=_read_source(parser, given),
+        host=host.strip("[]"),
+        port=int(port),
+        shared_port=given.shared_port,
+        processes=given.processes,
+        journal_dir=given.journal,
+        pepper=_secret(parser, "--pepper-file", given.pepper_file),
+        hold_s=given.hold_s,
+        deadlines=Deadlines(**{name: getattr(given, name) for name in vars(Deadlines())}),
+    )
+
+
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving.gateway", description=__doc__)
-    parser.add_argument("--hub", required=True, help="base URL of the hub")
-    parser.add_argument("--token-file", required=True, type=Path, help="file with the hub's token for gateways")
-    parser.add_argument("--pool", required=True, help="base URL of the pool controller")
+    parser.add_argument("--hub", help="base URL of the hub")
+    parser.add_argument("--token-file", type=Path, help="file with the hub's token for gateways")
+    parser.add_argument("--pool", help="base URL of the pool controller")
+    parser.add_argument("--replica", action="append", metavar="URL[=MODEL]", help="stand alone before this server")
+    parser.add_argument("--keys", type=Path, help="key file of a gateway that stands alone")
+    parser.add_argument("--replica-key-file", type=Path, help="API key that the replicas ask for")
+    parser.add_argument("--plain-openai", action="store_true", help="the replicas are no vLLM: send OpenAI fields only")
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
+    parser.add_argument("--shared-port", action="store_true", help="let other processes listen on the same port")
+    parser.add_argument("--processes", type=int, default=1, help="processes that share the port; one per core at most")
     parser.add_argument("--journal", required=True, type=Path, metavar="DIR", help="folder of this gateway's journal")
     parser.add_argument("--pepper-file", required=True, type=Path, help="file with the pepper of API keys")
     parser.add_argument(
@@ -46,20 +95,23 @@ def read_settings(argv: Sequence[str]) -> Settings:
     for name, default in vars(Deadlines()).items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=float, default=default, help=f"see Deadlines; {default:g} unless given")
-    given = parser.parse_args(argv)
-    host, _, port = given.listen.rpartition(":")
-    if not host or not port.isdigit():
-        parser.error(f"--listen is {given.listen!r}; it must look like 127.0.0.1:8080")
-    return Settings(
+    return parser
+
+
+def _read_source(parser: argparse.ArgumentParser, given: argparse.Namespace) -> ControlPlane | Alone:
+    if given.replica and given.keys and not (given.hub or given.pool or given.token_file):
+        headers = {}
+        if given.replica_key_file is not None:
+            headers["authorization"] = f"Bearer {_text(parser, '--replica-key-file', given.replica_key_file)}"
+        for replica in given.replica:
+            _url(parser, "--replica", replica.partition("=")[0])
+        return Alone(tuple(given.replica), given.keys, headers, given.plain_openai)
+    if given.replica or given.keys or not (given.hub and given.pool and given.token_file):
+        parser.error("give either --hub, --token-file and --pool, or --replica and --keys to stand alone")
+    return ControlPlane(
         hub_url=_url(parser, "--hub", given.hub),
-        token=_secret(parser, "--token-file", given.token_file).decode(),
+        token=_text(parser, "--token-file", given.token_file),
         pool_url=_url(parser, "--pool", given.pool),
-        host=host.strip("[]"),
-        port=int(port),
-        journal_dir=given.journal,
-        pepper=_secret(parser, "--pepper-file", given.pepper_file),
-        hold_s=given.hold_s,
-        deadlines=Deadlines(**{name: getattr(given, name) for name in vars(Deadlines())}),
     )
 
 
@@ -67,6 +119,10 @@ def _url(parser: argparse.ArgumentParser, option: str, value: str) -> str:
     if urlsplit(value).scheme not in ("http", "https"):
         parser.error(f"{option} is {value!r}; it must be a URL such as http://127.0.0.1:8000")
     return value.rstrip("/")
+
+
+def _text(parser: argparse.ArgumentParser, option: str, path: Path) -> str:
+    return _secret(parser, option, path).decode()
 
 
 def _secret(parser: argparse.ArgumentParser, option: str, path: Path) -> bytes:

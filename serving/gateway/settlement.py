@@ -21,7 +21,7 @@ from serving.contract import (
 )
 from serving.gateway.clock import Clock
 from serving.gateway.errors import GatewayError, unavailable
-from serving.gateway.hub_client import HubClient, HubError
+from serving.gateway.hub_client import Hub, HubError
 from serving.gateway.journal_entries import Acked, Closed, Granted, Refused, Reserved, Settled
 from serving.gateway.journal_file import Journal
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 class Settlement:
     """The sender of usage and the closer of allowances of one gateway."""
 
-    def __init__(self, journal: Journal, hub: HubClient, *, gateway_id: str, gateway_epoch: int, clock: Clock) -> None:
+    def __init__(self, journal: Journal, hub: Hub, *, gateway_id: str, gateway_epoch: int, clock: Clock) -> None:
         self._journal = journal
         self._hub = hub
         self._gateway_id = gateway_id

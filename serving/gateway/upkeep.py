@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 from serving.contract import ContractError, Demand
 from serving.gateway.errors import GatewayError
-from serving.gateway.hub_client import HubClient, HubError
-from serving.gateway.pool_client import PoolClient, PoolError
+from serving.gateway.hub_client import Hub, HubError
+from serving.gateway.pool_client import Pool, PoolError
 from serving.gateway.routing import Router
 from serving.gateway.settlement import Settlement
 from serving.gateway.view import CurrentView, View
@@ -41,7 +41,7 @@ async def repeat(name: str, step: Callable[[], Awaitable[None]], *, pause_s: flo
         await asyncio.sleep(pause_s)
 
 
-async def follow_snapshot(hub: HubClient, current: CurrentView) -> None:
+async def follow_snapshot(hub: Hub, current: CurrentView) -> None:
     """Poll the snapshot once and take what came."""
     snapshot = await hub.poll_snapshot(current.version)
     if snapshot is None:
@@ -50,14 +50,14 @@ async def follow_snapshot(hub: HubClient, current: CurrentView) -> None:
         current.replace(View.of(snapshot))
 
 
-async def follow_routes(pool: PoolClient, router: Router) -> None:
+async def follow_routes(pool: Pool, router: Router) -> None:
     """Poll the routes once and take what came."""
     routes = await pool.poll_routes(router.version)
     if routes is not None:
         router.replace(routes)
 
 
-async def report_demand(pool: PoolClient, router: Router, *, gateway_id: str) -> None:
+async def report_demand(pool: Pool, router: Router, *, gateway_id: str) -> None:
     """Tell the pool controller what is asked for."""
     await pool.post_demand(Demand(gateway_id=gateway_id, rows=router.demand()))
 

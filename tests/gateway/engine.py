@@ -34,7 +34,13 @@ class Engine:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Answer a chat or text completion."""
         body = await request.json()
-        self.seen.append(body | {"_request_id": request.headers.get("x-request-id")})
+        self.seen.append(
+            body
+            | {
+                "_request_id": request.headers.get("x-request-id"),
+                "_authorization": request.headers.get("authorization"),
+            }
+        )
         if self.mode == "busy":
             return web.json_response({"error": "secret internal queue text"}, status=503)
         if self.mode == "broken":
