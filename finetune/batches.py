@@ -28,6 +28,11 @@ def group_by_length(lengths: Sequence[int], batch_tokens: int) -> list[Batch]:
     return _cut(sorted(range(len(lengths)), key=lambda row: -lengths[row]), lengths, batch_tokens)
 
 
+def cut_parts(batch: Batch, lengths: Sequence[int], batch_tokens: int) -> list[Batch]:
+    """A batch in parts of at most `batch_tokens` padded tokens, one row at least, longest first."""
+    return _cut(sorted(batch, key=lambda row: -lengths[row]), lengths, batch_tokens)
+
+
 def digest_order(batches: Sequence[Batch]) -> str:
     """Lower-case sha256 hex of the order."""
     return hashlib.sha256(json.dumps(batches, separators=(",", ":")).encode()).hexdigest()

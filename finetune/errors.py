@@ -65,3 +65,13 @@ class PreemptError(StopError):
 
     def __init__(self) -> None:
         super().__init__("preempted", "stopped by SIGTERM; resume from this attempt's folder.")
+
+
+class PauseError(StopError):
+    """The customer paused; a later attempt goes on from the commit."""
+
+    exit_code = ExitCode.PREEMPTED
+    state = State.PREEMPTED
+
+    def __init__(self) -> None:
+        super().__init__("paused", "paused on request; resume from this attempt's folder.")

@@ -57,6 +57,12 @@ BOUNDS: Mapping[str, Bound] = {
     "max_new_tokens": Bound(int, 1, 4096),
 }
 
+WISHES: Mapping[str, Bound] = {
+    "batch_rows": Bound(int, 1, 256),
+    "learning_rate_multiplier": Bound(float, 0.01, 100),
+}
+"""What may be asked for besides: each shapes a value of the recipe and is none itself."""
+
 
 def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]:
     """All values of the recipe: the caller's where given, else the defaults.
@@ -66,9 +72,9 @@ def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]
     """
     for name, value in asked.items():
         _check_bound(name, value)
-    recipe = {name: asked.get(name, value) for name, value in _choose_shape(facts).items()}
+    recipe = {name: asked.get(name, value) for name, value in _choose_shape(facts, asked).items()}
     recipe |= {name: asked.get(name, value) for name, value in _CONSTANTS.items()}
-    recipe["learning_rate"] = asked.get("learning_rate") or _choose_learning_rate(facts, recipe)
+    recipe["learning_rate"] = asked.get("learning_rate") or _choose_learning_rate(facts, recipe, asked)
     limit = min(facts.model_limit, BOUNDS["max_length"].high)
     if recipe["max_length"].value > limit:  # type: ignore[operator]
         raise _out_of_range("max_length", recipe["max_length"].value, low=16, high=limit)
@@ -100,10 +106,11 @@ _CONSTANTS: Mapping[str, Value] = {
 }
 
 
-def _choose_shape(facts: Facts) -> dict[str, Value]:
+def _choose_shape(facts: Facts, asked: Mapping[str, Value]) -> dict[str, Value]:
     epochs, why = _choose_epochs(facts)
     # measured 2026-11 at width 256 on equal tokens: 8 rows a step end at a held-out loss of 1.10, 16 rows at 1.23
     rows = 8 if facts.rows < 500 or facts.width < _CALIBRATED_WIDTH else 16
+    rows = int(asked["batch_rows"].value) if "batch_rows" in asked else rows
     length = min(facts.model_limit, _round_up(facts.longest_tokens, 128))
     budget = max(64, _round_up(int(rows * facts.mean_tokens), 64), min(length, facts.longest_tokens))
     answer = min(4096, facts.longest_answer + 8)
@@ -127,7 +134,7 @@ def _choose_epochs(facts: Facts) -> tuple[int, str]:
     return 2, f"2 passes for {facts.rows} rows"
 
 
-def _choose_learning_rate(facts: Facts, recipe: Mapping[str, Value]) -> Value:
+def _choose_learning_rate(facts: Facts, recipe: Mapping[str, Value], asked: Mapping[str, Value]) -> Value:
     if facts.width < _CALIBRATED_WIDTH:
         rate = min(5e-3, max(1e-3, 4e-3 * (256 / facts.width) ** 0.5))
         why = f"width {facts.width} is below {_CALIBRATED_WIDTH}: 4e-3·sqrt(256/width), within 1e-3..5e-3"
@@ -140,13 +147,18 @@ def _choose_learning_rate(facts: Facts, recipe: Mapping[str, Value]) -> Value:
     alpha = read_count(recipe, "alpha")
     if alpha != 32:
         rate, why = rate * 32.0 / alpha, why + f"; times 32/alpha for alpha {alpha}"
-    return Value(float(f"{min(rate, 2e-2):.3g}"), why)
+    if "learning_rate_multiplier" in asked:
+        factor = float(asked["learning_rate_multiplier"].value)
+        rate, why = rate * factor, why + f"; times the caller's {factor:g}"
+    return Value(float(f"{min(max(rate, 1e-6), 2e-2):.3g}"), why)
 
 
 def _check_bound(name: str, value: Value) -> None:
-    bound = BOUNDS.get(name)
+    bound = BOUNDS.get(name) or WISHES.get(name)
     if bound is None:
-        raise DataError("hyperparameter_unknown", f"recipe.{name} is unknown; known: {', '.join(sorted(BOUNDS))}.")
+        raise DataError(
+            "hyperparameter_unknown", f"recipe.{name} is unknown; known: {', '.join(sorted([*BOUNDS, *WISHES]))}."
+        )
     number = value.value
     fits = type(number) is int or (bound.kind is float and type(number) is float)
     if not fits or isinstance(number, str) or not bound.low <= number <= bound.high:
@@ -156,7 +168,7 @@ def _check_bound(name: str, value: Value) -> None:
 
 
 def _out_of_range(name: str, number: object, *, low: Number, high: Number) -> DataError:
-    kind = "a whole number" if BOUNDS[name].kind is int else "a number"
+    kind = "a whole number" if (BOUNDS.get(name) or WISHES[name]).kind is int else "a number"
     return DataError(
         "hyperparameter_out_of_range", f"recipe.{name} is {number!r}; use {kind} between {low:g} and {high:g}."
     )

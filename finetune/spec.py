@@ -149,13 +149,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds; `deadline_at` in µs UTC. `tokens_per_s` lets a plan skip its measured micro-run."""
+    """Upper bounds; `deadline_at` in µs UTC. `tokens_per_s` lets a plan skip its measured micro-run.
+
+    `batch_tokens`: most padded tokens on the device at once; a larger step is added up from parts, the plan stays.
+    """
 
     steps: int | None = None
     tokens: int | None = None
     device_ms: int | None = None
     deadline_at: int | None = None
     tokens_per_s: float | None = None
+    batch_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ class RunSpec:
             raise SpecError("unsupported_version", "spec_version", f"is {self.spec_version}; use {SPEC_VERSION}.")
         _require_at_least(1, self.attempt, "attempt")
         _require_at_least(1, self.checkpoint.keep, "checkpoint.keep")
-        for name in ("steps", "tokens", "device_ms", "deadline_at"):
+        for name in ("steps", "tokens", "device_ms", "deadline_at", "batch_tokens"):
             _require_at_least(1, getattr(self.limits, name), f"limits.{name}")
         if self.limits.tokens_per_s is not None and not self.limits.tokens_per_s > 0:
             raise SpecError("invalid_value", "limits.tokens_per_s", f"is {self.limits.tokens_per_s}; use more than 0.")

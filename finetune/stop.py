@@ -1,4 +1,4 @@
-"""Requests to stop a run: SIGTERM preempts; SIGINT, SIGUSR1 or a file named `cancel` in OUT cancels.
+"""Requests to stop a run: SIGTERM preempts; SIGINT, SIGUSR1 or a file `cancel` in OUT cancels, a file `pause` pauses.
 
 Leaves saving state before the stop to the code that polls.
 """
@@ -7,15 +7,16 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-from finetune.errors import CancelError, PreemptError, StopError
+from finetune.errors import CancelError, PauseError, PreemptError, StopError
 from finetune.spec import Limits
 
 
 class StopRequests:
-    """Remembers signals until the run reaches a safe point; a cancel outranks a preemption."""
+    """Remembers signals until the run reaches a safe point; a cancel outranks a pause, a pause a preemption."""
 
     def __init__(self, out: Path) -> None:
         self._cancel_file = out / "cancel"
+        self._pause_file = out / "pause"
         self._seen: set[int] = set()
 
     def listen(self) -> None:
@@ -27,10 +28,12 @@ class StopRequests:
         """The stop that was asked for, if any."""
         if self._seen & {signal.SIGINT, signal.SIGUSR1} or self._cancel_file.exists():
             return CancelError()
+        if self._pause_file.exists():
+            return PauseError()
         return PreemptError() if signal.SIGTERM in self._seen else None
 
     def raise_pending(self) -> None:
-        """Raises CancelError or PreemptError if a stop was asked for."""
+        """Raises CancelError, PauseError or PreemptError if a stop was asked for."""
         stop = self.pending()
         if stop is not None:
             raise stop

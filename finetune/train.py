@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from finetune.base import add_adapter, load_model, use_precision
+from finetune.base import add_adapter, load_model, use_training_precision
+from finetune.batches import Batch, cut_parts
 from finetune.checkpoint import (
     Position,
     Snapshot,
@@ -27,6 +28,7 @@ from finetune.errors import LimitError, RunError
 from finetune.evaluate import measure_losses
 from finetune.job import Job
 from finetune.loss import AnswerLoss, build_batch
+from finetune.lora_product import speed_up_products
 from finetune.prepare import Prepared
 from finetune.recipe import read_count, read_number
 from finetune.spec import Event, Value
@@ -53,7 +55,10 @@ class Trainer:
         self.job = job
         self.prepared = prepared
         recipe = prepared.recipe
-        self.model: Any = add_adapter(load_model(prepared.folder, job.spec.device), recipe, job.spec.seed)
+        device = job.spec.device
+        base = load_model(prepared.folder, device, mean_tokens=prepared.epoch_tokens / len(prepared.train))
+        self.model: Any = add_adapter(base, recipe, job.spec.seed)
+        speed_up_products(self.model, device)
         self.loss = AnswerLoss(self.model)
         self.position = Position()
         self.best: Tensors | None = None
@@ -65,7 +70,7 @@ class Trainer:
             fused=True,
         )
         self._pad_id = prepared.tokenizer.eos_token_id
-        self._precision = use_precision(job.spec.device)
+        self._precision = use_training_precision(device)
         self._since_line: list[float] = []
         self._line_at_s = 0.0
         self._commit_at_s = time.monotonic()
@@ -105,13 +110,10 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = read_number(prepared.recipe, "learning_rate") * scale
         self.model.train()
-        with self._precision():
-            loss = self.loss.measure(self._build(rows)).mean()
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        value = self._add_gradients(rows)
         torch.nn.utils.clip_grad_norm_(self._weights.values(), read_number(prepared.recipe, "clip_norm"))
         self._optimizer.step()
-        value = float(loss.detach())
         if not math.isfinite(value):
             raise RunError(
                 "nan_loss", f"the loss is {value} at step {self.position.step + 1}; lower the learning rate."
@@ -122,6 +124,20 @@ class Trainer:
             tokens=self.position.tokens + sum(len(prepared.train[row].ids) for row in rows),
             device_ms=self.position.device_ms + _since_ms(started_s),
         )
+
+    def _add_gradients(self, rows: Batch) -> float:
+        """Gradients of a step's mean loss, which is returned; in parts where the spec bounds what the device holds."""
+        limit = self.job.spec.limits.batch_tokens
+        parts = [rows] if limit is None else cut_parts(rows, [len(row.ids) for row in self.prepared.train], limit)
+        trained = sum(end - start for row in rows for start, end in self.prepared.train[row].learn)
+        total = 0.0
+        for part in parts:
+            with self._precision():
+                values = self.loss.measure(self._build(part))
+                loss = values.mean() if len(parts) == 1 else values.sum() / trained
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total
 
     def _validate_start(self) -> None:
         """The held-out loss before the first step is the base's own: the first point of the curve."""

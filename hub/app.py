@@ -17,7 +17,7 @@ from hub.organisations.service import find_actor_by_token
 from hub.request import StrictRequest
 from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
-from hub.tuning import dataset_api
+from hub.tuning import dataset_api, openai_api, openai_files
 from hub.web import Context, prepare_request, render_unexpected, render_validation, request_id
 from registry.store import FolderStore
 
@@ -73,6 +73,8 @@ def create_api(
     for room in ROOMS:
         app.register_api(importlib.import_module(f"hub.{room}.api").blueprint)
     app.register_api(dataset_api.blueprint)
+    app.register_api(openai_files.blueprint)
+    app.register_api(openai_api.blueprint)
     app.register_error_handler(Exception, render_unexpected)
     app.before_request(prepare_request)
     app.after_request(_stamp)

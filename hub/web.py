@@ -1,5 +1,6 @@
 """The edge of the hub's HTTP: context of a request, who is asking, and errors as RFC 9457 problem+json.
 
+Below /v1 errors take OpenAI's shape (`hub.openai_envelope`).
 It leaves authorisation to the services (they take an Actor) and pages to `marketplace_ui`.
 """
 
@@ -20,6 +21,7 @@ from hub.clock import Clock
 from hub.database import Sessions
 from hub.errors import GuanmoError, NotSignedInError
 from hub.ids import new_id
+from hub.openai_envelope import PREFIX, envelope, render_fields, render_refusal
 from hub.request import StrictRequest
 from hub.secrets import Secrets
 from hub.settings import Settings
@@ -134,6 +136,8 @@ def render_problem(error: GuanmoError) -> Response:
 
 def render_validation(error: ValidationError) -> Response:
     """Return every field error of a request body at once, each with its pointer."""
+    if request.path.startswith(PREFIX):
+        return render_fields(error.errors(include_url=False, include_context=False, include_input=False))
     errors = [
         {"pointer": "/" + "/".join(str(part) for part in item["loc"]), "code": item["type"], "detail": item["msg"]}
         for item in error.errors(include_url=False, include_context=False, include_input=False)
@@ -153,6 +157,8 @@ def render_validation(error: ValidationError) -> Response:
 
 def render_unexpected(error: Exception) -> Response:
     """The top handler: log the cause, tell the client only the request id."""
+    if request.path.startswith(PREFIX):
+        return _render_for_openai(error)
     if isinstance(error, GuanmoError):
         return render_problem(error)
     if isinstance(error, RecursionError):
@@ -160,20 +166,33 @@ def render_unexpected(error: Exception) -> Response:
             400, "invalid_value", "invalid value", "A value is nested too deeply; send a flat one."
         )
     if isinstance(error, HTTPException):
-        return _render_missing_surface() if request.path.startswith("/v1/") else _render_http(error)
+        return _render_http(error)
     logging.getLogger("hub").exception("request %s failed", request_id(), exc_info=error)
     return _describe_problem(500, "internal", "internal error", None)
 
 
-def _render_missing_surface() -> Response:
-    """Answer an OpenAI client, whom the gateway passed on, in its own envelope: no such surface here yet."""
-    message = f"{request.path} has no backend here yet; fine-tune with /api/v1/datasets and /api/v1/runs"
-    response = jsonify(
-        {"error": {"message": message, "type": "server_error", "param": None, "code": "not_implemented"}}
-    )
-    response.status_code = 501
-    response.headers["x-should-retry"] = "false"
-    return response
+def _render_for_openai(error: Exception) -> Response:
+    """The same top handler for OpenAI clients, whom the gateway passed on."""
+    if isinstance(error, GuanmoError):
+        return render_refusal(error)
+    if isinstance(error, HTTPException):
+        return _render_missing(error)
+    if isinstance(error, RecursionError):
+        return envelope(400, "A value is nested too deeply; send a flat one.", code="invalid_value", retry=False)
+    logging.getLogger("hub").exception("request %s failed", request_id(), exc_info=error)
+    text = f"the hub failed; quote the request id {request_id()} to the operator"
+    return envelope(500, text, code="internal_error", retry=True)
+
+
+def _render_missing(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status in (404, 405):
+        text = f"there is no route {request.method} {request.path}"
+        return envelope(404, text, code="unknown_url", retry=False)
+    if isinstance(error, RequestEntityTooLarge):
+        text = f"the body is larger than {request.max_content_length} bytes; send less at once"
+        return envelope(413, text, code="body_too_large", retry=False)
+    return envelope(status, error.description or error.name, code=None, retry=status >= 500)
 
 
 def _render_http(error: HTTPException) -> Response:

@@ -39,11 +39,15 @@ from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
 from hub.tuning.deploying import deploy_version
 from hub.tuning.endings import fail_orphaned_runs
+from hub.tuning.kinds import DEPLOY_KIND, MIRROR_KIND, ORDER_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.mirroring import MirrorVersions
 from hub.tuning.ordering import queue_accepted_runs
 from hub.tuning.planning import plan_run
-from hub.tuning.service import DEPLOY_KIND, MIRROR_KIND, PLAN_KIND, TRAIN_KIND, expire_runs
+from hub.tuning.service import expire_runs
+from hub.tuning.standing_orders import order_run
+from hub.tuning.stopping import end_long_pauses
 from hub.tuning.training import train_run
+from hub.vouchers.service import lapse_grants, release_due_tranches
 from registry.mlflow_mirror import Mirror
 from registry.mlflow_server import USERNAME
 from registry.store import FolderStore
@@ -73,6 +77,7 @@ def list_kinds(settings: Settings, secrets: Secrets) -> dict[str, Kind]:
         CHECK_KIND: Kind(check_dataset, "light"),
         PREVIEW_KIND: Kind(preview_dataset, "light"),
         PLAN_KIND: Kind(plan_run, "light"),
+        ORDER_KIND: Kind(order_run, "light"),
         TRAIN_KIND: Kind(train_run, "train"),
         DEPLOY_KIND: Kind(deploy_version, "beside"),
         MIRROR_KIND: Kind(MirrorVersions(mirror), "beside"),
@@ -89,6 +94,7 @@ def list_chores() -> list[Chore]:
     return [
         Chore("settle tranches", 1.0, _settle_tranches),
         Chore("close months", 60.0, _close_months),
+        Chore("lapse vouchers", 60.0, _lapse_vouchers),
         Chore("keep the audit trail", 1.0, _keep_audit),
         Chore("end due rentals", 5.0, _end_rentals),
         Chore("age payouts", 60.0, _age_payouts),
@@ -206,6 +212,12 @@ def _settle_tranches(work: Work) -> object:
         return settle_tranches(session, work.clock())
 
 
+def _lapse_vouchers(work: Work) -> object:
+    with work.sessions.write() as session:
+        now = work.clock()
+        return release_due_tranches(session, now) + lapse_grants(session, now)
+
+
 def _close_months(work: Work) -> object:
     with work.sessions.write() as session:
         return close_months(session, work.clock())
@@ -237,7 +249,8 @@ def _queue_accepted(work: Work) -> object:
 
 def _expire(work: Work) -> object:
     with work.sessions.write() as session:
-        return expire_runs(session, now=work.clock()) + expire_quotes(session, work.clock())
+        now = work.clock()
+        return expire_runs(session, now=now) + expire_quotes(session, now) + end_long_pauses(session, now=now)
 
 
 def _fail_orphans(work: Work) -> object:

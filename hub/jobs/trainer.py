@@ -19,6 +19,7 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD
 RESULT_NAME = "result.json"
 PROGRESS_NAME = "progress.jsonl"
 CANCEL_NAME = "cancel"
+PAUSE_NAME = "pause"
 
 
 class Phase(StrEnum):
@@ -95,6 +96,12 @@ def ask_cancel(out: Path) -> None:
     """Ask the trainer to stop at its next safe point and keep what it did."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     (out / CANCEL_NAME).touch()
+
+
+def ask_pause(out: Path) -> None:
+    """Ask the trainer to commit at its next safe point and end; a later attempt goes on from there."""
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (out / PAUSE_NAME).touch()
 
 
 def clear_trainer(work: Work, name: str) -> None:

@@ -12,10 +12,11 @@ from hub.compute.api import present_offer
 from hub.compute.service import find_provider
 from hub.errors import InvalidValueError
 from hub.orders.present import present_order, present_quote
-from hub.tuning import bodies, ordering, service
+from hub.tuning import bodies, ordering, service, stopping
 from hub.tuning.offers import publish_offer
 from hub.tuning.progress import locate_attempt, read_curve, read_tail
 from hub.tuning.streaming import Source, read_position, stream_run
+from hub.tuning.submitting import submit_once
 from hub.web import context, current_actor
 
 blueprint = APIBlueprint("tuning", __name__, url_prefix="/api/v1")
@@ -23,20 +24,27 @@ blueprint = APIBlueprint("tuning", __name__, url_prefix="/api/v1")
 
 @blueprint.post("/runs")
 def post_run(body: bodies.RunBody) -> tuple[dict[str, Any], int]:
-    """Enter a run; its plan is made by the worker."""
+    """Enter a run; its plan is made by the worker. The same Idempotency-Key again returns the same run."""
     actor = current_actor()
+    key = request.headers.get("Idempotency-Key", "").strip() or None
     with context().sessions.write() as session:
-        run = service.create_run(
+        run = submit_once(
             session,
-            actor,
-            base_version_id=body.base,
-            dataset_version_id=body.dataset_id,
-            model_name=body.model_name,
-            recipe=body.recipe,
-            seed=body.seed,
-            deploy_when_done=body.deploy_when_done,
-            cost_centre=body.cost_centre,
-            now=context().clock(),
+            actor.organisation_id,
+            key=key,
+            request=body.model_dump(mode="json"),
+            create=lambda: service.create_run(
+                session,
+                actor,
+                base_version_id=body.base,
+                dataset_version_id=body.dataset_id,
+                model_name=body.model_name,
+                recipe=body.recipe,
+                seed=body.seed,
+                deploy_when_done=body.deploy_when_done,
+                cost_centre=body.cost_centre,
+                now=context().clock(),
+            ),
         )
         return bodies.present_run(run), 202
 
@@ -104,7 +112,23 @@ def post_cancel(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
     """Stop a run; the metered part is billed."""
     actor = current_actor()
     with context().sessions.write() as session:
-        return bodies.present_run(service.cancel_run(session, actor, path.run_id, now=context().clock())), 202
+        return bodies.present_run(stopping.cancel_run(session, actor, path.run_id, now=context().clock())), 202
+
+
+@blueprint.post("/runs/<run_id>/pause")
+def post_pause(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
+    """Stop a run after its current step and keep its checkpoint; the money stays held."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        return bodies.present_run(stopping.pause_run(session, actor, path.run_id, now=context().clock())), 202
+
+
+@blueprint.post("/runs/<run_id>/resume")
+def post_resume(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
+    """Queue a paused run again; it goes on from its checkpoint."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        return bodies.present_run(stopping.resume_run(session, actor, path.run_id, now=context().clock())), 202
 
 
 @blueprint.get("/runs/<run_id>/events")

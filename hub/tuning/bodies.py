@@ -81,6 +81,7 @@ def present_run(run: Run) -> dict[str, Any]:
             "first_step_at",
             "finished_at",
             "cancel_requested_at",
+            "pause_requested_at",
             "quote_valid_until",
         )
         for value in [getattr(run, name)]

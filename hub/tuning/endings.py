@@ -24,9 +24,10 @@ from hub.jobs.work import DONE, Verdict, Work, again
 from hub.orders.service import refund_order, settle_order
 from hub.orders.tables import Fault as OrderFault
 from hub.tuning import rules
+from hub.tuning.following import sum_earlier_rentals
+from hub.tuning.kinds import DEPLOY_KIND, MIRROR_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.moves import move_run
 from hub.tuning.progress import locate_attempt, read_tail
-from hub.tuning.service import DEPLOY_KIND, MIRROR_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.states import AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
 from registry.artifacts import Artifact
@@ -57,6 +58,15 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
         elif run.state is RunState.CANCELLING or (result is not None and result.state is State.CANCELLED):
             _note_committed(run, result, out)
             end_cancelled(session, run, now=now)
+        elif run.pause_requested_at is not None and rules.is_interrupted(result):
+            move_run(session, run, RunState.PAUSED, now=now, reason_code="user_paused")
+            _release(session, run, now)
+        elif rules.should_halve(result, run.device_batch_tokens):
+            halved = rules.halve_batch(run.plan or {})
+            move_run(
+                session, run, RunState.RECOVERING, now=now, reason_code="out_of_memory", device_batch_tokens=halved
+            )
+            return again(_RETRY_S)
         elif rules.should_retry(result, attempts=_count_platform_ends(session, run)):
             reason = result.reason_code if result is not None else "lost"
             move_run(session, run, RunState.RECOVERING, now=now, reason_code=reason)
@@ -68,7 +78,7 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
                 run,
                 reason_code=result.reason_code if result is not None else "lost",
                 fault=result.fault if result is not None else Fault.PLATFORM,
-                message=result.message if result is not None else "the trainer ended without a result",
+                message=rules.explain_end(result, run.device_batch_tokens),
                 now=now,
             )
         finish_job(session, claim, now=now)
@@ -116,6 +126,7 @@ def end_failed(session: Session, run: Run, *, reason_code: str, fault: Fault, me
 def fail_orphaned_runs(session: Session, *, now: datetime) -> int:
     """Fail runs whose job was given up and refund those that were ordered; returns how many."""
     ordered = Run.order_id.is_not(None) & Run.finished_at.is_(None) & ~has_open_job(TRAIN_KIND, Run.id)
+    ordered &= Run.state != RunState.PAUSED
     planning = (Run.state == RunState.VALIDATING) & ~has_open_job(PLAN_KIND, Run.id)
     found = session.scalars(select(Run).where(ordered | planning).order_by(Run.id)).all()
     for run in found:
@@ -217,7 +228,8 @@ def _refund(session: Session, run: Run, fault: OrderFault, now: datetime) -> Non
 
 def _release(session: Session, run: Run, now: datetime) -> None:
     if run.rental_id is not None:
-        release(session, run.rental_id, device_ms=_sum_elapsed(session, run), now=now)
+        device_ms = _sum_elapsed(session, run) - sum_earlier_rentals(session, run)
+        release(session, run.rental_id, device_ms=max(0, device_ms), now=now)
 
 
 def _sum_elapsed(session: Session, run: Run) -> int:

@@ -5,6 +5,9 @@ It leaves starting and ending to `hub.tuning.training`.
 
 from datetime import datetime
 
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
 from finetune.spec import Event, Progress
 from hub.clock import from_us
 from hub.compute.service import meter_rental
@@ -41,7 +44,16 @@ def note_progress(work: Work, claim: Claim, run: Run, lines: list[Progress]) -> 
             move_run(session, fresh, target, now=now)
         if fresh.rental_id is not None:
             seq = lines[-1].attempt * _SEQ_PER_ATTEMPT + lines[-1].seq
-            meter_rental(session, fresh.rental_id, device_ms=lines[-1].device_ms, seq=seq)
+            device_ms = max(0, lines[-1].device_ms - sum_earlier_rentals(session, fresh))
+            meter_rental(session, fresh.rental_id, device_ms=device_ms, seq=seq)
+
+
+def sum_earlier_rentals(session: Session, run: Run) -> int:
+    """Return the device time in ms of the rentals that ended with a pause of the run, before its current one."""
+    query = select(func.coalesce(func.sum(Rental.device_ms), 0)).where(
+        Rental.organisation_id == run.organisation_id, Rental.run_id == run.id, Rental.id != run.rental_id
+    )
+    return int(session.scalar(query) or 0)
 
 
 def read_stage(lines: list[Progress]) -> RunState | None:

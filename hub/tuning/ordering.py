@@ -20,8 +20,9 @@ from hub.jobs.service import enqueue_job
 from hub.orders.service import accept_quote, quote_tuning
 from hub.orders.tables import Order, OrderState, Quote
 from hub.tuning import rules
+from hub.tuning.kinds import TRAIN_KIND
 from hub.tuning.moves import RunStateError, move_run
-from hub.tuning.service import TRAIN_KIND, NotTunableError, find_run
+from hub.tuning.service import NotTunableError, find_run
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
 

@@ -12,11 +12,13 @@ from typing import Any
 from finetune.spec import Base, Data, Fault, Kind, Result, RunSpec, State, Value
 from hub.catalogue.tables import ModelVersion
 from hub.datasets.service import locate_checked
-from hub.datasets.tables import DatasetVersion
-from hub.jobs.service import Claim, fail_job, finish_job, require_lock
+from hub.datasets.tables import DatasetState, DatasetVersion
+from hub.jobs.service import Claim, enqueue_job, fail_job, finish_job, require_lock
 from hub.jobs.tables import JobState
 from hub.jobs.trainer import Phase, clear_trainer, ensure_trainer, look_at_trainer
 from hub.jobs.work import DONE, Verdict, Work, again
+from hub.tuning.awaiting import await_data
+from hub.tuning.kinds import ORDER_KIND
 from hub.tuning.moves import move_run
 from hub.tuning.progress import locate_run
 from hub.tuning.states import RunState
@@ -31,10 +33,13 @@ def plan_run(work: Work, claim: Claim) -> Verdict:
     """One pass of a plan: start or adopt the process, look, put its plan on the run once it ended."""
     with work.sessions.read() as session:
         run = session.get_one(Run, claim.subject)
+        data = session.get_one(DatasetVersion, run.dataset_version_id)
     attempt = claim.failures + 1
     name = f"plan-{run.id}-a{attempt}"
     if run.state is not RunState.VALIDATING:
         return _close(work, claim, name)
+    if data.state is not DatasetState.READY:
+        return await_data(work, claim)
     out = locate_run(work.settings.home, run.id) / f"plan-{attempt}"
     make_spec = partial(_build_spec, work, run, attempt=attempt)
     ensure_trainer(work, claim, name=name, make_spec=make_spec, out=out, threads=work.cpu_threads)
@@ -101,6 +106,8 @@ def _apply(work: Work, claim: Claim, result: Result | None, out: Path) -> None:
             move_run(
                 session, run, RunState.PLANNED, now=now, plan=plan, plan_digest=plan["plan_digest"], planned_at=now
             )
+            if run.terms is not None:
+                enqueue_job(session, kind=ORDER_KIND, subject=run.id, organisation_id=run.organisation_id, now=now)
             finish_job(session, claim, now=now)
         elif result is not None and result.fault is Fault.USER:
             move_run(

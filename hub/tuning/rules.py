@@ -1,4 +1,4 @@
-"""Pure rules of tuning: device time of a quote, limits and retries of a run, and the gate before publishing.
+"""Pure rules of tuning: device time of a quote, limits and retries of a run, smaller parts, and the publish gate.
 
 It leaves states to `hub.tuning.states` and money to `hub.orders`.
 """
@@ -17,6 +17,7 @@ MAX_PLATFORM_ATTEMPTS = 3
 CANCEL_GRACE_S = 15.0
 _RETRIED_REASONS = frozenset({"internal", "storage_failed", "lost"})
 _LEAST_LIMIT_MS = 120_000
+OUT_OF_MEMORY = "out_of_memory"
 
 
 def quote_device_ms(plan: Mapping[str, Any], *, tokens_per_s: int, device: str) -> int:
@@ -45,6 +46,33 @@ def should_retry(result: Result | None, *, attempts: int) -> bool:
     if attempts >= MAX_PLATFORM_ATTEMPTS:
         return False
     return result is None or (result.fault is Fault.PLATFORM and result.reason_code in _RETRIED_REASONS)
+
+
+def is_interrupted(result: Result | None) -> bool:
+    """Return whether an attempt ended before its work was done and may go on: stopped on request, or gone."""
+    return result is None or result.state is State.PREEMPTED
+
+
+def should_halve(result: Result | None, device_batch_tokens: int | None) -> bool:
+    """Return whether an attempt that ran out of device memory is tried once more with smaller parts."""
+    return result is not None and result.reason_code == OUT_OF_MEMORY and device_batch_tokens is None
+
+
+def halve_batch(plan: Mapping[str, Any]) -> int:
+    """Return half the plan's tokens per step, at least 64; steps and bill stay as quoted."""
+    return max(64, int(plan["recipe"]["batch_tokens"]["value"]) // 2)
+
+
+def explain_end(result: Result | None, device_batch_tokens: int | None) -> str:
+    """Return the sentence about an attempt that is not followed by another."""
+    if result is None:
+        return "the trainer ended without a result"
+    if result.reason_code == OUT_OF_MEMORY and device_batch_tokens is not None:
+        return (
+            f"the device ran out of memory twice, the second time with {device_batch_tokens} tokens at once; "
+            "lower recipe.batch_tokens or recipe.max_length, or choose an offer with more memory."
+        )
+    return result.message
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,37 @@
-"""Runs as people see them: create, find, list, cancel. The only writer of runs beside the handlers of this room.
+"""Runs as people see them: create, find, list, expire. The only writer of runs beside the other files of this room.
 
-It leaves quote and acceptance to `hub.tuning.ordering`, and executing to planning and training.
+It leaves quote and acceptance to `hub.tuning.ordering`, stopping to `hub.tuning.stopping`, executing to the handlers.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
+from hub.catalogue.models import find_own_model
 from hub.catalogue.rules import check_model_name
 from hub.catalogue.service import find_version, name_of, root_base
-from hub.catalogue.tables import TUNABLE_KINDS, ModelVersion, VersionState
-from hub.datasets.service import find_usable_version
-from hub.errors import ConflictError, NotFoundError
+from hub.catalogue.tables import TUNABLE_KINDS, ModelKind, ModelVersion, VersionState
+from hub.datasets.service import find_dataset, find_usable_version
+from hub.datasets.tables import DatasetState, DatasetVersion
+from hub.errors import ConflictError, GuanmoError, NotFoundError
 from hub.events.service import record_event
 from hub.filings.service import StandingState, explain_standing, standing_of
 from hub.ids import new_id
-from hub.jobs.service import cancel_waiting_job, enqueue_job
+from hub.jobs.service import enqueue_job
 from hub.organisations.service import require_verified
+from hub.tuning.kinds import PLAN_KIND
 from hub.tuning.moves import move_run
-from hub.tuning.states import TERMINAL, UNORDERED, RunState
+from hub.tuning.states import RunState
 from hub.tuning.tables import Run, RunAttempt
 
-PLAN_KIND = "run.plan"
-TRAIN_KIND = "run.train"
-MIRROR_KIND = "version.mirror"
-DEPLOY_KIND = "version.deploy"
 UNQUOTED_DAYS = 7
 """A plan without a quote is dropped after a week."""
+MAX_OPEN_RUNS = 20
+"""Runs of one organisation that are not over, paused ones included (our default)."""
 
 Recipe = Mapping[str, int | float | str]
 
@@ -38,6 +40,13 @@ class NotTunableError(ConflictError):
     """The base cannot be fine-tuned here, or not now; the message says why."""
 
     code = "model_not_fine_tunable"
+
+
+class RunQuotaError(GuanmoError):
+    """The organisation has as many unfinished runs as it may have."""
+
+    code = "run_quota"
+    status = 429
 
 
 def create_run(
@@ -52,19 +61,28 @@ def create_run(
     seed: int = 42,
     deploy_when_done: bool = False,
     cost_centre: str | None = None,
+    asked: Mapping[str, Any] | None = None,
+    terms: Mapping[str, Any] | None = None,
+    rerun_of: str | None = None,
 ) -> Run:
     """Enter a run and queue its plan. Base by version id or public name; data by data set or version id.
 
+    With `terms` {offer_id, max_fen} nobody is asked again: the data may still be under check, their warnings count as
+    acknowledged, and the worker accepts the cheapest quote that the terms allow.
+
     Raises:
-        NotFoundError, NotVerifiedError, DatasetNotReadyError, BadModelNameError.
+        NotFoundError, NotVerifiedError, DatasetNotReadyError, BadModelNameError, RunQuotaError.
         NotTunableError: not a base, out of use, or its filing was withdrawn or has expired.
+        ConflictError: the name is a model of another base.
     """
     actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR)
     slug = require_verified(session, actor.organisation_id).slug
+    _check_quota(session, actor.organisation_id)
     base = find_version(session, actor, base_version_id)
     _check_base(session, base, now)
-    dataset = find_usable_version(session, actor, dataset_version_id)
+    dataset = _find_data(session, actor, dataset_version_id, may_wait=terms is not None)
     name = check_model_name(model_name, slug)
+    find_own_model(session, name, kind=ModelKind.ADAPTER, base_model_id=base.model_id)
     run = Run(
         id=new_id("run"),
         organisation_id=actor.organisation_id,
@@ -77,6 +95,9 @@ def create_run(
         seed=seed,
         deploy_when_done=deploy_when_done,
         cost_centre=cost_centre,
+        asked=asked,
+        terms=terms,
+        rerun_of=rerun_of,
         state=RunState.VALIDATING,
         state_version=1,
         attempt=0,
@@ -119,33 +140,6 @@ def list_attempts(session: Session, run: Run) -> Sequence[RunAttempt]:
     return session.scalars(statement.order_by(RunAttempt.attempt)).all()
 
 
-def cancel_run(session: Session, actor: Actor, run_id: str, *, now: datetime) -> Run:
-    """Stop a run: at once before an order, else at the trainer's next safe point; the metered part is billed.
-
-    Again, or on a finished run, nothing changes.
-    """
-    run = find_run(session, actor, run_id, lock=True)
-    if run.state in TERMINAL or run.cancel_requested_at is not None:
-        return run
-    if run.state in UNORDERED:
-        cancel_waiting_job(session, kind=PLAN_KIND, subject=run.id, now=now)
-        move_run(
-            session,
-            run,
-            RunState.CANCELLED,
-            now=now,
-            actor_id=actor.user_id,
-            reason_code="user_cancelled",
-            cancel_requested_at=now,
-        )
-        return run
-    run.cancel_requested_at = now
-    record_event(
-        session, "run.cancel_requested", run.id, organisation_id=run.organisation_id, actor_id=actor.user_id, now=now
-    )
-    return run
-
-
 def expire_runs(session: Session, *, now: datetime, limit: int = 100) -> int:
     """Expire runs whose quote ran out unaccepted, or that were never quoted within a week; returns how many."""
     quoted = (Run.state == RunState.QUOTED) & (Run.quote_valid_until <= now)
@@ -154,6 +148,26 @@ def expire_runs(session: Session, *, now: datetime, limit: int = 100) -> int:
     for run in found:
         move_run(session, run, RunState.EXPIRED, now=now, reason_code="quote_expired")
     return len(found)
+
+
+def _check_quota(session: Session, organisation_id: str) -> None:
+    query = select(func.count()).where(Run.organisation_id == organisation_id, Run.finished_at.is_(None))
+    count = session.scalar(query) or 0
+    if count >= MAX_OPEN_RUNS:
+        raise RunQuotaError(
+            f"{count} runs are not over yet; the limit is {MAX_OPEN_RUNS}. Wait for one, or cancel one.",
+            f"有 {count} 个任务尚未结束，上限 {MAX_OPEN_RUNS}。请等待或取消其中之一。",
+            limit=MAX_OPEN_RUNS,
+            used=count,
+        )
+
+
+def _find_data(session: Session, actor: Actor, key: str, *, may_wait: bool) -> DatasetVersion:
+    if may_wait:
+        _, version = find_dataset(session, actor, key)
+        if version.state in (DatasetState.CHECKING, DatasetState.WARNED):
+            return version
+    return find_usable_version(session, actor, key)
 
 
 def _check_base(session: Session, base: ModelVersion, now: datetime) -> None:

@@ -55,6 +55,9 @@ TERMINAL = frozenset(
 DELIVERED = frozenset({RunState.SUCCEEDED, RunState.EARLY_STOPPED, RunState.HELD})
 """Terminal states in which the work was done and is billed as quoted."""
 
+PARKED = frozenset({RunState.QUEUED, RunState.WAITING_CAPACITY, RunState.RECOVERING})
+"""Ordered, but no trainer runs: what is wanted takes effect at once."""
+
 UNORDERED = frozenset({RunState.VALIDATING, RunState.PLANNED, RunState.QUOTED})
 """States before an order: no money is held and no trainer runs."""
 
@@ -63,11 +66,13 @@ _ENDING = frozenset({RunState.CANCELLING, RunState.FAILED})
 
 TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
     RunState.VALIDATING: frozenset({RunState.PLANNED, RunState.INVALID, RunState.CANCELLED, RunState.FAILED}),
-    RunState.PLANNED: frozenset({RunState.QUOTED, RunState.EXPIRED, RunState.CANCELLED}),
-    RunState.QUOTED: frozenset({RunState.QUOTED, RunState.QUEUED, RunState.EXPIRED, RunState.CANCELLED}),
-    RunState.QUEUED: frozenset({RunState.PROVISIONING, RunState.CANCELLED}) | _ENDING,
+    RunState.PLANNED: frozenset({RunState.QUOTED, RunState.EXPIRED, RunState.CANCELLED, RunState.FAILED}),
+    RunState.QUOTED: frozenset(
+        {RunState.QUOTED, RunState.QUEUED, RunState.EXPIRED, RunState.CANCELLED, RunState.FAILED}
+    ),
+    RunState.QUEUED: frozenset({RunState.PROVISIONING, RunState.PAUSED, RunState.CANCELLED}) | _ENDING,
     RunState.PROVISIONING: frozenset({RunState.PREPARING, RunState.WAITING_CAPACITY, RunState.RECOVERING}) | _ENDING,
-    RunState.WAITING_CAPACITY: frozenset({RunState.PROVISIONING, RunState.CANCELLED}) | _ENDING,
+    RunState.WAITING_CAPACITY: frozenset({RunState.PROVISIONING, RunState.PAUSED, RunState.CANCELLED}) | _ENDING,
     RunState.PREPARING: frozenset(
         {RunState.RUNNING, RunState.EVALUATING, RunState.GATING, RunState.PAUSED, RunState.RECOVERING}
     )
@@ -76,8 +81,8 @@ TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
     RunState.EVALUATING: frozenset({RunState.GATING, RunState.PAUSED, RunState.RECOVERING}) | _ENDING,
     RunState.GATING: frozenset({RunState.PUBLISHING, RunState.HELD, RunState.FAILED}),
     RunState.PUBLISHING: frozenset({RunState.SUCCEEDED, RunState.EARLY_STOPPED, RunState.FAILED}),
-    RunState.PAUSED: frozenset({RunState.PROVISIONING, RunState.CANCELLED}) | _ENDING,
-    RunState.RECOVERING: frozenset({RunState.PROVISIONING, RunState.CANCELLED}) | _ENDING,
+    RunState.PAUSED: frozenset({RunState.QUEUED, RunState.CANCELLED, RunState.FAILED}),
+    RunState.RECOVERING: frozenset({RunState.PROVISIONING, RunState.PAUSED, RunState.CANCELLED}) | _ENDING,
     # A trainer may finish between the wish to cancel and the signal: then the work is delivered.
     RunState.CANCELLING: frozenset({RunState.CANCELLED, RunState.GATING, RunState.FAILED}),
 } | {state: frozenset() for state in TERMINAL}

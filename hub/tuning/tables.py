@@ -27,6 +27,8 @@ class Run(Base):
             "'invalid','expired','cancelled','succeeded','early_stopped','held','failed'))",
             name="finished",
         ),
+        UniqueConstraint("organisation_id", "request_key"),
+        CheckConstraint("(request_key IS NULL) = (request_digest IS NULL)", name="request"),
         {"sqlite_strict": True},
     )
 
@@ -41,6 +43,14 @@ class Run(Base):
     """The caller's wishes; the resolved recipe with reasons stands in the plan."""
     seed: Mapped[Int64]
     deploy_when_done: Mapped[Switch]
+    request_key: Mapped[str | None]
+    """The client's Idempotency-Key; the same key with another `request_digest` is refused."""
+    request_digest: Mapped[str | None]
+    asked: Mapped[Any | None] = mapped_column(Document)
+    """What an OpenAI client sent (suffix, method, metadata), echoed to it; empty for runs of the pages."""
+    terms: Mapped[Any | None] = mapped_column(Document)
+    """{offer_id, max_fen}: on these the worker accepts the quote by itself; empty where a person does."""
+    rerun_of: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
     cost_centre: Mapped[str | None]
     state: Mapped[RunState] = mapped_column(Choice(RunState))
     state_version: Mapped[Int64]
@@ -63,7 +73,10 @@ class Run(Base):
     artifact_digest: Mapped[str | None]
     version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
     mlflow_run_id: Mapped[str | None]
+    device_batch_tokens: Mapped[int | None] = mapped_column(Whole)
+    """After the device ran out of memory: most tokens on it at once; a larger step is added up from parts."""
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+    pause_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[When]
     planned_at: Mapped[datetime | None] = mapped_column(Moment)
     quote_valid_until: Mapped[datetime | None] = mapped_column(Moment)

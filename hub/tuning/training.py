@@ -14,7 +14,7 @@ from hub.compute.tables import RentalPurpose
 from hub.datasets.tables import DatasetVersion
 from hub.ids import new_id
 from hub.jobs.service import Claim, finish_job, require_lock
-from hub.jobs.trainer import Phase, ask_cancel, clear_trainer, ensure_trainer, look_at_trainer
+from hub.jobs.trainer import Phase, ask_cancel, ask_pause, clear_trainer, ensure_trainer, look_at_trainer
 from hub.jobs.work import DONE, Verdict, Work, again, later
 from hub.tuning import rules
 from hub.tuning.endings import end_attempt, end_cancelled, publish_artifact
@@ -22,22 +22,21 @@ from hub.tuning.following import note_progress
 from hub.tuning.moves import move_run
 from hub.tuning.planning import read_base, read_data, read_recipe
 from hub.tuning.progress import locate_attempt, read_tail
-from hub.tuning.states import TERMINAL, AttemptState, RunState
+from hub.tuning.states import PARKED, TERMINAL, AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
 
 _POLL_S = 0.3
 _CAPACITY_PAUSE_S = 2.0
 _CHECKPOINT_S = 15.0
-_PLACEABLE = (RunState.QUEUED, RunState.WAITING_CAPACITY, RunState.RECOVERING, RunState.PAUSED)
 
 
 def train_run(work: Work, claim: Claim) -> Verdict:
     """One pass over an ordered run."""
     with work.sessions.read() as session:
         run = session.get_one(Run, claim.subject)
-    if run.state in TERMINAL:
+    if run.state in TERMINAL or run.state is RunState.PAUSED:
         return _close(work, claim, run)
-    if run.state in _PLACEABLE:
+    if run.state in PARKED:
         return _place(work, claim)
     if run.state is RunState.PUBLISHING:
         return publish_artifact(work, claim, run)
@@ -57,6 +56,10 @@ def _place(work: Work, claim: Claim) -> Verdict:
         run = session.get_one(Run, claim.subject, with_for_update=True)
         if run.cancel_requested_at is not None:
             end_cancelled(session, run, now=now)
+            finish_job(session, claim, now=now)
+            return DONE
+        if run.pause_requested_at is not None:
+            move_run(session, run, RunState.PAUSED, now=now, reason_code="user_paused")
             finish_job(session, claim, now=now)
             return DONE
         move_run(session, run, RunState.PROVISIONING, now=now)
@@ -101,7 +104,7 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
     sighting = look_at_trainer(work, name, out)
     note_progress(work, claim, run, read_tail(out))
     if sighting.phase is Phase.RUNNING:
-        _obey_cancel(work, claim, run, out)
+        _obey_wishes(work, claim, run, out)
         return again(_POLL_S)
     verdict = end_attempt(work, claim, result=sighting.result, exit_code=sighting.exit_code, out=out)
     clear_trainer(work, name)
@@ -123,7 +126,7 @@ def _build_spec(work: Work, run: Run) -> RunSpec:
         data=data,
         recipe=read_recipe(run.recipe),
         seed=run.seed,
-        limits=Limits(device_ms=rules.limit_device_ms(run.quoted_device_ms or 0)),
+        limits=Limits(device_ms=rules.limit_device_ms(run.quoted_device_ms or 0), batch_tokens=run.device_batch_tokens),
         device=str(offer.device),
         checkpoint=Checkpoint(interval_s=_CHECKPOINT_S),
         resume_from=str(earlier) if earlier.is_dir() else None,
@@ -138,12 +141,13 @@ def _note_start(work: Work, claim: Claim) -> None:
         move_run(session, run, RunState.PREPARING, now=now, started_at=run.started_at or now)
 
 
-def _obey_cancel(work: Work, claim: Claim, run: Run, out: Path) -> None:
-    """Ask once at the trainer's next safe point; after the grace its whole process group is killed."""
-    if run.cancel_requested_at is None:
-        return
+def _obey_wishes(work: Work, claim: Claim, run: Run, out: Path) -> None:
+    """Ask once at the trainer's next safe point; a cancelled one that goes on is killed after the grace."""
     now = work.clock()
-    if run.state is not RunState.CANCELLING:
+    if run.cancel_requested_at is None:
+        if run.pause_requested_at is not None:
+            ask_pause(out)
+    elif run.state is not RunState.CANCELLING:
         ask_cancel(out)
         with work.sessions.write() as session:
             require_lock(session, claim)

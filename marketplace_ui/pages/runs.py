@@ -22,7 +22,7 @@ from hub.deployments.service import find_open_deployment
 from hub.events.tables import Event
 from hub.orders.service import find_order
 from hub.orders.tables import Charge, Order, Quote
-from hub.tuning import service
+from hub.tuning import service, stopping
 from hub.tuning.bodies import present_progress
 from hub.tuning.progress import locate_attempt, read_curve, read_tail
 from hub.tuning.states import DELIVERED, TERMINAL, UNORDERED, RunState
@@ -118,7 +118,7 @@ def show_run(run_id: str) -> str:
 def cancel_run(run_id: str) -> Response:
     actor = current_actor()
     with context().sessions.write() as session:
-        service.cancel_run(session, actor, run_id, now=context().clock())
+        stopping.cancel_run(session, actor, run_id, now=context().clock())
     return redirect(f"/runs/{run_id}?done=cancelled")
 
 

@@ -21,7 +21,7 @@ from hub.filings.service import Standing, standing_of
 from hub.orders.quotes import find_quote, require_buyer
 from hub.orders.service import wallet
 from hub.orders.tables import Quote
-from hub.tuning import ordering, service
+from hub.tuning import ordering, service, stopping
 from hub.tuning.states import UNORDERED
 from hub.tuning.tables import Run
 from hub.web import context, current_actor
@@ -202,7 +202,7 @@ def _create(actor: Actor, form: Form, *, name: str, recipe: dict[str, int | floa
             earlier = service.find_run(session, actor, form.value("from"))
             if earlier.state in UNORDERED:
                 # The changed run takes the place of the one that was only planned.
-                service.cancel_run(session, actor, earlier.id, now=now)
+                stopping.cancel_run(session, actor, earlier.id, now=now)
         return run.id
 
 

@@ -33,6 +33,16 @@ def test_learning_rate_follows_width_and_alpha() -> None:
     assert halved == pytest.approx(tiny / 2)
 
 
+def test_wishes_shape_the_values_and_are_none_themselves() -> None:
+    plain = resolve_recipe({}, FACTS)
+    wished = resolve_recipe({"batch_rows": Value(2), "learning_rate_multiplier": Value(0.5)}, FACTS)
+    assert set(wished) == set(BOUNDS)
+    assert wished["batch_tokens"].value < plain["batch_tokens"].value  # type: ignore[operator]
+    assert float(wished["learning_rate"].value) == pytest.approx(float(plain["learning_rate"].value) / 2, rel=0.01)
+    with pytest.raises(DataError, match=r"recipe\.batch_rows is 0"):
+        resolve_recipe({"batch_rows": Value(0)}, FACTS)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [

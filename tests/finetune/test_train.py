@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from finetune.__main__ import main
-from finetune.spec import Event, ExitCode, Fault, Kind, Progress, RunSpec, State, Value
+from finetune.spec import Event, ExitCode, Fault, Kind, Limits, Progress, RunSpec, State, Value
 from tests.finetune.conftest import Start, read_result
 
 pytestmark = pytest.mark.engine
@@ -98,19 +98,32 @@ def test_killed_run_resumes_to_the_same_weights(
     assert pieces.metrics["adapter"] == whole.metrics["adapter"]
 
 
+def test_steps_in_parts_bill_the_same_tokens_and_learn_the_same(
+    start: Start, train_spec: RunSpec, shared: Path, tmp_path: Path
+) -> None:
+    assert start(replace(train_spec, limits=Limits(batch_tokens=40)), tmp_path / "parts").wait() == ExitCode.DONE
+    whole, parts = read_result(shared), read_result(tmp_path / "parts")
+    assert (parts.tokens, parts.step, parts.plan_digest) == (whole.tokens, whole.step, whole.plan_digest)
+    losses = [result.metrics["adapter"]["loss"] for result in (whole, parts)]  # type: ignore[index,call-overload]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 def test_stops_are_coded_and_metered(start: Start, train_spec: RunSpec, tmp_path: Path) -> None:
     long = replace(train_spec, recipe={"epochs": Value(50), "validations": Value(1)})
-    processes = {name: start(long, tmp_path / name) for name in ("preempted", "cancelled")}
+    processes = {name: start(long, tmp_path / name) for name in ("preempted", "cancelled", "paused")}
     for name, process in processes.items():
         _wait_for_step(process, tmp_path / name, 2)
     processes["preempted"].terminate()
     (tmp_path / "cancelled" / "cancel").touch()
+    (tmp_path / "paused" / "pause").touch()
     assert processes["preempted"].wait() == ExitCode.PREEMPTED
     assert processes["cancelled"].wait() == ExitCode.CANCELLED
-    preempted, cancelled = (read_result(tmp_path / name) for name in processes)
+    assert processes["paused"].wait() == ExitCode.PREEMPTED
+    preempted, cancelled, paused = (read_result(tmp_path / name) for name in processes)
+    assert (paused.state, paused.fault, paused.reason_code) == (State.PREEMPTED, Fault.NONE, "paused")
     assert (preempted.state, preempted.fault) == (State.PREEMPTED, Fault.PROVIDER)
     assert (cancelled.state, cancelled.fault) == (State.CANCELLED, Fault.USER)
-    for result in (preempted, cancelled):
+    for result in (preempted, cancelled, paused):
         assert result.step >= 2
         assert result.tokens > 0
         assert result.billable_device_ms > 0

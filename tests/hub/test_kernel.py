@@ -199,10 +199,15 @@ def test_no_endpoint_breaks_on_wild_queries_and_paths(api: Api) -> None:
     assert {place: status for place, status in seen.items() if status >= 500} == {}
 
 
-def test_an_openai_client_is_told_of_a_missing_surface_in_its_own_words(api: Api) -> None:
-    answer = api.call("POST", "/v1/fine_tuning/jobs", json={"model": "x"})
-    assert answer.status_code == 501
-    assert answer.get_json()["error"]["code"] == "not_implemented"
+def test_an_openai_client_is_told_of_a_missing_route_in_its_own_words(api: Api) -> None:
+    answer = api.call("POST", "/v1/fine_tuning/alpha", json={"model": "x"})
+    assert answer.status_code == 404
+    assert answer.get_json()["error"] == {
+        "message": "there is no route POST /v1/fine_tuning/alpha",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "unknown_url",
+    }
     assert answer.headers["x-should-retry"] == "false"
 
 

@@ -1,5 +1,7 @@
 """The life of a run through the API and a worker: plan, quote, order, training, version, money."""
 
+import json
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -8,6 +10,9 @@ from hub.catalogue.tables import ModelVersion
 from hub.compute.tables import HoldState, Rental
 from hub.events.tables import Event
 from hub.orders.tables import Order, OrderState
+from hub.tuning.endings import fail_orphaned_runs
+from hub.tuning.progress import locate_attempt
+from hub.tuning.stopping import end_long_pauses
 from tests.hub.runs.scene import Scene, run_until
 from tests.hub.runs.twin_trainer import TOKENS_PER_STEP
 
@@ -132,6 +137,46 @@ def test_a_cancelled_run_pays_what_was_committed(scene: Scene) -> None:
     assert 0 < order.metered["trained_tokens"] < 200 * TOKENS_PER_STEP
     assert 0 < order.charged_fen < order.held_fen
     assert scene.work.launch.list_mine() == []
+
+
+def test_out_of_memory_is_tried_once_in_smaller_parts(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(epochs=4, clip_norm=7))
+    assert run["state"] == "succeeded"
+    assert [row["reason_code"] for row in run["attempts"]] == ["out_of_memory", "done"]
+    spec = json.loads((locate_attempt(scene.home, run["id"], 2) / "spec.json").read_text())
+    assert spec["limits"]["batch_tokens"] == 128
+    assert run["trained_tokens"] == run["plan"]["tokens"]
+
+
+def test_out_of_memory_twice_names_the_setting_and_is_refunded(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(clip_norm=8))
+    assert (run["state"], run["reason_code"], run["fault"]) == ("failed", "out_of_memory", "platform")
+    assert "128 tokens at once; lower recipe.batch_tokens" in run["message"]
+    assert read_order(scene, run).charged_fen == 0
+
+
+def test_a_queued_run_is_paused_resumed_and_cancelled_without_a_worker(scene: Scene) -> None:
+    run = scene.order_run()
+    path = f"/api/v1/runs/{run['id']}"
+    assert scene.call("POST", f"{path}/pause", "factory").json["state"] == "paused"  # type: ignore[index]
+    assert scene.call("POST", f"{path}/pause", "factory").status_code == 202
+    with scene.sessions.write() as session:
+        assert fail_orphaned_runs(session, now=scene.work.clock()) == 0
+        assert end_long_pauses(session, now=scene.work.clock() + timedelta(days=6)) == 0
+    assert scene.call("POST", f"{path}/resume", "factory").json["state"] == "queued"  # type: ignore[index]
+    assert scene.call("POST", f"{path}/cancel", "factory").json["state"] == "cancelled"  # type: ignore[index]
+    assert (read_order(scene, run).state, read_order(scene, run).charged_fen) == (OrderState.REFUNDED, 0)
+    refused = scene.call("POST", f"{path}/resume", "factory")
+    assert (refused.status_code, refused.json["code"]) == (409, "run_state")  # type: ignore[index]
+
+
+def test_a_pause_of_a_week_is_cancelled_and_the_rest_goes_back(scene: Scene) -> None:
+    run = scene.order_run()
+    scene.call("POST", f"/api/v1/runs/{run['id']}/pause", "factory")
+    with scene.sessions.write() as session:
+        assert end_long_pauses(session, now=scene.work.clock() + timedelta(days=8)) == 1
+    assert scene.read_run(run["id"])["state"] == "cancelled"
+    assert read_order(scene, run).charged_fen == 0
 
 
 def test_an_adapter_no_better_than_its_base_is_held(scene: Scene) -> None:

@@ -228,7 +228,7 @@ def test_the_mirror_is_repeated_until_it_takes_and_never_fails_the_run(scene: Sc
     with scene.sessions.read() as session:
         version = session.get_one(ModelVersion, scene.read_run(run["id"])["version_id"])
     assert (version.mlflow_model, version.mlflow_version) == ("factory-co.orders", "3")
-    assert mirror.runs[0]["params"] == {"rank": "8", "epochs": "3"}
+    assert mirror.runs[0]["params"] == {"rank": "8", "epochs": "3", "batch_tokens": "256"}
     assert {point.name for point in mirror.runs[0]["metrics"]} >= {"loss", "base.loss", "adapter.exact_match"}
     assert mirror.versions[0]["tags"]["guanmo.artifact_digest"] == version.artifact_digest
 

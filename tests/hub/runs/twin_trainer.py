@@ -1,7 +1,8 @@
 """A trainer without a model for fast tests: `twin_trainer.py SPEC OUT` speaks the trainer's files exactly.
 
 The recipe steers it: `epochs` steps of 0.05 s, `patience` 7 makes it die without a result on its first attempt,
-`validations` 13 makes it fail by the platform's fault, `min_delta` above 0.05 makes it no better than its base.
+`validations` 13 makes it fail by the platform's fault, `min_delta` above 0.05 makes it no better than its base,
+`clip_norm` 7 runs out of memory unless steps come in parts, `clip_norm` 8 even then.
 """
 
 import hashlib
@@ -32,10 +33,16 @@ def _plan(spec: RunSpec, out: Path, steps: int) -> int:
     if "rank" in spec.recipe and spec.recipe["rank"].value == 9:
         _finish(spec, out, State.FAILED, reason="hyperparameter_out_of_range", fault=Fault.USER)
         return ExitCode.DATA
-    recipe = {"rank": {"value": 8, "reason": "default"}, "epochs": {"value": steps, "reason": "asked"}}
+    recipe = {
+        "rank": {"value": 8, "reason": "default"},
+        "epochs": {"value": steps, "reason": "asked"},
+        "batch_tokens": {"value": 256, "reason": "default"},
+    }
     plan = {
         "plan_digest": hashlib.sha256(spec.to_json().encode()).hexdigest(),
         "tokens": TOKENS_PER_STEP * steps,
+        "tokens_per_epoch": TOKENS_PER_STEP,
+        "rows": {"train": 10, "valid": 2},
         "steps": steps,
         "recipe": recipe,
         "device": spec.device,
@@ -55,11 +62,17 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
     values = {name: value.value for name, value in spec.recipe.items()}
     first = _find_step(spec)
     _write(spec, out, 1, Event.STARTED)
+    if values.get("clip_norm") == 8 or (values.get("clip_norm") == 7 and spec.limits.batch_tokens is None):
+        _finish(spec, out, State.FAILED, reason="out_of_memory", fault=Fault.PLATFORM)
+        return ExitCode.OUT_OF_MEMORY
     for step in range(first + 1, steps + 1):
         time.sleep(0.05)
         if (out / "cancel").exists():
             _finish(spec, out, State.CANCELLED, reason="cancelled", fault=Fault.USER, step=step - 1)
             return ExitCode.CANCELLED
+        if (out / "pause").exists():
+            _finish(spec, out, State.PREEMPTED, reason="paused", step=step - 1)
+            return ExitCode.PREEMPTED
         _write(spec, out, 2 * step, Event.STEP, step=step, loss=1.0 / step)
         _write(spec, out, 2 * step + 1, Event.CHECKPOINT, step=step)
         if values.get("patience") == 7 and spec.attempt == 1 and step == 2:

@@ -1,0 +1,169 @@
+"""Events, checkpoints and the metrics file of a fine-tuning job, from the outbox and the trainer's lines.
+
+It leaves the job object to `hub.tuning.openai_jobs`.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from finetune.spec import Event as LineKind
+from finetune.spec import Progress
+from hub.clock import from_us
+from hub.errors import NotFoundError
+from hub.events.tables import Event
+from hub.tuning.openai_ids import CHECKPOINT, EVENT, show_job
+from hub.tuning.openai_jobs import name_tuned
+from hub.tuning.progress import read_after
+from hub.tuning.tables import Run
+
+MAX_EVENTS = 10_000
+_TOLD_LINES = (LineKind.STEP, LineKind.VALIDATION, LineKind.EVALUATED, LineKind.RESUMED)
+_TEXTS = {
+    "run.created": "Created fine-tuning job",
+    "run.planned": "Files validated; the work is planned",
+    "run.quoted": "Quoted",
+    "run.queued": "Quote accepted, money held; the job is queued",
+    "run.provisioning": "Fine-tuning job is taking its devices",
+    "run.preparing": "The trainer is starting",
+    "run.running": "Fine-tuning job started",
+    "run.evaluating": "Scoring base and adapter on the held-out rows",
+    "run.pause_requested": "Pause requested",
+    "run.paused": "Fine-tuning job paused; its checkpoint is kept",
+    "run.cancel_requested": "Cancellation requested",
+    "run.succeeded": "The job has successfully completed",
+    "run.early_stopped": "The job has successfully completed: it stopped early, nothing more was gained",
+    "run.held": "The job is complete, but the publish gate holds its model back",
+    "run.cancelled": "The job was cancelled",
+    "run.recovering": "The trainer was interrupted; it goes on from its last checkpoint",
+}
+_LEVELS = {"run.failed": "error", "run.invalid": "error", "run.expired": "error", "run.recovering": "warn"}
+
+
+@dataclass(frozen=True)
+class _Told:
+    """One event with its place in time; `order` tells events of one moment apart."""
+
+    at: datetime
+    order: int
+    id: str
+    level: str
+    message: str
+    type: str
+    data: Any
+
+
+def list_events(session: Session, run: Run, home: Path) -> list[dict[str, Any]]:
+    """Return the newest 10,000 events, newest first, as `fine_tuning.job.event`."""
+    query = select(Event).where(Event.organisation_id == run.organisation_id, Event.subject == run.id)
+    told = [_tell_event(event, run) for event in session.scalars(query.order_by(Event.seq))]
+    lines = [line for line in read_after(home, run.id, attempt=0, seq=0) if line.type in _TOLD_LINES]
+    told += [_tell_line(line, run) for line in lines[-MAX_EVENTS:]]
+    told.sort(key=lambda item: (item.at, item.order), reverse=True)
+    return [
+        {
+            "id": item.id,
+            "object": "fine_tuning.job.event",
+            "created_at": int(item.at.timestamp()),
+            "level": item.level,
+            "message": item.message,
+            "type": item.type,
+            "data": item.data,
+        }
+        for item in told[:MAX_EVENTS]
+    ]
+
+
+def list_checkpoints(session: Session, run: Run, home: Path) -> list[dict[str, Any]]:
+    """Return the checkpoints that can be called: the adapter that was kept, once it is a version."""
+    name = name_tuned(session, run)
+    if name is None or run.finished_at is None:
+        return []
+    train = (run.metrics or {}).get("train", {})
+    points = list(read_after(home, run.id, attempt=0, seq=0))
+    steps = [line for line in points if line.type is LineKind.STEP]
+    step = int(train.get("best_step") or (steps[-1].step if steps else 0))
+    losses = [line for line in steps if line.step <= step] or steps
+    return [
+        {
+            "id": CHECKPOINT + run.id.partition("_")[2],
+            "object": "fine_tuning.job.checkpoint",
+            "created_at": int(run.finished_at.timestamp()),
+            "fine_tuned_model_checkpoint": name,
+            "fine_tuning_job_id": show_job(run.id),
+            "step_number": step,
+            "metrics": {
+                "step": step,
+                "train_loss": losses[-1].metrics.get("loss") if losses else None,
+                "valid_loss": train.get("best_valid_loss"),
+                "full_valid_loss": (run.metrics or {}).get("adapter", {}).get("loss"),
+            },
+        }
+    ]
+
+
+def write_metrics(run: Run, home: Path) -> bytes:
+    """Return the step metrics as CSV: step, train_loss, valid_loss, learning_rate, tokens."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("step", "train_loss", "valid_loss", "learning_rate", "tokens"))
+    for line in read_after(home, run.id, attempt=0, seq=0):
+        if line.type in (LineKind.STEP, LineKind.VALIDATION):
+            found = line.metrics
+            row = (found.get("loss"), found.get("valid_loss"), found.get("learning_rate"))
+            writer.writerow((line.step, *("" if value is None else value for value in row), line.tokens))
+    return stream.getvalue().encode()
+
+
+def cut_page(rows: Sequence[dict[str, Any]], *, after: str | None, limit: int) -> dict[str, Any]:
+    """Return the page behind the object `after` in OpenAI's list shape. Raises: NotFoundError."""
+    start = 0
+    if after is not None:
+        found = [index for index, row in enumerate(rows) if row["id"] == after]
+        if not found:
+            raise NotFoundError(
+                f"after is '{after[:80]}', which is not in this list; send an id of an earlier page.",
+                f"after“{after[:80]}”不在列表中，请使用之前返回的 id。",
+                field="after",
+            )
+        start = found[0] + 1
+    page = list(rows[start : start + limit])
+    return {
+        "object": "list",
+        "data": page,
+        "has_more": start + limit < len(rows),
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+    }
+
+
+def _tell_event(event: Event, run: Run) -> _Told:
+    reason = event.payload.get("reason_code")
+    text = _TEXTS.get(event.topic, event.topic.replace("run.", "Job is now "))
+    if event.topic in ("run.failed", "run.invalid") and run.message:
+        text = f"The job failed: {run.message}"
+    data = {key: value for key, value in event.payload.items() if value is not None}
+    suffix = f" ({reason})" if reason not in (None, "done") else ""
+    return _Told(
+        event.occurred_at, 0, EVENT + event.id.partition("_")[2], _LEVELS.get(event.topic, "info"), text + suffix,
+        "message", data,
+    )  # fmt: skip
+
+
+def _tell_line(line: Progress, run: Run) -> _Told:
+    names = {"loss": "train_loss", "valid_loss": "valid_loss"}
+    data: dict[str, Any] = {"step": line.step, "total_tokens": line.tokens}
+    data |= {names.get(key, key): value for key, value in line.metrics.items()}
+    shown = ", ".join(f"{label}={data[label]:.4f}" for label in names.values() if isinstance(data.get(label), float))
+    steps = (run.plan or {}).get("steps")
+    text = f"Step {line.step}{f'/{steps}' if steps else ''}: {shown or str(line.type)}"
+    kind = "metrics" if shown else "message"
+    identity = f"{EVENT}{run.id.partition('_')[2]}-{line.attempt}-{line.seq}"
+    return _Told(from_us(line.at), 1 + line.seq, identity, "info", text, kind, data)

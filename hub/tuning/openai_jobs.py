@@ -1,0 +1,146 @@
+"""Runs as OpenAI fine-tuning jobs: the object of `client.fine_tuning.jobs`, and what it reads besides the run.
+
+It leaves events and checkpoints to `hub.tuning.openai_events`. Source: openai-python `types/fine_tuning`.
+"""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.catalogue.service import name_of
+from hub.catalogue.tables import ModelVersion
+from hub.datasets.tables import DatasetVersion
+from hub.deployments.tables import Deployment, DeploymentState
+from hub.orders.tables import Quote
+from hub.tuning.openai_ids import show_file, show_job, show_result_file
+from hub.tuning.progress import locate_attempt, read_tail
+from hub.tuning.states import DELIVERED, TERMINAL, RunState, openai_status
+from hub.tuning.tables import Run
+
+SERVE_WAIT = timedelta(minutes=15)
+"""A finished job counts as running until its model answers; if no engine takes it for so long, it has succeeded."""
+_FAILED = frozenset({RunState.FAILED, RunState.INVALID, RunState.EXPIRED})
+_PARAMS = {
+    "data_invalid": "training_file",
+    "data_not_ready": "training_file",
+    "too_few_examples": "training_file",
+    "no_trainable_tokens": "training_file",
+    "data_changed": "training_file",
+    "quote_above_limit": "metadata.guanmo_max_fen",
+    "hyperparameter_out_of_range": "method.supervised.hyperparameters",
+}
+
+
+def present_job(session: Session, run: Run, *, home: Path, now: datetime) -> dict[str, Any]:
+    """Return a run as `fine_tuning.job`; times in Unix seconds. The member `guanmo` is ours."""
+    asked = run.asked or {}
+    status = read_status(session, run, now)
+    hyperparameters = _show_hyperparameters(run, asked.get("hyperparameters") or {})
+    data = session.get_one(DatasetVersion, run.dataset_version_id)
+    is_over = status in ("succeeded", "failed", "cancelled")
+    return {
+        "id": show_job(run.id),
+        "object": "fine_tuning.job",
+        "created_at": _seconds(run.created_at),
+        "finished_at": _seconds(run.finished_at) if is_over and run.finished_at else None,
+        "estimated_finish": None if is_over else _estimate_finish(run, home, now),
+        "error": _show_error(run),
+        "fine_tuned_model": name_tuned(session, run) if status == "succeeded" else None,
+        "model": run.base_public_name,
+        "organization_id": run.organisation_id,
+        "status": status,
+        "seed": run.seed,
+        "training_file": show_file(data.dataset_id),
+        "validation_file": None,
+        "result_files": [show_result_file(run.id)] if run.state in DELIVERED else [],
+        "trained_tokens": run.trained_tokens if is_over else None,
+        "hyperparameters": hyperparameters,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "metadata": asked.get("metadata"),
+        "integrations": [],
+        "user_provided_suffix": asked.get("suffix"),
+        "guanmo": _show_own(session, run),
+    }
+
+
+def read_status(session: Session, run: Run, now: datetime) -> str:
+    """Return OpenAI's word; a delivered run that shall be served is `running` until its name answers."""
+    word = openai_status(run.state)
+    if word == "succeeded" and run.deploy_when_done and run.version_id is not None:
+        return word if is_served(session, run, now) else "running"
+    return word
+
+
+def is_served(session: Session, run: Run, now: datetime) -> bool:
+    """Return whether the run's version answered once, cannot, or was waited for long enough."""
+    if run.finished_at is not None and now - run.finished_at > SERVE_WAIT:
+        return True
+    query = select(Deployment.id).where(
+        Deployment.version_id == run.version_id,
+        Deployment.ready_at.is_not(None) | Deployment.state.in_((DeploymentState.FAILED, DeploymentState.STOPPED)),
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def name_tuned(session: Session, run: Run) -> str | None:
+    """Return the public name `org/name@N` of what the run made, under which the gateway serves it."""
+    if run.version_id is None:
+        return None
+    return name_of(session, session.get_one(ModelVersion, run.version_id))
+
+
+def _show_error(run: Run) -> dict[str, Any] | None:
+    if run.state not in _FAILED:
+        return None
+    code = run.reason_code or "internal"
+    message = run.message or f"the job ended: {code.replace('_', ' ')}"
+    return {"code": code, "message": message, "param": _PARAMS.get(code)}
+
+
+def _show_hyperparameters(run: Run, asked: dict[str, Any]) -> dict[str, Any]:
+    """`auto` becomes the number that was chosen as soon as the plan knows it."""
+    shown = {name: asked.get(name, "auto") for name in ("n_epochs", "batch_size", "learning_rate_multiplier")}
+    recipe = (run.plan or {}).get("recipe", {})
+    if "epochs" in recipe:
+        shown["n_epochs"] = int(recipe["epochs"]["value"])
+    if shown["batch_size"] == "auto" and "batch_tokens" in recipe:
+        per_row = run.plan["tokens_per_epoch"] / max(1, run.plan["rows"]["train"])  # type: ignore[index]
+        shown["batch_size"] = max(1, round(recipe["batch_tokens"]["value"] / per_row))
+    if shown["learning_rate_multiplier"] == "auto" and recipe:
+        shown["learning_rate_multiplier"] = 1.0
+    return shown
+
+
+def _show_own(session: Session, run: Run) -> dict[str, Any]:
+    quote = session.get(Quote, run.quote_id) if run.quote_id else None
+    return {
+        "run_id": run.id,
+        "state": str(run.state),
+        "reason_code": run.reason_code,
+        "fault": None if run.fault is None else str(run.fault),
+        "paused": run.state is RunState.PAUSED,
+        "offer_id": run.offer_id,
+        "list_fen": quote.list_fen if quote else None,
+        "voucher_fen": quote.voucher_fen if quote else None,
+        "self_paid_fen": quote.self_paid_fen if quote else None,
+        "gate": run.gate,
+        "version_id": run.version_id,
+    }
+
+
+def _estimate_finish(run: Run, home: Path, now: datetime) -> int | None:
+    if run.state in TERMINAL or run.attempt == 0:
+        return None
+    etas = [line.metrics["eta_s"] for line in read_tail(locate_attempt(home, run.id, run.attempt)) if _has_eta(line)]
+    return _seconds(now) + round(float(str(etas[-1]))) if etas else None
+
+
+def _has_eta(line: Any) -> bool:
+    return "eta_s" in line.metrics
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
