@@ -19,6 +19,7 @@ from finetune.spec import Base, Value
 
 _BLOCK_BYTES = 1 << 20
 _CONTEXT_FIELD = "max_position_embeddings"
+_LONG_ROW_TOKENS = 256
 
 
 def digest_weights(folder: Path) -> str:
@@ -71,8 +72,8 @@ def read_context_limit(config: Mapping[str, Any]) -> int:
     return int(config[_CONTEXT_FIELD])
 
 
-def load_model(folder: Path, device: str) -> Any:
-    """Causal language model, frozen: fp32 on CPU, bf16 on a GPU."""
+def load_model(folder: Path, device: str, *, mean_tokens: float = _LONG_ROW_TOKENS) -> Any:
+    """Causal language model, frozen: fp32 on CPU, bf16 on a GPU; `mean_tokens` of the rows chooses the attention."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -80,11 +81,20 @@ def load_model(folder: Path, device: str) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-        attn_implementation="sdpa",
+        attn_implementation=choose_attention(device, mean_tokens),
         local_files_only=True,
         trust_remote_code=False,
     )
     return model.to(device).requires_grad_(False)
+
+
+def choose_attention(device: str, mean_tokens: float) -> str:
+    """Plain products for short rows on a CPU: the fused kernel's start costs more than it saves there.
+
+    Measured 2026-11, 2 cores, LoRA steps in bf16: rows of 37 tokens 37.5 ms against 51.6 ms a step, of 91 tokens 69.8
+    against 93.2 ms.
+    """
+    return "eager" if device == "cpu" and mean_tokens < _LONG_ROW_TOKENS else "sdpa"
 
 
 def add_adapter(model: Any, recipe: Mapping[str, Value], seed: int) -> Any:
@@ -104,8 +114,19 @@ def add_adapter(model: Any, recipe: Mapping[str, Value], seed: int) -> Any:
     return get_peft_model(model, config, autocast_adapter_dtype=True)
 
 
+def use_training_precision(device: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Context of a training step: bf16 autocast wherever the device is faster in it."""
+    import torch
+
+    from finetune.lora_product import has_fast_bf16
+
+    if not has_fast_bf16(device):
+        return nullcontext
+    return lambda: torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
 def use_precision(device: str) -> Callable[[], AbstractContextManager[Any]]:
-    """Context of a forward pass: bf16 autocast on a GPU, nothing on CPU."""
+    """Context of scoring: bf16 autocast on a GPU, fp32 on CPU, as it is served."""
     import torch
 
     if device == "cpu":

@@ -3,10 +3,11 @@
 Leaves the clock and the arithmetic to plan.
 """
 
-from finetune.base import add_adapter, load_model, use_precision
+from finetune.base import add_adapter, load_model, use_precision, use_training_precision
 from finetune.evaluate import measure_losses
 from finetune.generate import generate_answers
 from finetune.loss import AnswerBatch, AnswerLoss, build_batch
+from finetune.lora_product import speed_up_products
 from finetune.prepare import Prepared
 from finetune.recipe import read_count
 from finetune.spec import RunSpec
@@ -23,7 +24,9 @@ class SpeedProbe:
     def __init__(self, prepared: Prepared, spec: RunSpec) -> None:
         self._prepared = prepared
         self._device = spec.device
-        self._model = add_adapter(load_model(prepared.folder, spec.device), prepared.recipe, spec.seed)
+        base = load_model(prepared.folder, spec.device, mean_tokens=prepared.epoch_tokens / len(prepared.train))
+        self._model = add_adapter(base, prepared.recipe, spec.seed)
+        speed_up_products(self._model, spec.device)
         self._loss = AnswerLoss(self._model)
         stride = max(1, prepared.steps // _STEPS)
         self._sample = [[prepared.train[row] for row in batch] for batch in prepared.batches[::stride][:_STEPS]]
@@ -34,7 +37,7 @@ class SpeedProbe:
         """Forward and backward over a sample of the plan's batches; returns non-pad tokens."""
         self._model.train()
         for rows in self._sample:
-            with use_precision(self._device)():
+            with use_training_precision(self._device)():
                 value = self._loss.measure(self._build(rows)).mean()
             value.backward()  # type: ignore[no-untyped-call]
         return sum(len(row.ids) for rows in self._sample for row in rows)

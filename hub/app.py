@@ -35,6 +35,7 @@ ROOMS = (
     "payouts",
     "deployments",
     "tuning",
+    "claims",
     "reports",
     "audit",
 )
@@ -72,9 +73,9 @@ def create_api(
     )
     for room in ROOMS:
         app.register_api(importlib.import_module(f"hub.{room}.api").blueprint)
-    app.register_api(dataset_api.blueprint)
     app.register_api(openai_files.blueprint)
     app.register_api(openai_api.blueprint)
+    app.register_api(dataset_api.blueprint)
     app.register_error_handler(Exception, render_unexpected)
     app.before_request(prepare_request)
     app.after_request(_stamp)

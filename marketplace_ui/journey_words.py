@@ -113,6 +113,7 @@ FAMILIES: dict[str, dict[str, Word]] = {
     },
     "voucher_step": {
         "check": Word("初审通过", "Checked", "info"),
+        "return": Word("退回补充", "Returned for completion", "wait"),
         "approve": Word("批准", "Approved", "good"),
         "refuse": Word("不予通过", "Refused", "bad"),
     },

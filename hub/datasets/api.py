@@ -17,7 +17,7 @@ from hub.datasets import rules, service, versions
 from hub.datasets.files import store_upload
 from hub.datasets.findings import MOST_OF_A_PAGE, find_annotated, read_findings
 from hub.datasets.tables import Dataset, DatasetVersion
-from hub.errors import NotFoundError
+from hub.errors import InvalidValueError, NotFoundError
 from hub.organisations.texts import Line
 from hub.web import Body, Query, context, current_actor
 
@@ -27,7 +27,8 @@ blueprint = APIBlueprint("datasets", __name__, url_prefix="/api/v1/datasets")
 class UploadForm(Query):
     """Multipart fields of an upload; `mapping` is JSON text of column name to role.
 
-    The texts are read from the raw form: flask-openapi3 would turn a data set named 2026 into a number.
+    All are read from the request itself: flask-openapi3 would turn a data set named 2026 into a number, and takes a
+    text for the file.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -130,12 +131,19 @@ def present_version(version: DatasetVersion) -> dict[str, Any]:
 def post_dataset(form: UploadForm) -> tuple[dict[str, Any], int]:
     """Take an upload, store it by its digest and queue its check."""
     actor = current_actor()
-    file_name = form.file.filename or ""
+    sent = request.files.get("file")
+    if sent is None:
+        raise InvalidValueError(
+            "The field 'file' is text; send the file itself as a part with a file name.",
+            "字段 file 是文字，请以文件形式上传。",
+            field="file",
+        )
+    file_name = sent.filename or ""
     source_format = rules.read_format(file_name)
     mapping = rules.read_mapping(request.form.get("mapping"))
     name = rules.read_name(request.form.get("name") or Path(file_name).stem)
     home = context().settings.home
-    stored = store_upload(home, actor.organisation_id, cast(BinaryIO, form.file.stream), source_format)
+    stored = store_upload(home, actor.organisation_id, cast(BinaryIO, sent.stream), source_format)
     with context().sessions.write() as session:
         dataset, version = service.add_dataset(
             session,

@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from hub.clock import from_us
 from hub.errors import InvalidValueError
+from hub.metering.bulk import list_values, store_usage
 from hub.metering.rules import MAX_BATCH, check_record
 from hub.metering.tables import EngineWitness, GatewayStream, RejectedUsage, Usage
 from serving import contract
 
+CONFLICT = "conflicting_repeat"
 RecordCheck = Callable[[Sequence[contract.UsageRecord]], dict[int, str]]
 """Given sound, new records, returns the code of refusal by index for those that may not be taken."""
 
@@ -30,17 +31,15 @@ def accept_usage(
         InvalidValueError: more than 500 records, or a sequence number below 0.
     """
     _check_batch(batch)
-    known = _find_known(session, batch.records)
     codes = {index: code for index, record in enumerate(batch.records) if (code := check_record(record))}
-    fresh = _list_fresh(batch.records, known, codes)
-    if check is not None and fresh:
-        refused = check([batch.records[index] for index in fresh])
-        codes.update({fresh[position]: code for position, code in refused.items()})
-    for index, record in enumerate(batch.records):
-        if index in codes:
-            _reject(session, batch, index, codes[index], now)
-        elif index in fresh:
-            session.add(_build_usage(record, batch, seq=batch.first_seq + index, now=now))
+    fresh = _list_fresh(batch.records, codes)
+    _ask(session, batch.records, fresh, codes, check)
+    stored = [index for index in fresh if index not in codes]
+    rows = [_list_row(batch, index, now) for index in stored]
+    if store_usage(session, rows) < len(rows):
+        _find_conflicts(session, batch.records, stored, codes)
+    for index in sorted(codes):
+        _reject(session, batch, index, codes[index], now)
     through = _advance_stream(session, batch, now)
     session.flush()
     rejected = tuple(contract.RejectedUsage(batch.first_seq + index, code) for index, code in sorted(codes.items()))
@@ -88,30 +87,63 @@ def _check_batch(batch: contract.UsageBatch) -> None:
         )
 
 
+def _list_fresh(records: Sequence[contract.UsageRecord], codes: dict[int, str]) -> list[int]:
+    """Return the indexes of sound records, each key once; a key that comes again with other counts gets a code."""
+    first: dict[tuple[str, int], int] = {}
+    for index, record in enumerate(records):
+        if index in codes:
+            continue
+        known = first.setdefault((record.request_id, record.attempt), index)
+        if _counts(records[known]) != _counts(record):
+            codes[index] = CONFLICT
+    return list(first.values())
+
+
+def _ask(
+    session: Session,
+    records: Sequence[contract.UsageRecord],
+    fresh: Sequence[int],
+    codes: dict[int, str],
+    check: RecordCheck | None,
+) -> None:
+    """Note what the caller's check refuses; a record that is stored already is a repeat, whatever it says now."""
+    refused = check([records[index] for index in fresh]) if check is not None and fresh else {}
+    doubtful = [fresh[position] for position in refused]
+    known = _find_known(session, [records[index] for index in doubtful])
+    for position, code in refused.items():
+        record = records[fresh[position]]
+        found = known.get((record.request_id, record.attempt))
+        if found is None:
+            codes[fresh[position]] = code
+        elif _counts(found) != _counts(record):
+            codes[fresh[position]] = CONFLICT
+
+
+def _find_conflicts(
+    session: Session, records: Sequence[contract.UsageRecord], stored: Sequence[int], codes: dict[int, str]
+) -> None:
+    """Note keys that were there before with other counts."""
+    known = _find_known(session, [records[index] for index in stored])
+    for index in stored:
+        record = records[index]
+        if _counts(known[record.request_id, record.attempt]) != _counts(record):
+            codes[index] = CONFLICT
+
+
 def _find_known(session: Session, records: Sequence[contract.UsageRecord]) -> dict[tuple[str, int], Usage]:
     keys = [(record.request_id, record.attempt) for record in records]
     rows = session.scalars(select(Usage).where(tuple_(Usage.request_id, Usage.attempt).in_(keys))) if keys else ()
     return {(row.request_id, row.attempt): row for row in rows}
 
 
-def _list_fresh(
-    records: Sequence[contract.UsageRecord], known: dict[tuple[str, int], Usage], codes: dict[int, str]
-) -> list[int]:
-    """Return the indexes of records not stored yet; a key that comes back with other counts gets a code."""
-    fresh: dict[tuple[str, int], int] = {}
-    for index, record in enumerate(records):
-        key = (record.request_id, record.attempt)
-        if index in codes:
-            continue
-        if key in known:
-            if _counts(known[key]) != _counts(record):
-                codes[index] = "conflicting_repeat"
-        elif key in fresh:
-            if _counts(records[fresh[key]]) != _counts(record):
-                codes[index] = "conflicting_repeat"
-        else:
-            fresh[key] = index
-    return list(fresh.values())
+def _list_row(batch: contract.UsageBatch, index: int, now: datetime) -> dict[str, Any]:
+    return list_values(
+        batch.records[index],
+        gateway_id=batch.gateway_id,
+        gateway_epoch=batch.gateway_epoch,
+        seq=batch.first_seq + index,
+        now=now,
+    )
 
 
 def _counts(row: Usage | contract.UsageRecord) -> tuple[Any, ...]:
@@ -135,12 +167,6 @@ def _reject(session: Session, batch: contract.UsageBatch, index: int, code: str,
                 gateway_id=key[0], gateway_epoch=key[1], seq=key[2], code=code, record=record, received_at=now
             )
         )
-
-
-def _build_usage(record: contract.UsageRecord, batch: contract.UsageBatch, *, seq: int, now: datetime) -> Usage:
-    values = asdict(record)
-    values["started_at"], values["ended_at"] = from_us(record.started_at), from_us(record.ended_at)
-    return Usage(**values, gateway_id=batch.gateway_id, gateway_epoch=batch.gateway_epoch, seq=seq, received_at=now)
 
 
 def _advance_stream(session: Session, batch: contract.UsageBatch, now: datetime) -> int:

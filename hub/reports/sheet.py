@@ -182,9 +182,9 @@ def _show_metered(line: StatementLine, words: _Words) -> str:
         if quantity
     ]
     if line.carried_ufen:
-        parts.append(words("不足一分结转 ", "carried below a fen ") + _show_ufen(line.carried_ufen))
+        parts.append(words("不足一分结转 ", "carried below a fen ") + _show_ufen(line.carried_ufen, words))
     if line.pending_ufen:
-        parts.append(words("未入账用量 ", "used, not posted ") + _show_ufen(line.pending_ufen))
+        parts.append(words("未入账用量 ", "used, not posted ") + _show_ufen(line.pending_ufen, words))
     return "; ".join(parts)
 
 
@@ -205,8 +205,8 @@ def _show_price(price: UnitPrice | None, words: _Words) -> str:
     return f" × {tenths // 1000}.{tenths % 1000:03d}/{per}"
 
 
-def _show_ufen(amount_ufen: int) -> str:
-    return f"{amount_ufen // UFEN_PER_FEN}.{amount_ufen % UFEN_PER_FEN:06d} " + "fen"
+def _show_ufen(amount_ufen: int, words: _Words) -> str:
+    return f"{amount_ufen // UFEN_PER_FEN}.{amount_ufen % UFEN_PER_FEN:06d} {words('分', 'fen')}"
 
 
 def _lay_parts(report: Statement, words: _Words) -> Table:
@@ -251,7 +251,7 @@ def _lay_balances(report: Statement, words: _Words) -> Table:
         columns=[Column(words("账户", "Account"), wide=True)] + [Column(words(*title), Kind.FEN) for title in titles],
         rows=[
             [
-                words(row.title_zh, row.title_en),
+                words(row.title_zh.replace(" lifetime", "（终身）"), row.title_en),
                 row.before_fen,
                 row.credited_fen,
                 row.charged_fen,

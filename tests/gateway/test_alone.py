@@ -134,9 +134,9 @@ def test_servers_that_are_no_vllm_get_plain_fields(world: World) -> None:
     key = make_key(world.folder)
     (world.folder / "upstream").write_text("sk-upstream\n")
     options = ("--replica", f"{world.replica_urls[0]}=qwen", "--plain-openai")
-    with alone(world, *options, "--replica-key-file", f"{world.folder}/upstream") as url:
-        with openai.OpenAI(base_url=f"{url}/v1", api_key=key) as client:
-            list(client.chat.completions.create(model="qwen", messages=MESSAGES, stream=True, temperature=0))
+    more = ("--replica-key-file", f"{world.folder}/upstream")
+    with alone(world, *options, *more) as url, openai.OpenAI(base_url=f"{url}/v1", api_key=key) as client:
+        list(client.chat.completions.create(model="qwen", messages=MESSAGES, stream=True, temperature=0))
     sent = world.engines[0].seen[0]
     assert sent["stream_options"] == {"include_usage": True}
     assert {"cache_salt", "return_token_ids"}.isdisjoint(sent)

@@ -1,0 +1,91 @@
+"""The pages of the authority report: preview of a period, issue, files, what changed against the last one.
+
+It leaves counting to `hub.claims`; operator and auditor read, the operator issues.
+"""
+
+import json
+from typing import Any
+
+from flask import Blueprint, redirect, render_template, request
+from werkzeug.wrappers import Response
+
+from hub.actor import Actor, Role
+from hub.claims import service
+from hub.claims.figures import FIRM_FIGURES, FUND_FIGURES
+from hub.errors import GuanmoError
+from hub.ledger.periods import month_key
+from hub.web import context, current_actor
+from marketplace_ui.forms import Form
+from marketplace_ui.layout import read_notice
+from marketplace_ui.people import name_person
+
+blueprint = Blueprint("authority_reports", __name__)
+NOTICES = {"issued": ("报告已出具，期间已关账。", "The report is issued; its months are closed.")}
+
+
+@blueprint.get("/operator/reports")
+def list_reports() -> str:
+    return _show_list(_require_reader(), Form())
+
+
+@blueprint.post("/operator/reports")
+def issue_report() -> Response | tuple[str, int]:
+    actor, form = current_actor(), Form.of_request()
+    period = form.text("period", required=True)
+    with form.catching("period"):
+        if form.ok:
+            with context().sessions.write() as session:
+                service.issue_report(session, actor, period, now=context().clock())
+    return redirect(f"/operator/reports/{period}?done=issued") if form.ok else (_show_list(actor, form), 422)
+
+
+@blueprint.get("/operator/reports/<period>")
+def show_report(period: str) -> str:
+    _require_reader()
+    with context().sessions.read() as session:
+        issued = next((row for row in service.list_reports(session) if row.period == period), None)
+        shown = issued.json_text if issued else service.build_report(session, period)[0]
+        return render_template(
+            "claims/report.html",
+            period=period,
+            issued=issued,
+            issuer=name_person(session, issued.issued_by) if issued else "",
+            report=json.loads(shown),
+            same=service.check_report(session, issued) if issued else None,
+            changes=service.diff_against_last(session, issued) if issued and issued.previous_id else [],
+            firm_figures=FIRM_FIGURES,
+            fund_figures=FUND_FIGURES,
+            notice=read_notice(NOTICES),
+        )
+
+
+def _show_list(actor: Actor, form: Form) -> str:
+    _require_reader()
+    asked = request.args.get("period", "") or form.value("period") or month_key(context().clock())
+    with context().sessions.read() as session:
+        return render_template(
+            "claims/reports.html",
+            rows=[(row, name_person(session, row.issued_by)) for row in service.list_reports(session)],
+            period=asked,
+            preview=_preview(asked),
+            figures=("awarded_fen", "used_fen", "claimed_fen", "left_at_end_fen"),
+            form=form,
+            writes=actor.role is Role.OPERATOR,
+            notice=read_notice(NOTICES),
+        )
+
+
+def _preview(period: str) -> list[dict[str, Any]]:
+    """Return the programmes of a period with figures, none for a period that nobody can read."""
+    try:
+        with context().sessions.read() as session:
+            found: list[dict[str, Any]] = json.loads(service.build_report(session, period)[0])["programmes"]
+    except GuanmoError:
+        return []
+    return [item for item in found if item["firms"] or item["fund"]["released_fen"]]
+
+
+def _require_reader() -> Actor:
+    actor = current_actor()
+    actor.require(Role.OPERATOR, Role.AUDITOR)
+    return actor

@@ -1,0 +1,90 @@
+"""kind=check with a base: trained spans, rows that are too long, and proof that the stop token is trained."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finetune.__main__ import main
+from finetune.spec import Base, Data, Kind, Limits, RunSpec, SpecError
+from tests.finetune.conftest import read_result
+from tests.finetune.seeded_errors import chat
+from tests.finetune.test_seeded_errors import run_check
+from tests.finetune.tiny_base import STOPLESS_TEMPLATE
+
+CANARY = "QZCANARY"
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checked")
+    rows = [chat(f"{CANARY} 泵 {n} 漏油", f"更换 {n} 号油封") for n in range(40)]
+    rows[6] = chat(f"{CANARY} " + "very long log " * 60, "restart")
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "rows.jsonl").write_text("\n\n".join(lines), encoding="utf-8")
+    return run_check(folder, folder / "rows.jsonl")
+
+
+def _preview(folder: Path, base: Path, checked: Path) -> tuple[int, Path]:
+    data = Data(train=str(checked / "train.jsonl"), valid=str(checked / "valid.jsonl"))
+    spec = RunSpec(kind=Kind.CHECK, run_id="prv_1", base=Base(str(base)), data=data)
+    (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+    return main([str(folder / "spec.json"), str(folder / "out")]), folder / "out"
+
+
+def test_tokens_are_shown_with_what_is_trained(tmp_path: Path, base: Path, checked: Path) -> None:
+    code, out = _preview(tmp_path, base, checked)
+    shown = json.loads((out / "preview.json").read_text(encoding="utf-8"))
+    assert code == 0
+    assert (shown["stop_token_trained"], shown["stop_token"]) == (True, "<|im_end|>")
+    assert shown["train"]["rows"] + shown["valid"]["rows"] == 40
+    pieces = shown["samples"][0]["pieces"]
+    text = "".join(piece[0] for piece in pieces)
+    trained = "".join(piece[0] for piece in pieces if piece[2])
+    assert CANARY in text
+    assert trained.startswith("更换 ")
+    assert trained.endswith(" 号油封<|im_end|>")
+    assert sum(piece[1] for piece in pieces) == shown["samples"][0]["count"]
+
+
+def test_rows_that_are_too_long_have_the_number_that_their_owner_sees(
+    tmp_path: Path, base: Path, checked: Path
+) -> None:
+    _, out = _preview(tmp_path, base, checked)
+    shown = json.loads((out / "preview.json").read_text(encoding="utf-8"))
+    part = next(shown[name] for name in ("train", "valid") if shown[name]["over_length"])
+    assert (part["over_length_rows"], part["longest_row"]) == ([13], 13)
+    assert part["longest_tokens"] > shown["limit"] == 256
+
+
+def test_a_template_without_a_trained_stop_is_refused(tmp_path: Path, base: Path, checked: Path) -> None:
+    stopless = tmp_path / "base"
+    stopless.mkdir()
+    for path in base.iterdir():
+        (stopless / path.name).write_bytes(path.read_bytes())
+    (stopless / "chat_template.jinja").write_text(STOPLESS_TEMPLATE, encoding="utf-8")
+    code, out = _preview(tmp_path, stopless, checked)
+    assert (code, read_result(out).reason_code) == (1, "stop_token_not_trained")
+
+
+def test_a_preview_needs_a_base(checked: Path) -> None:
+    data = Data(train=str(checked / "train.jsonl"), valid=str(checked / "valid.jsonl"))
+    with pytest.raises(SpecError, match="base"):
+        RunSpec(kind=Kind.CHECK, run_id="prv_1", data=data)
+    with pytest.raises(SpecError, match="format"):
+        RunSpec(kind=Kind.CHECK, run_id="prv_1", data=Data(source="x"))
+
+
+def test_s4_10_no_row_text_in_log_result_or_plan(
+    tmp_path: Path, base: Path, checked: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = Data(train=str(checked / "train.jsonl"), valid=str(checked / "valid.jsonl"))
+    spec = RunSpec(kind=Kind.CHECK, run_id="prv_1", base=Base(str(base)), data=data)
+    for kind in (Kind.CHECK, Kind.PLAN):
+        out, path = tmp_path / kind, tmp_path / f"{kind}.json"
+        path.write_text(replace(spec, kind=kind, limits=Limits(tokens_per_s=1000.0)).to_json(), encoding="utf-8")
+        assert main([str(path), str(out)]) == 0
+        assert [one.name for one in out.iterdir() if CANARY.encode() in one.read_bytes()] == []
+    printed = capfd.readouterr()
+    assert CANARY not in printed.out + printed.err

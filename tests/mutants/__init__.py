@@ -1,0 +1,1 @@
+"""Named mistakes in the rules of money, each with the test that must notice it."""

@@ -1,0 +1,265 @@
+"""The mutants: one wrong edit of one file each, and the tests that must fail under it.
+
+It leaves making the edits and running the tests to `tests.mutants.running`.
+"""
+
+from dataclasses import dataclass
+
+LEDGER = "tests/hub/ledger"
+MONEY = "tests/hub/money"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Replace `old`, which stands once in `file`, by `new`; `test` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS = (
+    Mutant(
+        "held_money_is_free",
+        "hub/ledger/planning.py",
+        "debit.credits_posted - debit.debits_posted - debit.debits_pending, growth",
+        "debit.credits_posted - debit.debits_posted, growth",
+        f"{LEDGER}/test_posting.py::test_held_money_counts_against_the_limit",
+    ),
+    Mutant(
+        "a_post_releases_only_what_it_takes",
+        "hub/ledger/rules.py",
+        "return Delta(-held_fen, amount_fen)",
+        "return Delta(-amount_fen, amount_fen)",
+        f"{LEDGER}/test_posting.py::test_hold_post_releases_the_rest",
+    ),
+    Mutant(
+        "a_void_takes_the_money",
+        "hub/ledger/rules.py",
+        "    return Delta(-held_fen, 0)",
+        "    return Delta(-held_fen, held_fen)",
+        f"{LEDGER}/test_posting.py::test_hold_void_releases_everything",
+    ),
+    Mutant(
+        "a_hold_ends_twice",
+        "hub/ledger/planning.py",
+        "    if done is not None:",
+        "    if done is not None and not done.amount_fen:",
+        f"{LEDGER}/test_posting.py::test_hold_ends_once",
+    ),
+    Mutant(
+        "a_post_may_exceed_its_hold",
+        "hub/ledger/planning.py",
+        "if movement.amount_fen > held.amount_fen or not whole:",
+        "if not whole:",
+        f"{LEDGER}/test_posting.py::test_post_above_the_hold_is_refused",
+    ),
+    Mutant(
+        "an_end_may_change_the_accounts",
+        "hub/ledger/planning.py",
+        "if (held.debit_id, held.credit_id) != (movement.debit_id, movement.credit_id):",
+        "if held.debit_id != movement.debit_id:",
+        f"{LEDGER}/test_refusals.py::test_an_end_between_other_accounts_is_refused",
+    ),
+    Mutant(
+        "an_expired_hold_is_posted",
+        "hub/ledger/planning.py",
+        "if over and movement.kind is TransferKind.POST:",
+        "if over and movement.kind is TransferKind.SINGLE:",
+        f"{LEDGER}/test_leases.py::test_an_expired_hold_cannot_be_posted_but_voided",
+    ),
+    Mutant(
+        "a_lease_lasts_a_moment_too_long",
+        "hub/ledger/planning.py",
+        "held.expires_us <= moment",
+        "held.expires_us < moment",
+        f"{LEDGER}/test_leases.py::test_an_expired_hold_cannot_be_posted_but_voided",
+    ),
+    Mutant(
+        "the_sweeper_takes_living_holds",
+        "hub/ledger/planning.py",
+        "if not over and movement.code == EXPIRED:",
+        "if not over and movement.code == EXPIRED and held.expires_us is None:",
+        f"{LEDGER}/test_leases.py::test_a_heartbeat_renews_even_a_lapsed_lease",
+    ),
+    Mutant(
+        "an_ended_hold_keeps_its_lease",
+        "hub/ledger/planning.py",
+        "            plan.ended.append(movement.pending_id)",
+        "            pass",
+        f"{LEDGER}/test_leases.py::test_a_hold_is_posted_until_its_last_microsecond",
+    ),
+    Mutant(
+        "other_content_is_taken_for_a_repeat",
+        "hub/ledger/planning.py",
+        "if found is None or found.fingerprint != fingerprint(movement, group.id, position):",
+        "if found is None:",
+        f"{LEDGER}/test_posting.py::test_same_id_with_other_content_is_a_conflict",
+    ),
+    Mutant(
+        "the_fingerprint_leaves_out_the_amount",
+        "hub/ledger/rules.py",
+        'content = {**vars(movement), "kind"',
+        'content = {**vars(movement), "amount_fen": 0, "kind"',
+        f"{LEDGER}/test_posting.py::test_same_id_with_other_content_is_a_conflict",
+    ),
+    Mutant(
+        "a_repeat_is_posted_again",
+        "hub/ledger/service.py",
+        "new.append(not is_stored(books, group))",
+        "new.append(is_stored(books, group) is not None)",
+        f"{LEDGER}/test_posting.py::test_same_group_again_changes_nothing",
+    ),
+    Mutant(
+        "floats_are_money",
+        "hub/ledger/rules.py",
+        "if type(amount_fen) is not int:",
+        "if not isinstance(amount_fen, int | float):",
+        f"{LEDGER}/test_refusals.py::test_amounts_are_refused_by_name",
+    ),
+    Mutant(
+        "nothing_is_an_amount",
+        "hub/ledger/rules.py",
+        "if amount_fen < 1:",
+        "if amount_fen < 0:",
+        f"{LEDGER}/test_refusals.py::test_amounts_are_refused_by_name",
+    ),
+    Mutant(
+        "debtors_pay_more_than_they_owe",
+        "hub/ledger/planning.py",
+        "    if credit.credit_limited:",
+        "    if credit.limited and credit.credit_limited:",
+        f"{LEDGER}/test_refusals.py::test_nobody_pays_more_than_is_owed",
+    ),
+    Mutant(
+        "a_transfer_is_reversed_twice",
+        "hub/ledger/planning.py",
+        "or key in books.reversed:",
+        "or key in books.ended:",
+        f"{LEDGER}/test_corrections.py::test_a_transfer_is_reversed_once",
+    ),
+    Mutant(
+        "a_reversal_runs_the_same_way",
+        "hub/ledger/movements.py",
+        "        posted.credit_id,\n        posted.debit_id,\n        reverses_id",
+        "        posted.debit_id,\n        posted.credit_id,\n        reverses_id",
+        f"{LEDGER}/test_corrections.py::test_a_reversal_moves_all_back_and_is_linked",
+    ),
+    Mutant(
+        "a_difference_forgets_what_was_posted",
+        "hub/ledger/movements.py",
+        "amount_fen=now_fen - was_fen, code=code",
+        "amount_fen=now_fen, code=code",
+        f"{LEDGER}/test_corrections.py::test_a_difference_makes_it_what_it_should_be",
+    ),
+    Mutant(
+        "a_closed_month_takes_postings",
+        "hub/ledger/service.py",
+        "if month in closed and not is_stored(books, group):",
+        "if month in closed and is_stored(books, group):",
+        f"{LEDGER}/test_refusals.py::test_a_closed_month_takes_nothing_new",
+    ),
+    Mutant(
+        "accounts_are_not_locked",
+        "hub/ledger/statements.py",
+        '(" FOR NO KEY UPDATE" if lock else "")',
+        '""',
+        f"{LEDGER}/test_concurrency.py::test_one_grant_is_never_overspent",
+    ),
+    Mutant(
+        "deleting_history_is_allowed",
+        "hub/append_only.py",
+        ', _sqlite_trigger(table.name, "delete", "DELETE")]',
+        "]",
+        f"{LEDGER}/test_posting.py::test_history_cannot_be_changed",
+    ),
+    Mutant(
+        "the_cap_year_is_utc",
+        "hub/ledger/periods.py",
+        'return moment.astimezone(SHANGHAI).strftime("%Y")',
+        'return moment.astimezone(UTC).strftime("%Y")',
+        f"{LEDGER}/test_periods.py::test_the_year_turns_at_four_in_the_afternoon_utc",
+    ),
+    Mutant(
+        "the_bill_month_is_utc",
+        "hub/ledger/periods.py",
+        'return moment.astimezone(SHANGHAI).strftime("%Y-%m")',
+        'return moment.astimezone(UTC).strftime("%Y-%m")',
+        f"{LEDGER}/test_periods.py::test_the_year_turns_at_four_in_the_afternoon_utc",
+    ),
+    Mutant(
+        "the_share_is_rounded_half_up",
+        "hub/orders/rules.py",
+        "min(fee_fen * subsidy.num // subsidy.den, subsidy.held_fen)",
+        "min((2 * fee_fen * subsidy.num + subsidy.den) // (2 * subsidy.den), subsidy.held_fen)",
+        f"{MONEY}/test_arithmetic.py::test_half_is_rounded_down",
+    ),
+    Mutant(
+        "a_voucher_pays_beyond_its_hold",
+        "hub/orders/rules.py",
+        "min(fee_fen * subsidy.num // subsidy.den, subsidy.held_fen)",
+        "fee_fen * subsidy.num // subsidy.den",
+        f"{MONEY}/test_arithmetic.py::test_settling_never_exceeds_the_holds",
+    ),
+    Mutant(
+        "the_share_is_rounded_for_each_tranche",
+        "hub/orders/rules.py",
+        "(line.posted_fen + fee) * subsidy.num // subsidy.den - line.subsidised_fen",
+        "(fee * subsidy.num + subsidy.den - 1) // subsidy.den",
+        f"{MONEY}/test_arithmetic.py::test_tranches_bill_the_exact_sum_and_keep_the_share",
+    ),
+    Mutant(
+        "tokens_are_billed_by_the_next_fen",
+        "hub/orders/rules.py",
+        "fee = min(line.exact_ufen // UFEN_PER_FEN - line.posted_fen, left_fen)",
+        "fee = min(-(-line.exact_ufen // UFEN_PER_FEN) - line.posted_fen, left_fen)",
+        f"{MONEY}/test_arithmetic.py::test_tranches_bill_the_exact_sum_and_keep_the_share",
+    ),
+    Mutant(
+        "slices_use_up_the_whole_hold",
+        "hub/orders/rules.py",
+        "min(want_ufen, (held_fen - 1) * UFEN_PER_FEN - sliced_ufen)",
+        "min(want_ufen, held_fen * UFEN_PER_FEN - sliced_ufen)",
+        f"{MONEY}/test_arithmetic.py::test_slices_stay_one_fen_below_the_hold",
+    ),
+    Mutant(
+        "fees_are_rounded_up",
+        "hub/prices/rules.py",
+        "return quantity * amount_fen // per_units",
+        "return -(-quantity * amount_fen // per_units)",
+        f"{MONEY}/test_arithmetic.py::test_fees_round_down_once",
+    ),
+    Mutant(
+        "split_parts_forget_what_they_had",
+        "hub/orders/rules.py",
+        "due = (before_fen + fee_fen) * part.num // part.den - had",
+        "due = (before_fen + fee_fen) * part.num // part.den",
+        f"{MONEY}/test_arithmetic.py::test_parts_add_up_and_floor_cumulatively",
+    ),
+    Mutant(
+        "more_than_quoted_is_charged",
+        "hub/orders/settlement.py",
+        "min(metered.get(line.meter, 0), line.quantity)",
+        "metered.get(line.meter, 0)",
+        f"{MONEY}/test_orders.py::test_more_than_quoted_is_never_charged",
+    ),
+    Mutant(
+        "a_provider_s_fault_is_charged",
+        "hub/orders/settlement.py",
+        "if order.fault in (Fault.USER, Fault.CANCEL)",
+        "if order.fault in (Fault.USER, Fault.CANCEL, Fault.PROVIDER)",
+        f"{MONEY}/test_orders.py::test_platform_and_provider_fault_refund_in_full",
+    ),
+    Mutant(
+        "usage_sent_again_counts_again",
+        "hub/metering/service.py",
+        "        if key in known:",
+        "        if key in fresh and key in known:",
+        f"{MONEY}/test_allowances.py::test_usage_is_taken_once",
+    ),
+)
+
+SHORT = ("held_money_is_free", "a_post_releases_only_what_it_takes", "a_hold_ends_twice", "floats_are_money")
+"""The ones that every test run proves killed; all of them are `make mutants`."""
