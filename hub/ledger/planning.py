@@ -53,15 +53,19 @@ def plan_group(books: Books, group: Group, plan: Plan) -> None:
         held_fen = _check_end(books, movement, moment) if movement.pending_id is not None else 0
         if movement.reverses_id is not None:
             _check_reversal(books, movement)
-        row = _build_row(movement, group, position=position, moment=moment)
+        row = build_row(movement, group, position=position, moment=moment)
         _move(books, plan, movement, held_fen, moment)
         plan.transfers.append(row)
         books.remember(_as_stored(movement, group.id, row["fingerprint"], moment))
         if movement.lease_s is not None:
-            expires_us = moment + movement.lease_s * 1_000_000
-            plan.leases.append({"hold_id": movement.id, "expires_at": expires_us, "renewed_at": moment})
+            plan.leases.append(build_lease(movement.id, movement.lease_s, moment))
         if movement.pending_id is not None:
             plan.ended.append(movement.pending_id)
+
+
+def build_lease(hold_id: str, lease_s: int, moment: int) -> dict[str, Any]:
+    """Return a hold's lease by column."""
+    return {"hold_id": hold_id, "expires_at": moment + lease_s * 1_000_000, "renewed_at": moment}
 
 
 def _check_end(books: Books, movement: Movement, moment: int) -> int:
@@ -149,7 +153,8 @@ def _check_limit(account: LockedAccount, available_fen: int, needed_fen: int) ->
         )
 
 
-def _build_row(movement: Movement, group: Group, *, position: int, moment: int) -> dict[str, Any]:
+def build_row(movement: Movement, group: Group, *, position: int, moment: int) -> dict[str, Any]:
+    """Return a transfer by column; `moment` is now in microseconds."""
     posted = group.posted
     return {
         "id": movement.id,

@@ -3,7 +3,7 @@
 It leaves why money moves to the rooms that build the groups, and proofs over the books to `hub.ledger.invariants`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -12,9 +12,9 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from hub.clock import from_us
 from hub.errors import NotFoundError
-from hub.ledger import statements
+from hub.ledger import at_once, statements
 from hub.ledger.accounts import find_account, open_account
-from hub.ledger.books import Books, Group, Plan, Posted
+from hub.ledger.books import Books, Group, LockedAccount, Plan, Posted
 from hub.ledger.periods import month_key
 from hub.ledger.planning import is_stored, plan_group
 from hub.ledger.rules import Movement, PeriodClosedError, check_movement
@@ -68,7 +68,7 @@ def post_group(session: Session, group_id: str, movements: Sequence[Movement], p
 
 
 def post_groups(session: Session, groups: Sequence[Group]) -> list[bool]:
-    """Post many groups with three statements in all and say of each whether it was new; any refusal refuses all.
+    """Post many groups with at most four statements in all and say of each whether it was new; a refusal refuses all.
 
     All accounts are locked in id order before anything is read or inserted (foreign keys first, or locking group by
     group, would deadlock on PostgreSQL), and every rule is checked before anything is written: a refusal leaves the
@@ -80,6 +80,18 @@ def post_groups(session: Session, groups: Sequence[Group]) -> list[bool]:
 
 
 def _post(session: Session, groups: Sequence[Group], plan: Plan) -> list[bool]:
+    for group in groups:
+        for movement in group.movements:
+            check_movement(movement)
+    if at_once.can_post_at_once(session.connection(), groups):
+        plan.transfers, moved = at_once.post_at_once(session.connection(), groups)
+        if plan.transfers:
+            _refresh_accounts(session, moved)
+            return [True] * len(groups)
+    return _post_by_plan(session, groups, plan)
+
+
+def _post_by_plan(session: Session, groups: Sequence[Group], plan: Plan) -> list[bool]:
     books = _open_books(session, groups)
     new = []
     for group in groups:
@@ -88,14 +100,12 @@ def _post(session: Session, groups: Sequence[Group], plan: Plan) -> list[bool]:
             plan_group(books, group, plan)
     if plan.transfers:
         statements.write_plan(session.connection(), plan)
-        _refresh_accounts(session, plan)
+        _refresh_accounts(session, [_list_sides(account) for account in plan.accounts.values()])
     return new
 
 
 def _open_books(session: Session, groups: Sequence[Group]) -> Books:
     movements = [movement for group in groups for movement in group.movements]
-    for movement in movements:
-        check_movement(movement)
     wanted = {name for movement in movements for name in (movement.debit_id, movement.credit_id)}
     months = {month_key(group.posted.event_at or group.posted.now) for group in groups}
     accounts, closed = statements.lock_accounts(session.connection(), wanted, months)
@@ -129,13 +139,17 @@ def _check_open(session: Session, books: Books, groups: Sequence[Group]) -> None
             )
 
 
-def _refresh_accounts(session: Session, plan: Plan) -> None:
-    """Show the new sides on account rows that the session has loaded, as if it had read them again."""
-    for planned in plan.accounts.values():
-        loaded = session.identity_map.get(Account.__mapper__.identity_key_from_primary_key((planned.id,)))
+def _refresh_accounts(session: Session, moved: Iterable[Sequence[Any]]) -> None:
+    """Show new (id, sides, version) on account rows that the session has loaded, as if it had read them again."""
+    for account_id, *values in moved:
+        loaded = session.identity_map.get(Account.__mapper__.identity_key_from_primary_key((account_id,)))
         if loaded is not None:
-            for side in _SIDES:
-                set_committed_value(loaded, side, getattr(planned, side))
+            for name, value in zip(_SIDES, values, strict=True):
+                set_committed_value(loaded, name, value)
+
+
+def _list_sides(account: LockedAccount) -> list[Any]:
+    return [account.id, *(getattr(account, name) for name in _SIDES)]
 
 
 def _build_transfer(row: dict[str, Any]) -> Transfer:

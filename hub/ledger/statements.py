@@ -15,7 +15,7 @@ from hub.ledger.books import Books, LockedAccount, Plan, Stored
 from hub.ledger.tables import AccountKind, TransferKind
 
 _SIDES = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version")
-_TRANSFER = (
+TRANSFER = (
     "id",
     "group_id",
     "position",
@@ -96,10 +96,10 @@ def _select(connection: Connection, query: str, wanted: dict[str, list[str]], *,
     else:
         arrays = {name: f"= ANY(ARRAY(SELECT json_array_elements_text(%({name})s)))" for name in wanted}
         statement = query.format(**arrays) + (" FOR NO KEY UPDATE" if lock else "")
-    return list(_execute(connection, statement, parameters).fetchall())
+    return list(execute(connection, statement, parameters).fetchall())
 
 
-def _execute(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> Any:
+def execute(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> Any:
     """Run a statement on the driver itself: SQLAlchemy's cursor costs more than the statement (measured, NOTES.md)."""
     driver: Any = connection.connection.driver_connection
     try:
@@ -113,12 +113,12 @@ def _write_sqlite(connection: Connection, plan: Plan, accounts: list[dict[str, A
     for table, columns, rows in _inserts(plan):
         places = ", ".join(f":{column}" for column in columns)
         insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608  names are constants
-        _execute(connection, insert, rows, many=True)
+        execute(connection, insert, rows, many=True)
     moved = ", ".join(f"{side} = :{side}" for side in _SIDES)
-    _execute(connection, f"UPDATE ledger_accounts SET {moved} WHERE id = :id", accounts, many=True)  # noqa: S608
+    execute(connection, f"UPDATE ledger_accounts SET {moved} WHERE id = :id", accounts, many=True)  # noqa: S608
     if plan.ended:
         ended = [{"hold_id": key} for key in plan.ended]
-        _execute(connection, "DELETE FROM ledger_hold_leases WHERE hold_id = :hold_id", ended, many=True)
+        execute(connection, "DELETE FROM ledger_hold_leases WHERE hold_id = :hold_id", ended, many=True)
 
 
 def _write_postgresql(connection: Connection, plan: Plan, accounts: list[dict[str, Any]]) -> None:
@@ -140,9 +140,9 @@ def _write_postgresql(connection: Connection, plan: Plan, accounts: list[dict[st
         f"WITH {', '.join(steps)} UPDATE ledger_accounts a SET {moved} "  # noqa: S608  names are constants above
         "FROM json_populate_recordset(NULL::ledger_accounts, %(accounts)s::json) s WHERE a.id = s.id"
     )
-    _execute(connection, write, parameters)
+    execute(connection, write, parameters)
 
 
 def _inserts(plan: Plan) -> list[tuple[str, tuple[str, ...], list[dict[str, Any]]]]:
-    wanted = [("ledger_transfers", _TRANSFER, plan.transfers), ("ledger_entries", _ENTRY, plan.entries)]
+    wanted = [("ledger_transfers", TRANSFER, plan.transfers), ("ledger_entries", _ENTRY, plan.entries)]
     return [*wanted, ("ledger_hold_leases", _LEASE, plan.leases)] if plan.leases else wanted

@@ -27,6 +27,7 @@ from hub.ledger.rules import HoldResolvedError, Movement
 from hub.ledger.service import Group, Posted, find_transfer, open_account, post_groups
 from hub.ledger.tables import PLATFORM, Account, AccountKind, Transfer
 from tests.hub.ledger.plain import PlainAccount, PlainLedger
+from tests.hub.money.conftest import _create_database
 
 START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 TABLES = [table for table in hub.database.Base.metadata.sorted_tables if table.name.startswith("ledger_")]
@@ -41,6 +42,7 @@ KINDS = (
 SIDES = "SELECT id, debits_pending, debits_posted, credits_pending, credits_posted, version FROM ledger_accounts"
 STEPS = 100
 EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "110"))
+FEW = 5
 COUNTS = {"operations": 0, "refused": 0}
 PLACES = st.tuples(st.integers(0, len(KINDS) - 1), st.integers(1, len(KINDS) - 1))
 AMOUNTS = st.integers(1, 400)
@@ -52,13 +54,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        engine = create_engine("sqlite://", poolclass=StaticPool)
-        event.listen(engine, "connect", hub.database._prepare_sqlite)
-        event.listen(engine, "begin", hub.database._begin_sqlite)
-        self.sessions = hub.database.Sessions(engine)
-        self.raw: Any = engine.raw_connection().driver_connection
-        with engine.begin() as connection:
-            hub.database.Base.metadata.create_all(connection, tables=TABLES)
+        self.sessions = self.open_empty()
+        self.raw: Any = self.sessions.engine.raw_connection()
         with self.sessions.write() as session:
             self.accounts = [
                 open_account(session, organisation_id=owner, kind=kind, now=START) for owner, kind, _ in KINDS
@@ -68,7 +65,23 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now = START
         self.serial = 0
 
+    def open_empty(self) -> hub.database.Sessions:
+        """Return sessions on an empty ledger."""
+        engine = create_engine("sqlite://", poolclass=StaticPool)
+        event.listen(engine, "connect", hub.database._prepare_sqlite)
+        event.listen(engine, "begin", hub.database._begin_sqlite)
+        with engine.begin() as connection:
+            hub.database.Base.metadata.create_all(connection, tables=TABLES)
+        return hub.database.Sessions(engine)
+
+    def read_sides(self) -> dict[str, tuple[int, ...]]:
+        """Return what the database holds; past SQLAlchemy, because this runs after every step."""
+        rows = self.raw.driver_connection.execute(SIDES).fetchall()
+        self.raw.driver_connection.rollback()
+        return {row[0]: tuple(row[1:]) for row in rows}
+
     def teardown(self) -> None:
+        self.raw.close()
         with self.sessions.read() as session:
             assert [found for found in check_invariants(session, BOOKS) if found.broken] == []
         self.sessions.close()
@@ -215,18 +228,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees_with_the_model(self) -> None:
-        # Past SQLAlchemy, because this runs after every step.
-        rows = self.raw.execute(SIDES).fetchall()
-        found = {row[0]: tuple(row[1:]) for row in rows}
+        found = self.read_sides()
         plain = self.model.accounts.items()
         assert found == {key: (one.dp, one.d, one.cp, one.c, one.version) for key, one in plain}
 
 
-def test_ledger_does_what_the_dictionary_does(capfd: pytest.CaptureFixture[str]) -> None:
+def run_machine(machine: type[LedgerMachine], examples: int, capfd: pytest.CaptureFixture[str]) -> int:
+    """Run that many examples of 100 steps with a fresh or given seed, print it, and return how much was done."""
     COUNTS.update(operations=0, refused=0)
     chosen = int(os.environ.get("LEDGER_SEED", secrets.randbelow(2**32)))
     wanted = settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
@@ -234,8 +246,25 @@ def test_ledger_does_what_the_dictionary_does(capfd: pytest.CaptureFixture[str])
         suppress_health_check=list(HealthCheck),
     )
     try:
-        run_state_machine_as_test(seed(chosen)(LedgerMachine), settings=wanted)
+        run_state_machine_as_test(seed(chosen)(machine), settings=wanted)
     finally:
         with capfd.disabled():
-            sys.stderr.write(f"\nledger model: LEDGER_SEED={chosen} {COUNTS}\n")
-    assert COUNTS["operations"] >= min(10_000, EXAMPLES * STEPS * 3 // 4)
+            sys.stderr.write(f"\n{machine.__name__}: LEDGER_SEED={chosen} {COUNTS}\n")
+    return COUNTS["operations"]
+
+
+def test_ledger_does_what_the_dictionary_does(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_machine(LedgerMachine, EXAMPLES, capfd) >= min(10_000, EXAMPLES * STEPS * 3 // 4)
+
+
+def test_so_does_the_one_statement_of_postgresql(postgresql: str, capfd: pytest.CaptureFixture[str]) -> None:
+    class OnPostgreSQL(LedgerMachine):
+        """The same on a database of its own for each example."""
+
+        def open_empty(self) -> hub.database.Sessions:
+            opened = hub.database.open_sessions(_create_database(postgresql))
+            with opened.engine.begin() as connection:
+                hub.database.Base.metadata.create_all(connection, tables=TABLES)
+            return opened
+
+    assert run_machine(OnPostgreSQL, FEW, capfd) >= FEW * STEPS // 2
