@@ -52,7 +52,7 @@ def speed_up_products(model: Any, device: str) -> int:
     from peft.tuners.lora.layer import Linear
 
     dtype = torch.bfloat16 if has_fast_bf16(device) else torch.float32
-    layers = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
+    layers: list[Any] = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
     for layer in layers:
         layer.forward = _wrap(layer, dtype)
     return len(layers)

@@ -6,8 +6,8 @@ Leaves the clock and the arithmetic to plan.
 from finetune.base import add_adapter, load_model, use_precision, use_training_precision
 from finetune.evaluate import measure_losses
 from finetune.generate import generate_answers
-from finetune.loss import AnswerBatch, AnswerLoss, build_batch
 from finetune.lora_product import speed_up_products
+from finetune.loss import AnswerBatch, AnswerLoss, build_batch
 from finetune.prepare import Prepared
 from finetune.recipe import read_count
 from finetune.spec import RunSpec

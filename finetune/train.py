@@ -27,8 +27,8 @@ from finetune.codec import Json
 from finetune.errors import LimitError, RunError
 from finetune.evaluate import measure_losses
 from finetune.job import Job
-from finetune.loss import AnswerLoss, build_batch
 from finetune.lora_product import speed_up_products
+from finetune.loss import AnswerLoss, build_batch
 from finetune.prepare import Prepared
 from finetune.recipe import read_count, read_number
 from finetune.spec import Event, Value

@@ -83,8 +83,8 @@ def _run(connection: socket.socket) -> int:
     os.setsid()
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    for number, descriptor in enumerate(descriptors, start=1):
-        os.dup2(descriptor, number)
+    for stream, descriptor in enumerate(descriptors, start=1):
+        os.dup2(descriptor, stream)
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(request["env"])
