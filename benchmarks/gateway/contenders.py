@@ -64,21 +64,39 @@ class Cores:
 def started(folder: Path, cores: Cores, *, litellm: Path) -> Iterator[dict[str, Contender]]:
     """Run everything; yield the contenders by name. Everything started is stopped again."""
     with contextlib.ExitStack() as stack:
-        engine, hub = _free_port(), _free_port()
-        engine_url = f"http://127.0.0.1:{engine}"
-        _start(stack, folder, "engine", cores.engine, _module("benchmarks.gateway.upstream", str(engine)))
-        _start(stack, folder, "hub", cores.hub, _module("benchmarks.gateway.control", str(hub), engine_url))
-        _await_port(engine)
-        _await_port(hub)
+        hub, engine = started_world(stack, folder, cores)
         found = {"direct": Contender("direct", engine, MODEL, SECRET)}
         for name, module in (("ours", "serving.gateway"), ("ours_unmetered", "benchmarks.gateway.unmetered")):
-            port = _free_port()
-            argv = _module(module, *_gateway_options(folder / name, port=port, hub=hub))
-            process = _start(stack, folder, name, cores.gateway, argv)
-            _await_health(port, "/healthz")
-            found[name] = Contender(name, port, MODEL, SECRET, process)
+            found[name] = _start_gateway(stack, folder / name, cores, _module(module), hub=hub)
+        engine_url = f"http://127.0.0.1:{engine}"
         found["litellm"] = _start_litellm(stack, folder, cores, litellm=litellm, engine_url=engine_url)
         yield found
+
+
+def started_world(stack: contextlib.ExitStack, folder: Path, cores: Cores) -> tuple[int, int]:
+    """Start hub and engine; return their ports."""
+    engine, hub = _free_port(), _free_port()
+    _start(stack, folder, "engine", cores.engine, _module("benchmarks.gateway.upstream", str(engine)))
+    url = f"http://127.0.0.1:{engine}"
+    _start(stack, folder, "hub", cores.hub, _module("benchmarks.gateway.control", str(hub), url))
+    _await_port(engine)
+    _await_port(hub)
+    return hub, engine
+
+
+@contextlib.contextmanager
+def started_variant(folder: Path, cores: Cores, variant: str, *, hub: int) -> Iterator[Contender]:
+    """Run our gateway behind another server or client; see `front_ends`."""
+    with contextlib.ExitStack() as stack:
+        yield _start_gateway(stack, folder, cores, _module("benchmarks.gateway.front_ends", variant), hub=hub)
+
+
+def _start_gateway(stack: contextlib.ExitStack, folder: Path, cores: Cores, argv: list[str], *, hub: int) -> Contender:
+    port = _free_port()
+    options = _gateway_options(folder, port=port, hub=hub)
+    process = _start(stack, folder, "gateway", cores.gateway, [*argv, *options])
+    _await_health(port, "/healthz")
+    return Contender(folder.name, port, MODEL, SECRET, process)
 
 
 def _gateway_options(folder: Path, *, port: int, hub: int) -> list[str]:
@@ -114,7 +132,7 @@ def _start(stack: contextlib.ExitStack, folder: Path, name: str, core: int, argv
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_TELEMETRY": "False",
         "LITELLM_LOG": "ERROR",
-        "PYTHONPATH": "" if name == "litellm" else str(Path.cwd()),
+        "PYTHONPATH": "" if name == "litellm" else f"{Path.cwd()}:{os.environ.get('PYTHONPATH', '')}",
     }
     process = subprocess.Popen(["taskset", "-c", str(core), *argv], stdout=log, stderr=log, env=environment)
     stack.callback(_stop, process)

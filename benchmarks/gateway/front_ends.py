@@ -101,7 +101,9 @@ class UvicornServer(ForeignServer):
 
     async def listen(self, listener: socket.socket) -> None:
         """Serve in a task."""
-        config = uvicorn.Config(self._app, lifespan="off", ws="none", log_config=None, access_log=False)
+        config = uvicorn.Config(
+            self._app, lifespan="off", ws="none", interface="asgi3", log_config=None, access_log=False
+        )
         listener.listen(2048)
         uvicorn_server = uvicorn.Server(config)
         self._running = asyncio.create_task(uvicorn_server.serve(sockets=[listener]))

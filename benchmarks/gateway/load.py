@@ -28,6 +28,8 @@ class Counts:
     answers: int = 0
     events: int = 0
     errors: int = 0
+    all_answers: int = 0
+    all_events: int = 0
     took_s: list[float] = field(default_factory=list)
     first_s: list[float] = field(default_factory=list)
 
@@ -57,13 +59,16 @@ class Caller(asyncio.Protocol):
         """Count the events of a stream."""
         now_s = time.perf_counter()
         self._first_s = self._first_s or now_s
+        events = body.count(b"data: ")
+        self._counts.all_events += events
         if self._from_s <= now_s < self._until_s:
-            self._counts.events += body.count(b"data: ")
+            self._counts.events += events
         self._tail = body[-32:]
 
     def on_message_complete(self) -> None:
         """Note the answer and ask again."""
         now_s = time.perf_counter()
+        self._counts.all_answers += 1
         if self._from_s <= now_s < self._until_s:
             self._note(now_s)
         if now_s < self._until_s:
@@ -111,6 +116,8 @@ async def run_load(*, port: int, at_once: int, seconds: float, request: bytes) -
         "rps": counts.answers / seconds,
         "events_per_s": counts.events / seconds,
         "errors": counts.errors,
+        "all_answers": counts.all_answers,
+        "all_events": counts.all_events,
         "p50_ms": _percentile_ms(counts.took_s, 50),
         "p99_ms": _percentile_ms(counts.took_s, 99),
         "first_p50_ms": _percentile_ms(counts.first_s, 50),

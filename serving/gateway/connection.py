@@ -43,6 +43,7 @@ class ClientConnection(asyncio.Protocol):
         self._full = full
         self._parser = httptools.HttpRequestParser(self)
         self._head_bytes = 0
+        self._header_count = 0
         self._target = b""
         self._incoming: Exchange | None = None
         self._current: Exchange | None = None
@@ -106,6 +107,7 @@ class ClientConnection(asyncio.Protocol):
         """Begin a request."""
         self._incoming = Exchange(self)
         self._target = b""
+        self._header_count = 0
         self._due_s = self._loop.time() + HEAD_TIMEOUT_S
 
     def on_url(self, url: bytes) -> None:
@@ -119,7 +121,8 @@ class ClientConnection(asyncio.Protocol):
         headers = self._incoming.headers
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        if len(headers) > MAX_HEADERS:
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
             raise _TooManyHeadersError
 
     def on_headers_complete(self) -> None:
