@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from hub.actor import Actor, Role
-from hub.errors import NotFoundError
-from hub.organisations.service import find_organisation, find_user
+from hub.organisations.service import find_organisation
 from hub.organisations.tables import Organisation
 from hub.vouchers import service
 from hub.vouchers.rules import RuleBody, read_body
@@ -30,17 +29,21 @@ from hub.web import context, current_actor, find_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.kept_papers import read_kept, take_paper
 from marketplace_ui.layout import BUYERS, read_notice
+from marketplace_ui.people import name_person
 
 blueprint = Blueprint("vouchers", __name__)
 PAPERS = ("contract", "invoice", "payment", "delivery", "filing", "other")
 READERS = (Role.OPERATOR, Role.AUDITOR)
-OPEN = (ApplicationState.SUBMITTED, ApplicationState.CHECKED)
+OPEN = (ApplicationState.SUBMITTED, ApplicationState.CHECKED, ApplicationState.APPEALED)
 NOTICES = {
     "applied": (
         "申请已提交。先由一人初审，再由另一人批准；结果会显示在这里。",
         "Your application is in. One person checks it, another approves it; the outcome shows here.",
     ),
     "reviewed": ("决定已记录。", "The decision is recorded."),
+    "resubmit": ("已重新提交，由两人重新审核。", "Handed in again; two persons look at it anew."),
+    "withdraw": ("申请已撤回。", "The application is withdrawn."),
+    "appeal": ("申诉已提交，由此前未参与的人决定。", "The appeal is in; a person who has not decided before decides."),
 }
 
 
@@ -164,7 +167,10 @@ def _show_application(actor: Actor, application_id: str, form: Form) -> str:
             rule=read_body(version.body),
             form=form,
             may_review=actor.role is Role.OPERATOR and view.application.state in OPEN,
-            obstacle=_find_obstacle(actor, view),
+            obstacle=service.may_decide(actor, view.application, [row for row, _ in view.reviews]),
+            decisions=service.list_decisions(view.application, [row for row, _ in view.reviews]),
+            own_firm=actor.organisation_id == view.application.organisation_id and actor.role in BUYERS,
+            paper_kinds=PAPERS,
             grants=[
                 grant
                 for grant in service.list_grants(session, view.firm.id)
@@ -172,13 +178,6 @@ def _show_application(actor: Actor, application_id: str, form: Form) -> str:
             ],
             notice=read_notice(NOTICES),
         )
-
-
-def _find_obstacle(actor: Actor, view: ApplicationView) -> str:
-    """Say beforehand why this person may not decide: `own` firm, or `decided` before; empty if nothing stands."""
-    if actor.organisation_id == view.application.organisation_id:
-        return "own"
-    return "decided" if any(review.actor_id == actor.user_id for review, _ in view.reviews) else ""
 
 
 def _apply(actor: Actor, form: Form) -> None:
@@ -209,20 +208,13 @@ def _take_papers(form: Form) -> list[dict[str, str]]:
 
 
 def _view(session: Session, application: Application) -> ApplicationView:
-    reviews = [(row, _name_person(session, row.actor_id)) for row in service.list_reviews(session, application.id)]
+    reviews = [(row, name_person(session, row.actor_id)) for row in service.list_reviews(session, application.id)]
     return ApplicationView(
         application,
         session.get_one(Programme, application.programme_id),
         find_organisation(session, application.organisation_id),
         reviews,
     )
-
-
-def _name_person(session: Session, user_id: str) -> str:
-    try:
-        return find_user(session, user_id).name
-    except NotFoundError:
-        return user_id
 
 
 def _list_grants(session: Session, actor: Actor | None) -> list[GrantBalance]:

@@ -1,0 +1,189 @@
+"""The officer's, the firm's and the auditor's pages of vouchers and claims, in both languages."""
+
+import io
+import re
+from importlib import import_module
+
+import pytest
+
+from hub.vouchers.rules import RuleBody
+from marketplace_ui.rule_form import FIELDS, MEMBERS
+from marketplace_ui.words import WORDS
+from tests.ui.pages import CHINESE, read_page
+from tests.ui_vouchers.scene import Scene
+
+PAGES = (
+    ("/operator/programmes", "operator"),
+    ("/operator/programmes", "auditor"),
+    ("/operator/programmes/model", "operator"),
+    ("/operator/programmes/model/draft", "operator"),
+    ("/operator/rules/{rule}", "operator"),
+    ("/operator/rules/{rule}", "reviewer"),
+    ("/operator/claims", "operator"),
+    ("/operator/claims", "auditor"),
+    ("/operator/claims/{claim}", "operator"),
+    ("/operator/claims/{claim}", "reviewer"),
+    ("/operator/claims/{claim}", "auditor"),
+    ("/operator/reports", "operator"),
+    ("/operator/reports/{month}", "auditor"),
+    ("/operator/related", "operator"),
+    ("/vouchers/owners", "factory"),
+    ("/vouchers/grants/{grant_model}", "factory"),
+    ("/vouchers/grants/{grant_model}", "operator"),
+    ("/vouchers/grants/{grant_compute}", "auditor"),
+    ("/vouchers/applications/{application}", "integrator"),
+    ("/vouchers/applications/{application}", "operator"),
+)
+ENUMERATIONS = {
+    "hub.claims.tables:ClaimState": "claim",
+    "hub.claims.tables:RedemptionState": "redemption",
+    "hub.vouchers.tables:GrantState": "grant",
+    "hub.vouchers.tables:RuleState": "rule",
+    "hub.vouchers.tables:Verdict": "verdict",
+    "hub.organisations.tables:OwnerKind": "owner",
+}
+
+
+@pytest.mark.parametrize(("path", "who"), PAGES)
+def test_page_is_whole_and_says_no_chinese_in_english(scene: Scene, path: str, who: str) -> None:
+    for language in ("en", "zh"):
+        answer = scene.world.visit(who, language).get(path.format(**scene.ids))
+        assert answer.status_code == 200, answer.text[:500]
+        page = read_page(answer.text)
+        assert page.inline == []
+        assert len(page.ids) == len(set(page.ids)), sorted(page.ids)
+        assert len(answer.data) <= 60_000
+        if language == "en":
+            assert len(page.texts) > 15
+            texts = [text for text in page.texts if not text.endswith("· Guanmo")]
+            assert [text for text in texts if CHINESE.search(text)] == []
+
+
+@pytest.mark.parametrize("who", ["factory", "operator", "auditor"])
+def test_every_link_leads_somewhere(scene: Scene, who: str) -> None:
+    client = scene.world.visit(who)
+    paths = [path.format(**scene.ids) for path, person in PAGES if person == who]
+    links = {link.partition("#")[0] for path in paths for link in read_page(client.get(path).text).links}
+    own = sorted(link for link in links if link.startswith(("/operator", "/vouchers")))
+    assert own
+    assert {link: status for link in own if (status := client.get(link).status_code) != 200} == {}
+
+
+def test_every_state_and_rule_field_has_a_word() -> None:
+    for place, family in ENUMERATIONS.items():
+        module, name = place.split(":")
+        assert {str(member) for member in getattr(import_module(module), name)} <= set(WORDS[family])
+    assert set(FIELDS) == set(RuleBody.model_fields)
+    assert set(MEMBERS["eligible_kinds"]) <= set(WORDS["role"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/operator/programmes", "/operator/claims", "/operator/reports", "/operator/related", "/operator/claims/x"]
+)
+def test_firms_and_strangers_see_none_of_it(scene: Scene, path: str) -> None:
+    assert scene.world.visit("factory").get(path).status_code in (403, 404)
+    assert scene.world.visit(None).get(path).status_code in (302, 401)
+
+
+def test_the_auditor_finds_no_form_and_is_refused(scene: Scene) -> None:
+    auditor = scene.world.visit("auditor")
+    for path in ("/operator/claims", "/operator/claims/{claim}", "/operator/reports", "/operator/related"):
+        page = auditor.get(path.format(**scene.ids)).text
+        forms = re.findall(r'<form method="post" action="([^"]+)"', page)
+        assert [address for address in forms if address.startswith(("/operator", "/vouchers"))] == []
+    forced = auditor.post("/operator/claims", data={"programme": "model", "period": scene.ids["month"]})
+    assert forced.status_code == 422
+    assert auditor.get("/operator/programmes/model/draft").status_code == 403
+    assert auditor.post("/operator/reports", data={"period": "2025"}).status_code == 422
+
+
+def test_a_draft_is_previewed_then_kept_and_its_drafter_cannot_approve(scene: Scene) -> None:
+    operator, reviewer = scene.world.visit("operator"), scene.world.visit("reviewer")
+    form = _typed(operator.get("/operator/programmes/compute/draft").text)
+    form |= {"per_firm_cap_fen": "900000", "effective_from": "2027-01-01", "step": "preview"}
+    page = operator.post("/operator/programmes/compute/draft", data=form)
+    assert page.status_code == 200
+    assert "¥1,000,000.00" in page.text
+    assert "¥900,000.00" in page.text
+    kept = operator.post("/operator/programmes/compute/draft", data=form | {"step": "draft"})
+    assert kept.status_code == 302
+    path = kept.headers["Location"].partition("?")[0]
+    assert "another person of the operator approves it" in operator.get(path).text
+    assert operator.post(f"{path}/approve").status_code == 422
+    assert reviewer.post(f"{path}/approve").status_code == 302
+    wrong = form | {"share_num": "3", "share_den": "2"}
+    assert "share above 1" in operator.post("/operator/programmes/compute/draft", data=wrong).text
+    wrong = form | {"mode": "reimburse"}
+    assert operator.post("/operator/programmes/compute/draft", data=wrong | {"step": "draft"}).status_code == 422
+
+
+def test_claim_is_submitted_by_another_paid_and_reconciled(scene: Scene) -> None:
+    operator, reviewer = scene.world.visit("operator"), scene.world.visit("reviewer")
+    path = f"/operator/claims/{scene.ids['claim']}"
+    assert operator.post(f"{path}/submission").status_code == 422
+    assert reviewer.post(f"{path}/submission").status_code == 302
+    assert reviewer.get(f"/api/v1/claims/{scene.ids['claim']}/pack", buffered=True).status_code == 200
+    assert operator.post(f"{path}/payment", data={"paid_fen": "0.01", "reference": "TR-1"}).status_code == 302
+    refused = operator.post(f"{path}/reconciliation", data={"reason": ""})
+    assert refused.status_code == 422
+    assert "a difference of" in refused.text
+    assert operator.post(f"{path}/reconciliation", data={"reason": "partly paid"}).status_code == 302
+    assert "partly paid" in operator.get(path).text
+    assert "no. 1" in scene.world.visit("factory").get(f"/vouchers/grants/{scene.ids['grant_model']}").text
+
+
+def test_application_is_returned_completed_refused_and_appealed(scene: Scene) -> None:
+    firm, operator, reviewer = (scene.world.visit(who) for who in ("developer", "operator", "reviewer"))
+    form = {
+        "programme": "model",
+        "asked_fen": "200",
+        "contract_no": "C-9",
+        "paper_contract": (io.BytesIO(b"x"), "c.txt"),
+    }
+    assert firm.post("/vouchers/apply", data=form, content_type="multipart/form-data").status_code == 302
+    page = firm.get("/vouchers").text
+    path = "/vouchers/applications/" + page.partition("/vouchers/applications/")[2].partition('"')[0]
+    assert operator.post(path, data={"decision": "return", "reason": "page two"}).status_code == 302
+    assert "Complete and hand in again" in firm.get(path).text
+    more = {"asked_fen": "150", "kind": "other", "paper": (io.BytesIO(b"y"), "more.txt")}
+    assert firm.post(f"{path}/resubmit", data=more, content_type="multipart/form-data").status_code == 302
+    assert "more.txt" in firm.get(path).text
+    assert operator.post(path, data={"decision": "refuse", "reason": "not eligible"}).status_code == 302
+    assert firm.post(f"{path}/appeal", data={"reason": ""}).status_code == 422
+    assert firm.post(f"{path}/appeal", data={"reason": "we are"}).status_code == 302
+    assert "four eyes" in operator.get(path).text
+    assert reviewer.post(path, data={"decision": "check", "reason": "they are right"}).status_code == 302
+    assert scene.world.visit("integrator").post(f"{path}/withdraw").status_code == 422
+
+
+def test_an_owner_is_declared_confirmed_and_a_pair_decided(scene: Scene) -> None:
+    provider, operator = scene.world.visit("provider"), scene.world.visit("operator")
+    bad = provider.post("/vouchers/owners", data={"kind": "legal_person", "name": "王建国", "code": "12"})
+    assert bad.status_code == 422
+    assert 'id="e-code"' in bad.text
+    assert provider.post("/vouchers/owners", data={"kind": "legal_person", "name": "王建国"}).status_code == 302
+    pair = {
+        name: scene.world.actors[who].organisation_id
+        for name, who in (("buyer_id", "factory"), ("seller_id", "provider"))
+    }
+    page = operator.get("/operator/related", query_string=pair).text
+    assert "Vouchers are stopped" in page
+    assert operator.post("/operator/related", data={**pair, "verdict": "cleared", "reason": ""}).status_code == 422
+    assert (
+        operator.post("/operator/related", data={**pair, "verdict": "cleared", "reason": "namesakes"}).status_code
+        == 302
+    )
+    assert "Vouchers may pay" in operator.get("/operator/related", query_string=pair).text
+
+
+def _typed(html: str) -> dict[str, str]:
+    """Return what a form sends as it stands: texts, chosen options, checked boxes."""
+    form = html.partition('<form method="post" action="/operator/programmes/')[2].partition("</form>")[0]
+    values = dict(re.findall(r'<input class="form-control[^>]*?name="([^"]+)"[^>]*?value="([^"]*)"', form))
+    values |= {
+        name: "yes" for name in re.findall(r'type="checkbox" value="yes" id="[^"]+" name="([^"]+)"[^>]*checked', form)
+    }
+    for name, body in re.findall(r'<select[^>]*name="([^"]+)"[^>]*>(.*?)</select>', form, re.S):
+        chosen = re.search(r'value="([^"]*)" selected', body)
+        values[name] = chosen[1] if chosen else ""
+    return values
