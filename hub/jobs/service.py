@@ -4,17 +4,18 @@ It knows kinds, locks and counts. What a job does, and when it may be tried agai
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, and_, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.errors import ConflictError
 from hub.ids import new_id
 from hub.jobs.tables import Job, JobState, LockRow
+from hub.jobs.turns import Waiting, order_turns
 
 DEFAULT_MAX_FAILURES = 5
 
@@ -83,16 +84,8 @@ def has_open_job(kind: str, subject: Any) -> ColumnElement[bool]:
 
 
 def claim_job(session: Session, *, kinds: Collection[str], worker: str, now: datetime, lock_s: float) -> Claim | None:
-    """Lock the next due job of these kinds, or one whose lock ran out; None when there is none."""
-    due = and_(Job.state == JobState.WAITING, Job.run_after <= now)
-    abandoned = and_(Job.state == JobState.LOCKED, Job.locked_until <= now)
-    job = session.scalar(
-        select(Job)
-        .where(Job.kind.in_(kinds), or_(due, abandoned))
-        .order_by(Job.run_after, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+    """Lock a due job of these kinds, or one whose lock ran out; organisations take turns. None when there is none."""
+    job = _lock_first(session, list_turns(session, kinds, now=now), now)
     if job is None:
         return None
     job.state = JobState.LOCKED
@@ -111,6 +104,32 @@ def claim_job(session: Session, *, kinds: Collection[str], worker: str, now: dat
         attempts=job.attempts,
         failures=job.failures,
     )
+
+
+def list_turns(session: Session, kinds: Collection[str], *, now: datetime) -> list[str]:
+    """Return the ids of the due jobs of these kinds in the order in which workers will take them."""
+    rows = session.execute(
+        select(Job.id, Job.organisation_id, Job.run_after).where(Job.kind.in_(kinds), _is_due(now))
+    ).all()
+    organisations = {row.organisation_id for row in rows}
+    if len(organisations) < 2:
+        return [row.id for row in sorted(rows, key=lambda row: (row.run_after, row.id))]
+    held = Job.kind.in_(kinds) & Job.organisation_id.in_(organisations)
+    running = session.execute(
+        select(Job.organisation_id, func.count())
+        .where(held, Job.state == JobState.LOCKED, Job.locked_until > now)
+        .group_by(Job.organisation_id)
+    )
+    ended = session.execute(
+        select(Job.organisation_id, func.max(Job.finished_at)).where(held).group_by(Job.organisation_id)
+    )
+    waiting = (Waiting(row.id, row.organisation_id, row.run_after) for row in rows)
+    turns = order_turns(
+        waiting,
+        running={row[0]: row[1] for row in running},
+        last_turn_at={row[0]: row[1] for row in ended if row[1] is not None},
+    )
+    return [item.job_id for item in turns]
 
 
 def renew_lock(session: Session, claim: Claim, *, now: datetime, lock_s: float) -> bool:
@@ -194,6 +213,21 @@ def give_up_role(session: Session, name: str, *, holder: str) -> None:
     row = session.get(LockRow, name, with_for_update=True)
     if row is not None and row.holder == holder:
         session.delete(row)
+
+
+def _lock_first(session: Session, job_ids: Sequence[str], now: datetime) -> Job | None:
+    """Return the first of these that no other worker takes at the same moment, locked."""
+    for job_id in job_ids:
+        job = session.scalar(select(Job).where(Job.id == job_id, _is_due(now)).with_for_update(skip_locked=True))
+        if job is not None:
+            return job
+    return None
+
+
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    due = and_(Job.state == JobState.WAITING, Job.run_after <= now)
+    abandoned = and_(Job.state == JobState.LOCKED, Job.locked_until <= now)
+    return or_(due, abandoned)
 
 
 def _is_open() -> Any:

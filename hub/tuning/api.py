@@ -15,6 +15,7 @@ from hub.orders.present import present_order, present_quote
 from hub.tuning import bodies, ordering, service, stopping
 from hub.tuning.offers import publish_offer
 from hub.tuning.progress import locate_attempt, read_curve, read_tail
+from hub.tuning.queueing import find_place
 from hub.tuning.streaming import Source, read_position, stream_run
 from hub.tuning.submitting import submit_once
 from hub.web import context, current_actor
@@ -68,6 +69,7 @@ def get_run(path: bodies.RunPath) -> dict[str, Any]:
         return bodies.present_run(run) | {
             "estimates": bodies.present_estimates(session, run),
             "attempts": bodies.present_attempts(session, run),
+            "queue": bodies.present_place(find_place(session, run, home, context().clock())),
             "progress": bodies.present_progress(session, run, lines[-1] if lines else None),
             "curve": read_curve(home, run.id),
         }

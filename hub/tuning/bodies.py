@@ -12,6 +12,7 @@ from hub.compute.tables import Device
 from hub.orders.service import find_order
 from hub.orders.tables import Quote
 from hub.tuning import rules
+from hub.tuning.queueing import Place
 from hub.tuning.service import list_attempts
 from hub.tuning.states import openai_status
 from hub.tuning.tables import Run
@@ -138,6 +139,11 @@ def present_attempts(session: Session, run: Run) -> list[dict[str, Any]]:
         }
         for row in list_attempts(session, run)
     ]
+
+
+def present_place(place: Place | None) -> dict[str, int] | None:
+    """Return a place in the queue as JSON values."""
+    return None if place is None else {"position": place.position, "ahead": place.ahead, "eta_s": place.eta_s}
 
 
 def present_estimates(session: Session, run: Run) -> list[dict[str, Any]]:

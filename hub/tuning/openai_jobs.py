@@ -3,6 +3,7 @@
 It leaves events and checkpoints to `hub.tuning.openai_events`. Source: openai-python `types/fine_tuning`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from finetune.spec import Progress
 from hub.catalogue.service import name_of
 from hub.catalogue.tables import ModelVersion
 from hub.datasets.tables import DatasetVersion
 from hub.deployments.tables import Deployment, DeploymentState
 from hub.orders.tables import Quote
+from hub.tuning.bodies import present_place, present_progress
 from hub.tuning.openai_ids import show_file, show_job, show_result_file
 from hub.tuning.progress import locate_attempt, read_tail
+from hub.tuning.queueing import find_place
 from hub.tuning.states import DELIVERED, TERMINAL, RunState, openai_status
 from hub.tuning.tables import Run
 
@@ -62,7 +66,7 @@ def present_job(session: Session, run: Run, *, home: Path, now: datetime) -> dic
         "metadata": asked.get("metadata"),
         "integrations": [],
         "user_provided_suffix": asked.get("suffix"),
-        "guanmo": _show_own(session, run),
+        "guanmo": _show_own(session, run, home, now),
     }
 
 
@@ -114,7 +118,8 @@ def _show_hyperparameters(run: Run, asked: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _show_own(session: Session, run: Run) -> dict[str, Any]:
+def _show_own(session: Session, run: Run, home: Path, now: datetime) -> dict[str, Any]:
+    lines = [] if run.state in TERMINAL else read_tail(locate_attempt(home, run.id, run.attempt))
     quote = session.get(Quote, run.quote_id) if run.quote_id else None
     return {
         "run_id": run.id,
@@ -122,6 +127,8 @@ def _show_own(session: Session, run: Run) -> dict[str, Any]:
         "reason_code": run.reason_code,
         "fault": None if run.fault is None else str(run.fault),
         "paused": run.state is RunState.PAUSED,
+        "queue": present_place(find_place(session, run, home, now)),
+        "progress": _show_progress(session, run, lines),
         "offer_id": run.offer_id,
         "list_fen": quote.list_fen if quote else None,
         "voucher_fen": quote.voucher_fen if quote else None,
@@ -129,6 +136,26 @@ def _show_own(session: Session, run: Run) -> dict[str, Any]:
         "gate": run.gate,
         "version_id": run.version_id,
     }
+
+
+def _show_progress(session: Session, run: Run, lines: Sequence[Progress]) -> dict[str, Any] | None:
+    """The newest figures of a run that works: step, tokens, losses, speed, time left, own and vouchers' cost so far."""
+    shown = present_progress(session, run, lines[-1] if lines else None)
+    if shown is None:
+        return None
+    figures: dict[str, Any] = {}
+    for line in lines:
+        figures |= line.metrics
+    names = ("loss", "valid_loss", "tokens_per_s", "eta_s")
+    plan = run.plan or {}
+    return {
+        "step": shown["step"],
+        "steps": plan.get("steps"),
+        "tokens": shown["tokens"],
+        "planned_tokens": plan.get("tokens"),
+        "device_ms": shown["device_ms"],
+        "cost_fen": shown["cost_fen"],
+    } | {name: figures.get(name) for name in names}
 
 
 def _estimate_finish(run: Run, home: Path, now: datetime) -> int | None:

@@ -1,0 +1,58 @@
+"""`guanmo finetune` against the hub's application: what the terminal shows and how it ends."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from typer.testing import CliRunner
+
+from hub.cli import finetune as commands
+from hub.database import Sessions
+from tests.hub.conftest import empty_database, sessions  # noqa: F401
+from tests.hub.runs.conftest import end_processes
+from tests.hub.runs.openai_client import chat_rows, make_client
+from tests.hub.runs.scene import Scene, build_scene, run_until
+
+
+@pytest.fixture
+def scene(sessions: Sessions, tmp_path: Path) -> Iterator[Scene]:  # noqa: F811
+    built = build_scene(sessions, tmp_path / "home")
+    yield built
+    end_processes(built)
+
+
+@pytest.fixture
+def client(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> openai.OpenAI:
+    made = make_client(scene)
+    monkeypatch.setattr(commands, "_connect", lambda key, url: made)
+    return made
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(commands.finetune, [*arguments, "--key", "gm_x"])
+
+
+def test_watch_list_pause_resume_and_cancel(scene: Scene, client: openai.OpenAI) -> None:
+    file = client.files.create(file=("orders.jsonl", chat_rows()), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model=scene.base, training_file=file.id, metadata={"guanmo_deploy": "false"}, hyperparameters={"n_epochs": 4}
+    )
+    run_until(scene.make_worker(), lambda: client.fine_tuning.jobs.retrieve(job.id).status == "succeeded")
+    watched = run("watch", job.id)
+    assert watched.exit_code == 0, watched.output
+    assert "factory-co/base-ft@1" in watched.output
+    assert "completed" in watched.output
+    assert "succeeded" in run("list").output
+    assert run("watch", job.id.replace("ftjob-", "run_")).exit_code == 0
+    refused = run("pause", job.id)
+    assert isinstance(refused.exception, commands.JobCallError)
+    assert "only a queued or training run can be paused" in refused.exception.en
+    assert "succeeded" in run("cancel", job.id).output
+
+
+def test_losses_are_drawn_between_lowest_and_highest() -> None:
+    assert commands.draw_line([]) == ""
+    assert commands.draw_line([2.0, 2.0]) == "▁▁"
+    assert commands.draw_line([1.0, 0.0, 0.5]) == "█▁▄"
