@@ -161,7 +161,7 @@ def _show_claim(actor: Actor, claim_id: str, form: Form, sent: str) -> str:
             firms=firms,
             drafter=name_person(session, claim.drafted_by),
             submitter=name_person(session, claim.submitted_by) if claim.submitted_by else "",
-            own=claim.drafted_by == actor.user_id,
+            drafted_it=claim.drafted_by == actor.user_id,
             difference_fen=None if claim.paid_fen is None else claim.paid_fen - claim.amount_fen,
             form=form,
             sent=sent,

@@ -150,7 +150,7 @@ def _show(actor: Actor, grant_id: str, form: Form, sent: str) -> str:
             form=form,
             sent=sent,
             kept=read_kept(form, "paper"),
-            own=own,
+            own_firm=own,
             writes=own or actor.role is Role.OPERATOR,
             officer=actor.role is Role.OPERATOR,
             notice=read_notice(NOTICES),

@@ -152,7 +152,7 @@ def _show_rule(actor: Actor, rule_version_id: str, form: Form) -> str:
             drafter=name_person(session, rule.drafted_by),
             approver=name_person(session, rule.approved_by) if rule.approved_by else "",
             waits=rule.state is RuleState.DRAFT and actor.role is Role.OPERATOR,
-            own=rule.drafted_by == actor.user_id,
+            drafted_it=rule.drafted_by == actor.user_id,
             form=form,
             notice=read_notice(NOTICES),
         )

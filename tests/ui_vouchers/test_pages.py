@@ -109,6 +109,8 @@ def test_a_draft_is_previewed_then_kept_and_its_drafter_cannot_approve(scene: Sc
     assert kept.status_code == 302
     path = kept.headers["Location"].partition("?")[0]
     assert "another person of the operator approves it" in operator.get(path).text
+    assert f"{path}/approve" not in operator.get(path).text
+    assert f"{path}/approve" in reviewer.get(path).text
     assert operator.post(f"{path}/approve").status_code == 422
     assert reviewer.post(f"{path}/approve").status_code == 302
     wrong = form | {"share_num": "3", "share_den": "2"}
@@ -120,6 +122,8 @@ def test_a_draft_is_previewed_then_kept_and_its_drafter_cannot_approve(scene: Sc
 def test_claim_is_submitted_by_another_paid_and_reconciled(scene: Scene) -> None:
     operator, reviewer = scene.world.visit("operator"), scene.world.visit("reviewer")
     path = f"/operator/claims/{scene.ids['claim']}"
+    assert f"{path}/submission" not in operator.get(path).text
+    assert f"{path}/submission" in reviewer.get(path).text
     assert operator.post(f"{path}/submission").status_code == 422
     assert reviewer.post(f"{path}/submission").status_code == 302
     assert reviewer.get(f"/api/v1/claims/{scene.ids['claim']}/pack", buffered=True).status_code == 200
