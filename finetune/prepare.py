@@ -56,7 +56,7 @@ def prepare_run(spec: RunSpec) -> Prepared:
     valid = tokenize_rows(tokenizer, read_messages(valid_path))
     if not train or not valid:
         raise DataError("too_few_examples", "the training or validation file is empty; run kind=check again.")
-    recipe = resolve_recipe(spec.recipe, _collect_facts(config, train, valid))
+    recipe = resolve_recipe(spec.recipe, _collect_facts(config, train, valid, device=spec.device))
     limit = read_count(recipe, "max_length")
     kept, kept_valid = _keep_short(train, limit), _keep_short(valid, limit)
     if not kept or not kept_valid:
@@ -93,7 +93,9 @@ def _check_files(spec: RunSpec, train: Path, valid: Path) -> dict[str, str]:
     return {f"{name}_digest": digest for name, digest in found.items()}
 
 
-def _collect_facts(config: Mapping[str, Any], train: Sequence[TokenRow], valid: Sequence[TokenRow]) -> Facts:
+def _collect_facts(
+    config: Mapping[str, Any], train: Sequence[TokenRow], valid: Sequence[TokenRow], *, device: str
+) -> Facts:
     rows = [*train, *valid]
     return Facts(
         rows=len(train),
@@ -103,6 +105,7 @@ def _collect_facts(config: Mapping[str, Any], train: Sequence[TokenRow], valid: 
         longest_tokens=max(len(row.ids) for row in rows),
         longest_answer=max(row.answer_tokens for row in rows),
         model_limit=read_context_limit(config),
+        device=device,
     )
 
 

@@ -3,6 +3,7 @@
 Leaves applying the values to plan and train. Source of the defaults: docs/research/finetune.md section 5.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,6 +28,7 @@ class Facts:
     longest_tokens: int
     longest_answer: int
     model_limit: int
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ BOUNDS: Mapping[str, Bound] = {
 WISHES: Mapping[str, Bound] = {
     "batch_rows": Bound(int, 1, 256),
     "learning_rate_multiplier": Bound(float, 0.01, 100),
+    "use_rslora": Bound(int, 0, 1),
+    "use_dora": Bound(int, 0, 1),
+    "load_in_4bit": Bound(int, 0, 1),
 }
 """What may be asked for besides: each shapes a value of the recipe and is none itself."""
 
@@ -68,12 +73,16 @@ def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]
     """All values of the recipe: the caller's where given, else the defaults.
 
     Raises:
-        DataError: `hyperparameter_unknown`, `hyperparameter_out_of_range`.
+        DataError: `hyperparameter_unknown`, `hyperparameter_out_of_range`, `dora_not_served`, `qlora_needs_gpu`,
+            `qlora_not_trained`, `rslora_sets_alpha`.
     """
     for name, value in asked.items():
         _check_bound(name, value)
+    _refuse_variants(asked, facts)
     recipe = {name: asked.get(name, value) for name, value in _choose_shape(facts, asked).items()}
     recipe |= {name: asked.get(name, value) for name, value in _CONSTANTS.items()}
+    if _is_wished(asked, "use_rslora"):
+        recipe["alpha"] = _scale_by_root(read_count(recipe, "rank"))
     recipe["learning_rate"] = asked.get("learning_rate") or _choose_learning_rate(facts, recipe, asked)
     limit = min(facts.model_limit, BOUNDS["max_length"].high)
     if recipe["max_length"].value > limit:  # type: ignore[operator]
@@ -145,12 +154,39 @@ def _choose_learning_rate(facts: Facts, recipe: Mapping[str, Value], asked: Mapp
         if facts.rows < 300 or read_count(recipe, "epochs") >= 5:
             rate, why = rate / 2, why + "; halved for few rows or many passes"
     alpha = read_count(recipe, "alpha")
-    if alpha != 32:
+    if alpha != 32 and not _is_wished(asked, "use_rslora"):
         rate, why = rate * 32.0 / alpha, why + f"; times 32/alpha for alpha {alpha}"
     if "learning_rate_multiplier" in asked:
         factor = float(asked["learning_rate_multiplier"].value)
         rate, why = rate * factor, why + f"; times the caller's {factor:g}"
     return Value(float(f"{min(max(rate, 1e-6), 2e-2):.3g}"), why)
+
+
+def _refuse_variants(asked: Mapping[str, Value], facts: Facts) -> None:
+    """What the pool cannot serve or this device cannot train is refused before anything is paid."""
+    if _is_wished(asked, "use_rslora") and "alpha" in asked:
+        raise DataError("rslora_sets_alpha", "recipe.use_rslora is 1 and recipe.alpha is given; leave one of them out.")
+    if _is_wished(asked, "use_dora"):
+        raise DataError(
+            "dora_not_served",
+            "recipe.use_dora is 1: replicas share one base among plain LoRA adapters, and DoRA would need a merged "
+            "replica of its own; use 0.",
+        )
+    if _is_wished(asked, "load_in_4bit"):
+        if facts.device == "cpu":
+            raise DataError("qlora_needs_gpu", "recipe.load_in_4bit is 1 on a CPU; choose a GPU offer or use 0.")
+        raise DataError(
+            "qlora_not_trained", "recipe.load_in_4bit is 1, but bases are trained in bf16 as they are served; use 0."
+        )
+
+
+def _is_wished(asked: Mapping[str, Value], name: str) -> bool:
+    return name in asked and asked[name].value == 1
+
+
+def _scale_by_root(rank: int) -> Value:
+    """rsLoRA's scale a/√r written as alpha/r, so that every pool loads it. Source: arXiv 2312.03732."""
+    return Value(round(8 * math.sqrt(rank)), f"rsLoRA: scale 8/√{rank}, equal to alpha 32 at rank 16")
 
 
 def _check_bound(name: str, value: Value) -> None:

@@ -69,3 +69,29 @@ def test_batches_hold_every_row_once_an_epoch_within_the_budget(lengths: list[in
     assert all(len(batch) * max(lengths[row] for row in batch) <= 300 for batch in batches)
     assert count_tokens(batches, lengths) == epochs * sum(lengths)
     assert digest_order(batches) == digest_order(order_batches(lengths, epochs=epochs, batch_tokens=300, seed=seed))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "device", "code"),
+    [
+        ({"use_dora": Value(1)}, "cuda", "dora_not_served"),
+        ({"load_in_4bit": Value(1)}, "cpu", "qlora_needs_gpu"),
+        ({"load_in_4bit": Value(1)}, "cuda", "qlora_not_trained"),
+        ({"use_rslora": Value(1), "alpha": Value(16)}, "cpu", "rslora_sets_alpha"),
+    ],
+)
+def test_variants_that_cannot_be_served_or_trained_are_refused(
+    wishes: dict[str, Value], device: str, code: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        resolve_recipe(wishes, replace(FACTS, device=device))
+    assert caught.value.code == code
+
+
+def test_rslora_scales_by_the_root_of_the_rank_and_leaves_the_learning_rate() -> None:
+    plain = resolve_recipe({}, FACTS)
+    for rank, alpha in ((16, 32), (64, 64)):
+        wished = resolve_recipe({"use_rslora": Value(1), "rank": Value(rank)}, FACTS)
+        assert wished["alpha"].value == alpha
+        assert wished["learning_rate"].value == plain["learning_rate"].value
+    assert "rsLoRA" in wished["alpha"].reason
