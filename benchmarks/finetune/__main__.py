@@ -105,10 +105,13 @@ def compare(runs: Runs) -> dict[str, Any]:
         figures[f"vs_{family}_default"] = round(ours / _median(runs, default.name, "tokens_per_s"), 3)
         figures[f"vs_{family}_best"] = round(ours / _median(runs, best.name, "tokens_per_s"), 3)
         figures[f"{family}_best_setting"] = best.name
+        for name, rival in (("default", default), ("best", best)):
+            processor = _median(runs, "ours", "tokens_per_cpu_s") / _median(runs, rival.name, "tokens_per_cpu_s")
+            figures[f"vs_{family}_{name}_by_processor_time"] = round(processor, 3)
     rivals = [name for name, taken in runs.items() if taken and name != "ours"]
     figures["loss_ratio_worst"] = round(max(loss / _median(runs, name, "loss") for name in rivals), 4)
     figures["runs"] = {
-        name: {key: round(_median(runs, name, key), 4) for key in ("tokens_per_s", "loss")}
+        name: {key: round(_median(runs, name, key), 4) for key in ("tokens_per_s", "tokens_per_cpu_s", "loss")}
         for name in (*rivals, "ours")
     }
     return figures

@@ -10,16 +10,22 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.running_market import ROOT
 from finetune.spec import Base, Checkpoint, Data, Event, Kind, Progress, RunSpec, Value
 
 RANK, ALPHA, EPOCHS, LEARNING_RATE, WARMUP_STEPS, SEED = 16, 32, 2, 3e-3, 5, 42
 _SCRIPTS = {"trl": "in_trl.py", "lf": "in_llamafactory.py"}
+
+
+Process = subprocess.Popen[bytes]
 
 
 class ContenderError(Exception):
@@ -33,6 +39,15 @@ class Contender:
     name: str
     family: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Wall and processor seconds of the loop, and the folder of the adapter."""
+
+    loop_s: float
+    cpu_s: float
+    adapter: Path
 
 
 @dataclass(frozen=True)
@@ -64,9 +79,7 @@ class Task:
 
 GRID: Sequence[Contender] = (
     Contender("trl_default", "trl"),
-    Contender(
-        "trl_grouped", "trl", {"train_sampling_strategy": "group_by_length", "gradient_checkpointing": False}
-    ),
+    Contender("trl_grouped", "trl", {"train_sampling_strategy": "group_by_length", "gradient_checkpointing": False}),
     Contender(
         "trl_grouped_fp32",
         "trl",
@@ -114,8 +127,13 @@ def run_contender(contender: Contender, task: Task, out: Path) -> dict[str, floa
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    loop_s, adapter = _run_ours(task, out) if contender.family == "ours" else _run_rival(contender, task, out)
-    return {"tokens_per_s": EPOCHS * task.tokens / loop_s, "loss": measure_loss(task, adapter), "loop_s": loop_s}
+    run = _run_ours(task, out) if contender.family == "ours" else _run_rival(contender, task, out)
+    tokens = EPOCHS * task.tokens
+    return {
+        "tokens_per_s": tokens / run.loop_s,
+        "tokens_per_cpu_s": tokens / run.cpu_s,
+        "loss": measure_loss(task, run.adapter),
+    }
 
 
 def build_spec(task: Task, **changes: Any) -> RunSpec:
@@ -155,21 +173,43 @@ def measure_loss(task: Task, adapter: Path) -> float:
     return float(_run(argv, task, adapter.parent / "held_out.log"))
 
 
-def find_loop_s(lines: Sequence[Progress]) -> float:
+def start_ours(spec: RunSpec, task: Task, out: Path, command: Sequence[str] = ("-m", "finetune")) -> Process:
+    """Start our trainer on a specification in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "spec.json"
+    path.write_text(spec.to_json(), encoding="utf-8")
+    with (out / "log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *command, str(path), str(out)], cwd=ROOT, env=task.environment(), stdout=log, stderr=log
+        )
+
+
+def _run_ours(task: Task, out: Path) -> _Run:
     """From the end of the look before the first step to the last step's line, one look and all lines included."""
+    process = start_ours(build_spec(task), task, out)
+    watched = psutil.Process(process.pid)
+    began_cpu_s = ended_cpu_s = 0.0
+    while process.poll() is None:
+        kinds = {line.type for line in read_progress(out)}
+        cpu_s = sum(watched.cpu_times()[:2])
+        if Event.VALIDATION not in kinds:
+            began_cpu_s = cpu_s
+        if Event.EVALUATED not in kinds and not _is_scoring(out):
+            ended_cpu_s = cpu_s
+        time.sleep(0.02)
+    if process.returncode != 0:
+        raise ContenderError(f"ours ended with exit {process.returncode}: {(out / 'log').read_text()[-1500:]}")
+    lines = read_progress(out)
     first = next(line.at for line in lines if line.type is Event.VALIDATION)
     last = max(line.at for line in lines if line.type is Event.STEP)
-    return (last - first) / 1e6
+    return _Run((last - first) / 1e6, ended_cpu_s - began_cpu_s, out / "artifact")
 
 
-def _run_ours(task: Task, out: Path) -> tuple[float, Path]:
-    spec = out / "spec.json"
-    spec.write_text(build_spec(task).to_json(), encoding="utf-8")
-    _run([sys.executable, "-m", "finetune", str(spec), str(out)], task, out / "log")
-    return find_loop_s(read_progress(out)), out / "artifact"
+def _is_scoring(out: Path) -> bool:
+    return any(str(line.metrics.get("stage", "")).startswith("evaluating") for line in read_progress(out))
 
 
-def _run_rival(contender: Contender, task: Task, out: Path) -> tuple[float, Path]:
+def _run_rival(contender: Contender, task: Task, out: Path) -> _Run:
     asked = {
         "base": str(task.base),
         "train": str(task.train),
@@ -185,7 +225,8 @@ def _run_rival(contender: Contender, task: Task, out: Path) -> tuple[float, Path
     }
     script = Path(__file__).with_name(_SCRIPTS[contender.family])
     _run([str(task.pythons[contender.family]), str(script), json.dumps(asked)], task, out / "log")
-    return float(json.loads((out / "run.json").read_text())["loop_s"]), out
+    found = json.loads((out / "run.json").read_text())
+    return _Run(float(found["loop_s"]), float(found["cpu_s"]), out)
 
 
 def _run(argv: Sequence[str], task: Task, log: Path) -> str:

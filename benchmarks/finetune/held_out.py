@@ -22,9 +22,7 @@ def main(base: Path, adapter: Path, rows_path: Path) -> None:
     tokenizer = load_tokenizer(base)
     rows = tokenize_rows(tokenizer, read_messages(rows_path))
     model: Any = PeftModel.from_pretrained(load_model(base, "cpu"), str(adapter)).eval()
-    found = measure_losses(
-        AnswerLoss(model), rows, batch_tokens=4096, pad_id=tokenizer.eos_token_id, device="cpu"
-    )
+    found = measure_losses(AnswerLoss(model), rows, batch_tokens=4096, pad_id=tokenizer.eos_token_id, device="cpu")
     print(found.mean)
 
 

@@ -1,6 +1,6 @@
 """Runs inside LLaMA-Factory's environment: fine-tunes once with the settings given, like `in_trl`.
 
-    python in_llamafactory.py '{"base": …, "train": …, "out": …, "settings": {…}}'
+python in_llamafactory.py '{"base": …, "train": …, "out": …, "settings": {…}}'
 """
 
 import json
@@ -14,13 +14,13 @@ from transformers import TrainerCallback
 
 
 class Stopwatch(TrainerCallback):
-    """Seconds from the first step's beginning to the last step's end."""
+    """Wall and processor seconds from the first step's beginning to the last step's end."""
 
     def on_train_begin(self, *_args, **_kwargs):
-        self.began_s = time.monotonic()
+        self.began_s, self.began_cpu_s = time.monotonic(), time.process_time()
 
     def on_train_end(self, _args, state, *_more, **_kwargs):
-        self.loop_s = time.monotonic() - self.began_s
+        self.loop_s, self.cpu_s = time.monotonic() - self.began_s, time.process_time() - self.began_cpu_s
         self.steps = state.global_step
 
 
@@ -64,7 +64,9 @@ def main(asked: dict) -> None:
         },
         callbacks=[watch],
     )
-    (Path(asked["out"]) / "run.json").write_text(json.dumps({"loop_s": watch.loop_s, "steps": watch.steps}))
+    (Path(asked["out"]) / "run.json").write_text(
+        json.dumps({"loop_s": watch.loop_s, "cpu_s": watch.cpu_s, "steps": watch.steps})
+    )
 
 
 if __name__ == "__main__":

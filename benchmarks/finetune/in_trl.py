@@ -18,13 +18,13 @@ from trl import SFTConfig, SFTTrainer
 
 
 class Stopwatch(TrainerCallback):
-    """Seconds from the first step's beginning to the last step's end."""
+    """Wall and processor seconds from the first step's beginning to the last step's end."""
 
     def on_train_begin(self, *_args, **_kwargs):
-        self.began_s = time.monotonic()
+        self.began_s, self.began_cpu_s = time.monotonic(), time.process_time()
 
     def on_train_end(self, *_args, **_kwargs):
-        self.loop_s = time.monotonic() - self.began_s
+        self.loop_s, self.cpu_s = time.monotonic() - self.began_s, time.process_time() - self.began_cpu_s
 
 
 def main(asked: dict) -> None:
@@ -46,6 +46,7 @@ def main(asked: dict) -> None:
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            use_cpu=True,
             **settings,
         ),
         train_dataset=data,
@@ -57,7 +58,7 @@ def main(asked: dict) -> None:
     trainer.train()
     trainer.save_model(asked["out"])
     (Path(asked["out"]) / "run.json").write_text(
-        json.dumps({"loop_s": watch.loop_s, "steps": trainer.state.global_step})
+        json.dumps({"loop_s": watch.loop_s, "cpu_s": watch.cpu_s, "steps": trainer.state.global_step})
     )
 
 

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks.finetune.contenders import Task, build_spec, measure_loss, read_progress
-from benchmarks.running_market import ROOT
+from benchmarks.finetune.contenders import Process, Task, build_spec, measure_loss, read_progress, start_ours
 from finetune.spec import Checkpoint, Event
 
 _INTERVAL_S = 1.0
@@ -46,21 +42,11 @@ def measure_resume(task: Task, out: Path) -> dict[str, float]:
     }
 
 
-def _start(task: Task, out: Path) -> subprocess.Popen[bytes]:
-    out.mkdir(parents=True, exist_ok=True)
-    spec = out / "spec.json"
-    spec.write_text(build_spec(task, checkpoint=Checkpoint(interval_s=_INTERVAL_S)).to_json(), encoding="utf-8")
-    with (out / "log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "finetune", str(spec), str(out)],
-            cwd=ROOT,
-            env=task.environment(),
-            stdout=log,
-            stderr=log,
-        )
+def _start(task: Task, out: Path) -> Process:
+    return start_ours(build_spec(task, checkpoint=Checkpoint(interval_s=_INTERVAL_S)), task, out)
 
 
-def _wait_for_step(process: subprocess.Popen[Any], out: Path, step: int) -> None:
+def _wait_for_step(process: Process, out: Path, step: int) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while process.poll() is None and time.monotonic() < deadline:
         if any(line.step >= step for line in read_progress(out)):
