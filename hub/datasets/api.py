@@ -4,6 +4,7 @@ It leaves checking to the worker: an upload answers 202 with a data set that is 
 knows of runs (token previews, deletion) is `hub.tuning.dataset_api`.
 """
 
+import io
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -16,8 +17,9 @@ from finetune.spec import SourceFormat
 from hub.datasets import rules, service, versions
 from hub.datasets.files import store_upload
 from hub.datasets.findings import MOST_OF_A_PAGE, find_annotated, read_findings
+from hub.datasets.samples import write_sample
 from hub.datasets.tables import Dataset, DatasetVersion
-from hub.errors import InvalidValueError, NotFoundError
+from hub.errors import InvalidValueError
 from hub.organisations.texts import Line
 from hub.web import Body, Query, context, current_actor
 
@@ -171,13 +173,8 @@ def get_datasets() -> dict[str, Any]:
 def get_sample(query: SampleQuery) -> Response:
     """Return the sample data set as a file."""
     path = context().settings.home / "samples" / f"sample.{query.format}"
-    if not path.is_file():
-        raise NotFoundError(
-            f"This installation has no sample in format {query.format}. Ask its operator to run the demo set-up.",
-            f"本系统没有 {query.format} 格式的样例，请联系运营方。",
-            field="format",
-        )
-    return send_file(path, as_attachment=True, download_name=path.name)
+    found = path if path.is_file() else io.BytesIO(write_sample(query.format))
+    return send_file(found, as_attachment=True, download_name=path.name, mimetype="application/octet-stream")
 
 
 @blueprint.get("/<dataset_id>")

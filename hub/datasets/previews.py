@@ -18,6 +18,7 @@ from hub.jobs.service import enqueue_job
 
 PREVIEW_KIND = "dataset.preview"
 PREVIEW_NAME = "preview.json"
+_MOST_FAILURES = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,14 @@ def request_preview(
         return preview
     preview.state, preview.reason_code, preview.message, preview.finished_at = PreviewState.WORKING, None, None, None
     session.flush()
-    enqueue_job(session, kind=PREVIEW_KIND, subject=preview.id, organisation_id=version.organisation_id, now=now)
+    enqueue_job(
+        session,
+        kind=PREVIEW_KIND,
+        subject=preview.id,
+        organisation_id=version.organisation_id,
+        now=now,
+        max_failures=_MOST_FAILURES,
+    )
     return preview
 
 

@@ -46,12 +46,11 @@ def require_owner() -> Actor:
 
 
 def _show_list(actor: Actor, form: Form) -> str:
-    folder = context().settings.home / "samples"
-    samples = [kind for kind in SourceFormat if (folder / f"sample.{kind}").is_file()]
     with context().sessions.read() as session:
         rows = service.list_datasets(session, actor)
+        limit_mib = rules.MAX_UPLOAD_BYTES // 2**20
         return render_template(
-            "datasets/list.html", form=form, rows=rows, samples=samples, limit_mib=rules.MAX_UPLOAD_BYTES // 2**20
+            "datasets/list.html", form=form, rows=rows, samples=list(SourceFormat), limit_mib=limit_mib
         )
 
 

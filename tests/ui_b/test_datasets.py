@@ -2,7 +2,12 @@
 
 import io
 
+from sqlalchemy import select
+
 from finetune.spec import SourceFormat
+from hub.datasets.previews import PREVIEW_KIND
+from hub.datasets.tables import DatasetPreview, PreviewState
+from hub.jobs.service import cancel_waiting_job
 from marketplace_ui.columns import read_columns
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
@@ -101,3 +106,54 @@ def test_columns_of_unreadable_files_are_none(tmp_path) -> None:  # type: ignore
         assert read_columns(path, source_format) == names
     path.write_bytes(b'{"q": 1, "a": 2}\n')
     assert read_columns(path, SourceFormat.JSONL) == ["q", "a"]
+
+
+def test_findings_are_filtered_by_kind_and_all_of_one_kind_are_corrected(market: World) -> None:
+    client = market.visit("factory")
+    rows = b"question,answer\n" + b"".join(b"pump %d leaks,replace seal %d\n" % (n, n) for n in range(40))
+    dataset_id = upload(client, rows + b"call 13812345678,=cmd|x\ntoo few\n", "rows.csv")
+    path = f"/datasets/{dataset_id}"
+    page = work_until(market, client, path, lambda text: "every 2s" not in text)
+    assert "call [手机号]" in page
+    assert "13812345678" not in page
+    only = client.get(f"{path}?code=csv_column_count").text
+    assert "call [手机号]" not in only
+    assert "Leave all of these rows out" in only
+    assert client.get(f"{path}?code=no_such&cursor=7&severity=Q&version=x").status_code == 200
+    refused = client.post(f"{path}/fix", data={"code": "csv_column_count", "action": "mask"})
+    assert (refused.status_code, "is not offered" in refused.text) == (422, True)
+    assert client.post(f"{path}/fix", data={"code": "csv_column_count", "action": "drop"}).status_code == 302
+    page = work_until(market, client, path, lambda text: "every 2s" not in text)
+    assert "As you asked" in page
+    assert client.post(f"{path}/fix", data={"all": "yes"}).headers["Location"] == f"{path}?done=fixed"
+    page = work_until(market, client, path, lambda text: "every 2s" not in text)
+    assert "Version 3" in page
+    assert "By question" in page
+    assert client.get(f"{path}?version=1").text.count("Leave all of these rows out") == 0
+
+
+def test_a_base_whose_tokens_cannot_be_shown_says_why(market: World, data: str) -> None:
+    client = market.visit("factory")
+    path = f"/datasets/{data}"
+    page = client.get(path).text
+    assert "Show the tokens" in page
+    base = page.partition('name="base"')[2].partition('value="')[2].partition('"')[0]
+    assert client.post(f"{path}/preview", data={"base": base}).headers["Location"] == f"{path}?done=previewed#tokens"
+    assert "In the making" in client.get(path).text
+    with market.sessions.write() as session:
+        asked = session.scalars(select(DatasetPreview)).one()
+        cancel_waiting_job(session, kind=PREVIEW_KIND, subject=asked.id, now=asked.created_at)
+        asked.state, asked.reason_code = PreviewState.FAILED, "stop_token_not_trained"
+    assert "would not learn to stop" in client.get(path).text
+    assert client.post(f"{path}/preview", data={"base": "no/such"}).status_code == 422
+
+
+def test_rights_are_noted_and_deletion_waits_for_nothing_here(market: World) -> None:
+    client = market.visit("factory", "zh")
+    dataset_id = add_data(market, client)
+    path = f"/datasets/{dataset_id}"
+    assert client.post(f"{path}/registration", data={"number": "", "owner": "x"}).status_code == 422
+    client.post(f"{path}/registration", data={"number": "DEMO-IP-1", "owner": "演示厂"})
+    assert "DEMO-IP-1" in client.get(path).text
+    assert client.post(f"{path}/delete").status_code == 302
+    assert "回执指纹" in client.get(path).text

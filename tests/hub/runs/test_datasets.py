@@ -131,9 +131,13 @@ def test_deletion_gives_a_receipt_and_shared_bytes_stay(scene: Scene) -> None:
     assert scene.call("GET", "/api/v1/datasets", "factory").json == {"datasets": []}
 
 
-def test_the_sample_is_served_where_there_is_one(scene: Scene) -> None:
-    missing = scene.call("GET", "/api/v1/datasets/sample?format=csv")
-    assert (missing.status_code, missing.json["field"]) == (404, "format")  # type: ignore[index]
+def test_samples_are_built_in_and_the_demonstrations_come_first(scene: Scene) -> None:
+    for kind in ("jsonl", "csv", "xlsx"):
+        with scene.call("GET", f"/api/v1/datasets/sample?format={kind}") as built_in:
+            uploaded = scene.upload(built_in.data, name=f"sample.{kind}")
+        found = wait(scene, uploaded.json["id"])["version"]  # type: ignore[index]
+        assert (found["report"]["summary"]["errors"], found["report"]["summary"]["rows"]) == (0, 24)
+        assert found["report"]["summary"]["split"]["by"] == "group"
     (scene.home / "samples").mkdir(parents=True)
     (scene.home / "samples" / "sample.csv").write_text("question,answer\n")
     with scene.call("GET", "/api/v1/datasets/sample?format=csv") as found:
