@@ -13,13 +13,12 @@ from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.hub_proxy import HubProxy
 from serving.gateway.models import LIST_PATH, ModelList
-from serving.gateway.surfaces import SURFACES
+from serving.gateway.surfaces import MESSAGES, SURFACES
 from serving.gateway.view import CurrentView
 
 _HUB_PATHS = ("/v1/files", "/v1/fine_tuning")
 _NO_BACKEND = (
     "/v1/batches",
-    "/v1/responses",
     "/v1/images",
     "/v1/audio",
     "/v1/moderations",
@@ -55,6 +54,7 @@ class GatewayApp:
 
     async def _route(self, exchange: Exchange) -> None:
         path = exchange.path
+        exchange.anthropic = path == MESSAGES.path or "anthropic-version" in exchange.headers
         if path in SURFACES:
             _require_method(exchange, "POST")
             await self._completions.serve(exchange, SURFACES[path])

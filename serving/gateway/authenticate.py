@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from functools import lru_cache
 
 from serving.contract import SCOPE_INFERENCE, SnapshotKey, key_mac
@@ -16,6 +17,13 @@ from serving.gateway.view import CurrentView, View
 _SCHEME = "bearer "
 _KEY_PARTS = 3
 _NO_MAC = "0" * 64
+
+
+def authorization_of(headers: Mapping[str, str]) -> str | None:
+    """Return the `Authorization` header, or what stands for it where a client speaks as Anthropic's does."""
+    if "authorization" in headers or "x-api-key" not in headers:
+        return headers.get("authorization")
+    return f"Bearer {headers['x-api-key']}"
 
 
 async def view_knowing(current: CurrentView, authorization: str | None) -> View:

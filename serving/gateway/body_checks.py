@@ -12,8 +12,9 @@ from typing import Any
 
 from serving.gateway.bounds import split_prompts
 from serving.gateway.errors import ErrorType, GatewayError
+from serving.gateway.named_checks import check_anthropic, check_responses
 from serving.gateway.prompt_checks import MAX_PROMPTS, check_messages, check_schemas, invalid
-from serving.gateway.surfaces import CHAT, EMBEDDINGS, Surface
+from serving.gateway.surfaces import CHAT, COMPLETIONS, Dialect, Surface
 
 MAX_CHOICES = 8
 MAX_STOPS = 16
@@ -40,7 +41,7 @@ def parse_body(surface: Surface, raw: bytes, scopes: Collection[str]) -> dict[st
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise invalid("model", "must be the public name of a model")
     _check_prompt(surface, body)
-    if surface is not EMBEDDINGS:
+    if surface is CHAT or surface is COMPLETIONS:
         _check_logprobs(surface, body)
         _check_stream(body)
     return body
@@ -69,6 +70,10 @@ def _check_prompt(surface: Surface, body: dict[str, Any]) -> None:
     if surface is CHAT:
         check_messages(prompt)
         check_schemas(body)
+    elif surface.dialect is Dialect.RESPONSES:
+        check_responses(body)
+    elif surface.dialect is Dialect.ANTHROPIC:
+        check_anthropic(body)
     elif not _is_prompt(prompt):
         raise invalid(surface.prompt_field, f"must be text, token ids, or a list of at most {MAX_PROMPTS} of either")
 
@@ -164,6 +169,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "frequency_penalty": _number(-2, 2),
     "presence_penalty": _number(-2, 2),
     "stop": _check_stop,
+    "stop_sequences": _check_stop,
+    "max_output_tokens": _whole(1, _MOST_TOKENS),
     "logit_bias": _check_bias,
     "stream": _check_switch,
     "echo": _check_switch,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.contract import SnapshotPrice, cost_ufen
-from serving.gateway.surfaces import CHAT, EMBEDDINGS, Surface
+from serving.gateway.surfaces import CHAT, EMBEDDINGS, Dialect, Surface
 
 _TEMPLATE_TOKENS = 256
 _TOKENS_PER_MESSAGE = 16
@@ -34,8 +34,9 @@ def bound_tokens(
 
     `body_bytes` is the size of its JSON text, which holds the messages and tools.
     """
-    if surface is CHAT:
-        prompts = [_chat_bound(body, body_bytes)]
+    messages = body[surface.prompt_field]
+    if surface is CHAT or surface.dialect is not Dialect.OPENAI:
+        prompts = [_chat_bound(body, body_bytes, len(messages) if isinstance(messages, list) else 1)]
     else:
         prompts = [_text_bound(prompt) for prompt in split_prompts(body[surface.prompt_field])]
     prompt_tokens = sum(min(tokens, context_tokens) for tokens in prompts)
@@ -60,9 +61,9 @@ def split_prompts(prompt: Any) -> list[str | list[int]]:
     return list(prompt)
 
 
-def _chat_bound(body: Mapping[str, Any], body_bytes: int) -> int:
+def _chat_bound(body: Mapping[str, Any], body_bytes: int, messages: int) -> int:
     tools = _TOOLS_TEMPLATE_TOKENS if body.get("tools") else 0
-    return body_bytes + tools + _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * len(body["messages"])
+    return body_bytes + tools + _TEMPLATE_TOKENS + _TOKENS_PER_MESSAGE * messages
 
 
 def _text_bound(prompt: str | list[int]) -> int:

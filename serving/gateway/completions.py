@@ -13,7 +13,7 @@ from functools import partial
 
 from serving.contract import EndReason, RouteReplica, SnapshotKey, cost_ufen
 from serving.gateway.access import MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND
-from serving.gateway.authenticate import authenticate, view_knowing
+from serving.gateway.authenticate import authenticate, authorization_of, view_knowing
 from serving.gateway.call import Call, CallInterruptedError
 from serving.gateway.clock import Clock
 from serving.gateway.dispatch import UPSTREAM_FAILED, Dispatcher, upstream_failed
@@ -68,7 +68,7 @@ class Completions:
 
     async def serve(self, exchange: Exchange, surface: Surface) -> None:
         """Answer one request. Raises: GatewayError, ClientGoneError."""
-        authorization = exchange.headers.get("authorization")
+        authorization = authorization_of(exchange.headers)
         view, now_us = await view_knowing(self._current, authorization), self._clock.now_us()
         key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
         raw = await exchange.read_body(MAX_BODY_BYTES)
@@ -171,7 +171,7 @@ class Completions:
 
         A plain answer is finished and billed even then: the engine tells its tokens only at the end.
         """
-        if call.plan.stream and exchange.tape is None:
+        if not call.plan.tells_usage_late and exchange.tape is None:
             exchange.on_gone = partial(call.interrupt, EndReason.CLIENT_GONE)
             if exchange.gone:
                 raise ClientGoneError

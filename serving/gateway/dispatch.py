@@ -16,7 +16,7 @@ from serving.gateway.errors import ErrorType, GatewayError, unavailable
 from serving.gateway.journal_entries import Cancelled
 from serving.gateway.journal_file import Journal
 from serving.gateway.routing import Router
-from serving.gateway.surfaces import EMBEDDINGS
+from serving.gateway.surfaces import EMBEDDINGS, Dialect
 
 KEEP_ALIVE_S = 3.0
 MAX_REFUSALS = 3
@@ -135,6 +135,13 @@ async def _judge(call: Call, response: EngineAnswer) -> GatewayError:
     name = call.plan.public_name
     if call.plan.surface is EMBEDDINGS and response.status in (400, 404, 405, 501):
         raise GatewayError(501, "not_implemented", f"{name} does not serve embeddings", param="model")
+    if (
+        call.plan.surface.dialect is not Dialect.OPENAI
+        and response.status in (404, 405, 501)
+        and not _names_model(text)
+    ):
+        text_501 = f"the engine of {name} does not serve {call.plan.surface.path}"
+        raise GatewayError(501, "not_implemented", text_501, kind=ErrorType.SERVER)
     if response.status in (400, 413, 422):
         raise _client_error(call, text)
     if response.status in (429, 502, 503) or (response.status == 500 and _DRAINING_TEXT in text):
@@ -142,6 +149,11 @@ async def _judge(call: Call, response: EngineAnswer) -> GatewayError:
     if response.status == 404:
         return unavailable("replica_not_ready", f"{name} is being loaded; retry", retry_after_s=2)
     raise upstream_failed(name)
+
+
+def _names_model(text: bytes) -> bool:
+    """Return whether a 404 is about a model that is not loaded yet rather than about the path."""
+    return b"model" in text and b"does not exist" in text
 
 
 def upstream_failed(name: str) -> GatewayError:

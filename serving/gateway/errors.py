@@ -13,6 +13,20 @@ from typing import Any
 _SDK_DECIDES = frozenset({408, 429, 500, 502, 503, 504})
 
 
+_ANTHROPIC_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
 class ErrorType(StrEnum):
     """The `type` values that OpenAI clients know."""
 
@@ -63,6 +77,12 @@ class GatewayError(Exception):
             **self.details,
         }
         return json.dumps({"error": error}, ensure_ascii=False).encode()
+
+    def anthropic_envelope(self, request_id: str) -> bytes:
+        """Return the error body as Anthropic's clients know it."""
+        kind = _ANTHROPIC_KINDS.get(self.status, "api_error")
+        error = {"type": kind, "message": f"{self.message} (request {request_id})", "code": self.code, **self.details}
+        return json.dumps({"type": "error", "error": error, "request_id": request_id}, ensure_ascii=False).encode()
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the response headers that belong to this error."""

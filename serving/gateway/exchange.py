@@ -84,6 +84,7 @@ class Exchange:
         self.started = False
         self.ended = False
         self.streams_events = False
+        self.anthropic = False
         self.body_complete = False
         self.gone = False
         self.tape: Tape | None = None
@@ -206,11 +207,11 @@ class Exchange:
     def fail(self, error: GatewayError) -> None:
         """Send an error: as an answer, or as the last event of a stream that has begun."""
         self.tape = None
-        envelope = error.envelope(self.request_id)
+        envelope = (error.anthropic_envelope if self.anthropic else error.envelope)(self.request_id)
         if not self.started:
             self.answer(error.status, envelope, headers=error.headers())
         elif self.streams_events:
-            self.end(b"data: " + envelope + b"\n\n")
+            self.end((b"event: error\n" if self.anthropic else b"") + b"data: " + envelope + b"\n\n")
 
     @property
     def slow(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from serving.contract import SnapshotModel
 from serving.gateway.access import MODEL_NOT_FOUND, callable_models
-from serving.gateway.authenticate import authenticate, view_knowing
+from serving.gateway.authenticate import authenticate, authorization_of, view_knowing
 from serving.gateway.clock import Clock, iso_time
 from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import Exchange
@@ -29,7 +29,7 @@ class ModelList:
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer the list, or one model when the path goes on. Raises: GatewayError 401, 404."""
-        authorization = exchange.headers.get("authorization")
+        authorization = authorization_of(exchange.headers)
         view, now_us = await view_knowing(self._current, authorization), self._clock.now_us()
         key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
         models = callable_models(view, key, now_us=now_us)

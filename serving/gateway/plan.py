@@ -16,7 +16,7 @@ from serving.gateway.access import Target, resolve_target
 from serving.gateway.body_checks import no_json, parse_body
 from serving.gateway.bounds import bound_tokens, split_prompts, worst_cost_ufen
 from serving.gateway.errors import unavailable
-from serving.gateway.surfaces import CHAT, EMBEDDINGS, Surface
+from serving.gateway.surfaces import COMPLETIONS, EMBEDDINGS, Dialect, Surface
 from serving.gateway.transcript import may_continue
 from serving.gateway.view import View
 
@@ -39,6 +39,11 @@ class Plan:
     choices_per_prompt: int
     single_prompt: bool
     continuable: bool
+
+    @property
+    def tells_usage_late(self) -> bool:
+        """Return whether the engine says only at the end what it generated, so that it must get there."""
+        return not self.stream or self.surface.dialect is not Dialect.OPENAI
 
     @property
     def public_name(self) -> str:
@@ -86,7 +91,7 @@ def plan_request(
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         choices_per_prompt=body.get("n") or 1,
         continuable=continuable,
-        single_prompt=surface is CHAT or len(split_prompts(body[surface.prompt_field])) == 1,
+        single_prompt=surface is not COMPLETIONS or len(split_prompts(body[surface.prompt_field])) == 1,
     )
 
 
@@ -98,7 +103,7 @@ def _cache_salt(pepper: bytes, organisation_id: str) -> str:
 
 def _max_tokens(surface: Surface, body: dict[str, Any], context_tokens: int) -> int | None:
     """Return the completion cap sent upstream; None leaves it to the engine, which stops at its context length."""
-    asked: int | None = body.get("max_completion_tokens") or body.get("max_tokens") or surface.default_max_tokens
+    asked: int | None = body.get("max_completion_tokens") or body.get(surface.cap_field) or surface.default_max_tokens
     if asked is None and context_tokens > LONG_CONTEXT_TOKENS:
         return LONG_CONTEXT_MAX_TOKENS
     return asked
@@ -114,8 +119,10 @@ def _upstream_body(
         if salt is not None:
             kept["cache_salt"] = salt
         if max_tokens is not None:
-            kept["max_tokens"] = max_tokens
-        if body.get("stream"):
+            kept[surface.cap_field] = max_tokens
+        if surface.dialect is Dialect.RESPONSES:
+            kept["store"] = False
+        if body.get("stream") and surface.dialect is Dialect.OPENAI:
             kept["stream_options"] = {"include_usage": True} | ({"continuous_usage_stats": True} if salt else {})
     return kept
 

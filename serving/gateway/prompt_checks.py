@@ -88,7 +88,7 @@ def _check_tool(tool: Any, param: str) -> None:
         raise invalid(param, "must be an object of type function")
     _check_known(tool, _TOOL_FIELDS, param)
     _check_known(tool["function"], _FUNCTION_FIELDS, f"{param}.function")
-    _check_schema(tool["function"].get("parameters"), f"{param}.function.parameters")
+    check_schema(tool["function"].get("parameters"), f"{param}.function.parameters")
 
 
 def _check_format(wanted: Any) -> None:
@@ -102,11 +102,11 @@ def _check_format(wanted: Any) -> None:
     if not isinstance(shape, dict) or not isinstance(shape.get("schema"), dict) or not shape["schema"]:
         raise invalid("response_format.json_schema", "must be an object with a schema")
     _check_known(shape, _SCHEMA_FIELDS, "response_format.json_schema")
-    _check_schema(shape["schema"], "response_format.json_schema.schema")
+    check_schema(shape["schema"], "response_format.json_schema.schema")
 
 
-def _check_schema(schema: Any, param: str) -> None:
-    """Bound size, depth and patterns, and let references point inside the schema only."""
+def check_schema(schema: Any, param: str) -> None:
+    """Bound size, depth and patterns, and let references point inside only. Raises: GatewayError 400."""
     if schema is None:
         return
     if not isinstance(schema, dict):

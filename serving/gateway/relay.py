@@ -12,14 +12,15 @@ from urllib.parse import quote
 from serving.contract import EndReason
 from serving.gateway.call import Call
 from serving.gateway.clock import Clock
+from serving.gateway.dialects import NamedEventReader, means_length, read_ends, read_usage
 from serving.gateway.dispatch import upstream_failed
 from serving.gateway.engine_client import EngineAnswer, EngineLostError
 from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import EVENT_STREAM, Exchange
 from serving.gateway.journal_file import Journal
 from serving.gateway.plan import Plan
-from serving.gateway.sse import StreamReader, Usage
-from serving.gateway.surfaces import EMBEDDINGS
+from serving.gateway.sse import StreamReader
+from serving.gateway.surfaces import EMBEDDINGS, Dialect
 
 PROGRESS_EVERY_S = 0.5
 # Settles the call: why it ended and whether the client gets everything.
@@ -53,15 +54,7 @@ class StreamRelay:
         self._clock = clock
         self._settle = settle
         self._error: GatewayError | None = None
-        plan = call.plan
-        self._reader = StreamReader(
-            engine_name=plan.target.engine_name,
-            public_name=plan.public_name,
-            wants_usage=plan.wants_usage,
-            choices_per_prompt=plan.choices_per_prompt,
-            single_prompt=plan.single_prompt,
-            revise=call.transcript.take if call.transcript else None,
-        )
+        self._reader = _read_stream(call)
 
     async def run(self, answer: EngineAnswer) -> None:
         """Forward until the end. Raises: GatewayError 502; EngineLostError when the stream broke off."""
@@ -102,16 +95,30 @@ class StreamRelay:
             self._answer.take_end(EngineLostError("the journal cannot be written"))
 
 
+def _read_stream(call: Call) -> StreamReader | NamedEventReader:
+    plan = call.plan
+    if plan.surface.dialect is not Dialect.OPENAI:
+        return NamedEventReader(plan.public_name)
+    return StreamReader(
+        engine_name=plan.target.engine_name,
+        public_name=plan.public_name,
+        wants_usage=plan.wants_usage,
+        choices_per_prompt=plan.choices_per_prompt,
+        single_prompt=plan.single_prompt,
+        revise=call.transcript.take if call.transcript else None,
+    )
+
+
 async def relay_plain(exchange: Exchange, call: Call, answer: EngineAnswer, *, settle: Settle) -> None:
     """Forward a whole answer under the public model name; settle first. Raises: GatewayError 502."""
     try:
         whole = json.loads(await answer.read())
-        call.usage = Usage.of(whole["usage"])
-        reasons = [choice.get("finish_reason") for choice in whole.get("choices", ())]
+        call.usage = read_usage(whole["usage"])
+        cut_short = any(map(means_length, read_ends(whole)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise upstream_failed(call.plan.public_name) from error
     whole["model"] = call.plan.public_name
-    settle(call, end_reason("length" if "length" in reasons else "stop"), True)
+    settle(call, end_reason("length" if cut_short else "stop"), True)
     body = json.dumps(whole, ensure_ascii=False).encode()
     exchange.answer(200, body, headers=answer_headers(call.plan))
 

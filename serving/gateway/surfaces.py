@@ -6,6 +6,7 @@ A field that is in no table is refused by name; the values are judged by `body_c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from serving.contract import SCOPE_IGNORE_EOS
 
@@ -51,6 +52,14 @@ _IGNORED_CHAT = frozenset(
 )
 
 
+class Dialect(StrEnum):
+    """The shape of answers. The named ones tell their usage only with the last event."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"
+    ANTHROPIC = "anthropic"
+
+
 @dataclass(frozen=True)
 class Surface:
     """One POST route. `ignored` fields are accepted from clients and never forwarded; `scoped` need a key's scope."""
@@ -63,6 +72,8 @@ class Surface:
     default_max_tokens: int | None
     ignored: frozenset[str] = _IGNORED
     scoped: frozenset[str] = frozenset()
+    cap_field: str = "max_tokens"
+    dialect: Dialect = Dialect.OPENAI
 
 
 CHAT = Surface(
@@ -104,4 +115,75 @@ EMBEDDINGS = Surface(
     may_stream=False,
     default_max_tokens=0,
 )
-SURFACES = {surface.path: surface for surface in (CHAT, COMPLETIONS, EMBEDDINGS)}
+RESPONSES = Surface(
+    name="responses",
+    path="/v1/responses",
+    fields=frozenset(
+        {
+            "input",
+            "instructions",
+            "max_output_tokens",
+            "model",
+            "parallel_tool_calls",
+            "reasoning",
+            "stream",
+            "temperature",
+            "text",
+            "tool_choice",
+            "tools",
+            "top_logprobs",
+            "top_p",
+            "truncation",
+        }
+    ),
+    prompt_field="input",
+    may_stream=True,
+    default_max_tokens=None,
+    # Nothing is kept between two calls and no tools run here, so what refers to either means nothing.
+    ignored=_IGNORED
+    | {
+        "access_programs",
+        "background",
+        "background_options",
+        "context_management",
+        "conversation",
+        "image",
+        "include",
+        "max_tool_calls",
+        "previous_response_id",
+        "prompt",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "stream_options",
+    },
+    cap_field="max_output_tokens",
+    dialect=Dialect.RESPONSES,
+)
+MESSAGES = Surface(
+    name="messages",
+    path="/v1/messages",
+    fields=frozenset(
+        {
+            "max_tokens",
+            "messages",
+            "model",
+            "output_config",
+            "stop_sequences",
+            "stream",
+            "system",
+            "temperature",
+            "thinking",
+            "tool_choice",
+            "tools",
+            "top_k",
+            "top_p",
+        }
+    ),
+    prompt_field="messages",
+    may_stream=True,
+    default_max_tokens=None,
+    ignored=frozenset({"metadata", "service_tier"}),
+    dialect=Dialect.ANTHROPIC,
+)
+SURFACES = {surface.path: surface for surface in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving.gateway.sse import Usage
-from serving.gateway.surfaces import CHAT, Surface
+from serving.gateway.surfaces import CHAT, Dialect, Surface
 
 # Fields whose effect does not depend on where the prompt ends; with any other the rest could come out differently.
 _KEPT = frozenset({"model", "cache_salt", "ignore_eos", "logit_bias", "seed", "min_p", "top_k", "top_p", "temperature"})
@@ -32,7 +32,12 @@ _INCOMPLETE = "\ufffd"
 
 def may_continue(surface: Surface, body: Mapping[str, Any]) -> bool:
     """Return whether the stream of this upstream body could be continued with identical text."""
-    if not surface.may_stream or not body.get("stream") or body.get("temperature") != 0:
+    if (
+        surface.dialect is not Dialect.OPENAI
+        or not surface.may_stream
+        or not body.get("stream")
+        or body.get("temperature") != 0
+    ):
         return False
     if isinstance(body.get("prompt"), list) and not all(type(token) is int for token in body["prompt"]):
         return False

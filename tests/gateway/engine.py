@@ -29,6 +29,8 @@ class Engine:
         app.router.add_post("/v1/chat/completions", self.complete)
         app.router.add_post("/v1/completions", self.complete)
         app.router.add_post("/v1/embeddings", self.embed)
+        app.router.add_post("/v1/messages", self.speak)
+        app.router.add_post("/v1/responses", self.speak)
         return app
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
@@ -57,6 +59,26 @@ class Engine:
         await asyncio.sleep(self.delay_s)
         self.produced += self.tokens
         return web.json_response(self._chunk(body, "x" * self.tokens, self.tokens, "stop", whole=True))
+
+    async def speak(self, request: web.Request) -> web.StreamResponse:
+        """Answer in Anthropic's or in the Responses dialect, as vLLM does: usage comes with the last event."""
+        body = await request.json()
+        self.seen.append(body)
+        if self.mode == "no-dialects":
+            return web.json_response({"detail": "Not Found"}, status=404)
+        write = write_message if request.path == "/v1/messages" else write_response
+        whole, events = write(body["model"], self.tokens)
+        if not body.get("stream"):
+            return web.json_response(whole)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for number, event in enumerate(events):
+            if self.mode == "dies-mid" and number == 2:
+                self._kill(request)
+            await asyncio.sleep(self.delay_s)
+            line = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+            await response.write(line.encode())
+        return response
 
     async def embed(self, request: web.Request) -> web.Response:
         """Answer as an engine whose model makes no embeddings."""
@@ -125,3 +147,39 @@ class Engine:
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError
+
+
+def write_message(model: str, tokens: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a whole Anthropic message and its events."""
+    usage = {"input_tokens": 7, "cache_read_input_tokens": 4, "output_tokens": tokens}
+    empty = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": model}
+    empty |= {"stop_reason": None, "stop_sequence": None, "usage": usage | {"output_tokens": 0}}
+    block = {"type": "text", "text": "w" * tokens}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": empty},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *[
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "w"}}
+            for _ in range(tokens)
+        ],
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "max_tokens", "stop_sequence": None}, "usage": usage},
+        {"type": "message_stop"},
+    ]
+    return empty | {"content": [block], "stop_reason": "max_tokens", "usage": usage}, events
+
+
+def write_response(model: str, tokens: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a whole object of the Responses API and its events."""
+    text = {"type": "output_text", "text": "w" * tokens, "annotations": []}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
+    usage = {"input_tokens": 11, "output_tokens": tokens, "total_tokens": 11 + tokens}
+    usage |= {"input_tokens_details": {"cached_tokens": 4}, "output_tokens_details": {"reasoning_tokens": 0}}
+    empty = {"id": "resp_1", "object": "response", "created_at": 1, "model": model, "output": [], "usage": None}
+    empty |= {"status": "in_progress", "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    whole = empty | {"status": "completed", "output": [message], "usage": usage}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": empty, "sequence_number": 0}]
+    for number in range(1, tokens + 1):
+        delta = {"type": "response.output_text.delta", "delta": "w", "item_id": "msg_1", "sequence_number": number}
+        events.append(delta | {"output_index": 0, "content_index": 0, "logprobs": []})
+    return whole, [*events, {"type": "response.completed", "response": whole, "sequence_number": tokens + 1}]

@@ -72,7 +72,7 @@ NEEDED = {CHAT: ["messages"], COMPLETIONS: ["prompt"], EMBEDDINGS: ["input"]}
 def send(surface: Surface, scopes: tuple[str, ...] = ("inference",), **fields: Any) -> dict[str, Any]:
     """Return the body that an engine gets for these fields and what the surface needs besides."""
     view = View.of(make_snapshot(keys=(), models=(make_model("org/m"),)))
-    body = {"model": "org/m"} | {name: SAMPLES[name] for name in NEEDED[surface]} | fields
+    body = {"model": "org/m"} | {name: SAMPLES[name] for name in NEEDED.get(surface, [])} | fields
     raw = json.dumps(body).encode()
     key = make_key(1, scopes=scopes)
     plan = plan_request(view, key, surface, raw, request_id="r", pepper=PEPPER, now_us=1)
