@@ -28,6 +28,9 @@ PAGES = (
     "tryout",
     "endpoints",
     "offers",
+    "rentals",
+    "provider",
+    "earnings",
     "integrator",
     "datasets",
     "dataset",
@@ -42,6 +45,7 @@ PAGES = (
     "statement",
     "filings",
     "operator",
+    "settlement",
 )
 """Modules of `marketplace_ui.pages`; each offers `blueprint`."""
 

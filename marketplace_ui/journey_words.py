@@ -97,6 +97,9 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "pool_income": Word("推理池收入", "Income of the pool"),
         "platform_income": Word("平台收入", "Income of the platform"),
         "platform_cost": Word("平台成本", "Cost of the platform"),
+        "authority_receivable": Word("应收主管部门", "Owed by the authority"),
+        "firm_receivable": Word("应收企业（追回）", "Owed by firms (clawed back)"),
+        "breakage": Word("失效券额", "Lapsed vouchers"),
     },
     "priced": {
         "tuning": Word("调优服务", "Tuning service"),

@@ -36,6 +36,8 @@ MENU = (
     Entry("/offers", "算力", "Compute"),
     Entry("/vouchers", "模型券", "Vouchers", (*BUYERS, Role.OPERATOR, Role.AUDITOR)),
     Entry("/statement", "账单", "Statement", tuple(Role)),
+    Entry("/provider", "供应商", "Provider", (Role.PROVIDER,)),
+    Entry("/earnings", "收入", "Earnings", (Role.PROVIDER, Role.INTEGRATOR)),
     Entry("/uploads", "我的上架", "My listings", (Role.INTEGRATOR,)),
     Entry("/filings", "备案", "Filings"),
     Entry("/operator", "运营", "Operations", (Role.OPERATOR, Role.AUDITOR)),

@@ -102,6 +102,34 @@ WORDS: dict[str, dict[str, Word]] = {
         "pool": Word("推理资源池", "Inference pool"),
         "platform": Word("平台", "Platform"),
     },
+    "rental": {
+        "active": Word("进行中", "Running", "good"),
+        "released": Word("已结束", "Over"),
+    },
+    "meter_state": {
+        "accepted": Word("已计入", "Counted", "good"),
+        "quarantined": Word("已隔离", "Set apart", "bad"),
+        "rejected": Word("已驳回", "Rejected"),
+    },
+    "correction": {
+        "proposed": Word("待批准", "Waits for approval", "wait"),
+        "posted": Word("已入账", "Posted", "good"),
+        "refused": Word("已驳回", "Refused"),
+    },
+    "payout": {
+        "requested": Word("已申请", "Asked for", "wait"),
+        "in_payout": Word("付款中", "On its way", "info"),
+        "paid": Word("已付", "Paid", "good"),
+        "failed": Word("失败，款项退回", "Failed, money back", "bad"),
+        "unknown": Word("结果不明，核实中", "Unknown, being looked into", "bad"),
+    },
+    "offer_sort": {
+        "price": Word("价格从低到高", "Cheapest first"),
+        "memory": Word("显存从大到小", "Most memory first"),
+        "speed": Word("速度从快到慢", "Fastest first"),
+        "free": Word("空闲从多到少", "Most free first"),
+        "reliability": Word("履约从好到差", "Most reliable first"),
+    },
     "locality": {
         "in_plant": Word("数据不出厂", "Data stay in the plant"),
         "in_city": Word("数据不出市", "Data stay in the city"),

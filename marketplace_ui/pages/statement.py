@@ -1,4 +1,4 @@
-"""The statement of a month to the fen, with balances before and after; the trial balance for operator and auditor.
+"""The statement of a month to the fen, each line down to its raw records; the trial balance for operator and auditor.
 
 It leaves the arithmetic to `hub.reports` and `hub.ledger`.
 """
@@ -16,7 +16,8 @@ from hub.errors import InvalidValueError, NotFoundError
 from hub.ledger.audit import KindTotal
 from hub.ledger.periods import month_bounds, month_key
 from hub.organisations.service import list_organisations
-from hub.organisations.tables import Organisation
+from hub.reports.api import name_receivers
+from hub.reports.records import list_records
 from hub.reports.service import Statement, statement, trial_balance
 from hub.web import context, current_actor
 from marketplace_ui.forms import Form
@@ -25,6 +26,7 @@ from marketplace_ui.layout import translate
 blueprint = Blueprint("statement", __name__)
 READERS = (Role.OPERATOR, Role.AUDITOR)
 MONTHS_SHOWN = 12
+RECORDS_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,24 @@ def show_statement() -> tuple[str, int]:
             rows=list_organisations(session) if actor.role in READERS else [],
             names=_name_parties(session, report),
             months=_list_months(now, month),
-            csv=_address_of_csv(actor, owner, month),
+            files=_list_files(actor, owner, month),
             books=_read_books(session) if actor.role in READERS else None,
         )
     return page, 200 if form.ok else 422
+
+
+@blueprint.get("/statement/lines/<line_id>")
+def show_records(line_id: str) -> str:
+    actor, here = current_actor(), f"/statement/lines/{line_id}"
+    with context().sessions.read() as session:
+        page = list_records(session, actor, line_id, after=request.args.get("after", ""), limit=RECORDS_SHOWN)
+        return render_template(
+            "statement/records.html",
+            page=page,
+            forward=f"{here}?{urlencode({'after': page.next_after})}" if page.next_after else "",
+            first=here if request.args.get("after") else "",
+            back=f"/statement?{urlencode({'organisation_id': page.organisation_id})}",
+        )
 
 
 def _read_month(form: Form, now: datetime) -> str:
@@ -86,9 +102,7 @@ def _list_months(now: datetime, chosen: str) -> list[str]:
 
 def _name_parties(session: Session, report: Statement) -> Mapping[str, str]:
     """Return the names of those who received parts of the lines; the platform's own books have none."""
-    ids = {part.organisation_id for line in report.lines for part in line.parts if part.organisation_id}
-    found = [session.get(Organisation, one) for one in sorted(ids)]
-    return {row.id: row.name for row in found if row is not None} | {"": translate("平台", "the platform")}
+    return name_receivers(session, report) | {"": translate("平台", "the platform")}
 
 
 def _read_books(session: Session) -> Books:
@@ -96,6 +110,7 @@ def _read_books(session: Session) -> Books:
     return Books(balance.totals, balance.posted_sum_fen, balance.pending_sum_fen)
 
 
-def _address_of_csv(actor: Actor, owner: str, month: str) -> str:
+def _list_files(actor: Actor, owner: str, month: str) -> list[tuple[str, str]]:
+    """Return the statement's formats with their addresses."""
     query = {"month": month} | ({} if owner == actor.organisation_id else {"organisation_id": owner})
-    return f"/api/v1/statement.csv?{urlencode(query)}"
+    return [(ending.upper(), f"/api/v1/statement.{ending}?{urlencode(query)}") for ending in ("pdf", "xlsx", "csv")]
