@@ -8,10 +8,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hub.jobs.trainer import locate_warm_trainer
 from hub.settings import Settings
 from registry.mlflow_server import prepare_server, server_argv, server_env
 
 LOG_BYTES = 10_000_000
+# The warm trainer forks, so it must not open a CUDA context by only asking whether there is a device.
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def list_processes(settings: Settings) -> list[Process]:
             "gateway", gateway, f"{door}:{settings.gateway_port}/healthz", settings.gateway_port, host=settings.bind
         ),
         Process("worker", _module("hub.worker"), "", None),
+        Process("trainer", _module("finetune.warm", str(locate_warm_trainer(home))), "", None, _OFFLINE),
     ]
 
 

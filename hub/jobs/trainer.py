@@ -57,7 +57,7 @@ def ensure_trainer(
         return work.launch.start(
             LaunchSpec(
                 name=name,
-                argv=(sys.executable, "-P", "-m", "finetune", str(spec_path), str(out)),
+                argv=_build_argv(work, spec_path, out),
                 env=_build_environment(work, threads),
                 cwd=out,
                 log_path=out / "trainer.log",
@@ -110,6 +110,16 @@ def clear_trainer(work: Work, name: str) -> None:
     if handle is not None:
         work.launch.fence(handle)
         work.launch.forget(handle)
+
+
+def locate_warm_trainer(home: Path) -> Path:
+    """Return the socket of the trainer that has the libraries imported; without it every run starts cold."""
+    return home / "run" / "trainer.sock"
+
+
+def _build_argv(work: Work, spec_path: Path, out: Path) -> tuple[str, ...]:
+    asker = Path(finetune_spec.__file__).with_name("ask_warm.py")
+    return (sys.executable, "-P", str(asker), str(locate_warm_trainer(work.settings.home)), str(spec_path), str(out))
 
 
 def _build_environment(work: Work, threads: int) -> dict[str, str]:

@@ -26,7 +26,7 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104  compared, not bound
 
 def test_each_process_starts_a_module_that_exists(settings: Settings) -> None:
     processes = list_processes(settings)
-    assert [process.name for process in processes] == ["mlflow", "hub", "pool", "gateway", "worker"]
+    assert [process.name for process in processes] == ["mlflow", "hub", "pool", "gateway", "worker", "trainer"]
     for process in processes:
         flag = process.argv.index("-m")
         assert importlib.util.find_spec(process.argv[flag + 1]) is not None, process.argv
@@ -45,7 +45,7 @@ def test_everything_listens_on_loopback_unless_told_otherwise(settings: Settings
 def test_every_port_is_the_setting_of_its_process(settings: Settings) -> None:
     changed = replace(settings, hub_port=1001, gateway_port=1002, pool_port=1003, mlflow_port=1004)
     ports = {process.name: process.port for process in list_processes(changed)}
-    assert ports == {"mlflow": 1004, "hub": 1001, "pool": 1003, "gateway": 1002, "worker": None}
+    assert ports == {"mlflow": 1004, "hub": 1001, "pool": 1003, "gateway": 1002, "worker": None, "trainer": None}
     for process in list_processes(changed):
         assert process.port is None or str(process.port) in " ".join(process.argv)
 
