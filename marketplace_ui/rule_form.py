@@ -40,6 +40,12 @@ FIELDS: Mapping[str, tuple[str, str, str, str]] = {
         "Actual fee, fee paid, or verified investment.",
     ),
     "tax": ("税口径", "Tax base", "费用是否含增值税。", "Whether fees include VAT."),
+    "vat_bp": (
+        "税率（万分之一）",
+        "Tax rate (hundredths of a percent)",
+        "不含税时必填。",
+        "Required where tax is excluded.",
+    ),
     "rounding": ("取整", "Rounding", "", ""),
     "mode": ("支付方式", "Paid", "下单抵扣，或先付后补。", "Deducted at checkout, or paid back afterwards."),
     "eligible_meters": ("优先承担", "Pays for", "该券首先承担的计量。", "Meters that this voucher pays first."),
@@ -152,6 +158,8 @@ def fill_form(version: RuleVersion | None) -> Form:
     values |= {name: "yes" for name in SWITCHES if getattr(rule, name)}
     values |= {f"{name}-{member}": "yes" for name in MEMBERS for member in getattr(rule, name)}
     values |= {name: ", ".join(getattr(rule, name)) for name in LISTS}
+    if rule.vat_bp is not None:
+        values["vat_bp"] = str(rule.vat_bp)
     if rule.share:
         values |= {"share_num": str(rule.share.num), "share_den": str(rule.share.den)}
     if rule.per_firm_cap_fen:
@@ -165,7 +173,7 @@ def read_shape(form: Form, current: RuleVersion | None) -> dict[str, Any]:
     Fields that the form does not show (tiers, cap_counts, rounding) stay as they are in force.
     """
     kept = dict(current.body) if current else {"tiers": [], "cap_counts": ["held", "settled"], "rounding": "floor_line"}
-    num, den = form.whole("share_num", least=0, most=10**6), form.whole("share_den", most=10**6)
+    num, den = form.whole("share_num", least=0, most=10_000), form.whole("share_den", most=10_000)
     start, end = form.day("effective_from"), form.day("effective_to")
     if start is None:
         form.refuse("effective_from", "请填写生效日期。", "Give the first day.")
@@ -180,6 +188,7 @@ def read_shape(form: Form, current: RuleVersion | None) -> dict[str, Any]:
         **{name: [word.strip() for word in form.text(name).split(",") if word.strip()] for name in LISTS},
         "share": None if num is None or den is None else {"num": num, "den": den},
         "per_firm_cap_fen": form.yuan("per_firm_cap_fen"),
+        "vat_bp": form.whole("vat_bp", least=0, most=10_000),
         "circular_window_days": form.whole("circular_window_days", least=0, most=730) or 0,
         "lapse_grace_days": form.whole("lapse_grace_days", least=0, most=365) or 0,
         "articles": form.text("articles", most=2000),

@@ -26,7 +26,15 @@ from hub.ledger.tables import Account, AccountKind
 from hub.orders.tables import Charge, Order, Quote
 from hub.vouchers.papers import list_papers
 from hub.vouchers.related import explain_relation, find_relation
-from hub.vouchers.rules import FourEyesError, GrantEndedError, RuleBody, period_of, read_body, share_fen
+from hub.vouchers.rules import (
+    FourEyesError,
+    GrantEndedError,
+    RuleBody,
+    effective_share,
+    period_of,
+    read_body,
+    share_fen,
+)
 from hub.vouchers.tables import Application, Grant, GrantState, RuleVersion
 
 
@@ -71,7 +79,8 @@ def request_redemption(
     _check_period(rule, version, grant, now)
     eligible = sum(charge.fee_fen for charge in charges)
     left = session.get_one(Account, grant.account_id).available_fen
-    amount = min(share_fen(eligible, rule.share.num, rule.share.den), left) if rule.share and eligible > 0 else 0
+    share = effective_share(rule)
+    amount = min(share_fen(eligible, *share), left) if share and eligible > 0 else 0
     if amount < 1:
         raise InvalidValueError(
             f"{eligible} fen of fees and {left} fen left in the grant leave nothing to reimburse.",

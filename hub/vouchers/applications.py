@@ -129,6 +129,7 @@ def appeal_application(
     _step(application, ApplicationState.APPEALED)
     if not reason.strip():
         raise InvalidValueError("An appeal needs its reason.", "申诉须说明理由。", field="reason")
+    _check_exclusive(session, application, read_body(session.get_one(RuleVersion, application.rule_version_id).body))
     try:
         with session.begin_nested():
             application.state = ApplicationState.APPEALED

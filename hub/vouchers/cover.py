@@ -15,7 +15,7 @@ from hub.prices.tables import CALL_METERS
 from hub.vouchers.lines import LineToCover
 from hub.vouchers.programmes import list_rules_of_day
 from hub.vouchers.related import explain_relation, find_relation
-from hub.vouchers.rules import Cover, Refusal, RuleBody, period_of, read_body, share_fen
+from hub.vouchers.rules import Cover, Refusal, RuleBody, effective_share, period_of, read_body, share_fen
 from hub.vouchers.tables import Grant, GrantState, Programme, RuleVersion
 
 GRANT_HELD = "grant_held"
@@ -71,8 +71,9 @@ def find_cover(session: Session, line: LineToCover, now: datetime) -> CoverAnswe
         if isinstance(answer, Cover):
             return CoverAnswer([answer], refusals)
         refusals.append(answer)
-        if answer.code == GRANT_HELD and waiting is None and rule.share is not None:
-            waiting = WaitingRule(programme.code, version.id, rule.share.num, rule.share.den)
+        share = effective_share(rule)
+        if answer.code == GRANT_HELD and waiting is None and share is not None:
+            waiting = WaitingRule(programme.code, version.id, *share)
     return CoverAnswer([], refusals, waiting)
 
 
@@ -115,10 +116,11 @@ def _cover_by(
 ) -> Cover | Refusal:
     programme, version, rule = candidate
     refusal = _refuse_line(line, programme, rule) or _refuse_related(session, line, programme, rule, now)
-    if refusal is not None or rule.share is None:
+    share = effective_share(rule)
+    if refusal is not None or share is None:
         return refusal or Refusal(programme.code, "no_share", "规则未定比例", "The rule has no share.")
     period = period_of(rule, now, version.tz)
-    wanted = share_fen(line.amount_fen, rule.share.num, rule.share.den)
+    wanted = share_fen(line.amount_fen, *share)
     accounts = _list_accounts(session, line.organisation_id, programme.id, period)
     chosen, left_fen = _choose_grant(line, accounts, wanted_fen=wanted)
     if chosen is None:
@@ -126,7 +128,7 @@ def _cover_by(
     amount = min(wanted, left_fen, _left_of_cap(line, rule, accounts))
     if amount <= 0:
         return Refusal(programme.code, "too_small", "金额不足一分或已达上限", "Below one fen, or the cap is reached.")
-    return Cover(programme.code, version.id, chosen.id, rule.share.num, rule.share.den, amount, period)
+    return Cover(programme.code, version.id, chosen.id, *share, amount, period)
 
 
 def _refuse_line(line: LineToCover, programme: Programme, rule: RuleBody) -> Refusal | None:

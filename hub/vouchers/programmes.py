@@ -21,7 +21,7 @@ from hub.ledger.periods import SHANGHAI
 from hub.ledger.rules import derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import PLATFORM, Account, AccountKind
-from hub.vouchers.rules import FourEyesError, check_frame, digest_body, read_body
+from hub.vouchers.rules import FourEyesError, check_frame, check_words, digest_body, read_body
 from hub.vouchers.tables import Programme, RuleState, RuleVersion, Tranche
 
 SHIPPED = Path(__file__).with_name("programmes.json")
@@ -246,7 +246,9 @@ def _build_rule(
     drafted_by: str,
     period: tuple[datetime, datetime | None],
 ) -> RuleVersion:
-    check_frame(read_body(shape["body"]), shape["tz"], shape["basis_date"])
+    rule = read_body(shape["body"])
+    check_words(rule)
+    check_frame(rule, shape["tz"], shape["basis_date"])
     top = session.scalar(select(func.max(RuleVersion.number)).where(RuleVersion.programme_id == programme_id))
     return RuleVersion(
         id=new_id("rul"),

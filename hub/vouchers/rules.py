@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -103,7 +104,7 @@ class Share(_Part):
     """num/den of the eligible actual fee."""
 
     num: int = Field(ge=0)
-    den: int = Field(ge=1)
+    den: int = Field(ge=1, le=10_000)
 
 
 class Tier(_Part):
@@ -115,7 +116,10 @@ class Tier(_Part):
 
 
 class RuleBody(_Part):
-    """The rule itself. `our_defaults` names the fields that no paper fixes and we chose."""
+    """The rule itself. `our_defaults` names the fields that no paper fixes and we chose.
+
+    `vat_bp` is the tax that fees contain, in hundredths of a percent; with tax base `excl` it comes off first.
+    """
 
     share: Share | None
     per_firm_cap_fen: int | None = Field(gt=0)
@@ -137,6 +141,7 @@ class RuleBody(_Part):
     tiers: list[Tier]
     our_defaults: list[str]
     articles: str
+    vat_bp: int | None = Field(None, ge=0, le=10_000)
     claim_evidence: list[str] = []
     exclusive_with: list[str] = []
     circular_window_days: int = Field(90, ge=0, le=730)
@@ -190,6 +195,54 @@ def read_body(body: Mapping[str, Any]) -> RuleBody:
 def digest_body(body: Mapping[str, Any]) -> str:
     """Return the sha256 of a rule body's canonical JSON."""
     return hashlib.sha256(write_json(body).encode()).hexdigest()
+
+
+def effective_share(rule: RuleBody) -> tuple[int, int] | None:
+    """Return the share of a fee with tax as one fraction, so that it is floored once; None for a rule without share."""
+    if rule.share is None:
+        return None
+    if rule.tax == "incl" or rule.vat_bp is None:
+        return rule.share.num, rule.share.den
+    # In lowest terms: the products with a fee that the database checks must fit 64 bits.
+    share = Fraction(rule.share.num * 10_000, rule.share.den * (10_000 + rule.vat_bp))
+    return share.numerator, share.denominator
+
+
+def check_words(rule: RuleBody) -> None:
+    """Pass a rule whose words the hub can keep; nothing is accepted that would change nothing.
+
+    Raises:
+        RuleRefusedError: names the field and what fits.
+    """
+    wrong = (
+        (
+            rule.tax == "excl" and rule.vat_bp is None,
+            "vat_bp",
+            "tax base 'excl' needs the tax rate",
+            "不含税须给出税率",
+        ),
+        (
+            rule.share_base == "actual_paid" and rule.mode == "deduct",
+            "share_base",
+            "nothing is paid before a deduction; use 'actual_fee' or mode 'reimburse'",
+            "下单抵扣时尚未付款，请用实际费用或先付后补",
+        ),
+        (
+            rule.share_base == "verified_investment" and bool(rule.eligible_meters),
+            "share_base",
+            "a metered fee is no investment; use 'actual_fee' or 'actual_paid'",
+            "计量费用不是投资，请用实际费用或实付金额",
+        ),
+        (
+            set(rule.cap_counts) != {"held", "settled"},
+            "cap_counts",
+            "a cap always counts 'held' and 'settled'",
+            "上限始终计入冻结与已用",
+        ),
+    )
+    for applies, field, en, zh in wrong:
+        if applies:
+            raise RuleRefusedError(f"Rule refused: {field}: {en}.", f"规则有误：{zh}。", field=field)
 
 
 def check_frame(rule: RuleBody, tz: str, basis_date: str) -> None:

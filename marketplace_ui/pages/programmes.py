@@ -88,7 +88,7 @@ def draft_rule(code: str) -> Response | tuple[str, int]:
     if request.method == "POST":
         shape = read_shape(form, current)
         _start_today(shape)
-        with form.catching("body", "source", "tz", "basis_date"):
+        with form.catching("body", "source", "tz", "basis_date", "vat_bp", "share_base"):
             changes = show_changes(list_changes(current.body if current else None, shape["body"]))
             if form.ok and form.value("step") == "draft":
                 with context().sessions.write() as session:

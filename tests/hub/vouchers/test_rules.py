@@ -18,6 +18,7 @@ from hub.vouchers.rules import (
     FundExhaustedError,
     ProgrammeClosedError,
     RuleRefusedError,
+    period_of,
     read_body,
 )
 from hub.vouchers.service import Cover, CoverAnswer, LineToCover
@@ -289,3 +290,33 @@ def test_the_database_keeps_rules_and_four_eyes(market: Market) -> None:
     ):
         with pytest.raises(DatabaseError), market.sessions.write() as session:
             session.execute(text(statement), {"id": rule_id})
+
+
+def test_tax_comes_off_before_the_share_and_the_share_is_floored_once(market: Market) -> None:
+    market.award("model", 30_000)
+    rule_id = draft(market, market.actors["checker"], tax="excl", vat_bp=1300)
+    with market.sessions.write() as session:
+        service.approve_rule(session, market.actors["approver"], rule_id, now=market.now)
+    cover = ask(market, "trained_tokens", 11_301).covers[0]
+    # 11301 / 1.13 / 2 = 5000.44 fen; as one fraction 50/113.
+    assert (cover.share_num, cover.share_den, cover.amount_fen) == (50, 113, 5000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tax": "excl"}, "vat_bp"),
+        ({"share_base": "actual_paid"}, "share_base"),
+        ({"share_base": "verified_investment"}, "share_base"),
+        ({"cap_counts": ["settled"]}, "cap_counts"),
+    ],
+)
+def test_words_that_would_change_nothing_are_refused(market: Market, changes: dict[str, object], field: str) -> None:
+    with pytest.raises(RuleRefusedError, match=field):
+        draft(market, market.actors["checker"], **changes)
+
+
+def test_a_rule_may_count_its_years_in_another_zone() -> None:
+    rule = read_body(json.loads(SHIPPED.read_text(encoding="utf-8"))[1]["rule"]["body"])
+    new_year = datetime(2026, 12, 31, 20, tzinfo=UTC)
+    assert (period_of(rule, new_year, "Asia/Shanghai"), period_of(rule, new_year, "UTC")) == ("2027", "2026")
