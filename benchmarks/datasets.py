@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,14 +60,24 @@ def _write_workbook(path: Path, rows: Iterator[tuple[str, str, str]]) -> None:
     """With the asset merged over every four rows, as factories write it."""
     import openpyxl
 
-    book = openpyxl.Workbook()
-    sheet = book.worksheets[0]
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("rows")
     sheet.append(["设备编号", "问题", "答案"])
-    for number, row in enumerate(rows):
-        sheet.append([row[0] if number % 4 == 0 else None, *row[1:]])
-        if number % 4 == 3:
-            sheet.merge_cells(start_row=number - 1, end_row=number + 2, start_column=1, end_column=1)
-    book.save(path)
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        sheet.append([row[0] if count % 4 == 1 else None, *row[1:]])
+    plain = path.with_suffix(".plain.xlsx")
+    book.save(plain)
+    # openpyxl compares each merged range with all others, so they are put into the part directly
+    ranges = "".join(f'<mergeCell ref="A{at}:A{at + 3}"/>' for at in range(2, count - 2, 4))
+    merged = f'</sheetData><mergeCells count="{ranges.count("ref")}">{ranges}</mergeCells>'.encode()
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for part in source.infolist():
+            content = source.read(part)
+            if part.filename == "xl/worksheets/sheet1.xml":
+                content = content.replace(b"</sheetData>", merged)
+            target.writestr(part.filename, content)
+    plain.unlink()
 
 
 def measure(path: Path, rows: int, folder: Path) -> dict[str, object]:
