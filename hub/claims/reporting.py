@@ -78,11 +78,15 @@ def issue_report(session: Session, actor: Actor, period: str, *, now: datetime) 
             f"期间 {period} 至 {end.isoformat()} 结束，届时方可出具报告；现在可以预览。",
             field="period",
         )
-    found = session.scalar(select(AuthorityReport).where(AuthorityReport.period == period))
+    found = _find_issued(session, period)
     if found is not None:
         return found
     for month in list_months(period):
         close_month(session, month, closed_by=actor.user_id, now=now)
+    # Asked again: closing waits for whoever is issuing the same report just now.
+    found = _find_issued(session, period)
+    if found is not None:
+        return found
     shown, table = build_report(session, period)
     previous = _find_previous(session, period)
     last = session.scalar(select(AuthorityReport.number).order_by(AuthorityReport.number.desc()).limit(1))
@@ -121,7 +125,7 @@ def list_reports(session: Session) -> list[AuthorityReport]:
 
 def find_report(session: Session, period: str) -> AuthorityReport:
     """Return the report of a period. Raises: NotFoundError: not issued."""
-    found = session.scalar(select(AuthorityReport).where(AuthorityReport.period == period))
+    found = _find_issued(session, period)
     if found is None:
         raise NotFoundError.of("authority report", period)
     return found
@@ -146,6 +150,10 @@ def diff_against_last(session: Session, report: AuthorityReport) -> list[Change]
     """Return what changed against the report before it of the same length of period; everything if there was none."""
     before = session.get(AuthorityReport, report.previous_id) if report.previous_id else None
     return compare_reports(before.csv_text if before else "", report.csv_text)
+
+
+def _find_issued(session: Session, period: str) -> AuthorityReport | None:
+    return session.scalar(select(AuthorityReport).where(AuthorityReport.period == period))
 
 
 def _find_previous(session: Session, period: str) -> AuthorityReport | None:
