@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +26,7 @@ FINDINGS_NAME = "findings.jsonl"
 COLUMN = "检查结果 findings"
 _MOST_CELL_CHARS = 32_767
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
+_UNWRITABLE = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _Findings = Iterator[tuple[int, list[dict[str, Json]]]]
 
 
@@ -126,9 +128,9 @@ def _write_workbook(stream: BinaryIO, upload: Upload, findings: _Findings) -> No
     for cells in _list_rows(upload, findings):
         row: list[Any] = []
         for cell in cells:
-            plain = "".join(one for one in cell[:_MOST_CELL_CHARS] if one >= " " or one in "\n\t")
-            text: Any = WriteOnlyCell(sheet, value=plain)
-            if plain.startswith("="):
+            text: Any = _UNWRITABLE.sub("", cell[:_MOST_CELL_CHARS])
+            if text.startswith("="):
+                text = WriteOnlyCell(sheet, value=text)
                 text.data_type = "s"
             row.append(text)
         sheet.append(row)

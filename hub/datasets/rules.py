@@ -13,7 +13,12 @@ from hub.errors import InvalidValueError
 
 MAX_UPLOAD_BYTES = 500 * 1024 * 1024
 MAX_NAME_CHARS = 80
-_SUFFIXES = {".jsonl": SourceFormat.JSONL, ".csv": SourceFormat.CSV, ".xlsx": SourceFormat.XLSX}
+_SUFFIXES = {
+    ".jsonl": SourceFormat.JSONL,
+    ".csv": SourceFormat.CSV,
+    ".tsv": SourceFormat.CSV,
+    ".xlsx": SourceFormat.XLSX,
+}
 
 
 def read_format(file_name: str) -> SourceFormat:

@@ -42,7 +42,7 @@ def test_there_are_sixty_different_seeds() -> None:
     assert len({seed.code for seed in SEEDS}) >= 38
 
 
-def test_every_seed_is_found_at_its_row_and_column(checked: tuple[Path, Sown, Path]) -> None:
+def test_s4_01_every_seed_is_found_at_its_row_and_column(checked: tuple[Path, Sown, Path]) -> None:
     _, sown, out = checked
     found = {(one["code"], one["row"]) for one in read_findings(out)}
     places = {(one["code"], one["row"], one["column"]) for one in read_findings(out)}
