@@ -12,12 +12,12 @@ from hub.clock import to_us
 from hub.errors import IdempotencyConflictError, InvalidValueError, NotFoundError
 from hub.ids import new_id
 from hub.ledger.periods import month_bounds, month_key
-from hub.orders.cash import wallet
+from hub.orders.cash import queue_up, wallet
 from hub.orders.rules import UFEN_PER_FEN, slice_size
 from hub.orders.tranches import find_tranche, open_tranche
 from hub.orders.usage_tables import Allowance, AllowanceState, UsageTranche
 from hub.organisations.service import find_budget
-from hub.organisations.tables import Budget, Organisation
+from hub.organisations.tables import Budget
 from hub.prices.service import find_price_version
 from hub.prices.tables import CALL_METERS
 from serving.contract import AllowanceGrant, AllowanceRefusal, AllowanceRequest
@@ -35,7 +35,7 @@ def grant_allowance(session: Session, request: AllowanceRequest, now: datetime) 
         IdempotencyConflictError: the key came with another request before.
         InvalidValueError: nothing wanted, or a price that is not for calls.
     """
-    _queue_up(session, request.organisation_id)
+    queue_up(session, request.organisation_id)
     known = session.scalar(
         select(Allowance).where(
             Allowance.gateway_id == request.gateway_id, Allowance.idempotency_key == request.idempotency_key
@@ -56,13 +56,6 @@ def grant_allowance(session: Session, request: AllowanceRequest, now: datetime) 
     if tranche is None:
         return _refuse_cash(session, request.organisation_id)
     return _cut(session, tranche, request, want_ufen=want, now=now)
-
-
-def _queue_up(session: Session, organisation_id: str) -> None:
-    """Let one firm's requests pass one by one; foreign keys to the firm are not held up by this lock."""
-    query = select(Organisation.id).where(Organisation.id == organisation_id).with_for_update(key_share=True)
-    if session.scalar(query) is None:
-        raise NotFoundError.of("organisation", organisation_id)
 
 
 def _repeat(known: Allowance, request: AllowanceRequest) -> AllowanceGrant:

@@ -6,16 +6,18 @@ It leaves vouchers to `hub.vouchers` and what is held for whom to the orders.
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import InvalidValueError
+from hub.errors import InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ledger.movements import move
 from hub.ledger.rules import derive_id
 from hub.ledger.service import Posted, find_account, find_transfer, open_account, post_group
 from hub.ledger.tables import PLATFORM, Account, AccountKind, Transfer
 from hub.organisations.service import find_organisation
+from hub.organisations.tables import Organisation
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,17 @@ class Wallet:
 def firm_cash(session: Session, organisation_id: str, now: datetime) -> Account:
     """Return a firm's cash account."""
     return open_account(session, organisation_id=organisation_id, kind=AccountKind.FIRM_CASH, now=now)
+
+
+def queue_up(session: Session, organisation_id: str) -> None:
+    """Let one firm's requests for money pass one by one; foreign keys to the firm are not held up by this lock.
+
+    Raises:
+        NotFoundError: no such organisation.
+    """
+    query = select(Organisation.id).where(Organisation.id == organisation_id).with_for_update(key_share=True)
+    if session.scalar(query) is None:
+        raise NotFoundError.of("organisation", organisation_id)
 
 
 def deposit(

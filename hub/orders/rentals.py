@@ -15,6 +15,7 @@ from hub.compute.service import find_offer
 from hub.compute.tables import HoldState, MeterRecord, Offer, OfferState, Rental, RentalPurpose
 from hub.errors import ConflictError, IdempotencyConflictError, InvalidValueError, NotFoundError
 from hub.ids import new_id
+from hub.orders.cash import queue_up
 from hub.orders.correction_money import work_out
 from hub.orders.corrections import Wanted, propose_correction
 from hub.orders.placing import accept_quote
@@ -59,6 +60,7 @@ def rent_offer(
         IdempotencyConflictError: the key belongs to another order.
     """
     require_buyer(actor)
+    queue_up(session, actor.organisation_id)
     known = _find_known(session, actor, idempotency_key)
     if known is not None:
         return _check_same(session, known, offer_id, device_ms)
@@ -89,6 +91,7 @@ def extend_rental(
         RentalOverError, InsufficientFundsError, RentalTimeError.
     """
     require_buyer(actor)
+    queue_up(session, actor.organisation_id)
     rental = _lock_own(session, actor, rental_id)
     known = _find_known(session, actor, idempotency_key)
     if known is not None:

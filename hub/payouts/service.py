@@ -45,6 +45,9 @@ def request_payout(session: Session, actor: Actor, *, amount_fen: int, idempoten
     if actor.role is Role.AUDITOR:
         raise ForbiddenError("An auditor reads and is paid nothing.", "审计员只读，不能申请付款。")
     _check_request(amount_fen, idempotency_key)
+    # Locked before the look, so that two requests with one key cannot both find nothing.
+    payable = open_account(session, organisation_id=actor.organisation_id, kind=AccountKind.PAYABLE, now=now)
+    session.refresh(payable, with_for_update={"key_share": True})
     known = session.scalar(
         select(Payout).where(Payout.organisation_id == actor.organisation_id, Payout.idempotency_key == idempotency_key)
     )

@@ -29,8 +29,8 @@ class PeriodOpenError(ConflictError):
     code = "period_open"
 
 
-def close_statements(session: Session, now: datetime) -> int:
-    """Close the months of firms whose money has come to rest, a few at a time; return how many. Idempotent."""
+def close_statements(session: Session, now: datetime, *, limit: int = MAX_CLOSED) -> int:
+    """Close the months of firms whose money has come to rest, at most `limit`; return how many. Idempotent."""
     used = union(
         select(Charge.organisation_id, Charge.month).where(Charge.month < month_key(now)),
         select(BillLine.organisation_id, BillLine.month).where(BillLine.month < month_key(now)),
@@ -49,7 +49,7 @@ def close_statements(session: Session, now: datetime) -> int:
         )
         .order_by(used.c.month, used.c.organisation_id)
     )
-    due = [(owner, month) for owner, month in session.execute(query) if _is_over(month, now)][:MAX_CLOSED]
+    due = [(owner, month) for owner, month in session.execute(query) if _is_over(month, now)][:limit]
     for owner, month in due:
         _store(session, owner, month, closed_by=SYSTEM, now=now)
     return len(due)
