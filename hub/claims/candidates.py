@@ -11,11 +11,10 @@ from datetime import datetime
 from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
-from hub.claims.evidence import list_sellers
+from hub.claims.evidence import list_funds, list_sellers
 from hub.claims.tables import ClaimLine
 from hub.ledger.periods import month_key
 from hub.ledger.tables import Transfer, TransferKind
-from hub.vouchers.endings import AWARDED, RETURNED
 from hub.vouchers.papers import list_papers
 from hub.vouchers.related import explain_relation, find_relation
 from hub.vouchers.rules import RuleBody, read_body
@@ -44,13 +43,16 @@ def list_candidates(
     session: Session, programme: Programme, *, organisation_id: str | None, before: datetime
 ) -> list[Candidate]:
     """Return every unclaimed movement of voucher money that happened before an instant, in booking order."""
+    funds = list_funds(session, programme.id)
     query = (
         select(Transfer, Grant)
         .join(Grant, or_(Grant.account_id == Transfer.debit_id, Grant.account_id == Transfer.credit_id))
         .where(
             Grant.programme_id == programme.id,
             Transfer.kind.in_((TransferKind.SINGLE, TransferKind.POST)),
-            Transfer.code.not_in((AWARDED, RETURNED)),
+            # Awards come from the fund and leftovers return to it; everything else was used, or taken back.
+            Transfer.debit_id.not_in(funds),
+            Transfer.credit_id.not_in(funds),
             Transfer.event_at < before,
             ~exists().where(ClaimLine.claimed_transfer_id == Transfer.id),
         )

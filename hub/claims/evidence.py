@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from hub.catalogue.tables import ModelVersion
 from hub.catalogue.versions import root_base
 from hub.claims.tables import Redemption, RedemptionLine
+from hub.compute.tables import MeterRecord, MeterState
 from hub.filings.service import standing_of
 from hub.filings.tables import Filing
-from hub.ledger.tables import Transfer
+from hub.ledger.tables import Account, AccountKind, Transfer
 from hub.metering.tables import Usage
 from hub.orders.placing import VOUCHER, hold_id
 from hub.orders.tables import Charge, Order, Quote, RatedUsage
@@ -41,6 +42,12 @@ def list_charges(session: Session, transfer: Transfer, grant_id: str) -> list[Ch
     found = list(session.scalars(query.order_by(Charge.id)))
     own = [charge for charge in found if _is_hold_of(session, transfer, charge)]
     return own or found
+
+
+def list_funds(session: Session, programme_id: str) -> list[str]:
+    """Return the account of a programme's fund, as a list that a query can take; empty before the first release."""
+    query = select(Account.id).where(Account.kind == AccountKind.PROGRAMME_FUND, Account.subject == programme_id)
+    return list(session.scalars(query))
 
 
 def list_sellers(session: Session, transfer: Transfer, grant_id: str) -> list[str]:
@@ -128,7 +135,32 @@ def _describe_order(session: Session, charge: Charge) -> dict[str, Any]:
             "offer_id": quote.offer_id,
             "plan_digest": quote.plan_digest,
             "quoted": {"device_ms": quote.device_ms, "trained_tokens": quote.trained_tokens},
-        }
+        },
+        "device_reports": [_describe_report(row) for row in _list_reports(session, order, charge)],
+    }
+
+
+def _list_reports(session: Session, order: Order, charge: Charge) -> list[MeterRecord]:
+    """Return the signed reports of device time that counted when a rental's charge was made; none for a fine-tune."""
+    query = select(MeterRecord).where(
+        MeterRecord.rental_id == order.subject,
+        MeterRecord.state == MeterState.ACCEPTED,
+        MeterRecord.received_at <= charge.charged_at,
+        MeterRecord.resolved_at.is_(None) | (MeterRecord.resolved_at <= charge.charged_at),
+    )
+    return list(session.scalars(query.order_by(MeterRecord.seq, MeterRecord.id)))
+
+
+def _describe_report(row: MeterRecord) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "seq": row.seq,
+        "device": row.device_id,
+        "device_ms": row.device_ms,
+        "counted_ms": row.counted_ms,
+        "observed_at": row.observed_at.isoformat(),
+        "received_at": row.received_at.isoformat(),
+        "signature": row.signature,
     }
 
 

@@ -12,11 +12,11 @@ from datetime import datetime
 from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session
 
+from hub.claims.evidence import list_funds
 from hub.claims.tables import Claim, ClaimLine
 from hub.events.tables import Event
 from hub.ledger.tables import PLATFORM, Account, AccountKind, Entry, Transfer, TransferKind
 from hub.organisations.tables import Organisation
-from hub.vouchers.endings import AWARDED, RETURNED
 from hub.vouchers.tables import Application, Decision, Grant, Programme, VoucherReview
 
 FIRM_FIGURES = (
@@ -111,10 +111,11 @@ def _count_money(session: Session, programme_id: str, start: datetime, end: date
             Transfer.event_at < end,
         )
     )
+    funds = list_funds(session, programme_id)
     for transfer, grant in session.execute(query):
-        if transfer.code == AWARDED:
+        if transfer.debit_id in funds:
             yield grant.organisation_id, "awarded_fen", transfer.amount_fen
-        elif transfer.code == RETURNED:
+        elif transfer.credit_id in funds:
             yield grant.organisation_id, "returned_fen", transfer.amount_fen
         elif transfer.debit_id == grant.account_id:
             yield grant.organisation_id, "used_fen", transfer.amount_fen

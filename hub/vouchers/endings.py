@@ -19,9 +19,8 @@ from hub.vouchers.programmes import fund_account
 from hub.vouchers.rules import GrantEndedError
 from hub.vouchers.tables import ClawBack, Grant, GrantState
 
-RETURNED = "voucher_returned"
+RETURNED = "grant_returned"
 """Code of the transfer that gives what is left of an ended grant back to its fund."""
-AWARDED = "voucher_awarded"
 MAX_ENDED = 100
 
 
