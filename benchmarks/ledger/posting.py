@@ -46,7 +46,7 @@ def prepare(sessions: Sessions) -> Fixture:
         for number in range(ACCOUNTS):
             firms.append(open_account(session, organisation_id=f"org_{number}", kind=AccountKind.FIRM_CASH, now=NOW))
         deposits = [move(new_id("tra"), bank, firm, amount_fen=EACH_FEN, code="deposit") for firm in firms]
-        post_group(session, new_id("grp"), deposits, BY)
+        post_groups(session, [Group(new_id("grp"), [deposit], BY) for deposit in deposits])
     return Fixture(bank, firms)
 
 

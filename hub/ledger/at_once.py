@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from hub.clock import to_us
+from hub.driver import execute
 from hub.ledger import statements
 from hub.ledger.books import Group
 from hub.ledger.periods import month_key
@@ -42,10 +43,11 @@ free AS (
     OR (credit_limited = 1 AND credits_pending + credits_posted > debits_posted))
   AND NOT EXISTS (SELECT 1 FROM ledger_closed_months
     WHERE month = ANY(ARRAY(SELECT json_array_elements_text(%(months)s))))
-  AND NOT EXISTS (SELECT 1 FROM ledger_transfers
+  -- Counted, because for EXISTS the planner takes a whole scan and hopes for an early hit; here there is none.
+  AND 0 = (SELECT count(*) FROM ledger_transfers
     WHERE id = ANY(ARRAY(SELECT json_array_elements_text(%(ids)s))))
-  AND NOT EXISTS (SELECT 1 FROM ledger_transfers
-    WHERE group_id = ANY(ARRAY(SELECT json_array_elements_text(%(groups)s)))) AS yes),
+  AND 0 = (SELECT count(*) FROM ledger_transfers
+    WHERE group_id = ANY(ARRAY(SELECT json_array_elements_text(%(groups)s))) AND position = 0) AS yes),
 written AS (
   INSERT INTO ledger_transfers ({_TRANSFER})
   SELECT {_TRANSFER} FROM json_populate_recordset(NULL::ledger_transfers, %(transfers)s)
@@ -68,7 +70,8 @@ settled AS (
   UPDATE ledger_accounts a SET debits_pending = m.debits_pending, debits_posted = m.debits_posted,
     credits_pending = m.credits_pending, credits_posted = m.credits_posted, version = m.version
   FROM (SELECT DISTINCT ON (account_id) * FROM moved ORDER BY account_id, version DESC) m
-  WHERE a.id = m.account_id AND (SELECT yes FROM whole)
+  WHERE a.id = m.account_id AND a.id = ANY(ARRAY(SELECT json_array_elements_text(%(accounts)s)))
+    AND (SELECT yes FROM whole)
   RETURNING a.id, a.debits_pending, a.debits_posted, a.credits_pending, a.credits_posted, a.version)
 SELECT * FROM settled"""  # noqa: S608  names are constants
 
@@ -108,7 +111,7 @@ def post_at_once(connection: Connection, groups: Sequence[Group]) -> tuple[list[
     }
     encoded = {name: json.dumps(value) for name, value in parameters.items()}
     counts = {"leg_count": len(legs), "transfer_count": len(transfers)}
-    moved = statements.execute(connection, _POST, encoded | counts).fetchall()
+    moved = execute(connection, _POST, encoded | counts).fetchall()
     return (transfers, moved) if moved else ([], [])
 
 

@@ -50,7 +50,27 @@ def list_transfers(session: Session, business_id: str) -> list[Transfer]:
     return list(session.scalars(select(Transfer).where(Transfer.business_id == business_id).order_by(Transfer.seq)))
 
 
-def post_group(session: Session, group_id: str, movements: Sequence[Movement], posted: Posted) -> list[Transfer]:
+class NewTransfers(Sequence[Transfer]):
+    """Transfers as just written, each built when asked for, because most callers never look.
+
+    They belong to no session and have no `seq`, which only the database knows.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return NewTransfers(self._rows[index])
+        row = self._rows[index]
+        times = {"event_at": from_us(row["event_at"]), "recorded_at": from_us(row["recorded_at"])}
+        return Transfer(**{**row, **times})
+
+
+def post_group(session: Session, group_id: str, movements: Sequence[Movement], posted: Posted) -> Sequence[Transfer]:
     """Post all movements in order or none; the same group again returns what is stored and changes nothing.
 
     Raises:
@@ -63,7 +83,7 @@ def post_group(session: Session, group_id: str, movements: Sequence[Movement], p
     """
     plan = Plan()
     if _post(session, [Group(group_id, movements, posted)], plan) == [True]:
-        return [_build_transfer(row) for row in plan.transfers]
+        return NewTransfers(plan.transfers)
     return list(session.scalars(select(Transfer).where(Transfer.group_id == group_id).order_by(Transfer.position)))
 
 
@@ -150,9 +170,3 @@ def _refresh_accounts(session: Session, moved: Iterable[Sequence[Any]]) -> None:
 
 def _list_sides(account: LockedAccount) -> list[Any]:
     return [account.id, *(getattr(account, name) for name in _SIDES)]
-
-
-def _build_transfer(row: dict[str, Any]) -> Transfer:
-    """Return a transfer as just written; it belongs to no session and has no `seq`, which only the database knows."""
-    times = {"event_at": from_us(row["event_at"]), "recorded_at": from_us(row["recorded_at"])}
-    return Transfer(**{**row, **times})

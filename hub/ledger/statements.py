@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
+from hub.driver import execute, insert_rows, select_listed
 from hub.ledger.books import Books, LockedAccount, Plan, Stored
 from hub.ledger.tables import AccountKind, TransferKind
 
@@ -53,7 +53,9 @@ def lock_accounts(
     connection: Connection, account_ids: Iterable[str], months: Iterable[str]
 ) -> tuple[dict[str, LockedAccount], str | None]:
     """Lock accounts in id order and return those that exist, and the first closed month among those given."""
-    rows = _select(connection, _LOCK, {"ids": sorted(account_ids), "months": sorted(months)}, lock=True)
+    wanted = {"ids": sorted(account_ids), "months": sorted(months)}
+    # On SQLite BEGIN IMMEDIATE is the lock: there is one writer.
+    rows = select_listed(connection, _LOCK, wanted, end=" FOR NO KEY UPDATE")
     accounts = {
         row[0]: LockedAccount(row[0], AccountKind(row[1]), bool(row[2]), bool(row[3]), *row[4:9]) for row in rows
     }
@@ -75,7 +77,7 @@ def read_stored(
         query, wanted["holds"] = query + " OR t.pending_id {holds}", list(holds)
     if reversed_ids:
         query, wanted["reversed"] = query + " OR t.reverses_id {reversed}", list(reversed_ids)
-    for row in _select(connection, query, wanted):
+    for row in select_listed(connection, query, wanted):
         books.remember(Stored(row[0], row[1], TransferKind(row[2]), *row[3:]))
 
 
@@ -88,32 +90,9 @@ def write_plan(connection: Connection, plan: Plan) -> None:
     write(connection, plan, accounts)
 
 
-def _select(connection: Connection, query: str, wanted: dict[str, list[str]], *, lock: bool = False) -> list[Any]:
-    parameters = {name: json.dumps(values) for name, values in wanted.items()}
-    if connection.dialect.name == "sqlite":
-        # BEGIN IMMEDIATE is the lock: there is one writer.
-        statement = query.format(**{name: f"IN (SELECT value FROM json_each(:{name}))" for name in wanted})  # noqa: S608
-    else:
-        arrays = {name: f"= ANY(ARRAY(SELECT json_array_elements_text(%({name})s)))" for name in wanted}
-        statement = query.format(**arrays) + (" FOR NO KEY UPDATE" if lock else "")
-    return list(execute(connection, statement, parameters).fetchall())
-
-
-def execute(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> Any:
-    """Run a statement on the driver itself: SQLAlchemy's cursor costs more than the statement (measured, NOTES.md)."""
-    driver: Any = connection.connection.driver_connection
-    try:
-        return driver.executemany(statement, parameters) if many else driver.execute(statement, parameters)
-    except connection.dialect.loaded_dbapi.Error as error:
-        base = connection.dialect.loaded_dbapi.Error
-        raise DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect) from error
-
-
 def _write_sqlite(connection: Connection, plan: Plan, accounts: list[dict[str, Any]]) -> None:
-    for table, columns, rows in _inserts(plan):
-        places = ", ".join(f":{column}" for column in columns)
-        insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608  names are constants
-        execute(connection, insert, rows, many=True)
+    for table, _, rows in _inserts(plan):
+        insert_rows(connection, table, rows)
     moved = ", ".join(f"{side} = :{side}" for side in _SIDES)
     execute(connection, f"UPDATE ledger_accounts SET {moved} WHERE id = :id", accounts, many=True)  # noqa: S608
     if plan.ended:
@@ -122,7 +101,7 @@ def _write_sqlite(connection: Connection, plan: Plan, accounts: list[dict[str, A
 
 
 def _write_postgresql(connection: Connection, plan: Plan, accounts: list[dict[str, Any]]) -> None:
-    steps, parameters = [], {"accounts": json.dumps(accounts)}
+    steps, parameters = [], {"accounts": json.dumps(accounts), "moved": json.dumps(list(plan.accounts))}
     for table, columns, rows in _inserts(plan):
         names = ", ".join(columns)
         steps.append(
@@ -138,7 +117,9 @@ def _write_postgresql(connection: Connection, plan: Plan, accounts: list[dict[st
     moved = ", ".join(f"{side} = s.{side}" for side in _SIDES)
     write = (
         f"WITH {', '.join(steps)} UPDATE ledger_accounts a SET {moved} "  # noqa: S608  names are constants above
-        "FROM json_populate_recordset(NULL::ledger_accounts, %(accounts)s::json) s WHERE a.id = s.id"
+        "FROM json_populate_recordset(NULL::ledger_accounts, %(accounts)s::json) s WHERE a.id = s.id "
+        # Said twice, because a join with a function alone makes the planner read every account.
+        "AND a.id = ANY(ARRAY(SELECT json_array_elements_text(%(moved)s)))"
     )
     execute(connection, write, parameters)
 

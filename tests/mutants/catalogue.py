@@ -164,8 +164,8 @@ MUTANTS = (
     Mutant(
         "accounts_are_not_locked",
         "hub/ledger/statements.py",
-        '(" FOR NO KEY UPDATE" if lock else "")',
-        '""',
+        '_LOCK, wanted, end=" FOR NO KEY UPDATE")',
+        "_LOCK, wanted)",
         f"{LEDGER}/test_concurrency.py::test_one_grant_is_never_overspent",
     ),
     Mutant(
@@ -253,10 +253,10 @@ MUTANTS = (
         f"{MONEY}/test_orders.py::test_platform_and_provider_fault_refund_in_full",
     ),
     Mutant(
-        "usage_sent_again_counts_again",
+        "usage_sent_again_with_other_counts_is_taken",
         "hub/metering/service.py",
-        "        if key in known:",
-        "        if key in fresh and key in known:",
+        "if store_usage(session, rows) < len(rows):",
+        "if store_usage(session, rows) < 0:",
         f"{MONEY}/test_allowances.py::test_usage_is_taken_once",
     ),
 )

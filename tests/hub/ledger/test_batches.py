@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
+from hub import driver
 from hub.database import Sessions
-from hub.ledger import statements
+from hub.ledger import at_once, statements
 from hub.ledger.audit import check_books
 from hub.ledger.movements import hold, move, resolve
 from hub.ledger.rules import AccountLimitError, TransferConflictError
@@ -41,8 +42,9 @@ def test_a_batch_takes_as_many_statements_as_one_transfer(
         sent.append(statement)
         return execute(connection, statement, *given, **more)
 
-    execute = statements.execute
-    monkeypatch.setattr(statements, "execute", note)
+    execute = driver.execute
+    for module in (driver, statements, at_once):
+        monkeypatch.setattr(module, "execute", note)
     counts = []
     with both.write() as session:
         books = open_books(session, now)

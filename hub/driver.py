@@ -1,0 +1,57 @@
+"""Runs statements on the database driver itself, where SQLAlchemy's cursor would cost more than the statement.
+
+It leaves transactions to `hub.database` and what is said to the rooms: the ledger's postings, batches of usage.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+
+def execute(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> Any:
+    """Run a statement within the connection's transaction and return the driver's cursor.
+
+    Raises:
+        DBAPIError: what SQLAlchemy would have raised.
+    """
+    driver: Any = connection.connection.driver_connection
+    try:
+        return driver.executemany(statement, parameters) if many else driver.execute(statement, parameters)
+    except connection.dialect.loaded_dbapi.Error as error:
+        base = connection.dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect) from error
+
+
+def select_listed(
+    connection: Connection, query: str, lists: Mapping[str, Sequence[str]], *, end: str = ""
+) -> list[Any]:
+    """Return the rows of a query in which `column {name}` stands for: the column's value is in the list `name`.
+
+    `end` is what only PostgreSQL is told, such as a lock.
+    """
+    parameters = {name: json.dumps(values) for name, values in lists.items()}
+    if connection.dialect.name == "sqlite":
+        statement = query.format(**{name: f"IN (SELECT value FROM json_each(:{name}))" for name in lists})  # noqa: S608
+    else:
+        arrays = {name: f"= ANY(ARRAY(SELECT json_array_elements_text(%({name})s)))" for name in lists}
+        statement = query.format(**arrays) + end
+    return list(execute(connection, statement, parameters).fetchall())
+
+
+def insert_rows(connection: Connection, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows of stored values (numbers, texts, None), which all have the columns of the first; one statement.
+
+    `table` and the columns' names are the caller's own words, never a user's.
+    """
+    if not rows:
+        return
+    names = ", ".join(rows[0])
+    if connection.dialect.name == "sqlite":
+        places = ", ".join(f":{name}" for name in rows[0])
+        execute(connection, f"INSERT INTO {table} ({names}) VALUES ({places})", rows, many=True)  # noqa: S608
+        return
+    statement = f"INSERT INTO {table} ({names}) SELECT {names} FROM json_populate_recordset(NULL::{table}, %(rows)s)"  # noqa: S608
+    execute(connection, statement, {"rows": json.dumps(rows)})
