@@ -19,12 +19,14 @@ _GENERATED_ROWS = 64
 def plan_run(job: Job) -> Result:
     """Write OUT/plan.json. `tokens` of plan, result and bill are one number: non-pad tokens fed over all epochs."""
     from finetune.artifact import read_versions
+    from finetune.rate_probe import settle_rate
 
     spec, log = job.spec, job.log
     log.write(Event.STAGE, {"stage": "preparing"})
     prepared = prepare_run(spec)
     job.stop.raise_pending()
     log.write(Event.STAGE, {"stage": "measuring"})
+    prepared = settle_rate(prepared, spec)
     cost = _estimate_cost(spec, prepared)
     plan: dict[str, Json] = {
         "plan_digest": prepared.plan_digest,

@@ -78,6 +78,11 @@ def prepare_run(spec: RunSpec) -> Prepared:
     )
 
 
+def digest_plan(prepared: Prepared, recipe: Mapping[str, Value], *, seed: int) -> str:
+    """Digest of a plan whose recipe was settled after the order."""
+    return _digest_plan(prepared.digests, recipe, seed=seed, batches=prepared.batches)
+
+
 def _read_inputs(spec: RunSpec) -> tuple[Base, Path, Path]:
     if spec.base is None or spec.data.train is None or spec.data.valid is None:
         raise BaseError("missing_field", "base, data.train and data.valid are needed; the spec lacks one.")

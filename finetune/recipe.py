@@ -65,6 +65,7 @@ WISHES: Mapping[str, Bound] = {
     "use_rslora": Bound(int, 0, 1),
     "use_dora": Bound(int, 0, 1),
     "load_in_4bit": Bound(int, 0, 1),
+    "probe_learning_rate": Bound(int, 0, 1),
 }
 """What may be asked for besides: each shapes a value of the recipe and is none itself."""
 

@@ -15,6 +15,9 @@ from finetune.job import Job
 from finetune.recipe import read_count
 from finetune.spec import Event, Fault, Kind, Result, State
 
+_KEPT_ROWS = 40
+"""Rows whose tokens are kept, so that an engine can be asked the very same."""
+
 if TYPE_CHECKING:
     from finetune.evaluate import Scores
     from finetune.prepare import Prepared
@@ -50,11 +53,12 @@ def _quiet_transformers() -> None:
 def _train(job: Job) -> Result:
     from finetune.artifact import read_versions, write_artifact, write_manifest
     from finetune.prepare import prepare_run
+    from finetune.rate_probe import settle_rate
     from finetune.train import Trainer
 
     log = job.log
     log.write(Event.STAGE, {"stage": "preparing"})
-    prepared = prepare_run(job.spec)
+    prepared = settle_rate(prepare_run(job.spec), job.spec)
     job.stop.raise_pending()
     trainer = Trainer(job, prepared)
     log.write(Event.STAGE, {"stage": "training", "steps": prepared.steps, "planned_tokens": prepared.tokens})
@@ -141,6 +145,8 @@ def _write_answers(out: Path, rows: "Sequence[TokenRow]", *, base: "Scores", ada
             line[name] = scores.answers[index].text
             line[f"{name}_hit"] = scores.hits[index]
             line[f"{name}_logprob"] = round(scores.losses.row_logprobs[index], 6)
+        if index < _KEPT_ROWS:
+            line["ids"], line["learn"] = encode(row.ids), encode(row.learn)
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_atomic(out / "evaluation.jsonl", "".join(lines))
 

@@ -25,6 +25,7 @@ _MODULES = (
     "peft",
     "finetune.artifact",
     "finetune.prepare",
+    "finetune.rate_probe",
     "finetune.train",
     "finetune.run",
 )

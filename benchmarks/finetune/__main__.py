@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def prepare(options: Any, folder: Path) -> Task:
     """Base, rows and the rivals' environments."""
-    base = options.base or _train_base()
+    base = (options.base or _train_base()).absolute()
     train, valid = write_rows(folder, train_rows=options.rows)
     rows = tokenize_rows(load_tokenizer(base), read_messages(train))
     return Task(
@@ -86,8 +86,8 @@ def measure(options: Any, task: Task, folder: Path) -> dict[str, Any]:
 
 def measure_speed(task: Task, folder: Path, *, rounds: int) -> Runs:
     """One round of every setting finds each rival's best; default, best and ours then take turns."""
-    runs: Runs = {contender.name: [] for contender in (*GRID, OURS)}
-    for contender in (*GRID, OURS):
+    runs: Runs = {contender.name: [] for contender in (OURS, *GRID)}
+    for contender in (OURS, *GRID):
         _take(contender, task, folder, runs)
     chosen = [OURS, *_choose("trl", runs), *_choose("lf", runs)]
     for number in range(1, rounds):

@@ -60,6 +60,7 @@ def main(asked: dict) -> None:
             "report_to": "none",
             "logging_steps": 10,
             "disable_tqdm": True,
+            "use_cpu": True,
             **asked["settings"],
         },
         callbacks=[watch],

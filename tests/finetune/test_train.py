@@ -11,6 +11,8 @@ import pytest
 from safetensors import safe_open
 
 from finetune.__main__ import main
+from finetune.prepare import prepare_run
+from finetune.rate_probe import choose_steps, settle_rate
 from finetune.spec import Event, ExitCode, Fault, Kind, Limits, Progress, RunSpec, State, Value
 from tests.finetune.conftest import Start, read_result
 
@@ -150,3 +152,22 @@ def test_what_the_spec_does_not_promise_is_refused(
     assert main([str(tmp_path / "spec.json"), str(tmp_path / "out")]) == code
     result = read_result(tmp_path / "out")
     assert (result.reason_code, result.fault) == (reason, fault)
+
+
+def test_the_learning_rate_probe_takes_a_twentieth_and_plan_and_train_agree(
+    train_spec: RunSpec, tmp_path: Path
+) -> None:
+    recipe = {"epochs": Value(50), "validations": Value(1), "probe_learning_rate": Value(1), "batch_tokens": Value(160)}
+    spec = replace(train_spec, recipe=recipe)
+    prepared = prepare_run(spec)
+    spent = 3 * sum(len(prepared.train[row].ids) for batch in choose_steps(prepared) for row in batch)
+    assert 0 < spent <= 0.05 * prepared.tokens
+    settled = settle_rate(prepared, spec)
+    rate, default = settled.recipe["learning_rate"], float(prepared.recipe["learning_rate"].value)
+    assert float(rate.value) in (default, default / 2, default * 2)
+    assert "held-out loss" in rate.reason
+    assert settle_rate(prepared, spec).plan_digest == settled.plan_digest
+    given = replace(spec, recipe={**recipe, "learning_rate": rate})
+    assert settle_rate(prepare_run(given), given).plan_digest == settled.plan_digest
+    short = replace(spec, recipe={**recipe, "epochs": Value(1)})
+    assert "not probed" in settle_rate(prepare_run(short), short).recipe["learning_rate"].reason

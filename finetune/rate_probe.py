@@ -1,0 +1,104 @@
+"""The optional learning-rate probe: some steps at half, once and twice the recipe's rate, on at most 5 % of the tokens.
+
+Leaves the default rate and its bounds to recipe. Plan and train find the same value: seed, rows, steps are the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from finetune.base import add_adapter, load_model, use_training_precision
+from finetune.batches import Batch
+from finetune.evaluate import measure_losses
+from finetune.lora_product import speed_up_products
+from finetune.loss import AnswerLoss, build_batch
+from finetune.prepare import Prepared, digest_plan
+from finetune.recipe import BOUNDS, read_count, read_number
+from finetune.spec import RunSpec, Value
+
+_FACTORS = (1.0, 0.5, 2.0)
+_SHARE = 0.05
+_LEAST_STEPS = 8
+_WARMUP_STEPS = 4
+_HELD_OUT_ROWS = 64
+_LEAST_GAIN = 0.002
+
+
+def settle_rate(prepared: Prepared, spec: RunSpec) -> Prepared:
+    """`prepared` with the probed learning rate where `probe_learning_rate` is wished and no rate is given."""
+    wish = spec.recipe.get("probe_learning_rate")
+    if wish is None or wish.value != 1 or "learning_rate" in spec.recipe:
+        return prepared
+    recipe = {**prepared.recipe, "learning_rate": _probe(prepared, spec)}
+    return replace(prepared, recipe=recipe, plan_digest=digest_plan(prepared, recipe, seed=spec.seed))
+
+
+def choose_steps(prepared: Prepared) -> Sequence[Batch]:
+    """The plan's first batches, as many as all tries together may take; looks at the held-out rows count too."""
+    looks = sum(len(row.ids) for row in prepared.valid[:_HELD_OUT_ROWS])
+    left = int(_SHARE * prepared.tokens / len(_FACTORS)) - looks
+    chosen: list[Batch] = []
+    for batch in prepared.batches:
+        left -= sum(len(prepared.train[row].ids) for row in batch)
+        if left < 0:
+            break
+        chosen.append(batch)
+    return chosen
+
+
+def _probe(prepared: Prepared, spec: RunSpec) -> Value:
+    default = prepared.recipe["learning_rate"]
+    batches = choose_steps(prepared)
+    if len(batches) < _LEAST_STEPS:
+        return Value(default.value, f"{default.reason}; not probed: 5 % of the tokens are only {len(batches)} steps")
+    losses = _try_rates(prepared, spec, batches)
+    best = min(_FACTORS, key=lambda factor: losses[factor])
+    if losses[best] > losses[1.0] * (1 - _LEAST_GAIN):
+        best = 1.0
+    bound = BOUNDS["learning_rate"]
+    rate = min(bound.high, max(bound.low, read_number(prepared.recipe, "learning_rate") * best))
+    tried = ", ".join(f"×{factor:g} {losses[factor]:.4f}" for factor in sorted(_FACTORS))
+    return Value(float(f"{rate:.3g}"), f"probe of {len(batches)} steps each, held-out loss {tried}; {default.reason}")
+
+
+def _try_rates(prepared: Prepared, spec: RunSpec, batches: Sequence[Batch]) -> dict[float, float]:
+    base = load_model(prepared.folder, spec.device, mean_tokens=prepared.epoch_tokens / len(prepared.train))
+    model: Any = add_adapter(base, prepared.recipe, spec.seed)
+    speed_up_products(model, spec.device)
+    loss = AnswerLoss(model)
+    pad_id = prepared.tokenizer.eos_token_id
+    loss.prove_head(build_batch([prepared.train[batches[0][0]]], pad_id=pad_id, device=spec.device))
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    start = [weight.detach().clone() for weight in weights]
+    found = {}
+    for factor in _FACTORS:
+        with torch.no_grad():
+            for weight, value in zip(weights, start, strict=True):
+                weight.copy_(value)
+        _train_briefly(loss, weights, prepared, batches, rate=read_number(prepared.recipe, "learning_rate") * factor)
+        model.eval()
+        rows = prepared.valid[:_HELD_OUT_ROWS]
+        budget = 4 * read_count(prepared.recipe, "batch_tokens")
+        found[factor] = measure_losses(loss, rows, batch_tokens=budget, pad_id=pad_id, device=spec.device).mean
+    return found
+
+
+def _train_briefly(
+    loss: AnswerLoss, weights: list[Any], prepared: Prepared, batches: Sequence[Batch], *, rate: float
+) -> None:
+    device = str(weights[0].device)
+    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0, fused=True)
+    precision = use_training_precision(weights[0].device.type)
+    loss.model.train()
+    for step, batch in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / _WARMUP_STEPS)
+        rows = [prepared.train[row] for row in batch]
+        with precision():
+            value = loss.measure(build_batch(rows, pad_id=prepared.tokenizer.eos_token_id, device=device)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(weights, read_number(prepared.recipe, "clip_norm"))
+        optimizer.step()
