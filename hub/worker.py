@@ -39,10 +39,12 @@ from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
 from hub.tuning.deploying import deploy_version
 from hub.tuning.endings import fail_orphaned_runs
-from hub.tuning.kinds import DEPLOY_KIND, MIRROR_KIND, ORDER_KIND, PLAN_KIND, TRAIN_KIND
+from hub.tuning.kinds import DEPLOY_KIND, MIRROR_KIND, ORDER_KIND, PLAN_KIND, PROVE_KIND, PUBLISH_KIND, TRAIN_KIND
 from hub.tuning.mirroring import MirrorVersions
 from hub.tuning.ordering import queue_accepted_runs
 from hub.tuning.planning import plan_run
+from hub.tuning.proving import prove_version, queue_proofs
+from hub.tuning.publishing import publish_held
 from hub.tuning.service import expire_runs
 from hub.tuning.standing_orders import order_run
 from hub.tuning.stopping import end_long_pauses
@@ -81,6 +83,8 @@ def list_kinds(settings: Settings, secrets: Secrets) -> dict[str, Kind]:
         ORDER_KIND: Kind(order_run, "light"),
         TRAIN_KIND: Kind(train_run, "train"),
         DEPLOY_KIND: Kind(deploy_version, "beside"),
+        PUBLISH_KIND: Kind(publish_held, "beside"),
+        PROVE_KIND: Kind(prove_version, "beside"),
         MIRROR_KIND: Kind(MirrorVersions(mirror), "beside"),
     }
 
@@ -101,6 +105,7 @@ def list_chores() -> list[Chore]:
         Chore("age payouts", 60.0, _age_payouts),
         Chore("close statements", 60.0, _close_statements),
         Chore("queue accepted runs", 1.0, _queue_accepted),
+        Chore("queue proofs", 1.0, _queue_proofs),
         Chore("expire quotes and runs", 10.0, _expire),
         Chore("fail orphans", 10.0, _fail_orphans),
         Chore("reap trainers", 10.0, reap_trainers),
@@ -254,6 +259,11 @@ def _close_statement(work: Work) -> int:
 def _queue_accepted(work: Work) -> object:
     with work.sessions.write() as session:
         return queue_accepted_runs(session, now=work.clock())
+
+
+def _queue_proofs(work: Work) -> object:
+    with work.sessions.write() as session:
+        return queue_proofs(session, now=work.clock())
 
 
 def _expire(work: Work) -> object:

@@ -14,8 +14,11 @@ from hub.errors import InvalidValueError
 from hub.orders.present import present_order, present_quote
 from hub.tuning import bodies, ordering, service, stopping
 from hub.tuning.offers import publish_offer
+from hub.tuning.papers import build_bundle, build_manifest
 from hub.tuning.progress import locate_attempt, read_curve, read_tail
+from hub.tuning.publishing import override_gate
 from hub.tuning.queueing import find_place
+from hub.tuning.rerunning import list_differences, rerun
 from hub.tuning.streaming import Source, read_position, stream_run
 from hub.tuning.submitting import submit_once
 from hub.web import context, current_actor
@@ -131,6 +134,46 @@ def post_resume(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
     actor = current_actor()
     with context().sessions.write() as session:
         return bodies.present_run(stopping.resume_run(session, actor, path.run_id, now=context().clock())), 202
+
+
+@blueprint.post("/runs/<run_id>/publish")
+def post_publish(path: bodies.RunPath, body: bodies.OverrideBody) -> tuple[dict[str, Any], int]:
+    """Publish what the gate held back; the reason is audited."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        run = override_gate(session, actor, path.run_id, reason=body.reason, now=context().clock())
+        return bodies.present_run(run), 202
+
+
+@blueprint.get("/runs/<run_id>/manifest")
+def get_manifest(path: bodies.RunPath) -> dict[str, Any]:
+    """Return everything that the run's result depended on."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, path.run_id)
+        return build_manifest(session, run, context().settings.home)
+
+
+@blueprint.get("/runs/<run_id>/export")
+def get_export(path: bodies.RunPath) -> Response:
+    """Return adapter, manifest, card and SHA256SUMS as one zip."""
+    actor = current_actor()
+    home, store = context().settings.home, context().store
+    with context().sessions.read() as session:
+        name, content = build_bundle(session, actor, path.run_id, store=store, home=home)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-store"}
+    return Response(content, content_type="application/zip", headers=headers)
+
+
+@blueprint.post("/runs/<run_id>/rerun")
+def post_rerun(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
+    """Enter the same run again; what is not as it was then is told first."""
+    actor = current_actor()
+    home = context().settings.home
+    with context().sessions.write() as session:
+        differences = list_differences(session, actor, path.run_id, home=home)
+        run = rerun(session, actor, path.run_id, home=home, now=context().clock())
+        return bodies.present_run(run) | {"differences": differences}, 202
 
 
 @blueprint.get("/runs/<run_id>/events")

@@ -50,6 +50,12 @@ class AcceptBody(Body):
     quote_id: str
 
 
+class OverrideBody(Body):
+    """Why the gate does not matter here."""
+
+    reason: str
+
+
 class OfferBody(Body):
     """Devices at `amount_fen` per `per_device_ms` milliseconds (default: per hour)."""
 
@@ -114,6 +120,7 @@ def present_run(run: Run) -> dict[str, Any]:
         "version_id",
         "deploy_when_done",
         "mlflow_run_id",
+        "rerun_of",
     )
     wait_ms = None
     if run.accepted_at is not None and run.first_step_at is not None:

@@ -3,35 +3,25 @@
 It leaves amounts to `hub.orders`, versions to the catalogue and bytes to the artefact store.
 """
 
-import hashlib
-import json
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from finetune.spec import Event, Fault, Result, State
-from hub.catalogue.service import register_version
-from hub.catalogue.tables import ModelVersion
-from hub.columns import write_json
 from hub.compute.service import release
-from hub.events.service import SYSTEM, record_event
-from hub.jobs.service import Claim, enqueue_job, finish_job, has_open_job, require_lock
-from hub.jobs.trainer import read_result
+from hub.jobs.service import Claim, finish_job, has_open_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, again
 from hub.orders.service import refund_order, settle_order
 from hub.orders.tables import Fault as OrderFault
 from hub.tuning import rules
 from hub.tuning.following import sum_earlier_rentals
-from hub.tuning.kinds import DEPLOY_KIND, MIRROR_KIND, PLAN_KIND, TRAIN_KIND
+from hub.tuning.kinds import PLAN_KIND, TRAIN_KIND
 from hub.tuning.moves import move_run
-from hub.tuning.progress import locate_attempt, read_tail
+from hub.tuning.progress import read_tail
 from hub.tuning.states import AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
-from registry.artifacts import Artifact
-from registry.lineage import Lineage
 
 _RETRY_S = 2.0
 _DONE_STATES = (State.SUCCEEDED, State.EARLY_STOPPED)
@@ -54,7 +44,7 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
             _judge(session, run, result, now)
             if run.state is RunState.PUBLISHING:
                 return again(0.0)
-            _settle(session, run, now)
+            settle_run(session, run, now)
         elif run.state is RunState.CANCELLING or (result is not None and result.state is State.CANCELLED):
             _note_committed(run, result, out)
             end_cancelled(session, run, now=now)
@@ -81,31 +71,6 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
                 message=rules.explain_end(result, run.device_batch_tokens),
                 now=now,
             )
-        finish_job(session, claim, now=now)
-    return DONE
-
-
-def publish_artifact(work: Work, claim: Claim, run: Run) -> Verdict:
-    """Put the adapter into the store and make it a version; safe to repeat after a crash at any point."""
-    out = locate_attempt(work.settings.home, run.id, run.attempt)
-    result = read_result(out)
-    now = work.clock()
-    if result is None or result.artifact_digest is None:
-        return _fail_publishing(work, claim, "the trainer's result is missing")
-    artifact = work.store.add_folder(out / "artifact")
-    if artifact.digest != result.artifact_digest:
-        return _fail_publishing(work, claim, f"the artefact is {artifact.digest}, not {result.artifact_digest}")
-    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    with work.sessions.write() as session:
-        require_lock(session, claim)
-        fresh = session.get_one(Run, run.id, with_for_update=True)
-        version = _register(
-            session, fresh, result, artifact, manifest=manifest, uri=work.store.uri(artifact.digest), now=now
-        )
-        target = RunState.SUCCEEDED if result.state is State.SUCCEEDED else RunState.EARLY_STOPPED
-        move_run(session, fresh, target, now=now, reason_code=result.reason_code, version_id=version.id)
-        _settle(session, fresh, now)
-        _announce(session, fresh, version, now)
         finish_job(session, claim, now=now)
     return DONE
 
@@ -155,66 +120,8 @@ def _judge(session: Session, run: Run, result: Result, now: datetime) -> None:
         move_run(session, run, RunState.HELD, now=now, reason_code="gate_regression", fault=Fault.NONE)
 
 
-def _register(
-    session: Session,
-    run: Run,
-    result: Result,
-    artifact: Artifact,
-    *,
-    manifest: dict[str, Any],
-    uri: str,
-    now: datetime,
-) -> ModelVersion:
-    base = session.get_one(ModelVersion, run.base_version_id)
-    lineage = Lineage(
-        base_weights_digest=base.weights_digest,
-        artifact_digest=artifact.digest,
-        data_digests=(manifest["digests"]["train_digest"], manifest["digests"]["valid_digest"]),
-        code_digest=manifest["code_digest"],
-        recipe_digest=hashlib.sha256(write_json(manifest["recipe"]).encode()).hexdigest(),
-    )
-    return register_version(
-        session,
-        organisation_id=run.organisation_id,
-        model_name=run.model_name,
-        base_version_id=base.id,
-        artifact_digest=artifact.digest,
-        artifact_uri=uri,
-        run_id=run.id,
-        rank=int(manifest["recipe"]["rank"]["value"]),
-        metrics=dict(result.metrics),
-        lineage=lineage.as_dict() | {"plan_digest": run.plan_digest, "lineage_digest": lineage.digest()},
-        size_bytes=artifact.size_bytes,
-        now=now,
-        created_by=run.created_by,
-    )
-
-
-def _announce(session: Session, run: Run, version: ModelVersion, now: datetime) -> None:
-    record_event(
-        session,
-        "version.created",
-        version.id,
-        organisation_id=version.organisation_id,
-        actor_id=SYSTEM,
-        now=now,
-        run_id=run.id,
-        artifact_digest=version.artifact_digest,
-    )
-    kinds = [MIRROR_KIND, DEPLOY_KIND] if run.deploy_when_done else [MIRROR_KIND]
-    for kind in kinds:
-        enqueue_job(
-            session,
-            kind=kind,
-            subject=version.id,
-            organisation_id=version.organisation_id,
-            payload={"run_id": run.id},
-            now=now,
-            max_failures=1000,
-        )
-
-
-def _settle(session: Session, run: Run, now: datetime) -> None:
+def settle_run(session: Session, run: Run, now: datetime) -> None:
+    """Bill what was delivered, release the rest of the hold and the devices; again changes nothing."""
     settle_order(session, _order_of(run), metered=_metered(session, run), now=now)
     _release(session, run, now)
 
@@ -279,13 +186,3 @@ def _close_attempt(session: Session, run: Run, result: Result | None, *, exit_co
 def _count_platform_ends(session: Session, run: Run) -> int:
     statement = select(func.count()).where(RunAttempt.run_id == run.id, RunAttempt.reason_code != "preempted")
     return session.scalar(statement) or 0
-
-
-def _fail_publishing(work: Work, claim: Claim, message: str) -> Verdict:
-    now = work.clock()
-    with work.sessions.write() as session:
-        require_lock(session, claim)
-        run = session.get_one(Run, claim.subject, with_for_update=True)
-        end_failed(session, run, reason_code="artifact_corrupt", fault=Fault.PLATFORM, message=message, now=now)
-        finish_job(session, claim, now=now)
-    return DONE

@@ -17,11 +17,12 @@ from hub.jobs.service import Claim, finish_job, require_lock
 from hub.jobs.trainer import Phase, ask_cancel, ask_pause, clear_trainer, ensure_trainer, look_at_trainer
 from hub.jobs.work import DONE, Verdict, Work, again, later
 from hub.tuning import rules
-from hub.tuning.endings import end_attempt, end_cancelled, publish_artifact
+from hub.tuning.endings import end_attempt, end_cancelled
 from hub.tuning.following import note_progress
 from hub.tuning.moves import move_run
 from hub.tuning.planning import read_base, read_data, read_recipe
 from hub.tuning.progress import locate_attempt, read_tail
+from hub.tuning.publishing import publish_artifact
 from hub.tuning.states import PARKED, TERMINAL, AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
 

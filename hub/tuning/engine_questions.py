@@ -1,0 +1,80 @@
+"""Asks one engine for log-probabilities of given tokens and for greedy answers; blocking, for the slow executor.
+
+It leaves which engine, and what the answers mean, to `hub.tuning.proving` and `hub.tuning.gate`.
+"""
+
+import http.client
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+from urllib.parse import urlsplit
+
+_TIMEOUT_S = 120.0
+_BATCH_ROWS = 8
+
+
+class EngineRefusedError(Exception):
+    """The engine answered with an error; `status` is HTTP's."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"the engine answered {status}: {text[:300]}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Question:
+    """One held-out row: token ids with the spans of its answers, and the text that is expected."""
+
+    ids: Sequence[int]
+    learn: Sequence[tuple[int, int]]
+    expected: str
+
+
+def measure_logprobs(url: str, model: str, questions: Sequence[Question]) -> list[float]:
+    """Return each row's mean log-probability per answer token under a served name, in nats.
+
+    Raises:
+        EngineRefusedError, OSError.
+    """
+    found = []
+    for question in questions:
+        body = {"model": model, "prompt": list(question.ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        (choice,) = _complete(url, body)
+        told = choice["prompt_logprobs"]
+        places = [place for start, end in question.learn for place in range(max(1, start), end)]
+        found.append(fmean(_pick(told[place], question.ids[place]) for place in places))
+    return found
+
+
+def answer_greedily(url: str, model: str, questions: Sequence[Question], *, max_tokens: int) -> list[str]:
+    """Return the text that a served name answers to each row's prompt. Raises: EngineRefusedError, OSError."""
+    texts = []
+    for start in range(0, len(questions), _BATCH_ROWS):
+        part = questions[start : start + _BATCH_ROWS]
+        prompts = [list(question.ids[: question.learn[-1][0]]) for question in part]
+        body = {"model": model, "prompt": prompts, "max_tokens": max_tokens, "temperature": 0}
+        choices = sorted(_complete(url, body), key=lambda choice: int(choice["index"]))
+        texts += [str(choice["text"]) for choice in choices]
+    return texts
+
+
+def _pick(told: dict[str, Any], token: int) -> float:
+    return float(told[str(token)]["logprob"])
+
+
+def _complete(url: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/completions", json.dumps(body).encode(), headers)
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise EngineRefusedError(answer.status, text)
+    choices: list[dict[str, Any]] = json.loads(text)["choices"]
+    return choices
