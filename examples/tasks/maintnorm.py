@@ -20,9 +20,9 @@ from examples.tasks.upload import UploadRow, write_upload
 FACTORIES: Final = ("A", "B", "C")
 VALID_ROWS: Final = 150
 RECIPE: Final[Mapping[str, int | float]] = {
-    "epochs": 4,
+    "epochs": 8,
     "learning_rate": 3e-3,
-    "batch_tokens": 768,
+    "batch_tokens": 512,
     "validations": 4,
     "evaluate_rows": 100,
 }
