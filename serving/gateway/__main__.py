@@ -5,6 +5,7 @@ Options are explained in `settings`, everything else in `server`.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 
@@ -18,6 +19,9 @@ from serving.gateway.processes import run_processes
 from serving.gateway.server import run_gateway
 from serving.gateway.settings import read_settings
 
+# Requests leave few cycles behind; the default of 700 objects would look for them several times in each.
+_GC_THRESHOLD = (20_000, 20, 50)
+
 
 def main(argv: list[str]) -> int:
     """Run until told to stop; 0 for a clean stop, 1 with one line for a failed start, 2 for usage."""
@@ -26,6 +30,9 @@ def main(argv: list[str]) -> int:
     logging.getLogger("serving").setLevel(logging.INFO)
     if settings.processes > 1:
         return run_processes(argv, settings.journal_dir, settings.processes)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLD)
     try:
         uvloop.run(run_gateway(settings))
     except (ContractError, JournalError, ListenError, ReplicaError) as error:

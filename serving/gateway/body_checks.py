@@ -5,7 +5,6 @@ Prices, targets and reservations are left to `plan`.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection
 from typing import Any
@@ -14,6 +13,7 @@ from serving.gateway.bounds import split_prompts
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.named_checks import check_anthropic, check_responses
 from serving.gateway.prompt_checks import MAX_PROMPTS, check_messages, check_schemas, invalid
+from serving.gateway.quick_json import decode_json
 from serving.gateway.surfaces import CHAT, COMPLETIONS, Dialect, Surface
 
 MAX_CHOICES = 8
@@ -27,8 +27,8 @@ _INT64 = 2**63
 def parse_body(surface: Surface, raw: bytes, scopes: Collection[str]) -> dict[str, Any]:
     """Return the checked body. Raises: GatewayError 400 naming the parameter, 403 for one that needs a scope."""
     try:
-        body = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        body = decode_json(raw)
+    except ValueError as error:
         raise no_json() from error
     if not isinstance(body, dict):
         raise GatewayError(400, "invalid_json", "the request body must be a JSON object")
@@ -50,10 +50,6 @@ def parse_body(surface: Surface, raw: bytes, scopes: Collection[str]) -> dict[st
 def no_json() -> GatewayError:
     """Return the refusal of a body that cannot be read."""
     return GatewayError(400, "invalid_json", "the request body is not valid JSON in UTF-8")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _check_scoped(surface: Surface, name: str, scopes: Collection[str]) -> None:

@@ -69,8 +69,7 @@ class Dispatcher:
 
     async def _ask(self, call: Call, replica: RouteReplica) -> tuple[EngineAnswer | None, GatewayError | None]:
         """Return the answer, or the refusal of a replica that did no work, or neither when it cannot be reached."""
-        self._journal.append(call.begin_attempt(replica))
-        durable, answer, refusal = self._journal.synced(), None, None
+        entry, answer, durable = call.begin_attempt(replica), None, None
         try:
             answer = await self._engines.post(
                 replica.url,
@@ -78,6 +77,9 @@ class Dispatcher:
                 call.body,
                 request_id=f"{call.request_id}-{call.attempt}",
             )
+            # On the wire first: the engine computes while the reservation is written, which costs nobody time.
+            self._journal.append(entry)
+            durable = self._journal.synced()
             self._router.probing(replica)
             await answer.head()
             refusal = None if answer.status == 200 else await _judge(call, answer)
@@ -93,7 +95,8 @@ class Dispatcher:
                 answer.close()
             raise
         finally:
-            durable.cancel()
+            if durable is not None:
+                durable.cancel()
         if refusal is None:
             self._router.answered(replica)
         else:

@@ -18,9 +18,9 @@ from serving.contract import (
     Snapshot,
     UsageBatch,
     UsageReply,
-    dumps,
     loads,
 )
+from serving.gateway.quick_json import encode_message
 
 POLL_WAIT_S = 20
 _CALL_TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -90,7 +90,7 @@ class HubClient:
         self, method: str, path: str, *, message: object = None, timeout: aiohttp.ClientTimeout = _CALL_TIMEOUT
     ) -> tuple[int, bytes]:
         url = f"{self._base_url}/internal/v1/{path}"
-        payload = None if message is None else dumps(message).encode()
+        payload = None if message is None else encode_message(message)
         try:
             async with self._session.request(
                 method, url, data=payload, headers=self._headers, timeout=timeout, allow_redirects=False

@@ -13,10 +13,11 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from serving.contract import ContractError, dumps, loads
+from serving.contract import ContractError, loads
 from serving.gateway.errors import GatewayError, unavailable
 from serving.gateway.journal_entries import ENTRY_KINDS, Entry
 from serving.gateway.journal_state import JournalState
+from serving.gateway.quick_json import encode_message
 
 COMPACT_ABOVE_BYTES = 64 * 1024 * 1024
 
@@ -104,8 +105,11 @@ class Journal:
         return fd
 
 
+_KINDS = {kind: name.encode() for name, kind in ENTRY_KINDS.items()}
+
+
 def _frame(entry: Entry) -> bytes:
-    text = f"{type(entry).__name__.lower()} {dumps(entry)}".encode()
+    text = b"%b %b" % (_KINDS[type(entry)], encode_message(entry))
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 

@@ -6,7 +6,6 @@ Only what routing, money and tenant isolation need is checked here; the engine j
 from __future__ import annotations
 
 import hmac
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +15,7 @@ from serving.gateway.access import Target, resolve_target
 from serving.gateway.body_checks import no_json, parse_body
 from serving.gateway.bounds import bound_tokens, split_prompts, worst_cost_ufen
 from serving.gateway.errors import unavailable
+from serving.gateway.quick_json import encode_json
 from serving.gateway.surfaces import COMPLETIONS, EMBEDDINGS, Dialect, Surface
 from serving.gateway.transcript import may_continue
 from serving.gateway.view import View
@@ -129,7 +129,6 @@ def _upstream_body(
 
 def _encode(body: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        return encode_json(body)
     except ValueError as error:
-        # A number beyond all bounds or an unpaired surrogate, which no JSON text in UTF-8 can hold.
         raise no_json() from error

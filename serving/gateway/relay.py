@@ -5,7 +5,6 @@ Sending the request is left to `dispatch`, the bill to `completions`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import EVENT_STREAM, Exchange
 from serving.gateway.journal_file import Journal
 from serving.gateway.plan import Plan
+from serving.gateway.quick_json import decode_json, encode_json
 from serving.gateway.sse import StreamReader
 from serving.gateway.surfaces import EMBEDDINGS, Dialect
 
@@ -112,14 +112,14 @@ def _read_stream(call: Call) -> StreamReader | NamedEventReader:
 async def relay_plain(exchange: Exchange, call: Call, answer: EngineAnswer, *, settle: Settle) -> None:
     """Forward a whole answer under the public model name; settle first. Raises: GatewayError 502."""
     try:
-        whole = json.loads(await answer.read())
+        whole = decode_json(await answer.read())
         call.usage = read_usage(whole["usage"])
         cut_short = any(map(means_length, read_ends(whole)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise upstream_failed(call.plan.public_name) from error
     whole["model"] = call.plan.public_name
     settle(call, end_reason("length" if cut_short else "stop"), True)
-    body = json.dumps(whole, ensure_ascii=False).encode()
+    body = encode_json(whole)
     exchange.answer(200, body, headers=answer_headers(call.plan))
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from serving.gateway.quick_json import decode_json, encode_json
+
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 _USAGE = re.compile(rb',\s*"usage"\s*:\s*')
 _USAGE_LAST = b',"usage":'
@@ -137,8 +139,7 @@ class StreamReader:
             return b""
         if chunk["choices"]:
             chunk.pop("usage", None)
-        shown = json.dumps(chunk | {"model": self._public_name}, ensure_ascii=False, separators=(",", ":"))
-        return b"data: " + shown.encode() + b"\n\n"
+        return b"data: " + encode_json(chunk | {"model": self._public_name}) + b"\n\n"
 
     def _forward_plain(self, payload: bytes) -> bytes:
         """Return an ordinary chunk in the middle of a single answer without parsing all of it; empty for any other.
@@ -149,7 +150,7 @@ class StreamReader:
         if at < 0 or b'"finish_reason":null' not in payload or b'"choices":[{' not in payload:
             return b""
         try:
-            usage = json.loads(payload[at + len(_USAGE_LAST) : -1])
+            usage = decode_json(payload[at + len(_USAGE_LAST) : -1])
         except ValueError:
             return b""
         if not isinstance(usage, dict) or self._engine_field not in payload:
@@ -160,7 +161,7 @@ class StreamReader:
     def _parse(self, payload: bytes) -> dict[str, Any] | None:
         """Return the chunk and note its usage and end; None when the engine reports its own failure."""
         try:
-            chunk = json.loads(payload)
+            chunk = decode_json(payload)
         except ValueError:
             chunk = None
         if not isinstance(chunk, dict) or "choices" not in chunk:
