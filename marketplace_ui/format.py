@@ -47,7 +47,8 @@ def show_count(number: int) -> str:
 def show_seconds(milliseconds: int) -> str:
     """Return whole milliseconds as seconds with one decimal, in the request's language."""
     unit = "秒" if request_language() == "zh" else "s"
-    return f"{milliseconds // 1000}.{milliseconds % 1000 // 100} {unit}"
+    sign, whole = "-" if milliseconds < 0 else "", abs(milliseconds)
+    return f"{sign}{whole // 1000}.{whole % 1000 // 100} {unit}"
 
 
 def show_price(amount_fen: int, per_units: int, units: int = 1_000_000) -> str:
