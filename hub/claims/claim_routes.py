@@ -57,9 +57,11 @@ def list_claims() -> dict[str, Any]:
 @blueprint.post("/claims")
 def draft_claim(body: DraftBody) -> tuple[dict[str, Any], int]:
     """Draft a claim of what is used and not claimed yet."""
-    actor = current_actor()
+    actor, now = current_actor(), context().clock()
+    with context().sessions.read() as session:
+        plan = service.plan_claim(session, actor, **body.model_dump(), now=now)
     with context().sessions.write() as session:
-        claim = service.draft_claim(session, actor, **body.model_dump(), now=context().clock())
+        claim = service.place_claim(session, actor, plan, now=now)
         return present_claim(session, claim, whole=True), 201
 
 

@@ -3,6 +3,7 @@
 It leaves what may be claimed to `candidates` and the pack's bytes to `pack`.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
@@ -25,10 +26,21 @@ from hub.vouchers.service import find_programme
 from hub.vouchers.tables import Programme
 
 
-def draft_claim(
+@dataclass(frozen=True)
+class ClaimPlan:
+    """What a claim would hold: looked up in a reading transaction, because judging takes its time."""
+
+    programme: Programme
+    period: str
+    organisation_id: str
+    ready: list[Candidate]
+    left_out: list[tuple[Candidate, Obstacle]]
+
+
+def plan_claim(
     session: Session, actor: Actor, *, programme: str, period: str, organisation_id: str | None = None, now: datetime
-) -> Claim:
-    """Collect a programme's unclaimed voucher money up to the end of a period, of one firm or of all.
+) -> ClaimPlan:
+    """Find a programme's unclaimed voucher money up to the end of a period, of one firm or of all.
 
     What lacks a paper, or was paid between parties that look related, is left out with its reason and can be claimed
     once that is mended. Money taken back since an earlier claim stands in it as negative lines.
@@ -41,8 +53,7 @@ def draft_claim(
     start, end = period_bounds(period)
     if organisation_id is not None:
         find_organisation(session, organisation_id)
-    # One draft at a time per programme, so that two cannot collect the same transfers.
-    found = session.get_one(Programme, find_programme(session, programme).id, with_for_update=True)
+    found = find_programme(session, programme)
     if now < start:
         raise NothingToClaimError(
             f"Period {period} begins at {start.isoformat()}; nothing of it can be claimed yet.",
@@ -53,14 +64,41 @@ def draft_claim(
     ready, left_out = judge_candidates(session, candidates, now)
     if not ready:
         raise _nothing(found, period, left_out)
-    claim = _build_claim(session, actor, found, period=period, organisation_id=organisation_id or "", now=now)
-    claim.amount_fen = sum(candidate.amount_fen for candidate in ready)
-    claim.left_out = [_describe_left_out(candidate, obstacle) for candidate, obstacle in left_out]
+    return ClaimPlan(found, period, organisation_id or "", ready, left_out)
+
+
+def draft_claim(
+    session: Session, actor: Actor, *, programme: str, period: str, organisation_id: str | None = None, now: datetime
+) -> Claim:
+    """Plan and place a claim in one transaction, where few transfers are at stake. Raises: as both."""
+    plan = plan_claim(session, actor, programme=programme, period=period, organisation_id=organisation_id, now=now)
+    return place_claim(session, actor, plan, now=now)
+
+
+def place_claim(session: Session, actor: Actor, plan: ClaimPlan, *, now: datetime) -> Claim:
+    """Make a drafted claim of a plan.
+
+    Raises:
+        NothingToClaimError: somebody else claimed a part of it meanwhile; plan again.
+    """
+    actor.require(Role.OPERATOR)
+    # One draft at a time per programme; what another one took since the plan must not be taken twice.
+    programme = session.get_one(Programme, plan.programme.id, with_for_update=True)
+    wanted = [candidate.transfer.id for candidate in plan.ready]
+    if _count_claimed(session, wanted):
+        raise NothingToClaimError(
+            "Another claim has taken a part of this money meanwhile; look again and draft what is left.",
+            "期间内部分金额已被另一份申报纳入，请重新起草。",
+            field="period",
+        )
+    claim = _build_claim(session, actor, programme, period=plan.period, organisation_id=plan.organisation_id, now=now)
+    claim.amount_fen = sum(candidate.amount_fen for candidate in plan.ready)
+    claim.left_out = [_describe_left_out(candidate, obstacle) for candidate, obstacle in plan.left_out]
     session.add(claim)
     session.flush()
-    session.add_all(_build_line(claim, position, candidate) for position, candidate in enumerate(ready))
+    session.add_all(_build_line(claim, position, candidate) for position, candidate in enumerate(plan.ready))
     session.flush()
-    _record(session, "claim.drafted", claim, actor, now, lines=len(ready), left_out=len(left_out))
+    _record(session, "claim.drafted", claim, actor, now, lines=len(plan.ready), left_out=len(plan.left_out))
     return claim
 
 
@@ -184,6 +222,16 @@ def find_claim(session: Session, actor: Actor, claim_id: str) -> Claim:
     if claim is None or actor.role not in (Role.OPERATOR, Role.AUDITOR):
         raise NotFoundError.of("claim", claim_id)
     return claim
+
+
+def _count_claimed(session: Session, transfer_ids: list[str]) -> int:
+    """Return how many of these transfers are in a claim, asked in portions that every database takes."""
+    found = 0
+    for start in range(0, len(transfer_ids), 500):
+        portion = transfer_ids[start : start + 500]
+        query = select(func.count()).select_from(ClaimLine).where(ClaimLine.claimed_transfer_id.in_(portion))
+        found += int(session.scalar(query) or 0)
+    return found
 
 
 def _lock(session: Session, actor: Actor, claim_id: str) -> Claim:

@@ -41,16 +41,19 @@ def list_claims() -> str:
 
 @blueprint.post("/operator/claims")
 def draft_claim() -> Response | tuple[str, int]:
-    actor, form = current_actor(), Form.of_request()
-    with form.catching("programme", "period", "organisation_id"), context().sessions.write() as session:
-        claim = service.draft_claim(
-            session,
-            actor,
-            programme=form.text("programme", required=True),
-            period=form.text("period", required=True),
-            organisation_id=form.optional("organisation_id"),
-            now=context().clock(),
-        )
+    actor, form, now = current_actor(), Form.of_request(), context().clock()
+    with form.catching("programme", "period", "organisation_id"):
+        with context().sessions.read() as session:
+            plan = service.plan_claim(
+                session,
+                actor,
+                programme=form.text("programme", required=True),
+                period=form.text("period", required=True),
+                organisation_id=form.optional("organisation_id"),
+                now=now,
+            )
+        with context().sessions.write() as session:
+            claim = service.place_claim(session, actor, plan, now=now)
     return redirect(f"/operator/claims/{claim.id}?done=drafted") if form.ok else (_show_list(actor, form), 422)
 
 

@@ -13,13 +13,10 @@ from tests.ui_vouchers.scene import Scene
 
 PAGES = (
     ("/operator/programmes/model/draft", "operator"),
-    ("/operator/rules/{rule}", "reviewer"),
     ("/operator/claims", "operator"),
     ("/operator/claims/{claim}", "reviewer"),
     ("/operator/reports/{month}", "auditor"),
-    ("/operator/related", "operator"),
     ("/vouchers/grants/{grant_model}", "factory"),
-    ("/vouchers/owners", "factory"),
 )
 
 

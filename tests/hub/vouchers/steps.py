@@ -72,8 +72,11 @@ def add_invoice(market: Market, grant_id: str, number: str = "F-1", month: str =
 
 
 def draft(market: Market, who: str = "checker", programme: str = "model", period: str = "2026-11") -> Claim:
+    actor = market.actors[who]
+    with market.sessions.read() as session:
+        plan = claims.plan_claim(session, actor, programme=programme, period=period, now=market.now)
     with market.sessions.write() as session:
-        return claims.draft_claim(session, market.actors[who], programme=programme, period=period, now=market.now)
+        return claims.place_claim(session, actor, plan, now=market.now)
 
 
 def balance_of(market: Market, programme: str = "model") -> GrantBalance:
