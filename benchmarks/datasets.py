@@ -99,6 +99,7 @@ def measure(path: Path, rows: int, folder: Path) -> dict[str, object]:
         "rows": rows,
         "size_mb": round(path.stat().st_size / 1e6, 1),
         "wall_s": round(wall_s, 1),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
         "rows_per_s": round(rows / wall_s),
         "peak_mib": usage.ru_maxrss // 1024,
         "findings": summary["findings"],

@@ -4,12 +4,14 @@ Leaves columns and their meaning to `finetune.sources`. First sheet only, comput
 """
 
 import datetime as dt
+import errno
 import posixpath
 import re
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,20 @@ _MOST_TEXT_TABLE_BYTES = 256 << 20
 _MOST_RATIO, _RATIO_FROM_BYTES = 200, 64 << 20
 _MOST_PARTS = 10_000
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s+ref=[\"']([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})[\"']")
-_BROKEN = (zipfile.BadZipFile, KeyError, ValueError, IndexError, EOFError, ElementTree.ParseError, zlib.error)
+_MOST_ROWS, _MOST_COLUMNS, _MOST_MERGED_AT_ONCE = 1_048_576, 2_000, 2_000
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ElementTree.ParseError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OSError,
+    RuntimeError,
+)
+"""What zipfile and openpyxl were seen to raise on workbooks with bytes changed at random."""
 _BLOCK_BYTES, _OVERLAP_BYTES = 1 << 20, 128
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 FORMULA_ERRORS = frozenset({"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"})
@@ -63,25 +78,23 @@ class Sheet:
 def open_sheet(path: Path) -> tuple[Sheet, Generator[SheetRecord, None, None]]:
     """The first sheet and its rows. Raises: WorkbookError."""
     import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
 
-    try:
+    with _translating():
         merged = _look_inside(path)
         book: Any = openpyxl.load_workbook(path, read_only=True, data_only=True)
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some writers store a wrong extent
-    except (InvalidFileException, *_BROKEN) as error:
-        raise WorkbookError(Problem("file_unreadable", {"format": "XLSX", "why": type(error).__name__})) from error
     return Sheet(sheet.title, len(book.sheetnames)), _read_rows(book, sheet, merged)
 
 
 def _read_rows(book: Any, sheet: Any, merged: Merged) -> Generator[SheetRecord, None, None]:
     active: list[tuple[int, int, int, str]] = []
-    try:
+    with _translating(), closing(book):
         for number, cells in enumerate(sheet.iter_rows(), start=1):
+            active = [one for one in active if one[1] >= number]
+            _refuse_extent(number, len(cells), len(active))
             values = [write_cell(cell) for cell in cells]
             mangled = tuple(index for index, cell in enumerate(cells) if _is_mangled(cell.value))
-            active = [one for one in active if one[1] >= number]
             filled = _fill(values, active)
             spread = []
             for first, last_row, last in merged.starts.pop(number, []):
@@ -90,10 +103,24 @@ def _read_rows(book: Any, sheet: Any, merged: Merged) -> Generator[SheetRecord, 
                     if last > first and values[first]:
                         spread.append(first)
             yield SheetRecord(number, values, None, filled, tuple(spread), mangled)
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    """Whatever the archive and sheet readers raise on a broken file is the file's fault; the disk's errors are not."""
+    try:
+        yield
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise WorkbookError(Problem("file_unreadable", {"format": "XLSX", "why": type(error).__name__})) from error
-    finally:
-        book.close()
+
+
+def _refuse_extent(row: int, columns: int, merged: int) -> None:
+    """A few bytes can claim a sheet of any size: what no program writes is not read."""
+    if row > _MOST_ROWS or columns > _MOST_COLUMNS or merged > _MOST_MERGED_AT_ONCE:
+        why = f"row {row} with {columns} columns and {merged} merged ranges is beyond what is read"
+        raise WorkbookError(Problem("file_unreadable", {"format": "XLSX", "why": why}))
 
 
 def _fill(values: list[str], active: list[tuple[int, int, int, str]]) -> tuple[int, ...]:
