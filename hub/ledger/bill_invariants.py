@@ -46,9 +46,9 @@ INVARIANTS = (
         "SELECT 'charge ' || c.id FROM charges c WHERE c.fee_fen <> c.voucher_fen + c.cash_fen OR c.fee_fen <> "
         "(SELECT coalesce(sum(p.amount_fen), 0) FROM charge_parts p WHERE p.charge_id = c.id) "
         "UNION ALL SELECT 'order ' || o.id FROM orders o WHERE o.state <> 'held' AND (o.charged_fen <> "
-        "(SELECT coalesce(sum(c.fee_fen), 0) FROM charges c WHERE c.order_id = o.id AND c.version = 1) "
+        "(SELECT coalesce(sum(c.fee_fen), 0) FROM charges c WHERE c.order_id = o.id) "
         "OR o.voucher_fen <> "
-        "(SELECT coalesce(sum(c.voucher_fen), 0) FROM charges c WHERE c.order_id = o.id AND c.version = 1)) "
+        "(SELECT coalesce(sum(c.voucher_fen), 0) FROM charges c WHERE c.order_id = o.id)) "
         "UNION ALL SELECT 'bill ' || l.id FROM bill_lines l WHERE l.posted_fen <> "
         "(SELECT coalesce(sum(c.fee_fen), 0) FROM charges c WHERE c.bill_line_id = l.id)",
     ),

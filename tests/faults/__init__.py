@@ -1,1 +1,1 @@
-"""Faults on purpose: killed at every statement, databases crashed, replies lost, clocks and rules turned; money stays."""
+"""Faults on purpose: killed at each statement, databases crashed, replies lost, clocks turned; the money stays."""

@@ -10,7 +10,7 @@ import tempfile
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from tests.hub.money.postgres import _choose_user, _run, find_binaries
 
@@ -50,7 +50,7 @@ class Cluster:
         """Remove a database that nobody needs any more."""
         admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {url.rpartition('/')[2].partition('?')[0]} WITH (FORCE)"))
+            connection.execute(text(f"DROP DATABASE {make_url(url).database} WITH (FORCE)"))
         admin.dispose()
 
     def start(self) -> None:
@@ -69,6 +69,9 @@ class Cluster:
             _kill(process)
         for process in (postmaster, *map(int, children)):
             _wait_gone(process)
+        # Where nobody reaps the dead, their numbers look alive to the next server: it would refuse to start.
+        for lock in (self._data / "postmaster.pid", self.home / ".s.PGSQL.5432.lock"):
+            lock.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop and remove everything."""

@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import create_engine, make_url, text
+
 from hub.database import Sessions, open_sessions
 from hub.tables import import_tables, metadata
 from tests.faults.cluster import Cluster
@@ -37,8 +39,7 @@ class Ground:
     def copy(self, source: str | None = None) -> str:
         """Return the URL of a fresh copy of the pattern, or of another database of this ground."""
         if self.cluster is not None:
-            named = source.rpartition("/")[2].partition("?")[0] if source else PATTERN
-            return self.cluster.create(named)
+            return self.cluster.create((make_url(source).database if source else None) or PATTERN)
         self._made += 1
         target = self.home / f"copy-{self._made}.sqlite3"
         shutil.copyfile(source.removeprefix("sqlite:///") if source else self.home / "pattern.sqlite3", target)
@@ -68,8 +69,6 @@ class Ground:
 
 
 def _named(cluster: Cluster, name: str) -> str:
-    from sqlalchemy import create_engine, text
-
     admin = create_engine(cluster.url("postgres"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))

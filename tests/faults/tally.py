@@ -1,5 +1,6 @@
-"""The one line that every fault test prints and asserts on: what was sent, what came of it, and that no fen is amiss."""
+"""The one line that every fault test prints and asserts on: what was sent, what came of it, that no fen is amiss."""
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 
@@ -53,11 +54,12 @@ def take_tally(
         found = set(session.scalars(select(Transfer.id).where(Transfer.id.in_(list(sent))))) if sent else set()
         balance, missing = trial_balance(session), count_missing(session)
         over = func.sum(Account.debits_pending + Account.debits_posted - Account.credits_posted)
-        limited = (Account.limited, Account.debits_pending + Account.debits_posted > Account.credits_posted)
+        limited = (Account.limited.in_([True]), Account.debits_pending + Account.debits_posted > Account.credits_posted)
         sides = (Account.debits_pending, Account.debits_posted, Account.credits_pending, Account.credits_posted)
         negative = select(func.count()).where(
             func.least(*sides) < 0 if _is_postgresql(sessions) else func.min(*sides) < 0
         )
+        findings = [finding for finding in check_invariants(session) if finding.broken]
         tally = Tally(
             sent=len(sent),
             acked=len(acked),
@@ -69,10 +71,12 @@ def take_tally(
             zero_sum=abs(balance.posted_sum_fen) + abs(balance.pending_sum_fen),
             cap_over_fen=int(session.scalar(select(over).where(*limited)) or 0),
             negative=session.scalar(negative) or 0,
-            broken_invariants=sum(finding.broken for finding in check_invariants(session)),
+            broken_invariants=sum(finding.broken for finding in findings),
             audit_missing=missing.events + missing.transfers,
         )
-    print(f"\n{name} [{sessions.engine.dialect.name}]: {tally}")
+    for finding in findings:
+        sys.stdout.write(f"\n{finding.invariant.id} is broken: {finding.examples}")
+    sys.stdout.write(f"\n{name} [{sessions.engine.dialect.name}]: {tally}\n")
     return tally
 
 
