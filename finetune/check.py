@@ -29,6 +29,7 @@ from finetune.spec import ColumnRole, Data, Event, Fault, Result, SourceFormat, 
 from finetune.split import Split, describe_split, remove_overlap, split_rows
 
 _LOOK_EVERY_ROWS = 20_000
+_MOST_COLUMNS, _MOST_NAME_CHARS = 200, 200
 
 
 @dataclass
@@ -107,7 +108,8 @@ def _read(job: Job, path: Path, reading: Reading) -> None:
         for row in read_rows(reading.upload, issues):
             reading.rows_read += 1
             if reading.rows_read == 1:
-                reading.columns = tuple(row.cells)
+                names = [name for name in row.cells if len(name) <= _MOST_NAME_CHARS]
+                reading.columns = tuple(names[:_MOST_COLUMNS])
             if reading.rows_read % _LOOK_EVERY_ROWS == 0:
                 job.stop.raise_pending()
                 job.log.write(Event.STAGE, {"stage": "reading", "rows": reading.rows_read})

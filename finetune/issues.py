@@ -7,6 +7,7 @@ everything private masked, and lie in the owner's folder alone.
 import json
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from finetune.spec import FixAction
 KINDS: Mapping[str, Kind] = {**KINDS_OF_FILES, **KINDS_OF_ROWS}
 MOST_FINDINGS_OF_A_CODE = 100_000
 """More of one code are counted but not listed one by one, so that a check's memory and disk stay bounded."""
+_MOST_COLUMNS_OF_A_CODE = 100
 _SAMPLE_ROWS = 20
 _SHORT_CHARS = 80
 _INDEX = re.compile(r"\[\d+\]")
@@ -44,13 +46,16 @@ class IssueLog:
         self.fixes = dict(fixes or {})
         self._file = file
         self._groups: dict[tuple[str, str | None], _Group] = {}
+        self._places: Counter[str] = Counter()
         self._spool = spool
 
     def add(
         self, code: str, *, row: int | None = None, column: str | None = None, value: object = None, **values: object
     ) -> None:
         """Count one finding; `value` is what stands there, the others go into the message of its code and column."""
-        place = None if column is None else _INDEX.sub("[]", column)
+        place = None if column is None else shorten(_INDEX.sub("[]", column))
+        if (code, place) not in self._groups:
+            place = self._find_place(code, place)
         group = self._groups.setdefault((code, place), _Group(values=values))
         group.count += 1
         if row is None:
@@ -60,7 +65,22 @@ class IssueLog:
         if self._spool is not None and group.count <= MOST_FINDINGS_OF_A_CODE:
             shown = None if value is None else mask_private(shorten(value))
             texts = {name: _write(text) for name, text in values.items()}
-            self._spool.add(row, [self._file, code, column, shown, texts, str(self.severity_of(code))])
+            self._spool.add(
+                row,
+                [
+                    self._file,
+                    code,
+                    None if column is None else shorten(column),
+                    shown,
+                    texts,
+                    str(self.severity_of(code)),
+                ],
+            )
+
+    def _find_place(self, code: str, place: str | None) -> str | None:
+        """The column of a new group; None once a code has too many: keys made up per row must not fill the report."""
+        self._places[code] += 1
+        return place if self._places[code] <= _MOST_COLUMNS_OF_A_CODE else None
 
     def fix_of(self, code: str) -> FixAction | None:
         """The correction that the customer asked for, if any."""

@@ -19,6 +19,7 @@ from finetune.workbook import FORMULA_ERRORS, SheetRecord, WorkbookError, open_s
 
 MOST_MB = 1024
 _MOST_TITLE_ROWS = 10
+_MOST_COLUMNS = 500
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _EXPONENT = re.compile(r"\s*\d\.?\d*[Ee]\+?\d{2}\s*")
 
@@ -102,7 +103,7 @@ def _open_text(path: Path, kind: SourceFormat, issues: IssueLog) -> Upload | Non
     return _add_header(Upload(kind, read, delimiter=delimiter), read(), issues)
 
 
-def _open_workbook(path: Path, issues: IssueLog) -> Upload:
+def _open_workbook(path: Path, issues: IssueLog) -> Upload | None:
     sheet, records = open_sheet(path)
     if sheet.sheets > 1:
         issues.add("xlsx_multiple_sheets", sheets=sheet.sheets, sheet=sheet.name)
@@ -111,8 +112,12 @@ def _open_workbook(path: Path, issues: IssueLog) -> Upload:
     return upload
 
 
-def _add_header(upload: Upload, records: Iterator[Record], issues: IssueLog) -> Upload:
+def _add_header(upload: Upload, records: Iterator[Record], issues: IssueLog) -> Upload | None:
     row, header = _find_header(records)
+    if len(header) > _MOST_COLUMNS:
+        why = f"{len(header)} columns, limit {_MOST_COLUMNS}"
+        issues.add("file_unreadable", format=str(upload.kind).upper(), why=why)
+        return None
     if row > 1:
         issues.add("title_rows_skipped", header=row)
     for index, name in enumerate(header):
@@ -185,6 +190,8 @@ def _read_cells(record: Record, upload: Upload, issues: IssueLog) -> SourceRow |
         cells = (cells + [""] * (len(header) - len(cells)))[: len(header)]
         if not any(cell.strip() for cell in cells) or not _check_sheet_row(record, header, issues):
             return None
+    elif len(cells) > len(header) and not any(cell.strip() for cell in cells[len(header) :]):
+        cells = cells[: len(header)]  # a comma at the end of every line
     elif len(cells) != len(header):
         issues.add("csv_column_count", row=record.number, value=len(cells), wanted=len(header))
         return None

@@ -94,3 +94,37 @@ def test_a_sheet_that_claims_to_be_endless_is_refused(
     report = json.loads((run_check(tmp_path, source) / "report.json").read_text(encoding="utf-8"))
     refused = next(issue for issue in report["issues"] if issue["code"] == "file_unreadable")
     assert "beyond what is read" in refused["message_en"]
+
+
+def test_names_made_up_per_row_do_not_fill_the_report(tmp_path: Path) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"q {n}", f"key{n}" * 50: 1},
+                {"role": "assistant", "content": f"a{n}"},
+            ]
+        }
+        for n in range(400)
+    ]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    report = run_check(tmp_path, source) / "report.json"
+    issues = json.loads(report.read_text(encoding="utf-8"))["issues"]
+    assert len(issues) <= 102
+    assert sum(one["count"] for one in issues if one["code"] == "message_unrecognized_key") == 400
+    assert report.stat().st_size < 200_000
+
+
+def test_a_table_of_too_many_columns_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text(",".join(f"c{n}" for n in range(90_000)) + "\nq,a\n", encoding="utf-8")
+    report = json.loads((run_check(tmp_path, source) / "report.json").read_text(encoding="utf-8"))
+    assert "file_unreadable" in {one["code"] for one in report["issues"]}
+
+
+def test_a_comma_at_the_end_of_every_line_is_no_column(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    lines = ["question,answer,", *(f"pump {n} of {n * 7},seal {n}," for n in range(30))]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    report = json.loads((run_check(tmp_path, source) / "report.json").read_text(encoding="utf-8"))
+    assert (report["summary"]["errors"], report["summary"]["train_rows"]) == (0, 23)
