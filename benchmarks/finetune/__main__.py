@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -22,13 +23,14 @@ from benchmarks.finetune.contenders import GRID, OURS, Contender, Task, run_cont
 from benchmarks.finetune.resume import measure_resume
 from benchmarks.finetune.rivals import LLAMA_FACTORY, TRL, install_rival
 from benchmarks.finetune.rows import TRAIN_ROWS, write_rows
-from benchmarks.finetune.starts import measure_starts
+from benchmarks.finetune.service import measure_service
 from benchmarks.running_market import ROOT, describe_machine
 from examples.bases.recipes import DEMO_BASES
 from examples.bases.train import train_base
 from finetune.tokens import load_tokenizer, read_messages, tokenize_rows
 
 BASE = "guanmo/demo-bilingual-4m"
+_RIVALS = {"trl": TRL, "lf": LLAMA_FACTORY}
 Runs = dict[str, list[dict[str, float]]]
 
 
@@ -40,8 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=TRAIN_ROWS)
     parser.add_argument("--rivals", type=Path, default=ROOT / "var" / "bench", help="folder of their environments")
     parser.add_argument("--base", type=Path, help="folder of a base; without it the demo's base is trained or reused")
-    parser.add_argument("--only", choices=("speed", "resume", "starts"), help="one part, for tuning")
+    parser.add_argument("--only", choices=("speed", "resume", "service"), help="one part, for tuning")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a killed bench stops what it started
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="gm-ft-") as name:
         folder = Path(name)
@@ -55,13 +58,14 @@ def prepare(options: Any, folder: Path) -> Task:
     base = (options.base or _train_base()).absolute()
     train, valid = write_rows(folder, train_rows=options.rows)
     rows = tokenize_rows(load_tokenizer(base), read_messages(train))
+    needs_rivals = options.only in (None, "speed")
     return Task(
         base=base,
         train=train,
         valid=valid,
         tokens=sum(len(row.ids) for row in rows),
         threads=options.threads,
-        pythons={"trl": install_rival(TRL, options.rivals), "lf": install_rival(LLAMA_FACTORY, options.rivals)},
+        pythons={name: install_rival(rival, options.rivals) for name, rival in _RIVALS.items() if needs_rivals},
     )
 
 
@@ -79,8 +83,8 @@ def measure(options: Any, task: Task, folder: Path) -> dict[str, Any]:
         resumed = measure_resume(task, folder)
         found |= {"resume_loss_diff": resumed["loss_diff"], "resume_s": round(resumed["resume_s"], 2)}
         found |= {"resume_repeated_steps": resumed["repeated_steps"]}
-    if options.only in (None, "starts"):
-        found |= measure_starts(task, folder, rounds=options.rounds)
+    if options.only in (None, "service"):
+        found |= measure_service(task, folder, rounds=options.rounds)
     return found
 
 

@@ -22,6 +22,16 @@ from benchmarks.running_market import ROOT
 from finetune.spec import Base, Checkpoint, Data, Event, Kind, Progress, RunSpec, Value
 
 RANK, ALPHA, EPOCHS, LEARNING_RATE, WARMUP_STEPS, SEED = 16, 32, 2, 3e-3, 5, 42
+RECIPE: Mapping[str, int | float] = {
+    "rank": RANK,
+    "alpha": ALPHA,
+    "epochs": EPOCHS,
+    "learning_rate": LEARNING_RATE,
+    "validations": 1,
+    "patience": 0,
+    "evaluate_rows": 20,
+    "max_new_tokens": 1,
+}
 _SCRIPTS = {"trl": "in_trl.py", "lf": "in_llamafactory.py"}
 
 
@@ -133,22 +143,12 @@ def run_contender(contender: Contender, task: Task, out: Path) -> dict[str, floa
 
 def build_spec(task: Task, **changes: Any) -> RunSpec:
     """Our run with the rivals' values; what they cannot set is left to the recipe."""
-    recipe = {
-        "rank": RANK,
-        "alpha": ALPHA,
-        "epochs": EPOCHS,
-        "learning_rate": LEARNING_RATE,
-        "validations": 1,
-        "patience": 0,
-        "evaluate_rows": 20,
-        "max_new_tokens": 1,
-    } | changes.pop("recipe", {})
     fields: dict[str, Any] = {
         "kind": Kind.TRAIN,
         "run_id": "bench",
         "base": Base(str(task.base)),
         "data": Data(train=str(task.train), valid=str(task.valid)),
-        "recipe": {name: Value(value) for name, value in recipe.items()},
+        "recipe": {name: Value(value) for name, value in RECIPE.items()},
         "seed": SEED,
         "checkpoint": Checkpoint(interval_s=15.0),
     }
@@ -179,6 +179,13 @@ def start_ours(spec: RunSpec, task: Task, out: Path, command: Sequence[str] = ("
         )
 
 
+def find_loop_s(lines: Sequence[Progress]) -> float:
+    """Seconds from the end of the look before the first step to the last step's line."""
+    first = next(line.at for line in lines if line.type is Event.VALIDATION)
+    last = max(line.at for line in lines if line.type is Event.STEP)
+    return (last - first) / 1e6
+
+
 def _run_ours(task: Task, out: Path) -> _Run:
     """From the end of the look before the first step to the last step's line, one look and all lines included."""
     process = start_ours(build_spec(task), task, out)
@@ -194,10 +201,7 @@ def _run_ours(task: Task, out: Path) -> _Run:
         time.sleep(0.02)
     if process.returncode != 0:
         raise ContenderError(f"ours ended with exit {process.returncode}: {(out / 'log').read_text()[-1500:]}")
-    lines = read_progress(out)
-    first = next(line.at for line in lines if line.type is Event.VALIDATION)
-    last = max(line.at for line in lines if line.type is Event.STEP)
-    return _Run((last - first) / 1e6, ended_cpu_s - began_cpu_s, out / "artifact")
+    return _Run(find_loop_s(read_progress(out)), ended_cpu_s - began_cpu_s, out / "artifact")
 
 
 def _is_scoring(out: Path) -> bool:
