@@ -94,10 +94,10 @@ class Caller(asyncio.Protocol):
         self._transport.write(self._request)
 
 
-def write_request(*, model: str, key: str, stream: bool) -> bytes:
+def write_request(*, model: str, key: str, stream: bool, max_tokens: int) -> bytes:
     """Return the bytes of one chat completion request."""
     text = "The spindle bearing of machine 7 runs hot after the change of oil; name three likely causes."
-    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 64, "stream": stream}
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "stream": stream}
     payload = json.dumps(body).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n"
@@ -133,5 +133,5 @@ def _percentile_ms(values_s: list[float], percent: int) -> float:
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    sent = write_request(model=asked.pop("model"), key=asked.pop("key"), stream=asked.pop("stream"))
+    sent = write_request(**{name: asked.pop(name) for name in ("model", "key", "stream", "max_tokens")})
     print(json.dumps(uvloop.run(run_load(request=sent, **asked))))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gateway.upstream PORT
 
-It counts no tokens and checks nothing; what is measured stands before it.
+A request of one token is answered at once. It counts no tokens and checks nothing; what is measured stands before it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,11 @@ class EngineProtocol(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Answer later."""
         stream = b'"stream": true' in self._body or b'"stream":true' in self._body
-        model = json.loads(self._body).get("model", "base")
-        if stream:
+        body = json.loads(self._body)
+        model = body.get("model", "base")
+        if body.get("max_tokens") == 1:
+            self._write(write_answer(model))
+        elif stream:
             self._loop.call_later(FIRST_MS / 1000, self._stream, write_stream(model), 0)
         else:
             self._loop.call_later(FIRST_MS / 1000, self._write, write_answer(model))

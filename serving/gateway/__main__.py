@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import resource
 import sys
 
 import uvloop
@@ -21,6 +22,7 @@ from serving.gateway.settings import read_settings
 
 # Requests leave few cycles behind; the default of 700 objects would look for them several times in each.
 _GC_THRESHOLD = (20_000, 20, 50)
+_OPEN_FILES = 65_536
 
 
 def main(argv: list[str]) -> int:
@@ -30,6 +32,7 @@ def main(argv: list[str]) -> int:
     logging.getLogger("serving").setLevel(logging.INFO)
     if settings.processes > 1:
         return run_processes(argv, settings.journal_dir, settings.processes)
+    _allow_files()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLD)
@@ -39,6 +42,14 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"gateway: {error}\n")
         return 1
     return 0
+
+
+def _allow_files() -> None:
+    """Raise the soft limit of open files: each request holds two connections, and 1,024 are a usual default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":
