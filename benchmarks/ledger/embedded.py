@@ -33,7 +33,7 @@ def bare_inserts(folder: Path) -> Step:
     connection = sqlite3.connect(folder / "bare.sqlite3", isolation_level=None)
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
-    connection.execute("CREATE TABLE bare (id INTEGER PRIMARY KEY, content TEXT NOT NULL, amount INTEGER) STRICT")
+    connection.execute("CREATE TABLE IF NOT EXISTS bare (id INTEGER PRIMARY KEY, content TEXT, amount INTEGER) STRICT")
     numbers = itertools.count()
 
     def step() -> int:

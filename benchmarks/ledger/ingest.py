@@ -103,7 +103,7 @@ def build_records(count: int) -> tuple[contract.UsageRecord, ...]:
 
 def list_values(record: contract.UsageRecord) -> list[object]:
     """Return a record's stored values in the order of the table's columns."""
-    values = dataclasses.asdict(record) | {"gateway_id": "gw", "gateway_epoch": 1, "seq": 1}
+    values = vars(record) | {"gateway_id": "gw", "gateway_epoch": 1, "seq": 1}
     values |= {"received_at": to_us(NOW), "disputed": int(record.disputed)}
     values |= {"end_reason": record.end_reason.value, "status": record.status.value}
     return [values[name] for name in _COLUMNS]

@@ -162,11 +162,25 @@ MUTANTS = (
         f"{LEDGER}/test_refusals.py::test_a_closed_month_takes_nothing_new",
     ),
     Mutant(
-        "accounts_are_not_locked",
+        "holds_do_not_lock_the_account",
+        "hub/ledger/at_once.py",
+        "ORDER BY id FOR NO KEY UPDATE)",
+        "ORDER BY id)",
+        f"{LEDGER}/test_concurrency.py::test_one_grant_is_never_overspent",
+    ),
+    Mutant(
+        "ends_do_not_lock_the_account",
         "hub/ledger/statements.py",
         '_LOCK, wanted, end=" FOR NO KEY UPDATE")',
         "_LOCK, wanted)",
-        f"{LEDGER}/test_concurrency.py::test_one_grant_is_never_overspent",
+        f"{LEDGER}/test_concurrency.py::test_an_end_waits_for_the_one_under_way",
+    ),
+    Mutant(
+        "one_statement_forgets_the_limit",
+        "hub/ledger/at_once.py",
+        "WHERE (limited = 1 AND debits_pending + debits_posted > credits_posted)",
+        "WHERE (limited = 1 AND debits_posted > credits_posted)",
+        f"{LEDGER}/test_posting.py::test_held_money_counts_against_the_limit",
     ),
     Mutant(
         "deleting_history_is_allowed",

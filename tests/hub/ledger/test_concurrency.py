@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from threading import Barrier
 
+import pytest
 from sqlalchemy import select
 
 from hub.database import Sessions
@@ -96,3 +97,28 @@ def test_the_same_group_from_many_is_stored_once(both: Sessions, now: datetime) 
         stored = session.scalars(select(Transfer).where(Transfer.kind == TransferKind.PENDING)).all()
         assert len(stored) == 1
         assert session.get_one(Account, grant.id).debits_pending == 10
+
+
+def test_an_end_waits_for_the_one_under_way(both: Sessions, now: datetime) -> None:
+    """The second reads the balances only after the first has committed; else it would write over them."""
+    grant, clearing = prepare(both, now)
+    posted = Posted("t", "t", "u", now)
+    with both.write() as session:
+        wanted = [hold(key, grant, clearing, amount_fen=100, code="hold") for key in ("h1", "h2")]
+        first, second = post_group(session, "g1", wanted, posted)
+
+    def end_second() -> None:
+        with both.write() as session:
+            post_group(session, "g3", [resolve("e2", second, amount_fen=30, code="end")], posted)
+
+    with ThreadPoolExecutor(1) as pool:
+        with both.write() as session:
+            post_group(session, "g2", [resolve("e1", first, amount_fen=50, code="end")], posted)
+            waiting = pool.submit(end_second)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+        waiting.result(timeout=30)
+    with both.read() as session:
+        account = session.get_one(Account, grant.id)
+        assert (account.debits_pending, account.debits_posted) == (0, 80)
+        assert check_books(session) == []
