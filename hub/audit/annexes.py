@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hub.audit.content import ACCOUNT_FIELDS, plain
 from hub.catalogue.tables import ModelVersion
+from hub.compute.tables import MeterRecord, MeterState, Rental
 from hub.events.tables import Event
 from hub.filings.tables import Filing
 from hub.ledger.rules import derive_id
@@ -93,6 +94,18 @@ CHARGE_FIELDS = (
     "charged_at",
 )
 PART_FIELDS = ("party", "organisation_id", "amount_fen")
+RENTAL_FIELDS = ("id", "organisation_id", "provider_organisation_id", "allocated_at", "released_at")
+READING_FIELDS = (
+    "id",
+    "seq",
+    "device_id",
+    "device_ms",
+    "counted_ms",
+    "observed_at",
+    "received_at",
+    "signature",
+    "resolved_by",
+)
 TRANCHE_FIELDS = (
     "id",
     "organisation_id",
@@ -179,7 +192,21 @@ def _order(session: Session, event: Event) -> dict[str, Any]:
     order = session.get_one(Order, event.subject)
     # The charges of the closing itself; a later correction is another version with an event of its own.
     first = Charge.group_id == derive_id("grp", "close", order.id)
-    return plain(order, ORDER_FIELDS) | {"charges": _list_charges(session, first)}
+    read = _rental(session, order) if order.subject_kind == "rental" and order.closed_at else None
+    return plain(order, ORDER_FIELDS) | {"charges": _list_charges(session, first), "rental": read}
+
+
+def _rental(session: Session, order: Order) -> dict[str, Any] | None:
+    """Return a rental with the readings that counted when its order was closed; later ones belong to corrections."""
+    rental = session.get(Rental, order.subject)
+    if rental is None:
+        return None
+    by_then = (MeterRecord.code.is_(None) & (MeterRecord.received_at <= order.closed_at)) | (
+        (MeterRecord.state == MeterState.ACCEPTED) & (MeterRecord.resolved_at <= order.closed_at)
+    )
+    query = select(MeterRecord).where(MeterRecord.rental_id == rental.id, by_then).order_by(MeterRecord.seq)
+    readings = [plain(record, READING_FIELDS) for record in session.scalars(query)]
+    return plain(rental, RENTAL_FIELDS) | {"readings": readings}
 
 
 def _correction(session: Session, event: Event) -> dict[str, Any]:

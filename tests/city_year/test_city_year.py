@@ -1,13 +1,16 @@
 """A short city year: the same seed gives the same money, and the verifier finds every fen again."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from examples.city_year.story import Outcome, Plan, list_months, simulate
+from hub.audit.signing import AuditKey
 from hub.audit.verifier.reading import Export
 from hub.database import open_sessions
 from hub.tables import import_tables, metadata
+from tests.hub.audit.test_export import Rows, edit, failures, forge
 
 
 def run(home: Path, plan: Plan) -> Outcome:
@@ -61,6 +64,19 @@ def test_the_rule_of_the_day_is_pinned_across_its_change(year: tuple[Path, Outco
         if cover["programme"] == "compute"
     }
     assert shares == {(1, 2), (2, 5)}
+
+
+def test_a_rental_is_billed_by_its_signed_readings(year: tuple[Path, Outcome], tmp_path: Path) -> None:
+    copy = tmp_path / "export"
+    shutil.copytree(year[0] / "export", copy)
+
+    def shorten(rows: Rows) -> None:
+        rental = next(row["annex"]["rental"] for row in rows if row["annex"]["rental"] and not row["annex"]["fault"])
+        rental["readings"][-1]["counted_ms"] -= 1000
+
+    edit(copy, "orders", shorten)
+    forge(copy, AuditKey("whoever"))
+    assert any("of a rental whose readings give" in line for line in failures(copy))
 
 
 def test_the_same_seed_gives_the_same_money(tmp_path: Path) -> None:

@@ -55,10 +55,13 @@ def check_orders(export: Export) -> Iterator[str]:
     """Every closed order charges its meter at the pinned terms, corrections too, and the ledger moved just that."""
     bills = Bills(export)
     metered: dict[str, Row] = {}
+    left_ms: dict[str, int] = {}
     states: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for order in export.annexes("orders").values():
         expected = list(_settle(bills, bills.quotes[order["quote_id"]], order["metered"] or {}))
         yield from (f"order {order['id']}: {line}" for line in compare(expected, order["charges"]))
+        if order["rental"] and not order["fault"]:
+            yield from _check_rental(bills.quotes[order["quote_id"]], order, left_ms)
         metered[order["id"]] = order
         _add_charges(states, order["id"], order["charges"])
         if export.within(order["closed_at"]) and order["charges"]:
@@ -79,6 +82,23 @@ def _settle(bills: Bills, quote: Row, metered: Row) -> Iterator[Row]:
         if quantity:
             parts = bills.give_out(fee, line["price_version_id"], had=Counter())
             yield build_charge(line["meter"], fee, voucher, parts) | {"quantity": quantity}
+
+
+def _check_rental(quote: Row, order: Row, left_ms: dict[str, int]) -> Iterator[str]:
+    """The time billed is what the provider's readings count, at most what passed, the first order before the next."""
+    rental, name = order["rental"], f"order {order['id']}"
+    before = 0
+    for reading in rental["readings"]:
+        passed_ms = (min(reading["observed_at"], reading["received_at"]) - rental["allocated_at"]) // 1000
+        if reading["counted_ms"] < before or (reading["counted_ms"] > passed_ms and not reading["resolved_by"]):
+            yield f"{name}: reading {reading['seq']} counts {reading['counted_ms']} ms where {passed_ms} ms passed"
+        before = reading["counted_ms"]
+    counted = min(before, (rental["released_at"] - rental["allocated_at"]) // 1000)
+    left = left_ms.get(rental["id"], counted)
+    part = min(left, quote["lines"][0]["quantity"])
+    left_ms[rental["id"]] = left - part
+    if (order["metered"] or {}).get("device_ms") != part:
+        yield f"{name} bills {order['metered']} of a rental whose readings give {part} ms"
 
 
 def _check_corrected(line: Row, version: Row, state: Counter[str]) -> Iterator[str]:
