@@ -43,8 +43,19 @@ _TEXTS = {
     "run.held": "The job is complete, but the publish gate holds its model back",
     "run.cancelled": "The job was cancelled",
     "run.recovering": "The trainer was interrupted; it goes on from its last checkpoint",
+    "run.proven": "Proven on the serving engine: what is served is what was trained",
+    "run.proof_missing": "The serving engine could not be asked for a proof",
+    "run.proof_failed": "The serving engine does not serve what was trained; the model is quarantined",
+    "run.gate_overridden": "The publish gate was overridden",
 }
-_LEVELS = {"run.failed": "error", "run.invalid": "error", "run.expired": "error", "run.recovering": "warn"}
+_LEVELS = {
+    "run.failed": "error",
+    "run.invalid": "error",
+    "run.expired": "error",
+    "run.proof_failed": "error",
+    "run.recovering": "warn",
+    "run.proof_missing": "warn",
+}
 
 
 @dataclass(frozen=True)

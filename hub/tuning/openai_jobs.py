@@ -20,6 +20,7 @@ from hub.orders.tables import Quote
 from hub.tuning.bodies import present_place, present_progress
 from hub.tuning.openai_ids import show_file, show_job, show_result_file
 from hub.tuning.progress import locate_attempt, read_tail
+from hub.tuning.proving import is_refuted
 from hub.tuning.queueing import find_place
 from hub.tuning.states import DELIVERED, TERMINAL, RunState, openai_status
 from hub.tuning.tables import Run
@@ -52,7 +53,7 @@ def present_job(session: Session, run: Run, *, home: Path, now: datetime) -> dic
         "finished_at": _seconds(run.finished_at) if is_over and run.finished_at else None,
         "estimated_finish": None if is_over else _estimate_finish(run, home, now),
         "error": _show_error(run),
-        "fine_tuned_model": name_tuned(session, run) if status == "succeeded" else None,
+        "fine_tuned_model": name_tuned(session, run) if status == "succeeded" and not is_refuted(run.gate) else None,
         "model": run.base_public_name,
         "organization_id": run.organisation_id,
         "status": status,
@@ -79,12 +80,12 @@ def read_status(session: Session, run: Run, now: datetime) -> str:
 
 
 def is_served(session: Session, run: Run, now: datetime) -> bool:
-    """Return whether the run's version answered once, cannot, or was waited for long enough."""
-    if run.finished_at is not None and now - run.finished_at > SERVE_WAIT:
+    """Return whether the run's version was asked on its engine, cannot be, or was waited for long enough."""
+    if "served" in (run.gate or {}) or (run.finished_at is not None and now - run.finished_at > SERVE_WAIT):
         return True
     query = select(Deployment.id).where(
         Deployment.version_id == run.version_id,
-        Deployment.ready_at.is_not(None) | Deployment.state.in_((DeploymentState.FAILED, DeploymentState.STOPPED)),
+        Deployment.state.in_((DeploymentState.FAILED, DeploymentState.STOPPED)),
     )
     return session.scalar(query.limit(1)) is not None
 
@@ -97,6 +98,10 @@ def name_tuned(session: Session, run: Run) -> str | None:
 
 
 def _show_error(run: Run) -> dict[str, Any] | None:
+    if is_refuted(run.gate):
+        served: dict[str, Any] = run.gate["served"]  # type: ignore[index]
+        text = "the engine does not serve what was trained; the model is quarantined, ask your operator"
+        return {"code": served["code"], "message": text, "param": None}
     if run.state not in _FAILED:
         return None
     code = run.reason_code or "internal"

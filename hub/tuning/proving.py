@@ -5,9 +5,10 @@ figures to `hub.tuning.gate` and loading to the pool.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from serving.contract import BASE_ENGINE_NAME, ReplicaState, engine_name
 EVALUATION_NAME = "evaluation.jsonl"
 PARITY_ROWS = 16
 SHOWN_CASES = 12
+_TOPICS = {"proven": "run.proven", "not_measured": "run.proof_missing"}
 _POLL_S = 0.3
 _WAIT_S = 2.0
 _RETRY_S = 5.0
@@ -91,6 +93,12 @@ def queue_proofs(session: Session, *, now: datetime) -> int:
     return len(waiting)
 
 
+def is_refuted(gate: Mapping[str, Any] | None) -> bool:
+    """Return whether a proof was made and failed; an engine that could not be asked refutes nothing."""
+    served = (gate or {}).get("served") or {}
+    return not served.get("passed", True) and served["code"] != "not_measured"
+
+
 def read_questions(path: Path) -> list[tuple[Question, dict[str, Any]]]:
     """Return the evaluated rows whose tokens the trainer kept, each with its line; empty without the file."""
     if not path.is_file():
@@ -134,7 +142,7 @@ def _find_engine(session: Session, version: ModelVersion) -> str | None:
 
 def _ask(asked: _Asked) -> tuple[Parity, dict[str, Any]]:
     if not asked.questions:
-        return Parity(False, "no_rows", {}), {}
+        return Parity(False, "not_measured", {}), {}
     part = asked.questions[: len(asked.trained_base)]
     try:
         served = [measure_logprobs(asked.url, name, part) for name in (BASE_ENGINE_NAME, asked.name)]
@@ -143,7 +151,9 @@ def _ask(asked: _Asked) -> tuple[Parity, dict[str, Any]]:
             for name in (BASE_ENGINE_NAME, asked.name)
         ]
     except EngineRefusedError as error:
-        return Parity(False, "adapter_not_loaded", {"status": float(error.status)}), {}
+        # Only an unknown name says something about the adapter; a row too long for the engine says nothing.
+        code = "adapter_not_loaded" if error.status == HTTPStatus.NOT_FOUND else "not_measured"
+        return Parity(False, code, {"status": float(error.status)}), {}
     parity = judge_parity(LogProbs(asked.trained_base, asked.trained_adapter, served[0], served[1]))
     cases = [
         Case(question.expected, base, adapter)
@@ -163,7 +173,7 @@ def _note(work: Work, claim: Claim, parity: Parity, scores: dict[str, Any]) -> N
         run.gate = (run.gate or {}) | {"served": proof, "scores": scores}
         record_event(
             session,
-            "run.proven" if parity.passed else "run.proof_failed",
+            _TOPICS.get(parity.code, "run.proof_failed"),
             run.id,
             organisation_id=run.organisation_id,
             actor_id=SYSTEM,
@@ -171,7 +181,7 @@ def _note(work: Work, claim: Claim, parity: Parity, scores: dict[str, Any]) -> N
             reason_code=parity.code,
         )
         version = session.get_one(ModelVersion, run.version_id or "")
-        if not parity.passed and parity.code != "no_rows" and version.state is not VersionState.QUARANTINED:
+        if is_refuted(run.gate) and version.state is not VersionState.QUARANTINED:
             _quarantine(session, version, parity, now)
         finish_job(session, claim, now=now)
 

@@ -21,7 +21,7 @@ from hub.tuning.tables import Run
 
 PAUSE_DAYS = 7
 """A paused run holds money; after a week it is cancelled and the rest goes back (our default)."""
-_PAUSABLE = PARKED | {RunState.PROVISIONING, RunState.PREPARING, RunState.RUNNING, RunState.EVALUATING}
+PAUSABLE = PARKED | {RunState.PROVISIONING, RunState.PREPARING, RunState.RUNNING, RunState.EVALUATING}
 
 
 def cancel_run(session: Session, actor: Actor, run_id: str, *, now: datetime) -> Run:
@@ -55,7 +55,7 @@ def pause_run(session: Session, actor: Actor, run_id: str, *, now: datetime) -> 
     run = find_run(session, actor, run_id, lock=True)
     if run.state is RunState.PAUSED or run.pause_requested_at is not None:
         return run
-    if run.state not in _PAUSABLE or run.cancel_requested_at is not None:
+    if run.state not in PAUSABLE or run.cancel_requested_at is not None:
         raise RunStateError(
             f"Run {run.id} is '{run.state}'; only a queued or training run can be paused. Wait, or cancel it.",
             f"任务 {run.id} 状态为“{run.state}”，只有排队或训练中的任务可以暂停。请等待或取消。",
@@ -77,7 +77,7 @@ def resume_run(session: Session, actor: Actor, run_id: str, *, now: datetime) ->
         RunStateError: not ordered yet, still on its way to the pause, or over.
     """
     run = find_run(session, actor, run_id, lock=True)
-    if run.state in _PAUSABLE and run.pause_requested_at is None:
+    if run.state in PAUSABLE and run.pause_requested_at is None:
         return run
     if run.state is not RunState.PAUSED:
         raise RunStateError(

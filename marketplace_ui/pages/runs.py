@@ -25,7 +25,11 @@ from hub.orders.tables import Charge, Order, Quote
 from hub.tuning import service, stopping
 from hub.tuning.bodies import present_progress
 from hub.tuning.progress import locate_attempt, read_curve, read_tail
+from hub.tuning.publishing import override_gate
+from hub.tuning.queueing import find_place
+from hub.tuning.rerunning import rerun
 from hub.tuning.states import DELIVERED, TERMINAL, UNORDERED, RunState
+from hub.tuning.stopping import PAUSABLE
 from hub.tuning.tables import Run
 from hub.web import context, current_actor
 from marketplace_ui.durations import show_duration
@@ -42,6 +46,9 @@ blueprint.add_app_template_global(explain_value, "explain_value")
 blueprint.add_app_template_global(show_duration, "duration")
 TABLE_POINTS = 40
 NOTICES = {
+    "paused": ("已请求暂停，当前步结束后生效。", "Pause requested; it takes effect after the current step."),
+    "resumed": ("已重新排队，将从检查点继续。", "Queued again; it goes on from its checkpoint."),
+    "published": ("已记录理由，正在发布。", "Your reason is recorded; the model is being published."),
     "accepted": ("已接受报价，资金已冻结，任务开始排队。", "Accepted: the money is held and the run is queued."),
     "cancelled": (
         "已请求取消；训练到下一个安全点停止，只收已计量部分。",
@@ -122,6 +129,39 @@ def cancel_run(run_id: str) -> Response:
     return redirect(f"/runs/{run_id}?done=cancelled")
 
 
+@blueprint.post("/runs/<run_id>/pause")
+def pause_run(run_id: str) -> Response:
+    actor = current_actor()
+    with context().sessions.write() as session:
+        stopping.pause_run(session, actor, run_id, now=context().clock())
+    return redirect(f"/runs/{run_id}?done=paused")
+
+
+@blueprint.post("/runs/<run_id>/resume")
+def resume_run(run_id: str) -> Response:
+    actor = current_actor()
+    with context().sessions.write() as session:
+        stopping.resume_run(session, actor, run_id, now=context().clock())
+    return redirect(f"/runs/{run_id}?done=resumed")
+
+
+@blueprint.post("/runs/<run_id>/rerun")
+def rerun_run(run_id: str) -> Response:
+    actor = current_actor()
+    with context().sessions.write() as session:
+        again = rerun(session, actor, run_id, home=context().settings.home, now=context().clock())
+        return redirect(f"/runs/{again.id}")
+
+
+@blueprint.post("/runs/<run_id>/publish")
+def publish_run(run_id: str) -> Response:
+    actor = current_actor()
+    reason = Form.of_request().text("reason", required=True, most=500)
+    with context().sessions.write() as session:
+        override_gate(session, actor, run_id, reason=reason, now=context().clock())
+    return redirect(f"/runs/{run_id}?done=published")
+
+
 def _show(session: Session, actor: Actor, run: Run) -> str:
     home = context().settings.home
     lines = read_tail(locate_attempt(home, run.id, run.attempt))
@@ -133,6 +173,9 @@ def _show(session: Session, actor: Actor, run: Run) -> str:
         run=run,
         live=_read_live(session, run, lines),
         story=[_tell(event) for event in events],
+        place=find_place(session, run, home, context().clock()),
+        pausable=run.state in PAUSABLE and not run.pause_requested_at and not run.cancel_requested_at,
+        served=(run.gate or {}).get("served"),
         last_seq=events[-1].seq if events else 0,
         curve=_thin(curve),
         over=run.state in TERMINAL,
@@ -186,6 +229,11 @@ def _tell(event: Event) -> Moment:
     own = {
         "created": translate("建立任务", "Created"),
         "cancel_requested": translate("请求取消", "Cancellation requested"),
+        "pause_requested": translate("请求暂停", "Pause requested"),
+        "proven": translate("上线核验通过", "Proven on the serving engine"),
+        "proof_missing": translate("未能上线核验", "The serving engine could not be asked"),
+        "proof_failed": translate("上线核验不一致，已隔离", "The engine serves something else: quarantined"),
+        "gate_overridden": translate("越过门禁发布", "Published past the gate"),
     }
     text = own.get(kind) or say("run", kind)
     return Moment(text, explain_reason(event.payload.get("reason_code")), event.occurred_at)

@@ -58,12 +58,26 @@ def test_running_page_polls_streams_and_can_be_cancelled(market: World, data: st
     assert "You cancelled" in page
 
 
+def test_a_queued_run_shows_its_place_is_paused_and_goes_on(market: World, data: str) -> None:
+    client = market.visit("factory")
+    run_id = plan_run(market, client, data, name="parked")
+    order_run(market, client, run_id)
+    assert "place 1 in the queue" in client.get(f"/runs/{run_id}").text
+    assert client.post(f"/runs/{run_id}/pause").status_code == 302
+    page = client.get(f"/runs/{run_id}").text
+    assert f'action="/runs/{run_id}/resume"' in page
+    assert "place 1 in the queue" not in page
+    assert client.post(f"/runs/{run_id}/resume").status_code == 302
+    assert f'action="/runs/{run_id}/pause"' in client.get(f"/runs/{run_id}").text
+
+
 def test_a_result_no_better_than_its_base_is_held_and_said(market: World, data: str) -> None:
     client = market.visit("factory")
     run_id = plan_run(market, client, data, name="worse", **{"recipe-min_delta": "0.1"})
     order_run(market, client, run_id)
     page = finish_run(market, client, run_id)
     assert "was not better than its base" in page
+    assert f'action="/runs/{run_id}/publish"' in page
     assert 'action="/endpoints/deploy"' not in page
 
 
