@@ -54,12 +54,13 @@ INVARIANTS = (
     ),
     Invariant(
         "I13",
-        "Money is held exactly while its order or tranche lives, and no run ends with its order open.",
-        "冻结仅在订单或批次存续期间存在；任务结束时订单已了结。",
+        "Money is held exactly while its order, tranche or payout lives, and no run ends with its order open.",
+        "冻结仅在订单、批次或付款存续期间存在；任务结束时订单已了结。",
         "SELECT 'hold ' || h.id FROM ledger_transfers h LEFT JOIN ledger_transfers t ON t.pending_id = h.id "
         "LEFT JOIN orders o ON o.id = h.business_id AND o.state = 'held' "
         "LEFT JOIN usage_tranches u ON u.id = h.business_id AND u.state = 'open' "
-        "WHERE h.kind = 'pending' AND t.id IS NULL AND o.id IS NULL AND u.id IS NULL "
+        "LEFT JOIN payouts p ON p.id = h.business_id AND p.state IN ('requested', 'in_payout', 'unknown') "
+        "WHERE h.kind = 'pending' AND t.id IS NULL AND o.id IS NULL AND u.id IS NULL AND p.id IS NULL "
         "UNION ALL SELECT 'tranche ' || u.id FROM usage_tranches u WHERE u.state = 'open' AND NOT EXISTS "
         "(SELECT 1 FROM ledger_transfers h LEFT JOIN ledger_transfers t ON t.pending_id = h.id "
         "WHERE h.business_id = u.id AND h.kind = 'pending' AND t.id IS NULL) "
@@ -77,6 +78,7 @@ INVARIANTS = (
         "ON n.provider_organisation_id = m.provider_organisation_id AND n.device_id = m.device_id AND n.id > m.id "
         "AND n.rental_id <> m.rental_id AND n.busy_from_at < m.observed_at AND m.busy_from_at < n.observed_at "
         "WHERE m.state = 'accepted' AND n.state = 'accepted' "
+        "AND m.busy_from_at < m.observed_at AND n.busy_from_at < n.observed_at "
         "UNION ALL SELECT 'backwards ' || n.id FROM rental_meters m JOIN rental_meters n "
         "ON n.rental_id = m.rental_id AND n.seq > m.seq AND n.counted_ms < m.counted_ms "
         "WHERE m.state = 'accepted' AND n.state = 'accepted'",

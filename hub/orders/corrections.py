@@ -251,7 +251,7 @@ def _claw_back(
 
 def _build_charge(order: Order, change: LineChange, *, number: int, group_id: str, now: datetime) -> Charge:
     line = change.line
-    cover = line.covers[0] if line.covers and change.voucher_fen else None
+    cover = line.covers[0] if line.covers else None
     return Charge(
         id=derive_id("chg", order.id, str(line.position), str(number)),
         organisation_id=order.organisation_id,

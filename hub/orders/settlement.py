@@ -214,7 +214,7 @@ def _charge(session: Session, order: Order, item: _Settled, *, group_id: str, no
     if not item.quantity:
         return
     line = item.line
-    cover = line.covers[0] if line.covers and item.paid.voucher_fen else None
+    cover = line.covers[0] if line.covers else None
     charge = Charge(
         id=derive_id("chg", order.id, str(line.position)),
         organisation_id=order.organisation_id,

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hub.errors import ConflictError, ForbiddenError, InvalidValueError, NotFoundError
 from hub.ledger.audit import check_books
+from hub.ledger.invariants import check_invariants
 from hub.ledger.movements import move
 from hub.ledger.service import Posted, find_account, open_account, post_group
 from hub.ledger.tables import PLATFORM, Account, AccountKind, Transfer
@@ -73,6 +74,7 @@ def check_bill(market: Market, order: Order) -> None:
         assert clearing is not None
         assert clearing.balance_fen == 0
         assert check_books(session) == []
+        assert [(found.invariant.id, found.examples) for found in check_invariants(session) if found.broken] == []
 
 
 def test_a_lower_figure_gives_back_to_cash_and_grant_in_the_open_month(rich: Market) -> None:
