@@ -19,6 +19,7 @@ def test_each_still_fits_the_code(mutant: Mutant) -> None:
     assert f"def {name}(" in (ROOT / place).read_text()
 
 
+@pytest.mark.timeout(900)
 def test_the_short_list_is_killed(tmp_path: Path) -> None:
     with copy_tree(tmp_path / "tree") as tree:
         killed = [try_mutant(tree, mutant).killed for mutant in MUTANTS if mutant.name in SHORT]

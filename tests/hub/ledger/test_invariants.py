@@ -1,17 +1,21 @@
 """Each invariant holds over a filled market on both databases, and turns red on a violation made for it."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner
 
-from hub.database import Sessions
+from hub.cli.ledger import ledger
+from hub.database import Sessions, open_sessions
 from hub.errors import NotFoundError
 from hub.ledger.invariants import BOOKS, HISTORY, INVARIANTS, check_invariants
-from hub.tables import metadata
+from hub.tables import import_tables, metadata
 from tests.hub.ledger.books import open_books
 from tests.hub.ledger.seeding import fill_market, insert_row, open_unguarded
 from tests.hub.money.conftest import _create_database
@@ -201,9 +205,6 @@ def filled(built_market: Market) -> Path:
 
 @pytest.fixture(scope="module")
 def built_market(tmp_path_factory: pytest.TempPathFactory) -> Market:
-    from hub.database import open_sessions
-    from hub.tables import import_tables
-
     home = tmp_path_factory.mktemp("filled")
     import_tables()
     opened = open_sessions(f"sqlite:///{home / 'hub.sqlite3'}")
@@ -267,3 +268,20 @@ def test_the_books_alone_can_be_checked(both: Sessions, now: datetime) -> None:
         assert [found.broken for found in check_invariants(session, BOOKS)] == [0] * len(BOOKS)
         with pytest.raises(NotFoundError):
             check_invariants(session, ["I99"])
+
+
+def test_the_command_prints_each_and_fails_where_one_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'hub.sqlite3'}"
+    opened = open_sessions(url)
+    with opened.engine.begin() as connection:
+        metadata.create_all(connection)
+    monkeypatch.setattr("hub.cli.ledger.read_settings", lambda _: SimpleNamespace(database_url=url))
+    sound = CliRunner().invoke(ledger, ["check", "--json"])
+    assert (sound.exit_code, set(json.loads(sound.output).values())) == (0, {0})
+    with opened.write() as session:
+        books = open_books(session, NOW)
+        session.execute(text("UPDATE ledger_accounts SET credits_posted = 9 WHERE id = :id"), {"id": books.cash.id})
+    opened.close()
+    broken = CliRunner().invoke(ledger, ["check", "I3", "I8"])
+    assert broken.exit_code == 1
+    assert books.cash.id[:20] in broken.output

@@ -253,10 +253,12 @@ def run_machine(machine: type[LedgerMachine], examples: int, capfd: pytest.Captu
     return COUNTS["operations"]
 
 
+@pytest.mark.timeout(900)
 def test_ledger_does_what_the_dictionary_does(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_machine(LedgerMachine, EXAMPLES, capfd) >= min(10_000, EXAMPLES * STEPS * 3 // 4)
 
 
+@pytest.mark.timeout(900)
 def test_so_does_the_one_statement_of_postgresql(postgresql: str, capfd: pytest.CaptureFixture[str]) -> None:
     class OnPostgreSQL(LedgerMachine):
         """The same on a database of its own for each example."""
