@@ -97,7 +97,15 @@ class Caller(asyncio.Protocol):
 def write_request(*, model: str, key: str, stream: bool, max_tokens: int) -> bytes:
     """Return the bytes of one chat completion request."""
     text = "The spindle bearing of machine 7 runs hot after the change of oil; name three likely causes."
-    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "stream": stream}
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": max_tokens,
+        "stream": stream,
+    }
+    if stream:
+        # Without it the gateway would hide the engine's last chunk, and fewer events would look like a loss.
+        body["stream_options"] = {"include_usage": True}
     payload = json.dumps(body).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n"
