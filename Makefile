@@ -7,7 +7,10 @@ VENV := .venv/bin
 DATA ?=
 DETACH ?=
 
-.PHONY: help setup setup-tests demo test test-fast lint types bench status down clean
+SPLIT ?= val
+
+.PHONY: help setup setup-tests demo test test-fast lint types bench bench-ledger bench-gateway bench-finetune \
+	bench-maintnorm bench-datasets mutants faults-ledger city-year status down clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,11 +40,38 @@ types: ## strict type checking
 bench: ## measure the figures that the README quotes (the demo must be running: make demo DETACH=1)
 	@$(VENV)/python -m benchmarks.journey
 
+bench-ledger: ## ratios of the ledger to pgbench and COPY on a private PostgreSQL
+	@$(VENV)/python -m benchmarks.ledger
+
+bench-gateway: ## compare the gateway with the engine itself and with LiteLLM
+	@$(VENV)/python -m benchmarks.gateway
+
+bench-finetune: ## compare the trainer with TRL and LLaMA-Factory, each in its own environment
+	@$(VENV)/python -m benchmarks.finetune
+
+bench-maintnorm: ## error reduction of three companies through the marketplace: DATA=PATH [SPLIT=val]
+	@$(VENV)/python -m benchmarks.maintnorm "$(DATA)" --split $(SPLIT)
+
+bench-datasets: ## memory and rows a second of the data check at a million rows
+	@$(VENV)/python -m benchmarks.datasets
+
+faults-ledger: ## the fault tests of the money in their long form
+	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults
+
+mutants: ## break each money rule on purpose; fails if a mutant survives
+	@$(VENV)/python -m tests.mutants
+
+city-year: ## a seeded year of 300 firms, verified from the raw meter to the fen
+	@$(VENV)/python -m examples.city_year
+
 status: ## show each process
 	@$(VENV)/guanmo status
 
 down: ## stop everything
 	@$(VENV)/guanmo down
+
+lock: ## resolve the locked versions anew
+	@bash requirements/lock.sh
 
 clean: ## remove the environment and the built pages (not var/)
 	@rm -rf .venv marketplace_ui/static/dist marketplace_ui/assets/node_modules

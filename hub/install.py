@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         install_packages(kind)
         build_assets()
         if chosen.tests:
-            install_browser()
+            install_test_programs()
     except (SetupError, subprocess.CalledProcessError, OSError, KeyboardInterrupt) as error:
         say(f"Set-up failed: {str(error) or 'interrupted'}")
         say("Nothing is running. Mend this and run the same command again; done steps stay.")
@@ -154,16 +154,20 @@ def build_assets() -> None:
     stamp.write_text(digest)
 
 
-def install_browser() -> None:
-    """Install Debian's Chromium and a Chinese font for the browser tests, where they are missing and we are root."""
+def install_test_programs() -> None:
+    """Install Debian's Chromium, a Chinese font and hledger for the tests, where they are missing and we are root."""
     fonts = Path("/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc")
-    there = {"chromium": shutil.which("chromium"), "fonts-wqy-zenhei": fonts.exists()}
+    there = {
+        "chromium": shutil.which("chromium"),
+        "fonts-wqy-zenhei": fonts.exists(),
+        "hledger": shutil.which("hledger"),
+    }
     missing = [name for name, found in there.items() if not found]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise SetupError(f"the browser tests need {' and '.join(missing)}; install with your package manager")
-    say(f"Installing {' '.join(missing)} / 安装浏览器与中文字体")
+        raise SetupError(f"the tests need {' and '.join(missing)}; install with your package manager")
+    say(f"Installing {' '.join(missing)} / 安装测试所需程序")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     _run(["apt-get", "update", "-q"], environment=quiet)
     _run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing], environment=quiet)
