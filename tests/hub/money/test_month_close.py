@@ -16,8 +16,9 @@ from hub.events.tables import Event
 from hub.ledger.audit import check_books
 from hub.orders import service
 from hub.orders.tables import BillLine, Charge
+from hub.reports.comma_separated import write_csv
 from hub.reports.service import statement
-from hub.reports.table import write_csv
+from hub.reports.sheet import lay_out
 from hub.vouchers.service import list_grants
 from serving.contract import AllowanceGrant
 from tests.hub.money.market import Market
@@ -160,7 +161,7 @@ def test_statements_say_what_moved_in_another_month(market: Market) -> None:
         cash = next(balance for balance in report.balances if balance.kind == "firm_cash")
         moved = cash.before_fen - cash.after_fen + (FUNDS if report.month == "2026-11" else 0)
         assert moved == report.self_paid_fen - report.carried.later_fen + report.carried.earlier_fen
-    assert "paid after the month (fen),50" in write_csv(reports[0])
+    assert "Own money of these lines that moved later,0.50" in write_csv(lay_out(reports[0], "en")).decode()
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
