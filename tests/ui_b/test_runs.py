@@ -44,7 +44,7 @@ def test_running_page_polls_streams_and_can_be_cancelled(market: World, data: st
     run_id = plan_run(market, client, data, name="live", **{"recipe-epochs": "50"})
     order_run(market, client, run_id)
     worker = make_worker(market)
-    run_until(worker, lambda: "step 3 of" in client.get(f"/runs/{run_id}").text)
+    run_until(worker, lambda: re.search(r"step \d+ of", client.get(f"/runs/{run_id}").text) is not None)
     page = client.get(f"/runs/{run_id}").text
     assert 'hx-trigger="every 3s, run-changed from:body"' in page
     assert f'data-events="/api/v1/runs/{run_id}/events?after=' in page
@@ -69,6 +69,8 @@ def test_a_queued_run_shows_its_place_is_paused_and_goes_on(market: World, data:
     assert "place 1 in the queue" not in page
     assert client.post(f"/runs/{run_id}/resume").status_code == 302
     assert f'action="/runs/{run_id}/pause"' in client.get(f"/runs/{run_id}").text
+    assert client.post(f"/runs/{run_id}/cancel").status_code == 302
+    assert 'data-over="yes"' in client.get(f"/runs/{run_id}").text
 
 
 def test_a_result_no_better_than_its_base_is_held_and_said(market: World, data: str) -> None:
