@@ -1,6 +1,7 @@
 """One real marketplace for all journey tests: started once by `guanmo demo --detach`, stopped at the end."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,36 @@ from examples.steps import sign_in
 ROOT = Path(__file__).resolve().parent.parent.parent
 GUANMO = Path(sys.executable).parent / "guanmo"
 HOME = ROOT / "var" / "journey"
+BASES = ROOT / "var" / "bases"
 DEMO_TIMEOUT_S = 900
+TRAINING = pytest.StashKey["subprocess.Popen[bytes]"]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Train the demonstration's bases beside the tests that come first: one thread, the same weights as with two.
+
+    The demonstration waits for this training, or finds it done.
+    """
+    here = Path(__file__).parent
+    if session.config.option.collectonly or not any(here in item.path.parents for item in session.items):
+        return
+    BASES.mkdir(parents=True, exist_ok=True)
+    session.config.stash[TRAINING] = subprocess.Popen(
+        ["nice", "-n", "10", sys.executable, "-m", "examples.bases.train", str(BASES)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the training if the tests ended first; it takes its unfinished folder away."""
+    training = config.stash.get(TRAINING, None)
+    if training is not None:
+        training.send_signal(signal.SIGINT)
+        training.wait(60)
 
 
 @dataclass(frozen=True)
@@ -61,8 +91,7 @@ def journey() -> Iterator[Journey]:
     subprocess.run([GUANMO, "down"], env=environment, cwd=ROOT, check=True, capture_output=True)
     subprocess.run([GUANMO, "reset", "--yes"], env=environment, cwd=ROOT, check=True, capture_output=True)
     if not (HOME / "bases").exists():
-        (ROOT / "var" / "bases").mkdir(parents=True, exist_ok=True)
-        (HOME / "bases").symlink_to(ROOT / "var" / "bases")
+        (HOME / "bases").symlink_to(BASES)
     try:
         done = subprocess.run(
             [GUANMO, "demo", "--detach"],
