@@ -41,7 +41,7 @@ KINDS = (
 )
 SIDES = "SELECT id, debits_pending, debits_posted, credits_pending, credits_posted, version FROM ledger_accounts"
 STEPS = 100
-EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "130"))
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "160"))
 FEW = 5
 COUNTS = {"operations": 0, "refused": 0}
 PLACES = st.tuples(st.integers(0, len(KINDS) - 1), st.integers(1, len(KINDS) - 1))

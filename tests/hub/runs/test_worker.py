@@ -50,7 +50,7 @@ def wait_for_state(scene: Scene, run_id: str, state: str) -> None:
 
 
 def test_a_trainer_outlives_its_killed_worker_and_is_adopted_by_the_next(scene: Scene) -> None:
-    run = scene.order_run(epochs=60)
+    run = scene.order_run(epochs=200)
     killed = start_worker(scene)
     try:
         wait_for_state(scene, run["id"], "running")
@@ -60,11 +60,11 @@ def test_a_trainer_outlives_its_killed_worker_and_is_adopted_by_the_next(scene: 
     (handle,) = scene.work.launch.list_mine()
     assert scene.work.launch.poll(handle).state is ProcessState.RUNNING
     worker = scene.make_worker("next")
-    run_until(worker, lambda: scene.read_run(run["id"])["state"] in OVER, timeout_s=40)
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] in OVER, timeout_s=90)
     done = scene.read_run(run["id"])
     assert done["state"] == "succeeded"
     assert [row["attempt"] for row in done["attempts"]] == [1], "adopted, not started again"
-    assert done["trained_tokens"] == 6000
+    assert done["trained_tokens"] == 20_000
     with scene.sessions.read() as session:
         job = session.scalars(select(Job).where(Job.kind == "run.train")).one()
         assert session.get_one(Order, run["order_id"]).state is OrderState.SETTLED
