@@ -20,6 +20,10 @@ class Role(StrEnum):
     AUDITOR = "auditor"
 
 
+READERS = (Role.OPERATOR, Role.AUDITOR)
+"""Who may read every organisation's records."""
+
+
 @dataclass(frozen=True)
 class Actor:
     """One signed-in person. Four eyes are told apart by `user_id`, never by organisation or role."""
@@ -28,6 +32,11 @@ class Actor:
     organisation_id: str
     role: Role
     language: str = "zh"
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether the actor may read every organisation's records."""
+        return self.role in READERS
 
     def require(self, *roles: Role) -> None:
         """Pass if the actor has one of the roles.

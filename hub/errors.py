@@ -71,6 +71,18 @@ class ForbiddenError(GuanmoError):
     status = 403
 
 
+class FourEyesError(ForbiddenError):
+    """One person, or one organisation, may not do both halves of a check by two."""
+
+    code = "four_eyes"
+
+
+class ReasonMissingError(InvalidValueError):
+    """A decision that people will read later came without its reason."""
+
+    code = "reason_missing"
+
+
 class IdempotencyConflictError(GuanmoError):
     """The same idempotency key came with another request."""
 

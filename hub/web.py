@@ -9,25 +9,27 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from flask import Response, current_app, g, jsonify, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from hub.actor import Actor
+from hub.actor import Actor, Role
 from hub.clock import Clock
 from hub.database import Sessions
-from hub.errors import GuanmoError, NotSignedInError
+from hub.errors import GuanmoError, InvalidValueError, NotSignedInError
 from hub.ids import new_id
 from hub.openai_envelope import PREFIX, envelope, render_fields, render_refusal
 from hub.request import StrictRequest
 from hub.secrets import Secrets
 from hub.settings import Settings
 from registry.store import FolderStore
+from serving import contract
 
 SESSION_COOKIE = "guanmo_session"
+Message = TypeVar("Message")
 Authenticate = Callable[[Session, str, datetime], Actor | None]
 
 
@@ -79,11 +81,12 @@ def find_actor() -> Actor | None:
     return found
 
 
-def current_actor() -> Actor:
-    """Return who is asking.
+def current_actor(*roles: Role) -> Actor:
+    """Return who is asking; a person of one of the roles, where any are given.
 
     Raises:
         NotSignedInError: nobody is signed in.
+        ForbiddenError: the person has none of the roles.
     """
     actor = find_actor()
     if actor is None:
@@ -91,6 +94,8 @@ def current_actor() -> Actor:
             "Sign in first: POST /api/v1/sessions, then send 'Authorization: Bearer <token>'.",
             "请先登录。",
         )
+    if roles:
+        actor.require(*roles)
     return actor
 
 
@@ -102,6 +107,18 @@ def require_internal(role: str) -> None:
     """
     if not hmac.compare_digest(_read_bearer().encode(), context().secrets[f"{role}.token"].encode()):
         raise NotSignedInError(f"This address is for the {role} process; its bearer token did not match.", "内部接口。")
+
+
+def read_message(kind: type[Message]) -> Message:
+    """Return the request's body as a contract message.
+
+    Raises:
+        InvalidValueError: names the field that breaks the contract.
+    """
+    try:
+        return contract.loads(kind, request.get_data())
+    except contract.ContractError as error:
+        raise InvalidValueError(str(error), f"消息不符合约定：{error}", field=error.field) from error
 
 
 def prepare_request() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from flask import request
 from markupsafe import Markup
 
-from hub.actor import Actor, Role
+from hub.actor import READERS, Actor, Role
 from hub.organisations.service import find_organisation, find_user
 from hub.web import context, find_actor, request_language
 from marketplace_ui.assets_manifest import read_manifest
@@ -34,13 +34,13 @@ MENU = (
     Entry("/endpoints", "用模型", "Use", BUYERS),
     Entry("/datasets", "数据集", "Data sets", BUYERS),
     Entry("/offers", "算力", "Compute"),
-    Entry("/vouchers", "模型券", "Vouchers", (*BUYERS, Role.OPERATOR, Role.AUDITOR)),
+    Entry("/vouchers", "模型券", "Vouchers", (*BUYERS, *READERS)),
     Entry("/statement", "账单", "Statement", tuple(Role)),
     Entry("/provider", "供应商", "Provider", (Role.PROVIDER,)),
     Entry("/earnings", "收入", "Earnings", (Role.PROVIDER, Role.INTEGRATOR)),
     Entry("/uploads", "我的上架", "My listings", (Role.INTEGRATOR,)),
     Entry("/filings", "备案", "Filings"),
-    Entry("/operator", "运营", "Operations", (Role.OPERATOR, Role.AUDITOR)),
+    Entry("/operator", "运营", "Operations", READERS),
 )
 
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor
 from hub.prices.tables import CALL_METERS, Meter, PriceLine, PriceVersion
 from hub.vouchers.service import LineToCover, describe_line, find_cover, find_programme, rule_of_day
-from hub.web import request_language
 from marketplace_ui.cards import MILLION
+from marketplace_ui.layout import translate
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def view_price(session: Session, actor: Actor | None, price: PriceVersion, *, fi
         answer = find_cover(session, _line_to_cover(session, actor, line, price, amount_fen=amount, filed=filed), now)
         cover = answer.covers[0] if answer.covers else None
         rows.append(PriceRow(line.meter, amount, cover.amount_fen if cover else 0))
-        reasons.update(dict.fromkeys(_speak(item.zh, item.en) for item in answer.refusals))
+        reasons.update(dict.fromkeys(translate(item.zh, item.en) for item in answer.refusals))
         if cover is not None:
             found = find_programme(session, cover.programme)
             rule = rule_of_day(session, found.id, now)
-            programme, share = _speak(found.title_zh, found.title_en), (cover.share_num, cover.share_den)
+            programme, share = translate(found.title_zh, found.title_en), (cover.share_num, cover.share_den)
             number = rule.number if rule else 0
     return PriceView(rows, programme, number, share, [] if programme else list(reasons))
 
@@ -71,7 +71,3 @@ def _line_to_cover(
         amount_fen=amount_fen,
         filed_base=filed,
     )
-
-
-def _speak(zh: str, en: str) -> str:
-    return zh if request_language() == "zh" else en

@@ -21,7 +21,7 @@ from hub.tuning.rules import quote_device_ms
 from hub.tuning.tables import Run
 from hub.vouchers.service import CoverAnswer, LineToCover, find_cover, list_programmes
 from hub.vouchers.tables import RuleVersion
-from hub.web import request_language
+from marketplace_ui.layout import translate
 
 SAMPLE_FEN = 1_000_000
 """Amount on which a share is shown before anything is planned."""
@@ -73,12 +73,12 @@ def hint_cover(session: Session, actor: Actor, *, filed: bool, now: datetime) ->
     if answer.covers:
         cover = answer.covers[0]
         return CoverHint(name_programmes(session)[cover.programme], (cover.share_num, cover.share_den))
-    return CoverHint(reasons=list(dict.fromkeys(_speak(item.zh, item.en) for item in answer.refusals)))
+    return CoverHint(reasons=list(dict.fromkeys(translate(item.zh, item.en) for item in answer.refusals)))
 
 
 def name_programmes(session: Session) -> dict[str, str]:
     """Return the titles of the programmes by code, in the request's language."""
-    return {found.code: _speak(found.title_zh, found.title_en) for found in list_programmes(session)}
+    return {found.code: translate(found.title_zh, found.title_en) for found in list_programmes(session)}
 
 
 def number_rules(session: Session) -> dict[str, int]:
@@ -125,7 +125,3 @@ def _fee_of(price: PriceVersion, meter: Meter, quantity: int) -> int:
 
 def _reserve(answer: CoverAnswer) -> Mapping[str, int]:
     return {cover.grant_id: cover.amount_fen for cover in answer.covers}
-
-
-def _speak(zh: str, en: str) -> str:
-    return zh if request_language() == "zh" else en

@@ -11,19 +11,13 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor, Role
 from hub.catalogue.states import record_step, require_state
 from hub.catalogue.tables import Decision, ModelVersion, Review, VersionState
-from hub.catalogue.versions import READERS, find_owned_version, model_of, root_base
-from hub.errors import ConflictError, ForbiddenError
+from hub.catalogue.versions import find_owned_version, model_of, root_base
+from hub.errors import ConflictError, FourEyesError
 from hub.filings.service import decide_derivative, explain_standing, find_decision, standing_of
 from hub.filings.tables import Ruling
 from hub.ids import new_id
 from hub.organisations.service import require_verified
 from serving.contract import Visibility
-
-
-class FourEyesError(ForbiddenError):
-    """The same person may not do both steps."""
-
-    code = "four_eyes"
 
 
 class NotListableError(ConflictError):
@@ -107,7 +101,7 @@ def review_version(
 
 def list_reviews(session: Session, actor: Actor | None, version: ModelVersion) -> list[Review]:
     """Return the reviews of a version, newest first; nothing for whoever is neither owner, operator nor auditor."""
-    if actor is None or (actor.organisation_id != version.organisation_id and actor.role not in READERS):
+    if actor is None or (actor.organisation_id != version.organisation_id and not actor.reads_all):
         return []
     query = select(Review).where(Review.version_id == version.id)
     return list(session.scalars(query.order_by(Review.id.desc())))

@@ -14,8 +14,6 @@ from hub.errors import ConflictError, NotFoundError
 from serving.contract import Visibility
 
 MAX_DEPTH = 32
-READERS = (Role.OPERATOR, Role.AUDITOR)
-"""Roles that see every version."""
 
 
 def visible_to(actor: Actor | None) -> ColumnElement[bool]:
@@ -30,7 +28,7 @@ def visible_to(actor: Actor | None) -> ColumnElement[bool]:
     public = and_(listed, Model.visibility == Visibility.PUBLIC)
     if actor is None:
         return public
-    if actor.role in READERS:
+    if actor.reads_all:
         return Model.id.is_not(None)
     # The list of an ACL is canonical JSON of ids made here, so the quoted id occurs in it exactly when it is a member.
     named = and_(
@@ -98,7 +96,7 @@ def list_versions(session: Session, actor: Actor | None, name: str) -> list[Mode
 def list_in_state(session: Session, actor: Actor, state: VersionState) -> list[ModelVersion]:
     """Return versions in one state, oldest first: the own ones, all of them for operators and auditors."""
     query = select(ModelVersion).where(ModelVersion.state == state).order_by(ModelVersion.id).limit(500)
-    if actor.role not in READERS:
+    if not actor.reads_all:
         query = query.where(ModelVersion.organisation_id == actor.organisation_id)
     return list(session.scalars(query))
 

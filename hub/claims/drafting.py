@@ -9,11 +9,11 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hub.actor import Actor, Role
+from hub.actor import READERS, Actor, Role
 from hub.claims.candidates import Candidate, Obstacle, judge_candidates, list_candidates
 from hub.claims.rules import DifferenceUnexplainedError, NothingToClaimError, check_step, period_bounds
 from hub.claims.tables import Claim, ClaimLine, ClaimState
-from hub.errors import InvalidValueError, NotFoundError
+from hub.errors import FourEyesError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
 from hub.ledger.movements import move
@@ -21,7 +21,6 @@ from hub.ledger.rules import MAX_AMOUNT_FEN, derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import PLATFORM, AccountKind
 from hub.organisations.service import find_organisation
-from hub.vouchers.rules import FourEyesError
 from hub.vouchers.service import find_programme
 from hub.vouchers.tables import Programme
 
@@ -193,7 +192,7 @@ def list_lines(session: Session, claim_id: str) -> list[ClaimLine]:
 
 def list_claims(session: Session, actor: Actor) -> list[Claim]:
     """Return claims, newest first, for operator and auditor; a firm asks for its own lines."""
-    actor.require(Role.OPERATOR, Role.AUDITOR)
+    actor.require(*READERS)
     return list(session.scalars(select(Claim).order_by(Claim.id.desc()).limit(500)))
 
 
@@ -219,7 +218,7 @@ def find_claim(session: Session, actor: Actor, claim_id: str) -> Claim:
         NotFoundError: missing, or not the actor's to see.
     """
     claim = session.get(Claim, claim_id)
-    if claim is None or actor.role not in (Role.OPERATOR, Role.AUDITOR):
+    if claim is None or not actor.reads_all:
         raise NotFoundError.of("claim", claim_id)
     return claim
 

@@ -16,7 +16,7 @@ from hub.claims.evidence import REDEMPTION
 from hub.claims.rules import NotRedeemableError
 from hub.claims.tables import Redemption, RedemptionLine, RedemptionState
 from hub.compute.tables import Offer
-from hub.errors import ConflictError, InvalidValueError, NotFoundError
+from hub.errors import ConflictError, FourEyesError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
 from hub.ledger.movements import move
@@ -26,15 +26,7 @@ from hub.ledger.tables import Account, AccountKind
 from hub.orders.tables import Charge, Order, Quote
 from hub.vouchers.papers import list_papers
 from hub.vouchers.related import explain_relation, find_relation
-from hub.vouchers.rules import (
-    FourEyesError,
-    GrantEndedError,
-    RuleBody,
-    effective_share,
-    period_of,
-    read_body,
-    share_fen,
-)
+from hub.vouchers.rules import GrantEndedError, RuleBody, effective_share, period_of, read_body, share_fen
 from hub.vouchers.tables import Application, Grant, GrantState, RuleVersion
 
 
@@ -144,7 +136,7 @@ def list_redeemed(session: Session, redemption_id: str) -> list[RedemptionLine]:
 def list_redemptions(session: Session, actor: Actor) -> list[Redemption]:
     """Return redemptions, newest first: the own ones, all for operator and auditor."""
     query = select(Redemption)
-    if actor.role not in (Role.OPERATOR, Role.AUDITOR):
+    if not actor.reads_all:
         query = query.where(Redemption.organisation_id == actor.organisation_id)
     return list(session.scalars(query.order_by(Redemption.id.desc()).limit(500)))
 

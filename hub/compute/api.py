@@ -11,7 +11,6 @@ from pydantic import Field
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from hub.actor import Role
 from hub.compute import service
 from hub.compute.market import OfferView, compare_offers, view_offer
 from hub.compute.meter_api import register_meters
@@ -143,7 +142,7 @@ def get_rentals() -> dict[str, Any]:
     """Return what the caller's organisation rents or rents out, newest first; all for operator and auditor."""
     actor = current_actor()
     statement = select(Rental).order_by(Rental.id.desc())
-    if actor.role not in (Role.OPERATOR, Role.AUDITOR):
+    if not actor.reads_all:
         own = actor.organisation_id
         statement = statement.where(or_(Rental.organisation_id == own, Rental.provider_organisation_id == own))
     with context().sessions.read() as session:

@@ -9,10 +9,11 @@ from typing import Any
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import AwareDatetime, Field
 
-from hub.actor import Actor, Role
+from hub.actor import READERS, Role
 from hub.compute.meter_review import list_meters
 from hub.compute.meter_rules import Report
 from hub.compute.metering import issue_meter_key, report_meter
+from hub.compute.service import may_read_rental
 from hub.compute.tables import MeterRecord, MeterState, Rental
 from hub.errors import NotFoundError
 from hub.web import Body, Query, context, current_actor
@@ -106,7 +107,7 @@ def get_rental_meters(path: RentalPath, query: MeterQuery) -> dict[str, Any]:
     actor = current_actor()
     with context().sessions.read() as session:
         rental = session.get(Rental, path.rental_id)
-        if rental is None or not _may_read(actor, rental):
+        if rental is None or not may_read_rental(actor, rental):
             raise NotFoundError.of("rental", path.rental_id)
         found = list_meters(session, rental_id=rental.id, state=query.state, after=query.after, limit=query.limit)
         return _page(found, query.limit)
@@ -115,18 +116,13 @@ def get_rental_meters(path: RentalPath, query: MeterQuery) -> dict[str, Any]:
 def get_meters(query: MeterQuery) -> dict[str, Any]:
     """Return reports: the provider's own, all for operator and auditor."""
     actor = current_actor()
-    actor.require(Role.PROVIDER, Role.OPERATOR, Role.AUDITOR)
+    actor.require(Role.PROVIDER, *READERS)
     owner = actor.organisation_id if actor.role is Role.PROVIDER else None
     with context().sessions.read() as session:
         found = list_meters(
             session, provider_organisation_id=owner, state=query.state, after=query.after, limit=query.limit
         )
         return _page(found, query.limit)
-
-
-def _may_read(actor: Actor, rental: Rental) -> bool:
-    own = actor.organisation_id in (rental.organisation_id, rental.provider_organisation_id)
-    return own or actor.role in (Role.OPERATOR, Role.AUDITOR)
 
 
 def _page(found: list[MeterRecord], limit: int) -> dict[str, Any]:

@@ -12,19 +12,13 @@ from hub.actor import Actor, Role
 from hub.compute.meter_rules import MeterRefusedError, Reading, doubt_reading
 from hub.compute.meter_spans import count_report, doubt_overlap, find_neighbours, record_meter
 from hub.compute.tables import MeterRecord, MeterState, Rental
-from hub.errors import ConflictError, InvalidValueError, NotFoundError
+from hub.errors import ConflictError, NotFoundError, ReasonMissingError
 
 
 class DoubtRemainsError(ConflictError):
     """A quarantined report breaks a rule that no officer may waive."""
 
     code = "meter_doubt"
-
-
-class ReasonMissingError(InvalidValueError):
-    """A decision without a reason."""
-
-    code = "reason_missing"
 
 
 def resolve_meter(

@@ -12,7 +12,7 @@ from hub.actor import Actor, Role
 from hub.compute import rules
 from hub.compute.allocation import NoCapacityError, allocate, count_free, meter_rental, release
 from hub.compute.rules import OfferFilter, OfferPrice
-from hub.compute.tables import Device, Offer, OfferState, Provider
+from hub.compute.tables import Device, Offer, OfferState, Provider, Rental
 from hub.errors import InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
@@ -208,3 +208,8 @@ def _record(session: Session, topic: str, offer: Offer, actor: Actor, now: datet
         price_version_id=offer.price_version_id,
         via_city_platform=offer.via_city_platform,
     )
+
+
+def may_read_rental(actor: Actor, rental: Rental) -> bool:
+    """Return whether a rental is the actor's to see: the firm that pays, its provider, operator and auditor."""
+    return actor.organisation_id in (rental.organisation_id, rental.provider_organisation_id) or actor.reads_all

@@ -3,23 +3,18 @@
 It leaves allowances, usage and witnesses to the rooms of money; each caller proves its role by bearer token.
 """
 
-from typing import TypeVar
-
-from flask import Response, request
+from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 
 from hub.deployments import snapshot as snapshots
 from hub.deployments.desired import build_desired, read_generation
 from hub.deployments.pool import apply_observed, lead
 from hub.deployments.waiting import wait_for
-from hub.errors import InvalidValueError
-from hub.web import Query, context, require_internal
+from hub.web import Query, context, read_message, require_internal
 from serving import contract
 
 SNAPSHOT_AGE_S = 5.0
 """Even without any event the snapshot is built anew this often: a filing's end and a key's expiry make no event."""
-
-Message = TypeVar("Message")
 
 
 class PollQuery(Query):
@@ -40,7 +35,7 @@ def add_internal_routes(blueprint: APIBlueprint) -> None:
 def post_lead() -> Response:
     """Lead -> LeadGrant; 409 while another controller leads."""
     require_internal("pool")
-    message = _read(contract.Lead)
+    message = read_message(contract.Lead)
     with context().sessions.write() as session:
         return _answer(lead(session, message.controller_id, now=context().clock()))
 
@@ -59,7 +54,7 @@ def get_desired(query: PollQuery) -> Response:
 def put_observed() -> Response:
     """Observed -> LeadGrant; 409 for a wrong epoch."""
     require_internal("pool")
-    message = _read(contract.Observed)
+    message = read_message(contract.Observed)
     with context().sessions.write() as session:
         return _answer(apply_observed(session, message, now=context().clock()))
 
@@ -87,13 +82,6 @@ def refresh_snapshot() -> None:
         built = snapshots.build_snapshot(session, now)
     with context().sessions.write() as session:
         snapshots.keep_snapshot(session, built, event_seq=event_seq, now=now)
-
-
-def _read(kind: type[Message]) -> Message:
-    try:
-        return contract.loads(kind, request.get_data())
-    except contract.ContractError as error:
-        raise InvalidValueError(str(error), f"消息不符合约定：{error}", field=error.field) from error
 
 
 def _answer(message: object | None) -> Response:

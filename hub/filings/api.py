@@ -12,7 +12,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import AwareDatetime
 
-from hub.actor import Role
+from hub.actor import READERS, Role
 from hub.filings import service
 from hub.filings.evidence import keep_evidence, read_evidence
 from hub.filings.forms import read_form, take_files
@@ -101,7 +101,7 @@ def withdraw_filing(path: FilingPath, body: Withdrawal) -> dict[str, Any]:
 
 @blueprint.get("/<filing_id>/evidence", summary="Download the evidence document (operator, auditor)")
 def download_evidence(path: FilingPath) -> Response:
-    current_actor().require(Role.OPERATOR, Role.AUDITOR)
+    current_actor(*READERS)
     with context().sessions.read() as session:
         filing = service.find_filing(session, path.filing_id)
     content = io.BytesIO(read_evidence(context().store, filing.evidence_digest))

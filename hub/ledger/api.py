@@ -10,7 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 from sqlalchemy import select
 
-from hub.actor import Actor, Role
+from hub.actor import READERS
 from hub.errors import NotFoundError
 from hub.ledger import audit
 from hub.ledger.tables import Account, Entry, Transfer
@@ -38,11 +38,6 @@ class EntriesQuery(Query):
     limit: int = Field(100, ge=1, le=1000)
 
 
-def reads_all_money(actor: Actor) -> bool:
-    """Say whether a person may read every organisation's money."""
-    return actor.role in (Role.OPERATOR, Role.AUDITOR)
-
-
 def present_account(account: Account) -> dict[str, Any]:
     """Return an account as JSON values, in fen."""
     return {
@@ -67,7 +62,7 @@ def list_accounts(query: AccountsQuery) -> dict[str, Any]:
     """Return the accounts of an organisation."""
     actor = current_actor()
     owner = query.organisation_id or actor.organisation_id
-    if owner != actor.organisation_id and not reads_all_money(actor):
+    if owner != actor.organisation_id and not actor.reads_all:
         raise NotFoundError.of("organisation", owner)
     with context().sessions.read() as session:
         rows = session.scalars(select(Account).where(Account.organisation_id == owner).order_by(Account.id))
@@ -80,7 +75,7 @@ def list_entries(path: AccountPath, query: EntriesQuery) -> dict[str, Any]:
     actor = current_actor()
     with context().sessions.read() as session:
         account = session.get(Account, path.account_id)
-        if account is None or (account.organisation_id != actor.organisation_id and not reads_all_money(actor)):
+        if account is None or (account.organisation_id != actor.organisation_id and not actor.reads_all):
             raise NotFoundError.of("account", path.account_id)
         rows = audit.list_entries(session, account.id, before_version=query.before_version, limit=query.limit)
         return {
@@ -92,7 +87,7 @@ def list_entries(path: AccountPath, query: EntriesQuery) -> dict[str, Any]:
 @blueprint.get("/trial-balance")
 def read_trial_balance() -> dict[str, Any]:
     """Return the totals by kind of account; both sums are zero."""
-    current_actor().require(Role.OPERATOR, Role.AUDITOR)
+    current_actor(*READERS)
     with context().sessions.read() as session:
         return asdict(audit.trial_balance(session))
 
@@ -100,7 +95,7 @@ def read_trial_balance() -> dict[str, Any]:
 @blueprint.get("/check")
 def check_books() -> dict[str, Any]:
     """Recompute the books from every transfer and return what does not agree."""
-    current_actor().require(Role.OPERATOR, Role.AUDITOR)
+    current_actor(*READERS)
     with context().sessions.read() as session:
         problems = audit.check_books(session)
         return {"sound": not problems, "problems": problems}

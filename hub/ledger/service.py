@@ -32,8 +32,6 @@ __all__ = [
     "post_groups",
 ]
 
-_SIDES = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version")
-
 
 def find_transfer(session: Session, transfer_id: str) -> Transfer | None:
     """Return a transfer by its maker's id."""
@@ -164,9 +162,9 @@ def _refresh_accounts(session: Session, moved: Iterable[Sequence[Any]]) -> None:
     for account_id, *values in moved:
         loaded = session.identity_map.get(Account.__mapper__.identity_key_from_primary_key((account_id,)))
         if loaded is not None:
-            for name, value in zip(_SIDES, values, strict=True):
+            for name, value in zip(statements.SIDES, values, strict=True):
                 set_committed_value(loaded, name, value)
 
 
 def _list_sides(account: LockedAccount) -> list[Any]:
-    return [account.id, *(getattr(account, name) for name in _SIDES)]
+    return [account.id, *(getattr(account, name) for name in statements.SIDES)]

@@ -14,7 +14,7 @@ from hub.driver import execute, insert_rows, select_listed
 from hub.ledger.books import Books, LockedAccount, Plan, Stored
 from hub.ledger.tables import AccountKind, TransferKind
 
-_SIDES = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version")
+SIDES = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version")
 TRANSFER = (
     "id",
     "group_id",
@@ -35,10 +35,10 @@ TRANSFER = (
     "recorded_at",
     "fingerprint",
 )
-_ENTRY = ("account_id", "account_version", "transfer_id", "leg", "amount_fen", *_SIDES[:4], "recorded_at")
+_ENTRY = ("account_id", "account_version", "transfer_id", "leg", "amount_fen", *SIDES[:4], "recorded_at")
 _LEASE = ("hold_id", "expires_at", "renewed_at")
 _LOCK = (
-    f"SELECT id, kind, limited, credit_limited, {', '.join(_SIDES)}, "  # noqa: S608  names are constants above
+    f"SELECT id, kind, limited, credit_limited, {', '.join(SIDES)}, "  # noqa: S608  names are constants above
     "(SELECT min(month) FROM ledger_closed_months WHERE month {months}) "
     "FROM ledger_accounts WHERE id {ids} ORDER BY id"
 )
@@ -84,7 +84,7 @@ def read_stored(
 def write_plan(connection: Connection, plan: Plan) -> None:
     """Insert transfers, entries and leases, move the accounts' sides, drop the leases of ended holds."""
     accounts = [
-        {"id": account.id, **{side: getattr(account, side) for side in _SIDES}} for account in plan.accounts.values()
+        {"id": account.id, **{side: getattr(account, side) for side in SIDES}} for account in plan.accounts.values()
     ]
     write = _write_sqlite if connection.dialect.name == "sqlite" else _write_postgresql
     write(connection, plan, accounts)
@@ -93,7 +93,7 @@ def write_plan(connection: Connection, plan: Plan) -> None:
 def _write_sqlite(connection: Connection, plan: Plan, accounts: list[dict[str, Any]]) -> None:
     for table, _, rows in _inserts(plan):
         insert_rows(connection, table, rows)
-    moved = ", ".join(f"{side} = :{side}" for side in _SIDES)
+    moved = ", ".join(f"{side} = :{side}" for side in SIDES)
     execute(connection, f"UPDATE ledger_accounts SET {moved} WHERE id = :id", accounts, many=True)  # noqa: S608
     if plan.ended:
         ended = [{"hold_id": key} for key in plan.ended]
@@ -114,7 +114,7 @@ def _write_postgresql(connection: Connection, plan: Plan, accounts: list[dict[st
             "ended AS (DELETE FROM ledger_hold_leases WHERE hold_id IN (SELECT json_array_elements_text(%(ended)s)))"
         )
         parameters["ended"] = json.dumps(plan.ended)
-    moved = ", ".join(f"{side} = s.{side}" for side in _SIDES)
+    moved = ", ".join(f"{side} = s.{side}" for side in SIDES)
     write = (
         f"WITH {', '.join(steps)} UPDATE ledger_accounts a SET {moved} "  # noqa: S608  names are constants above
         "FROM json_populate_recordset(NULL::ledger_accounts, %(accounts)s::json) s WHERE a.id = s.id "

@@ -3,22 +3,19 @@
 It leaves the gateway's usage endpoint to `hub.orders`, which knows allowances.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
-from flask import request
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
-from hub.actor import Role
-from hub.errors import InvalidValueError, NotFoundError
+from hub.errors import NotFoundError
 from hub.ledger.periods import month_bounds, month_key
 from hub.metering import service
 from hub.metering.tables import Usage
-from hub.web import Query, context, current_actor, require_internal
+from hub.web import Query, context, current_actor, read_message, require_internal
 from serving import contract
 
 blueprint = APIBlueprint("metering", __name__)
-Message = TypeVar("Message")
 
 
 class UsageQuery(Query):
@@ -27,18 +24,6 @@ class UsageQuery(Query):
     month: str | None = None
     organisation_id: str | None = None
     limit: int = Field(200, ge=1, le=1000)
-
-
-def read_message(kind: type[Message]) -> Message:
-    """Return the request's body as a contract message.
-
-    Raises:
-        InvalidValueError: names the field that breaks the contract.
-    """
-    try:
-        return contract.loads(kind, request.get_data())
-    except contract.ContractError as error:
-        raise InvalidValueError(str(error), f"消息不符合约定：{error}", field=error.field) from error
 
 
 def present_usage(row: Usage) -> dict[str, Any]:
@@ -66,7 +51,7 @@ def list_usage(query: UsageQuery) -> dict[str, Any]:
     """Return usage records of a month, newest first."""
     actor = current_actor()
     owner = query.organisation_id or actor.organisation_id
-    if owner != actor.organisation_id and actor.role not in (Role.OPERATOR, Role.AUDITOR):
+    if owner != actor.organisation_id and not actor.reads_all:
         raise NotFoundError.of("organisation", owner)
     start, end = month_bounds(query.month or month_key(context().clock()))
     with context().sessions.read() as session:

@@ -9,7 +9,7 @@ from typing import Any
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
-from hub.actor import Actor, Role
+from hub.actor import Actor
 from hub.errors import NotFoundError
 from hub.orders import service
 from hub.orders.correction_api import register_corrections
@@ -171,6 +171,6 @@ def close_lost_allowance(path: AllowancePath, body: EndAllowanceBody) -> dict[st
 
 def _read_owner(actor: Actor, organisation_id: str | None) -> str:
     owner = organisation_id or actor.organisation_id
-    if owner != actor.organisation_id and actor.role not in (Role.OPERATOR, Role.AUDITOR):
+    if owner != actor.organisation_id and not actor.reads_all:
         raise NotFoundError.of("organisation", owner)
     return owner

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.actor import Actor, Role
+from hub.actor import READERS, Actor, Role
 from hub.errors import ConflictError, InvalidValueError, NotFoundError
 from hub.events.service import SYSTEM, record_event
 from hub.metering.service import find_through_seq
@@ -84,7 +84,7 @@ def list_overdue_allowances(session: Session, actor: Actor, now: datetime) -> li
     Raises:
         ForbiddenError: neither operator nor auditor.
     """
-    actor.require(Role.OPERATOR, Role.AUDITOR)
+    actor.require(*READERS)
     query = select(Allowance).where(Allowance.state == AllowanceState.OPEN, Allowance.expires_at <= now)
     return list(session.scalars(query.order_by(Allowance.expires_at, Allowance.id).limit(500)))
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
-from hub.actor import Role
+from hub.actor import READERS
 from hub.errors import InvalidValueError
 from hub.orders import service
 from hub.orders.corrections import APPROVAL_LIMIT_FEN, Wanted, decide_correction, list_corrections, propose_correction
@@ -101,7 +101,7 @@ def read_corrections(path: CorrectedOrderPath) -> dict[str, Any]:
 
 def read_all_corrections(query: CorrectionQuery) -> dict[str, Any]:
     """Return corrections of every firm (operator, auditor)."""
-    current_actor().require(Role.OPERATOR, Role.AUDITOR)
+    current_actor(*READERS)
     with context().sessions.read() as session:
         found = list_corrections(session, state=_read_state(query.state))
         return {"items": [present_correction(version) for version in found]}

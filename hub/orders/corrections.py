@@ -11,11 +11,17 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import ConflictError, ForbiddenError, InvalidValueError, NotFoundError
+from hub.errors import (
+    ConflictError,
+    FourEyesError,
+    InvalidValueError,
+    NotFoundError,
+    ReasonMissingError,
+)
 from hub.events.service import record_event
 from hub.ids import new_id
 from hub.ledger.periods import month_bounds, month_key
-from hub.ledger.rules import derive_id
+from hub.ledger.rules import PeriodClosedError, derive_id
 from hub.orders.correction_money import LineChange, post_changes, work_out
 from hub.orders.parts import build_parts
 from hub.orders.settlement import METERED, check_complete, check_metered, lock_order, read_fault
@@ -24,24 +30,6 @@ from hub.vouchers.service import claw_back
 
 APPROVAL_LIMIT_FEN = 100_000
 """A correction of at most 1,000 yuan is posted by one person; above it a second one approves (our default)."""
-
-
-class PeriodClosedError(ConflictError):
-    """The month is over; its statement never changes."""
-
-    code = "period_closed"
-
-
-class ReasonMissingError(InvalidValueError):
-    """A correction without a reason."""
-
-    code = "reason_missing"
-
-
-class SecondPersonError(ForbiddenError):
-    """The same person proposed and decides."""
-
-    code = "four_eyes"
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ def decide_correction(
     """Approve or refuse a waiting correction, by another person than its author. Deciding again changes nothing.
 
     Raises:
-        SecondPersonError: the author decides. ReasonMissingError: a refusal without reason.
+        FourEyesError: the author decides. ReasonMissingError: a refusal without reason.
         ConflictError: it was decided otherwise.
     """
     actor.require(Role.OPERATOR)
@@ -290,7 +278,7 @@ def _check_same(version: BillVersion, approve: bool) -> BillVersion:
 
 def _check_decision(version: BillVersion, actor: Actor, approve: bool, reason: str) -> None:
     if actor.user_id == version.proposed_by:
-        raise SecondPersonError(
+        raise FourEyesError(
             "You proposed this correction; another operator decides on it.",
             "该更正由您提出，须由另一名运营人员审批。",
         )

@@ -7,10 +7,9 @@ from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
 
-from hub.metering.api import read_message
 from hub.metering.service import accept_usage
 from hub.orders import service
-from hub.web import context, require_internal
+from hub.web import context, read_message, require_internal
 from serving import contract
 
 

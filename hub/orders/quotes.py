@@ -110,7 +110,7 @@ def find_quote(session: Session, actor: Actor, quote_id: str) -> Quote:
         NotFoundError: missing or another organisation's.
     """
     quote = session.get(Quote, quote_id)
-    wide = actor.role in (Role.OPERATOR, Role.AUDITOR)
+    wide = actor.reads_all
     if quote is None or (quote.organisation_id != actor.organisation_id and not wide):
         raise NotFoundError.of("quote", quote_id)
     return quote

@@ -8,10 +8,10 @@ from typing import Any
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
-from hub.actor import Actor, Role
+from hub.actor import Role
 from hub.compute.api import present_rental
 from hub.compute.meter_api import RentalPath, present_meter
-from hub.compute.service import find_offer
+from hub.compute.service import find_offer, may_read_rental
 from hub.compute.tables import Rental, RentalPurpose
 from hub.errors import NotFoundError
 from hub.orders.present import present_line, present_order
@@ -116,7 +116,7 @@ def read_rental(path: RentalPath) -> dict[str, Any]:
     actor = current_actor()
     with context().sessions.read() as session:
         rental = session.get(Rental, path.rental_id)
-        if rental is None or rental.purpose is not RentalPurpose.CUSTOMER or not _may_read(actor, rental):
+        if rental is None or rental.purpose is not RentalPurpose.CUSTOMER or not may_read_rental(actor, rental):
             raise NotFoundError.of("rental", path.rental_id)
         orders = list_rental_orders(session, rental.id) if actor.role is not Role.PROVIDER else []
         shown = [present_order(order) for order in orders]
@@ -162,8 +162,3 @@ def decide_on_meter(path: MeterPath, body: MeterDecisionBody) -> dict[str, Any]:
             now=context().clock(),
         )
         return present_meter(record)
-
-
-def _may_read(actor: Actor, rental: Rental) -> bool:
-    own = actor.organisation_id in (rental.organisation_id, rental.provider_organisation_id)
-    return own or actor.role in (Role.OPERATOR, Role.AUDITOR)

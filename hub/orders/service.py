@@ -6,7 +6,7 @@ It leaves the doing to the files beside it, one idea each.
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.actor import Actor, Role
+from hub.actor import Actor
 from hub.errors import NotFoundError
 from hub.orders.allowances import grant_allowance
 from hub.orders.cash import Wallet, deposit, wallet
@@ -56,7 +56,7 @@ def read_order(session: Session, actor: Actor, order_id: str) -> Order:
         NotFoundError: missing or another organisation's.
     """
     order = session.get(Order, order_id)
-    if order is None or (order.organisation_id != actor.organisation_id and not _reads_all(actor)):
+    if order is None or (order.organisation_id != actor.organisation_id and not actor.reads_all):
         raise NotFoundError.of("order", order_id)
     return order
 
@@ -89,7 +89,3 @@ def list_earnings(session: Session, organisation_id: str) -> list[tuple[ChargePa
         .limit(1000)
     )
     return [(part, charge) for part, charge in session.execute(query)]
-
-
-def _reads_all(actor: Actor) -> bool:
-    return actor.role in (Role.OPERATOR, Role.AUDITOR)

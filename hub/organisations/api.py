@@ -9,7 +9,7 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from hub.actor import Role
+from hub.actor import READERS, Role
 from hub.errors import ForbiddenError
 from hub.organisations import service
 from hub.organisations.bodies import (
@@ -74,7 +74,7 @@ def sign_up(body: NewOrganisation) -> tuple[dict[str, Any], int]:
 
 @blueprint.get("/organisations", summary="List organisations (operator, auditor)")
 def list_organisations(query: OrganisationFilter) -> dict[str, Any]:
-    current_actor().require(Role.OPERATOR, Role.AUDITOR)
+    current_actor(*READERS)
     with context().sessions.read() as session:
         return {"organisations": [show_organisation(row) for row in service.list_organisations(session, query.state)]}
 

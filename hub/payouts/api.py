@@ -8,7 +8,6 @@ from typing import Any
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
-from hub.actor import Role
 from hub.errors import NotFoundError
 from hub.payouts import service
 from hub.payouts.tables import Payout, PayoutState
@@ -73,7 +72,7 @@ def present_payout(payout: Payout) -> dict[str, Any]:
 def list_payouts(query: PayoutQuery) -> dict[str, Any]:
     """Return payouts, newest first, with what is earned and free and what is on its way."""
     actor = current_actor()
-    wide = actor.role in (Role.OPERATOR, Role.AUDITOR)
+    wide = actor.reads_all
     owner = query.organisation_id or (None if wide else actor.organisation_id)
     if owner != actor.organisation_id and not wide:
         raise NotFoundError.of("organisation", str(owner))

@@ -5,7 +5,7 @@ It leaves storing them and the money to `service`.
 
 from datetime import timedelta
 
-from hub.errors import ConflictError, ForbiddenError, InvalidValueError
+from hub.errors import ConflictError, InvalidValueError
 from hub.payouts.tables import PayoutState
 
 SILENT_AFTER = timedelta(hours=24)
@@ -31,12 +31,6 @@ class PayoutRefusedError(InvalidValueError):
     """The payout cannot be asked for as given."""
 
     code = "bad_payout"
-
-
-class PayoutSamePersonError(ForbiddenError):
-    """Who sent a payout does not also say what became of it when the bank did not."""
-
-    code = "four_eyes"
 
 
 def check_step(now_state: PayoutState, wanted: PayoutState) -> None:

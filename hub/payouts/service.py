@@ -10,20 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import ConflictError, ForbiddenError, IdempotencyConflictError, NotFoundError
+from hub.errors import ConflictError, ForbiddenError, FourEyesError, IdempotencyConflictError, NotFoundError
 from hub.events.service import SYSTEM, record_event
 from hub.ids import new_id
 from hub.ledger.movements import hold, resolve
 from hub.ledger.rules import AccountLimitError, derive_id
 from hub.ledger.service import Posted, find_account, find_transfers, open_account, post_group
 from hub.ledger.tables import PLATFORM, AccountKind
-from hub.payouts.rules import (
-    SILENT_AFTER,
-    PayoutRefusedError,
-    PayoutSamePersonError,
-    check_details,
-    check_step,
-)
+from hub.payouts.rules import SILENT_AFTER, PayoutRefusedError, check_details, check_step
 from hub.payouts.tables import Payout, PayoutState, PayoutStep
 
 MAX_FEN = 10**15
@@ -75,9 +69,7 @@ def send_payout(session: Session, actor: Actor, payout_id: str, *, now: datetime
     payout = _lock(session, payout_id)
     check_step(payout.state, PayoutState.IN_PAYOUT)
     if actor.user_id == payout.requested_by:
-        raise PayoutSamePersonError(
-            "You asked for this payout; another person sends it.", "该付款由您申请，须由他人发出。"
-        )
+        raise FourEyesError("You asked for this payout; another person sends it.", "该付款由您申请，须由他人发出。")
     _note(session, payout, PayoutState.IN_PAYOUT, actor_id=actor.user_id, now=now)
     return payout
 
@@ -98,7 +90,7 @@ def conclude_payout(
 
     Raises:
         PayoutStepError, PayoutRefusedError: not from here, or a detail is missing.
-        PayoutSamePersonError: the sender settles an unknown one. ConflictError: the reference names another payout.
+        FourEyesError: the sender settles an unknown one. ConflictError: the reference names another payout.
     """
     actor.require(Role.OPERATOR)
     payout = _lock(session, payout_id)
@@ -135,7 +127,7 @@ def age_payouts(session: Session, now: datetime) -> int:
 def find_payout(session: Session, actor: Actor, payout_id: str) -> Payout:
     """Return a payout that the actor may see. Raises: NotFoundError."""
     payout = session.get(Payout, payout_id)
-    wide = actor.role in (Role.OPERATOR, Role.AUDITOR)
+    wide = actor.reads_all
     if payout is None or (payout.organisation_id != actor.organisation_id and not wide):
         raise NotFoundError.of("payout", payout_id)
     return payout
@@ -225,7 +217,7 @@ def _lock(session: Session, payout_id: str) -> Payout:
 def _check_person(payout: Payout, actor: Actor) -> None:
     sent_by = next((step.actor_id for step in payout.steps if step.state is PayoutState.IN_PAYOUT), None)
     if payout.state is PayoutState.UNKNOWN and actor.user_id == sent_by:
-        raise PayoutSamePersonError(
+        raise FourEyesError(
             "You sent this payout; another operator settles what the bank did not answer.",
             "该付款由您发出；银行未答复的须由另一名运营人员核实。",
         )

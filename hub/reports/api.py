@@ -12,7 +12,6 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from hub.actor import Role
 from hub.errors import NotFoundError
 from hub.ledger.periods import month_key
 from hub.organisations.tables import Organisation
@@ -126,6 +125,6 @@ def _write(query: StatementQuery, write: Callable[[Sheet], bytes], ending: str, 
 def _build(session: Session, query: StatementQuery) -> Statement:
     actor = current_actor()
     owner = query.organisation_id or actor.organisation_id
-    if owner != actor.organisation_id and actor.role not in (Role.OPERATOR, Role.AUDITOR):
+    if owner != actor.organisation_id and not actor.reads_all:
         raise NotFoundError.of("organisation", owner)
     return statement(session, owner, query.month or month_key(context().clock()))

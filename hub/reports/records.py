@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from hub.actor import Actor, Role
+from hub.actor import Actor
 from hub.compute.meter_review import list_meters
 from hub.compute.tables import MeterRecord, Rental
 from hub.errors import InvalidValueError, NotFoundError
@@ -19,7 +19,6 @@ from hub.orders.rental_quotes import RENTAL
 from hub.orders.tables import BillLine, Charge, Order, RatedUsage
 
 MAX_RECORDS = 500
-READERS = (Role.OPERATOR, Role.AUDITOR)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def list_records(session: Session, actor: Actor, line_id: str, *, after: str = "
 
 
 def _check_owner(actor: Actor, organisation_id: str, line_id: str) -> None:
-    if organisation_id != actor.organisation_id and actor.role not in READERS:
+    if organisation_id != actor.organisation_id and not actor.reads_all:
         raise NotFoundError.of("statement line", line_id)
 
 

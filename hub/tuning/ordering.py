@@ -16,17 +16,15 @@ from hub.compute.tables import OfferState
 from hub.datasets.service import find_usable_version
 from hub.errors import ConflictError
 from hub.filings.service import StandingState, explain_standing, standing_of
-from hub.jobs.service import enqueue_job
 from hub.orders.service import accept_quote, quote_tuning
 from hub.orders.tables import Order, OrderState, Quote
 from hub.tuning import rules
-from hub.tuning.kinds import TRAIN_KIND
 from hub.tuning.moves import RunStateError, move_run
+from hub.tuning.queueing import queue_training
 from hub.tuning.service import NotTunableError, find_run
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
 
-MAX_TRAIN_FAILURES = 20
 _QUOTABLE = (RunState.PLANNED, RunState.QUOTED)
 
 
@@ -148,14 +146,7 @@ def _queue(session: Session, run: Run, order: Order, *, actor_id: str, now: date
         order_id=order.id,
         accepted_at=order.accepted_at,
     )
-    enqueue_job(
-        session,
-        kind=TRAIN_KIND,
-        subject=run.id,
-        organisation_id=run.organisation_id,
-        now=now,
-        max_failures=MAX_TRAIN_FAILURES,
-    )
+    queue_training(session, run, now=now)
 
 
 def _check_still_usable(session: Session, actor: Actor, run: Run) -> None:

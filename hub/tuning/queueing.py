@@ -1,4 +1,4 @@
-"""Where an ordered run stands in the queue and when it may start; numbers only, nobody else's runs are shown.
+"""Puts ordered runs into the queue and tells where one stands and when it may start, never of whom the others are.
 
 It leaves the order itself to `hub.jobs.turns`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.jobs.service import list_turns
+from hub.jobs.service import enqueue_job, list_turns
 from hub.jobs.tables import Job
 from hub.tuning.kinds import TRAIN_KIND
 from hub.tuning.progress import locate_attempt, read_tail
@@ -18,6 +18,7 @@ from hub.tuning.rules import QUOTE_HEADROOM_DEN, QUOTE_HEADROOM_NUM
 from hub.tuning.states import PARKED, RunState
 from hub.tuning.tables import Run
 
+MAX_TRAIN_FAILURES = 20
 _RUNNING = (RunState.PROVISIONING, RunState.PREPARING, RunState.RUNNING, RunState.EVALUATING)
 
 
@@ -28,6 +29,18 @@ class Place:
     position: int
     ahead: int
     eta_s: int
+
+
+def queue_training(session: Session, run: Run, *, now: datetime) -> None:
+    """Put a run's training into the queue, the first time or after a pause."""
+    enqueue_job(
+        session,
+        kind=TRAIN_KIND,
+        subject=run.id,
+        organisation_id=run.organisation_id,
+        now=now,
+        max_failures=MAX_TRAIN_FAILURES,
+    )
 
 
 def find_place(session: Session, run: Run, home: Path, now: datetime) -> Place | None:

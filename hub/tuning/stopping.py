@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor
 from hub.events.service import SYSTEM, record_event
-from hub.jobs.service import cancel_waiting_job, enqueue_job
+from hub.jobs.service import cancel_waiting_job
 from hub.tuning.endings import end_cancelled
 from hub.tuning.kinds import ORDER_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.moves import RunStateError, move_run
-from hub.tuning.ordering import MAX_TRAIN_FAILURES
+from hub.tuning.queueing import queue_training
 from hub.tuning.service import find_run
 from hub.tuning.states import PARKED, TERMINAL, UNORDERED, RunState
 from hub.tuning.tables import Run
@@ -86,14 +86,7 @@ def resume_run(session: Session, actor: Actor, run_id: str, *, now: datetime) ->
             state=str(run.state),
         )
     move_run(session, run, RunState.QUEUED, now=now, actor_id=actor.user_id, pause_requested_at=None)
-    enqueue_job(
-        session,
-        kind=TRAIN_KIND,
-        subject=run.id,
-        organisation_id=run.organisation_id,
-        now=now,
-        max_failures=MAX_TRAIN_FAILURES,
-    )
+    queue_training(session, run, now=now)
     return run
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import ConflictError, InvalidValueError, NotFoundError
+from hub.errors import ConflictError, FourEyesError, InvalidValueError, NotFoundError
 from hub.events.service import SYSTEM, record_event
 from hub.ids import new_id
 from hub.ledger.movements import move
@@ -21,7 +21,7 @@ from hub.ledger.periods import SHANGHAI
 from hub.ledger.rules import derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import PLATFORM, Account, AccountKind
-from hub.vouchers.rules import FourEyesError, check_frame, check_words, digest_body, read_body
+from hub.vouchers.rules import check_frame, check_words, digest_body, read_body
 from hub.vouchers.tables import Programme, RuleState, RuleVersion, Tranche
 
 SHIPPED = Path(__file__).with_name("programmes.json")

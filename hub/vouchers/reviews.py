@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import ConflictError, InvalidValueError, NotFoundError
+from hub.errors import ConflictError, FourEyesError, InvalidValueError, NotFoundError
 from hub.ids import new_id
 from hub.vouchers.applications import record
 from hub.vouchers.awards import award_grant
-from hub.vouchers.rules import APPLICATION_STEPS, FourEyesError
+from hub.vouchers.rules import APPLICATION_STEPS
 from hub.vouchers.tables import Application, ApplicationState, Decision, Grant, VoucherReview
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hub.columns import write_json
-from hub.errors import ConflictError, ForbiddenError, GuanmoError, InvalidValueError
+from hub.errors import ConflictError, GuanmoError, InvalidValueError
 from hub.ledger.periods import SHANGHAI
 from hub.organisations.rules import OrganisationKind
 from hub.prices.tables import Meter
@@ -56,12 +56,6 @@ class RuleRefusedError(InvalidValueError):
     """The rule body breaks the shape of a rule."""
 
     code = "bad_rule"
-
-
-class FourEyesError(ForbiddenError):
-    """One person may not do both halves of a check by two."""
-
-    code = "four_eyes"
 
 
 class ProgrammeClosedError(ConflictError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.actor import Actor, Role
+from hub.actor import Actor
 from hub.errors import NotFoundError
 from hub.ledger.tables import Account
 from hub.vouchers.applications import (
@@ -115,7 +115,7 @@ def list_grants(session: Session, organisation_id: str | None) -> list[GrantBala
 def list_applications(session: Session, actor: Actor) -> list[Application]:
     """Return applications, newest first: the own ones, all for operator and auditor."""
     query = select(Application)
-    if actor.role not in (Role.OPERATOR, Role.AUDITOR):
+    if not actor.reads_all:
         query = query.where(Application.organisation_id == actor.organisation_id)
     return list(session.scalars(query.order_by(Application.id.desc()).limit(500)))
 
@@ -128,6 +128,6 @@ def find_application(session: Session, actor: Actor, application_id: str) -> App
     """
     application = session.get(Application, application_id)
     foreign = application and application.organisation_id != actor.organisation_id
-    if application is None or (foreign and actor.role not in (Role.OPERATOR, Role.AUDITOR)):
+    if application is None or (foreign and not actor.reads_all):
         raise NotFoundError.of("application", application_id)
     return application

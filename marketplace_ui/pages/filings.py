@@ -43,7 +43,7 @@ def list_filings() -> str:
             rows=[(row, service.derive_standing([row], now).state) for row in rows],
             models=_name_models(session),
             may_file=actor is not None and actor.role is Role.OPERATOR,
-            may_read=actor is not None and actor.role in (Role.OPERATOR, Role.AUDITOR),
+            may_read=actor is not None and actor.reads_all,
             notice=read_notice(NOTICES),
         )
 

@@ -22,7 +22,6 @@ from marketplace_ui.kept_papers import read_kept, take_paper
 from marketplace_ui.layout import BUYERS, read_notice
 
 blueprint = Blueprint("grants", __name__)
-READERS = (Role.OPERATOR, Role.AUDITOR)
 NOTICES = {
     "added": ("材料已保存。", "The paper is kept."),
     "removed": ("材料已撤下，此后的申报不再使用。", "The paper is taken out of later claims."),
@@ -128,7 +127,7 @@ def take_step(application_id: str, step: str) -> Response | tuple[str, int]:
 
 def _show(actor: Actor, grant_id: str, form: Form, sent: str) -> str:
     with context().sessions.read() as session:
-        row = _find(service.list_grants(session, None if actor.role in READERS else actor.organisation_id), grant_id)
+        row = _find(service.list_grants(session, None if actor.reads_all else actor.organisation_id), grant_id)
         rule = read_body(row.rule_version.body)
         own = row.grant.organisation_id == actor.organisation_id and actor.role in BUYERS
         lines = [

@@ -7,7 +7,7 @@ from flask import Blueprint, redirect, render_template, request
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
-from hub.actor import Actor, Role
+from hub.actor import READERS, Actor, Role
 from hub.catalogue import service as catalogue
 from hub.catalogue.tables import Decision, VersionState
 from hub.compute.tables import Node
@@ -40,7 +40,7 @@ NOTICES = {
 
 @blueprint.get("/operator")
 def show_desk() -> str:
-    actor = _require_reader()
+    actor = current_actor(*READERS)
     with context().sessions.read() as session:
         pending = organisations.list_organisations(session, OrganisationState.PENDING)
         in_review = catalogue.list_in_state(session, actor, VersionState.IN_REVIEW)
@@ -57,12 +57,12 @@ def show_desk() -> str:
 
 @blueprint.get("/operator/organisations")
 def list_organisations() -> str:
-    return _show_organisations(_require_reader(), Form(), "")
+    return _show_organisations(current_actor(*READERS), Form(), "")
 
 
 @blueprint.post("/operator/organisations/<organisation_id>/verify")
 def verify(organisation_id: str) -> Response:
-    actor = _require_operator()
+    actor = current_actor(Role.OPERATOR)
     with context().sessions.write() as session:
         organisations.verify_organisation(session, actor, organisation_id, now=context().clock())
     return redirect("/operator/organisations?done=verified")
@@ -70,7 +70,7 @@ def verify(organisation_id: str) -> Response:
 
 @blueprint.post("/operator/organisations/<organisation_id>/suspend")
 def suspend(organisation_id: str) -> Response | tuple[str, int]:
-    actor, form = _require_operator(), Form.of_request()
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
     reason = form.text("reason", required=True, most=500)
     with form.catching("reason"):
         if form.ok:
@@ -85,7 +85,7 @@ def suspend(organisation_id: str) -> Response | tuple[str, int]:
 
 @blueprint.route("/operator/versions/<version_id>", methods=["GET", "POST"])
 def review_version(version_id: str) -> Response | tuple[str, int]:
-    actor, form = _require_reader(), Form.of_request()
+    actor, form = current_actor(*READERS), Form.of_request()
     if request.method == "POST":
         _review(actor, version_id, form)
         if form.ok:
@@ -105,12 +105,12 @@ def review_version(version_id: str) -> Response | tuple[str, int]:
 
 @blueprint.get("/operator/money")
 def show_money() -> str:
-    return _show_money(_require_reader(), Form(), "")
+    return _show_money(current_actor(*READERS), Form(), "")
 
 
 @blueprint.post("/operator/deposits")
 def book_deposit() -> Response | tuple[str, int]:
-    actor, form = _require_operator(), Form.of_request()
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
     amount = form.yuan("amount_fen")
     reference = form.text("reference", required=True, most=100)
     firm = form.text("organisation_id", required=True, most=60)
@@ -125,7 +125,7 @@ def book_deposit() -> Response | tuple[str, int]:
 
 @blueprint.post("/operator/prices/<any(tuning,base,adapter):kind>")
 def publish(kind: str) -> Response | tuple[str, int]:
-    actor, form = _require_operator(), Form.of_request()
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
     subject = PriceSubject(kind)
     typed = {str(meter): form.yuan(f"{kind}-{meter}") for meter in METERS[subject]}
     lines = {meter: (fen, MILLION) for meter, fen in typed.items() if fen is not None}
@@ -146,7 +146,7 @@ def publish(kind: str) -> Response | tuple[str, int]:
 
 @blueprint.get("/operator/pool")
 def show_pool() -> str:
-    _require_reader()
+    current_actor(*READERS)
     with context().sessions.read() as session:
         return render_template(
             "operator/pool.html",
@@ -157,18 +157,6 @@ def show_pool() -> str:
             nodes=session.scalars(select(Node).order_by(Node.name)).all(),
             now=context().clock(),
         )
-
-
-def _require_reader() -> Actor:
-    actor = current_actor()
-    actor.require(Role.OPERATOR, Role.AUDITOR)
-    return actor
-
-
-def _require_operator() -> Actor:
-    actor = current_actor()
-    actor.require(Role.OPERATOR)
-    return actor
 
 
 def _show_organisations(actor: Actor, form: Form, refused_id: str) -> str:

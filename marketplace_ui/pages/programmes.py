@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, render_template, request
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
-from hub.actor import Actor, Role
+from hub.actor import READERS, Actor, Role
 from hub.errors import NotFoundError
 from hub.vouchers import service
 from hub.vouchers.rule_changes import list_changes
@@ -46,7 +46,7 @@ NOTICES = {
 
 @blueprint.get("/operator/programmes")
 def list_programmes() -> str:
-    _require_reader()
+    current_actor(*READERS)
     now = context().clock()
     with context().sessions.read() as session:
         rows = [
@@ -58,7 +58,7 @@ def list_programmes() -> str:
 
 @blueprint.get("/operator/programmes/<code>")
 def show_programme(code: str) -> str:
-    actor = _require_reader()
+    actor = current_actor(*READERS)
     with context().sessions.read() as session:
         programme = service.find_programme(session, code)
         rules = service.list_rules(session, programme.id)
@@ -116,7 +116,7 @@ def draft_rule(code: str) -> Response | tuple[str, int]:
 
 @blueprint.get("/operator/rules/<rule_version_id>")
 def show_rule(rule_version_id: str) -> str:
-    return _show_rule(_require_reader(), rule_version_id, Form())
+    return _show_rule(current_actor(*READERS), rule_version_id, Form())
 
 
 @blueprint.post("/operator/rules/<rule_version_id>/approve")
@@ -166,9 +166,3 @@ def _find_before(session: Session, rule: RuleVersion) -> RuleVersion | None:
 
 def _count_drafts(session: Session, programme: Programme) -> int:
     return sum(row.state is RuleState.DRAFT for row in service.list_rules(session, programme.id))
-
-
-def _require_reader() -> Actor:
-    actor = current_actor()
-    actor.require(Role.OPERATOR, Role.AUDITOR)
-    return actor

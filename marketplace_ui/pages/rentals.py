@@ -96,7 +96,7 @@ def _show(rental_id: str, form: Form) -> str:
 def _find(session: Session, actor: Actor, rental_id: str) -> Rental:
     rental = session.get(Rental, rental_id)
     own = rental is not None and actor.organisation_id in (rental.organisation_id, rental.provider_organisation_id)
-    wide = actor.role in (Role.OPERATOR, Role.AUDITOR)
+    wide = actor.reads_all
     if rental is None or rental.purpose is not RentalPurpose.CUSTOMER or not (own or wide):
         raise NotFoundError.of("rental", rental_id)
     return rental

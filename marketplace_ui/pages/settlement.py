@@ -6,7 +6,7 @@ The auditor sees all of it and changes nothing. It leaves every rule to the serv
 from flask import Blueprint, redirect, render_template
 from werkzeug.wrappers import Response
 
-from hub.actor import Actor, Role
+from hub.actor import READERS, Actor, Role
 from hub.compute.meter_review import list_meters
 from hub.compute.tables import MeterState
 from hub.orders.corrections import APPROVAL_LIMIT_FEN, Wanted, decide_correction, list_corrections, propose_correction
@@ -37,13 +37,13 @@ NOTICES = {
 @blueprint.get("/operator/settlement")
 def show_desk() -> str:
     actor = current_actor()
-    actor.require(Role.OPERATOR, Role.AUDITOR)
+    actor.require(*READERS)
     return _show(actor, Form(), "")
 
 
 @blueprint.post("/operator/settlement/meters/<record_id>")
 def judge_meter(record_id: str) -> Response | tuple[str, int]:
-    actor, form = _require_operator(), Form.of_request()
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
     reason = form.text("reason", required=True, most=500)
     device_ms = form.whole("device_ms", least=0, most=10**13)
     with form.catching("reason", "device_ms"):
@@ -63,7 +63,7 @@ def judge_meter(record_id: str) -> Response | tuple[str, int]:
 
 @blueprint.post("/operator/settlement/corrections")
 def correct() -> Response | tuple[str, int]:
-    actor, form = _require_operator(), Form.of_request()
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
     order_id = form.text("order_id", required=True, most=60)
     reason = form.text("reason", required=True, most=500)
     fault = form.value("fault") or None
@@ -82,7 +82,7 @@ def correct() -> Response | tuple[str, int]:
 
 @blueprint.post("/operator/settlement/corrections/<version_id>")
 def decide(version_id: str) -> Response | tuple[str, int]:
-    actor, form = _require_operator(), Form.of_request()
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
     reason = form.text("reason", most=500)
     with form.catching("reason"):
         if form.ok:
@@ -94,7 +94,7 @@ def decide(version_id: str) -> Response | tuple[str, int]:
 
 @blueprint.post("/operator/settlement/payouts/<payout_id>/send")
 def send(payout_id: str) -> Response | tuple[str, int]:
-    actor, form = _require_operator(), Form.of_request()
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
     with form.catching(), context().sessions.write() as session:
         send_payout(session, actor, payout_id, now=context().clock())
     return _answer(actor, form, payout_id, "sent")
@@ -102,7 +102,7 @@ def send(payout_id: str) -> Response | tuple[str, int]:
 
 @blueprint.post("/operator/settlement/payouts/<payout_id>/result")
 def conclude(payout_id: str) -> Response | tuple[str, int]:
-    actor, form = _require_operator(), Form.of_request()
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
     result = form.choice("result", PayoutState)
     reference = form.text("bank_reference", most=100)
     reason = form.text("reason", most=500)
@@ -119,12 +119,6 @@ def conclude(payout_id: str) -> Response | tuple[str, int]:
                     now=context().clock(),
                 )
     return _answer(actor, form, payout_id, "concluded")
-
-
-def _require_operator() -> Actor:
-    actor = current_actor()
-    actor.require(Role.OPERATOR)
-    return actor
 
 
 def _answer(actor: Actor, form: Form, sent: str, done: str) -> Response | tuple[str, int]:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, render_template, request
 from sqlalchemy.orm import Session
 
-from hub.actor import Actor, Role
+from hub.actor import Actor
 from hub.errors import InvalidValueError, NotFoundError
 from hub.ledger.audit import KindTotal
 from hub.ledger.periods import month_bounds, month_key
@@ -24,7 +24,6 @@ from marketplace_ui.forms import Form
 from marketplace_ui.layout import translate
 
 blueprint = Blueprint("statement", __name__)
-READERS = (Role.OPERATOR, Role.AUDITOR)
 MONTHS_SHOWN = 12
 RECORDS_SHOWN = 100
 
@@ -52,11 +51,11 @@ def show_statement() -> tuple[str, int]:
             "statement/statement.html",
             form=form,
             report=report,
-            rows=list_organisations(session) if actor.role in READERS else [],
+            rows=list_organisations(session) if actor.reads_all else [],
             names=_name_parties(session, report),
             months=_list_months(now, month),
             files=_list_files(actor, owner, month),
-            books=_read_books(session) if actor.role in READERS else None,
+            books=_read_books(session) if actor.reads_all else None,
         )
     return page, 200 if form.ok else 422
 
@@ -88,7 +87,7 @@ def _read_month(form: Form, now: datetime) -> str:
 
 def _read_owner(actor: Actor, form: Form) -> str:
     asked = form.value("organisation_id") or actor.organisation_id
-    if asked != actor.organisation_id and actor.role not in READERS:
+    if asked != actor.organisation_id and not actor.reads_all:
         raise NotFoundError.of("organisation", asked)
     return asked
 

@@ -33,7 +33,6 @@ from marketplace_ui.people import name_person
 
 blueprint = Blueprint("vouchers", __name__)
 PAPERS = ("contract", "invoice", "payment", "delivery", "filing", "other")
-READERS = (Role.OPERATOR, Role.AUDITOR)
 OPEN = (ApplicationState.SUBMITTED, ApplicationState.CHECKED, ApplicationState.APPEALED)
 NOTICES = {
     "applied": (
@@ -83,7 +82,7 @@ def show_vouchers() -> str:
             applications=applications,
             grants=_list_grants(session, actor),
             firms=_name_firms(session, applications),
-            reads_all=actor is not None and actor.role in READERS,
+            reads_all=actor is not None and actor.reads_all,
             may_apply=actor is not None and actor.role in BUYERS,
             notice=read_notice(NOTICES),
         )
@@ -220,7 +219,7 @@ def _view(session: Session, application: Application) -> ApplicationView:
 def _list_grants(session: Session, actor: Actor | None) -> list[GrantBalance]:
     if actor is None:
         return []
-    return service.list_grants(session, None if actor.role in READERS else actor.organisation_id)
+    return service.list_grants(session, None if actor.reads_all else actor.organisation_id)
 
 
 def _name_firms(session: Session, views: list[ApplicationView]) -> Mapping[str, str]:

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from hub.errors import FourEyesError
 from hub.orders import service as orders
 from hub.orders.tables import Charge, Order, Quote
 from hub.vouchers import service as vouchers
-from hub.vouchers.rules import FourEyesError
 from hub.vouchers.tables import RuleVersion
 from tests.faults.ground import Ground
 from tests.faults.story import HOUR_MS

@@ -10,14 +10,22 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hub.errors import ConflictError, ForbiddenError, InvalidValueError, NotFoundError
+from hub.errors import (
+    ConflictError,
+    ForbiddenError,
+    FourEyesError,
+    InvalidValueError,
+    NotFoundError,
+    ReasonMissingError,
+)
 from hub.ledger.audit import check_books
 from hub.ledger.invariants import check_invariants
 from hub.ledger.movements import move
+from hub.ledger.rules import PeriodClosedError
 from hub.ledger.service import Posted, find_account, open_account, post_group
 from hub.ledger.tables import PLATFORM, Account, AccountKind, Transfer
 from hub.orders import corrections, service
-from hub.orders.corrections import PeriodClosedError, ReasonMissingError, SecondPersonError, Wanted
+from hub.orders.corrections import Wanted
 from hub.orders.rules import InsufficientFundsError, MeterRefusedError
 from hub.orders.tables import BillVersion, Charge, ChargePart, Order
 from hub.vouchers.service import list_grants, revoke_grant
@@ -177,7 +185,7 @@ def test_above_the_limit_a_second_person_approves(rich: Market, monkeypatch: pyt
     assert balance(rich, AccountKind.FIRM_CASH, rich.owner("factory")) == 10_000 - 2101
     with pytest.raises(ConflictError, match="waits for approval"):
         correct(rich, order, metered=FULL | {"device_ms": 0})
-    with pytest.raises(SecondPersonError):
+    with pytest.raises(FourEyesError):
         decide(rich, version, "operator", approve=True)
     posted = decide(rich, version, "approver", approve=True)
     assert (posted.state, posted.number) == ("posted", 2)

@@ -9,11 +9,18 @@ from sqlalchemy import func, select
 from hub.compute import metering
 from hub.compute.allocation import NoCapacityError
 from hub.compute.market import read_reliability
-from hub.compute.meter_review import DoubtRemainsError, ReasonMissingError
+from hub.compute.meter_review import DoubtRemainsError
 from hub.compute.meter_rules import MeterRefusedError, Report, derive_meter_key, sign_report
 from hub.compute.service import ensure_provider, withdraw_offer
 from hub.compute.tables import HoldState, MeterRecord, Offer, Rental
-from hub.errors import ConflictError, ForbiddenError, IdempotencyConflictError, InvalidValueError, NotFoundError
+from hub.errors import (
+    ConflictError,
+    ForbiddenError,
+    IdempotencyConflictError,
+    InvalidValueError,
+    NotFoundError,
+    ReasonMissingError,
+)
 from hub.ledger.invariants import check_invariants
 from hub.ledger.service import find_account
 from hub.ledger.tables import PLATFORM, AccountKind, Transfer

@@ -5,10 +5,10 @@ from itertools import product
 
 import pytest
 
-from hub.errors import ConflictError, ForbiddenError, IdempotencyConflictError, NotFoundError
+from hub.errors import ConflictError, ForbiddenError, FourEyesError, IdempotencyConflictError, NotFoundError
 from hub.ledger.invariants import check_invariants
 from hub.payouts import service
-from hub.payouts.rules import STEPS, PayoutRefusedError, PayoutSamePersonError, PayoutStepError, check_step
+from hub.payouts.rules import STEPS, PayoutRefusedError, PayoutStepError, check_step
 from hub.payouts.service import NotEnoughEarnedError
 from hub.payouts.tables import Payout, PayoutState
 from tests.hub.money.market import Market
@@ -77,7 +77,7 @@ def test_unknown_stays_held_and_is_settled_by_another_person(earner: Market) -> 
         send(earner, payout)
     with pytest.raises(NotEnoughEarnedError, match="2000 fen are earned and free"):
         ask(earner, key="p-2")
-    with pytest.raises(PayoutSamePersonError):
+    with pytest.raises(FourEyesError):
         conclude(earner, payout, "paid", reference="b", reason="found")
     with pytest.raises(PayoutRefusedError):
         conclude(earner, payout, "paid", who="checker", reference="b")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from hub.claims import service
 from hub.claims.rules import ClaimStepError, DifferenceUnexplainedError, NothingToClaimError
 from hub.claims.tables import Claim, ClaimLine
-from hub.errors import ForbiddenError, InvalidValueError, NotFoundError
+from hub.errors import ForbiddenError, FourEyesError, InvalidValueError, NotFoundError
 from hub.filings.service import withdraw_filing
 from hub.filings.tables import Filing
 from hub.ledger.movements import reverse
@@ -26,7 +26,6 @@ from hub.organisations.ownership import declare_owner
 from hub.organisations.tables import OwnerKind
 from hub.vouchers.papers import InvoiceUsedError, withdraw_paper
 from hub.vouchers.related import rule_on_pair
-from hub.vouchers.rules import FourEyesError
 from hub.vouchers.service import LineToCover, find_cover
 from hub.vouchers.tables import Grant, Verdict
 from registry.store import FolderStore

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hub.cli.programmes import programmes
-from hub.vouchers.rules import FourEyesError
+from hub.errors import FourEyesError
 from tests.hub.money.market import PASSWORD, Market
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from hub.errors import ConflictError, ForbiddenError, InvalidValueError, NotFoundError
+from hub.errors import ConflictError, ForbiddenError, FourEyesError, InvalidValueError, NotFoundError
 from hub.events.tables import Event
 from hub.ledger.movements import move
 from hub.ledger.service import Posted, post_group
@@ -15,7 +15,7 @@ from hub.vouchers import service
 from hub.vouchers.applications import ExclusiveProgrammeError
 from hub.vouchers.programmes import fund_account
 from hub.vouchers.reviews import list_decisions, list_reviews
-from hub.vouchers.rules import APPLICATION_STEPS, CapExceededError, FourEyesError, GrantEndedError
+from hub.vouchers.rules import APPLICATION_STEPS, CapExceededError, GrantEndedError
 from hub.vouchers.tables import Application, ApplicationState, ClawBack, Grant, GrantState
 from tests.hub.money.market import PAPER, Market
 from tests.hub.vouchers.steps import apply, assert_books, balance_of, buy, review, shanghai, state_of

@@ -6,12 +6,12 @@ from sqlalchemy import select
 from hub.claims import service
 from hub.claims.rules import NotRedeemableError
 from hub.claims.tables import Redemption
-from hub.errors import ConflictError, InvalidValueError, NotFoundError
+from hub.errors import ConflictError, FourEyesError, InvalidValueError, NotFoundError
 from hub.orders.cash import wallet
 from hub.orders.tables import Charge
 from hub.vouchers import service as vouchers
 from hub.vouchers.papers import add_paper
-from hub.vouchers.rules import FourEyesError, RuleRefusedError
+from hub.vouchers.rules import RuleRefusedError
 from hub.vouchers.tables import Grant, PaperKind
 from tests.hub.money.market import Market
 from tests.hub.vouchers.steps import add_invoice, assert_books, balance_of, buy, draft

@@ -8,13 +8,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
 from hub.actor import Actor, Role
-from hub.errors import ConflictError, ForbiddenError, InvalidValueError
+from hub.errors import ConflictError, ForbiddenError, FourEyesError, InvalidValueError
 from hub.ledger.audit import check_books
 from hub.vouchers import service
 from hub.vouchers.programmes import SHIPPED, fund_account, release_due_tranches, rule_of_day
 from hub.vouchers.rules import (
     CapExceededError,
-    FourEyesError,
     FundExhaustedError,
     ProgrammeClosedError,
     RuleRefusedError,
