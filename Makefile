@@ -10,7 +10,7 @@ DETACH ?=
 SPLIT ?= val
 
 .PHONY: help setup setup-tests demo test test-fast lint types bench bench-ledger bench-gateway bench-finetune \
-	bench-maintnorm bench-datasets mutants faults-ledger city-year status down clean lock
+	bench-maintnorm bench-datasets mutants faults-ledger faults-serving city-year status down clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench-datasets: ## memory and rows a second of the data check at a million rows
 
 faults-ledger: ## the fault tests of the money in their long form
 	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults
+
+faults-serving: ## kills of gateway, engines and clients under load, hub outages, restarts; each with its figure
+	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults_serving
 
 mutants: ## break each money rule on purpose; fails if a mutant survives
 	@$(VENV)/python -m tests.mutants
