@@ -3,6 +3,8 @@
 It leaves deciding what is desired to `hub.deployments.service`.
 """
 
+from collections.abc import Collection, Mapping
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -10,7 +12,7 @@ from hub.catalogue.tables import ModelVersion
 from hub.clock import to_us
 from hub.compute.allocation import list_slots
 from hub.compute.tables import Slot
-from hub.deployments.tables import Deployment, DeploymentState, PoolState, ReplicaSet, SetState
+from hub.deployments.tables import Deployment, DeploymentState, Evaluation, PoolState, ReplicaSet, SetState
 from serving import contract
 
 POOL_NAME = "pool"
@@ -40,40 +42,72 @@ def build_desired(session: Session) -> contract.Desired:
     """Return everything that should run."""
     pool = session.get(PoolState, POOL_NAME)
     sets = session.scalars(select(ReplicaSet).where(ReplicaSet.state == SetState.WANTED).order_by(ReplicaSet.id)).all()
-    wanted = {row.id for row in sets}
-    rows = session.execute(
-        select(Deployment, ModelVersion)
-        .join(ModelVersion, ModelVersion.id == Deployment.version_id)
-        .where(Deployment.state != DeploymentState.STOPPED, Deployment.set_id.in_(wanted))
-        .order_by(Deployment.id)
-    )
-    bases = {row.id: row.base_digest for row in sets}
-    adapters = {
-        version.artifact_digest: _present_adapter(version, bases[deployment.set_id])
-        for deployment, version in rows
-        if version.artifact_digest != bases[deployment.set_id]
-    }
+    wanted = {row.id: row for row in sets}
+    pending = _list_pending(session)
     return contract.Desired(
         epoch=pool.epoch if pool else 0,
         generation=pool.generation if pool else 1,
-        replica_sets=tuple(_present_set(row) for row in sets),
+        replica_sets=tuple(_present_set(row, is_pending=row.id in pending) for row in sets),
         slots=tuple(_present_slot(slot) for slot in list_slots(session) if slot.set_id in wanted),
-        adapters=tuple(adapters.values()),
+        adapters=_list_adapters(session, wanted, pending),
     )
 
 
-def _present_set(row: ReplicaSet) -> contract.ReplicaSet:
+def _list_pending(session: Session) -> set[str]:
+    """Return the sets that must run though nobody calls them: something on them was never seen ready."""
+    never_ready = select(Deployment.set_id).where(
+        Deployment.state != DeploymentState.STOPPED, Deployment.ready_at.is_(None)
+    )
+    asked = select(Evaluation.set_id).where(Evaluation.ended_at.is_(None))
+    return {*session.scalars(never_ready), *session.scalars(asked)}
+
+
+def _list_adapters(
+    session: Session, wanted: Mapping[str, ReplicaSet], pending: Collection[str]
+) -> tuple[contract.DesiredAdapter, ...]:
+    """Adapters of deployments and evaluations, oldest wish first, each once with every purpose it is wanted for."""
+    served = select(ModelVersion, Deployment.set_id).join(Deployment, Deployment.version_id == ModelVersion.id)
+    served = served.where(Deployment.state != DeploymentState.STOPPED).order_by(Deployment.id)
+    asked = select(ModelVersion, Evaluation.set_id).join(Evaluation, Evaluation.version_id == ModelVersion.id)
+    asked = asked.where(Evaluation.ended_at.is_(None)).order_by(Evaluation.id)
+    found: dict[str, contract.DesiredAdapter] = {}
+    for version, set_id in [*session.execute(served).all(), *session.execute(asked).all()]:
+        row = wanted.get(set_id)
+        if row is None or version.artifact_digest == row.base_digest:
+            continue
+        before = found.get(version.artifact_digest)
+        purposes = dict.fromkeys((*(before.purposes if before else ()), row.purpose))
+        needed = max(before.min_replicas if before else 0, int(_needs_engine(row, pending)))
+        found[version.artifact_digest] = contract.DesiredAdapter(
+            digest=version.artifact_digest,
+            base_digest=row.base_digest,
+            uri=version.artifact_uri,
+            rank=version.rank or 0,
+            min_replicas=needed,
+            purposes=tuple(purposes),
+        )
+    return tuple(found.values())
+
+
+def _needs_engine(row: ReplicaSet, pending: Collection[str]) -> bool:
+    return row.purpose is contract.Purpose.SERVE and (row.min > 0 or row.id in pending)
+
+
+def _present_set(row: ReplicaSet, *, is_pending: bool) -> contract.ReplicaSet:
     return contract.ReplicaSet(
         set_id=row.id,
         base_digest=row.base_digest,
         uri=row.uri,
         engine=row.engine,
         purpose=row.purpose,
-        min=row.min,
+        min=max(row.min, int(is_pending)),
         max=row.max,
         max_loras=row.max_loras,
         max_lora_rank=row.max_lora_rank,
         engine_args=row.engine_args,
+        task=row.task,
+        idle_s=row.idle_s,
+        merged=None if row.serves_digest == row.base_digest else row.serves_digest,
     )
 
 
@@ -85,14 +119,4 @@ def _present_slot(slot: Slot) -> contract.Slot:
         devices=tuple(slot.devices),
         allocation_epoch=slot.allocation_epoch,
         drain_by=None if slot.drain_by is None else to_us(slot.drain_by),
-    )
-
-
-def _present_adapter(version: ModelVersion, base_digest: str) -> contract.DesiredAdapter:
-    return contract.DesiredAdapter(
-        digest=version.artifact_digest,
-        base_digest=base_digest,
-        uri=version.artifact_uri,
-        rank=version.rank or 0,
-        min_replicas=1,
     )

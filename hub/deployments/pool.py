@@ -13,6 +13,7 @@ from hub.compute.tables import Slot
 from hub.deployments import rules
 from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import find_pool
+from hub.deployments.evaluating import end_stale_evaluations
 from hub.deployments.idle import end_idle_sets
 from hub.deployments.tables import (
     Deployment,
@@ -74,6 +75,7 @@ def apply_observed(session: Session, message: contract.Observed, *, now: datetim
         select(Deployment).where(Deployment.state != DeploymentState.STOPPED).order_by(Deployment.id)
     ).all():
         _settle(session, deployment, message, now)
+    end_stale_evaluations(session, now=now)
     end_idle_sets(session, now=now)
     return _extend(pool, now)
 
@@ -87,7 +89,11 @@ def _settle(session: Session, deployment: Deployment, message: contract.Observed
     """Move one deployment to what was observed of it."""
     adapter = next((item for item in message.adapters if item.digest == deployment.digest), None)
     is_base = session.get_one(ReplicaSet, deployment.set_id).base_digest == deployment.digest
-    ready = rules.is_base_ready(deployment.set_id, message.replicas) if is_base else rules.is_adapter_ready(adapter)
+    ready = (
+        rules.is_base_ready(deployment.set_id, message.replicas)
+        if is_base
+        else rules.is_adapter_ready(deployment.set_id, message.replicas, adapter)
+    )
     failure = None if ready else rules.find_failure(deployment.set_id, message.replicas, adapter)
     if ready and deployment.state is not DeploymentState.READY:
         is_first = deployment.ready_at is None

@@ -6,10 +6,9 @@ It leaves rows to `hub.deployments.service` and placement to the pool controller
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving.contract import AdapterState, ObservedAdapter, ObservedReplica, ReplicaState
+from serving.contract import AdapterState, ObservedAdapter, ObservedReplica, ReplicaState, Task
 
 ENGINE = "vllm"
-MAX_LORAS = 8
 LEAST_LORA_RANK = 16
 MOST_CONTEXT_TOKENS = 8192
 LEAD_S = 20.0
@@ -26,14 +25,21 @@ def choose_lora_rank(current: int, wanted: int | None) -> int:
     return max(LEAST_LORA_RANK, current, wanted or 0)
 
 
+def choose_task(facts: Mapping[str, Any]) -> Task:
+    """Return what engines of a base compute, from what it says about itself."""
+    return Task(facts.get("task") or Task.GENERATE)
+
+
 def is_base_ready(set_id: str, replicas: Sequence[ObservedReplica]) -> bool:
     """Return whether any engine of the set passed its warm-up."""
     return any(replica.set_id == set_id and replica.state is ReplicaState.READY for replica in replicas)
 
 
-def is_adapter_ready(adapter: ObservedAdapter | None) -> bool:
-    """Return whether an adapter answers on at least one engine."""
-    return adapter is not None and adapter.state is AdapterState.READY and bool(adapter.ready_on)
+def is_adapter_ready(set_id: str, replicas: Sequence[ObservedReplica], adapter: ObservedAdapter | None) -> bool:
+    """Return whether an adapter answers on at least one engine of the set."""
+    if adapter is None or adapter.state is not AdapterState.READY:
+        return False
+    return any(replica.set_id == set_id and replica.replica_id in adapter.ready_on for replica in replicas)
 
 
 def find_failure(set_id: str, replicas: Sequence[ObservedReplica], adapter: ObservedAdapter | None) -> str | None:

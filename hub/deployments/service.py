@@ -4,7 +4,7 @@ It leaves starting engines to the pool, which reports back through `hub.deployme
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,16 +12,14 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor, Role
 from hub.catalogue.service import find_version, price_of, root_base
 from hub.catalogue.tables import Model, ModelVersion, VersionState
-from hub.compute.allocation import NoCapacityError, grant_slot
 from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import bump_generation
 from hub.deployments.endings import find_ready, record_change, stop_deployment
-from hub.deployments.idle import end_idle_sets, note_demand
-from hub.deployments.rules import ENGINE, LEAST_LORA_RANK, MAX_LORAS, choose_context_tokens, choose_lora_rank
-from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, SetState
+from hub.deployments.idle import note_demand
+from hub.deployments.sets import ensure_set
+from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet
 from hub.errors import ConflictError, NotFoundError
 from hub.ids import new_id
-from serving.contract import Purpose
 
 
 class NotDeployableError(ConflictError):
@@ -52,7 +50,7 @@ def deploy(session: Session, actor: Actor, version_id: str, *, now: datetime) ->
             f"版本 {version.id} 没有价格，也没有默认价格。请联系运营方发布价格。",
         )
     base = root_base(session, version)
-    replica_set = _ensure_set(session, base, rank=version.rank if version.id != base.id else None, now=now)
+    replica_set = ensure_set(session, base, rank=version.rank if version.id != base.id else None, now=now)
     found = _find_open(session, version.id)
     deployment = found or _add(session, version, replica_set, actor=actor, implied=False, now=now)
     if deployment.implied:
@@ -67,7 +65,7 @@ def deploy(session: Session, actor: Actor, version_id: str, *, now: datetime) ->
 def undeploy(session: Session, actor: Actor, version_id: str, *, now: datetime) -> Deployment:
     """Stop serving a version; again changes nothing. The alias falls back to the version before it if that is ready.
 
-    The engines of its base stay warm for `idle.KEEP_WARM`, so that deploying again takes no start.
+    The engines of its base stay warm for the set's `idle_s`, so that deploying again takes no start.
 
     Raises:
         NotFoundError: not the actor's, or never deployed.
@@ -125,50 +123,6 @@ def _require_owner(actor: Actor, version: ModelVersion) -> None:
     actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR)
     if version.organisation_id != actor.organisation_id and actor.role is not Role.OPERATOR:
         raise NotFoundError.of("version", version.id)
-
-
-def _ensure_set(session: Session, base: ModelVersion, *, rank: int | None, now: datetime) -> ReplicaSet:
-    found = session.scalar(
-        select(ReplicaSet)
-        .where(
-            ReplicaSet.base_digest == base.artifact_digest,
-            ReplicaSet.purpose == Purpose.SERVE,
-            ReplicaSet.state == SetState.WANTED,
-        )
-        .with_for_update()
-    )
-    if found is None:
-        found = _make_set(base, now)
-        session.add(found)
-        session.flush()
-    found.max_lora_rank = choose_lora_rank(found.max_lora_rank, rank)
-    try:
-        grant_slot(session, found.id, now=now)
-    except NoCapacityError:
-        if not end_idle_sets(session, now=now, keep_warm=timedelta(0)):
-            raise
-        grant_slot(session, found.id, now=now)
-    return found
-
-
-def _make_set(base: ModelVersion, now: datetime) -> ReplicaSet:
-    context_tokens = choose_context_tokens(base.facts)
-    return ReplicaSet(
-        id=new_id("set"),
-        base_version_id=base.id,
-        base_digest=base.artifact_digest,
-        uri=base.artifact_uri,
-        engine=ENGINE,
-        purpose=Purpose.SERVE,
-        state=SetState.WANTED,
-        min=1,
-        max=1,
-        max_loras=MAX_LORAS,
-        max_lora_rank=LEAST_LORA_RANK,
-        context_tokens=context_tokens,
-        engine_args={"max-model-len": context_tokens},
-        created_at=now,
-    )
 
 
 def _add(

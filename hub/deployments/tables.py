@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hub.columns import Choice, Document, Int64, Json, Key, Moment, Switch, When, Whole
 from hub.database import Base
-from serving.contract import AdapterState, Purpose, ReplicaState
+from serving.contract import AdapterState, Purpose, ReplicaState, Task
 
 
 class DeploymentState(StrEnum):
@@ -32,7 +32,7 @@ _OPEN = text("state <> 'stopped'")
 
 
 class ReplicaSet(Base):
-    """Interchangeable engines on one base; one wanted set per base and purpose."""
+    """Interchangeable engines on one base; one wanted set per base, purpose and what its weights carry."""
 
     __tablename__ = "replica_sets"
     __table_args__ = (
@@ -40,12 +40,14 @@ class ReplicaSet(Base):
             "uq_replica_sets_base_digest_purpose_open",
             "base_digest",
             "purpose",
+            "serves_digest",
             unique=True,
             sqlite_where=_OPEN,
             postgresql_where=_OPEN,
         ),
         CheckConstraint("min >= 0 AND max >= min AND max_loras >= 0 AND max_lora_rank > 0", name="sizes"),
         CheckConstraint("context_tokens > 0", name="context_tokens"),
+        CheckConstraint("idle_s >= 0", name="idle_s"),
         {"sqlite_strict": True},
     )
 
@@ -55,6 +57,9 @@ class ReplicaSet(Base):
     uri: Mapped[str]
     engine: Mapped[str]
     purpose: Mapped[Purpose] = mapped_column(Choice(Purpose))
+    task: Mapped[Task] = mapped_column(Choice(Task))
+    serves_digest: Mapped[str]
+    """The base itself, or the adapter that was merged into these weights."""
     state: Mapped[SetState] = mapped_column(Choice(SetState))
     min: Mapped[Int64]
     max: Mapped[Int64]
@@ -62,6 +67,8 @@ class ReplicaSet(Base):
     max_lora_rank: Mapped[Int64]
     context_tokens: Mapped[Int64]
     engine_args: Mapped[Json]
+    idle_s: Mapped[Int64]
+    """Seconds without a call or a wish after which its engines stop."""
     created_at: Mapped[When]
     idle_since_at: Mapped[datetime | None] = mapped_column(Moment)
     """When the last deployment that somebody asked for ended; engines stay warm for a while after it."""
@@ -94,6 +101,57 @@ class Deployment(Base):
     created_at: Mapped[When]
     ready_at: Mapped[datetime | None] = mapped_column(Moment)
     stopped_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class Evaluation(Base):
+    """Somebody's wish for an engine of its own that answers with one version, out of the callers' sight.
+
+    It ends when released, or at `until_at` when nobody renewed it.
+    """
+
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        Index("ix_evaluations_organisation_id", "organisation_id"),
+        Index("ix_evaluations_set_id", "set_id"),
+        Index(
+            "uq_evaluations_version_id_subject_open",
+            "version_id",
+            "subject",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        {"sqlite_strict": True},
+    )
+
+    id: Mapped[Key]
+    organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+    set_id: Mapped[str] = mapped_column(ForeignKey("replica_sets.id"))
+    subject: Mapped[str]
+    """What it is for, such as a run's id: one wish per version and subject."""
+    created_at: Mapped[When]
+    until_at: Mapped[When]
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class ServingPolicy(Base):
+    """How many engines of a base may run and how long they stay idle, as the operator set it."""
+
+    __tablename__ = "serving_policies"
+    __table_args__ = (
+        CheckConstraint("min >= 0 AND max >= 1 AND max >= min AND idle_s >= 0", name="sizes"),
+        CheckConstraint("max_loras >= 1", name="max_loras"),
+        {"sqlite_strict": True},
+    )
+
+    base_version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    min: Mapped[Int64]
+    max: Mapped[Int64]
+    idle_s: Mapped[Int64]
+    max_loras: Mapped[Int64]
+    set_by: Mapped[str]
+    set_at: Mapped[When]
 
 
 class Alias(Base):

@@ -35,6 +35,7 @@ from serving.contract.pool import (
     RouteReplica,
     Routes,
     Slot,
+    Task,
     Want,
     Witness,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "SnapshotModel",
     "SnapshotPrice",
     "SubjectKind",
+    "Task",
     "UsageBatch",
     "UsageRecord",
     "UsageReply",

@@ -27,6 +27,13 @@ class Purpose(StrEnum):
     REVIEW = "review"
 
 
+class Task(StrEnum):
+    """What engines of a set compute."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+
+
 class ReplicaState(StrEnum):
     """Life of one engine process; `ready` only after the long warm-up prompt."""
 
@@ -65,7 +72,10 @@ class LeadGrant:
 
 @dataclass(frozen=True)
 class ReplicaSet:
-    """Interchangeable engine processes on one base; `engine_args` are long option names without dashes."""
+    """Interchangeable engine processes on one base; `engine_args` are long option names without dashes.
+
+    Without a call for `idle_s` it shrinks to `min`. `merged` is the adapter that the weights at `uri` already carry.
+    """
 
     set_id: str
     base_digest: str
@@ -77,6 +87,9 @@ class ReplicaSet:
     max_loras: int
     max_lora_rank: int
     engine_args: Mapping[str, str | int | float | bool]
+    task: Task = Task.GENERATE
+    idle_s: int = 600
+    merged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class DesiredAdapter:
-    """An adapter that the hub wants loaded; `uri` is a folder named by `digest`."""
+    """An adapter that the hub wants loaded; `uri` is a folder named by `digest`.
+
+    It goes onto engines of sets with one of `purposes`; `merged` ones are not loaded: a set has them in its weights.
+    """
 
     digest: str
     base_digest: str
@@ -102,6 +118,7 @@ class DesiredAdapter:
     min_replicas: int
     keep_until: int | None = None
     merged: bool = False
+    purposes: tuple[Purpose, ...] = (Purpose.SERVE,)
 
 
 @dataclass(frozen=True)
@@ -165,13 +182,18 @@ class Observed:
 
 @dataclass(frozen=True)
 class RouteReplica:
-    """A replica that a gateway may call; `url` without a trailing `/v1`."""
+    """A replica that a gateway may call; `url` without a trailing `/v1`.
+
+    `max_loras` is how many adapters it computes with at once, 0 for none; with `merged` it is that adapter alone.
+    """
 
     id: str
     epoch: int
     url: str
     base_digest: str
     draining: bool
+    max_loras: int = 0
+    merged: str | None = None
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Controller:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._desired: Desired | None = self._memory.load_desired()
         self._fetched_epoch: int | None = None
+        self._is_ending = False
         self._shown: tuple[Any, ...] = ()
         self._hub_problem: str | None = "hub_not_asked"
         self.routes = RoutesBoard()
@@ -97,7 +98,7 @@ class Controller:
 
     async def _keep_fleet(self) -> None:
         await _wait(self._work_due, self._settings.timing.tick_s)
-        if self._desired is not None:
+        if self._desired is not None and not self._is_ending:
             self._fleet.apply(self._desired, self.demand.loads(self._desired))
             shown = (self._desired.generation, self._fleet.wants, self._fleet.observe_adapters())
             if shown != self._shown:
@@ -151,7 +152,7 @@ class Controller:
         )
 
     async def _end_replicas(self) -> None:
-        self._desired = None  # nothing is started again while we drain
+        self._is_ending = True  # nothing is started again while we drain, whatever the hub says meanwhile
         await self._fleet.stop_all()
         if self._hub.epoch is not None:
             with contextlib.suppress(HubSilentError, WrongEpochError):

@@ -17,7 +17,7 @@ from serving.contract import (
 from serving.launch import ProcessState
 from serving.pool.adapter_folders import AdapterFolders
 from serving.pool.engine_process import planned_of
-from serving.pool.placement import Planned, SetLoad, live_adapters, place_adapters, plan_replicas
+from serving.pool.placement import Planned, SetLoad, goes_onto, live_adapters, place_adapters, plan_replicas
 from serving.pool.replica import Replica, Workshop
 
 _PROGRESS = (AdapterState.WARMING, AdapterState.LOADING)
@@ -103,9 +103,10 @@ class Fleet:
     def _place_adapters(self) -> None:
         self._folders.want(self._adapters)
         wanted: dict[str, dict[str, Path]] = {name: {} for name in self._live}
-        for base_digest in {adapter.base_digest for adapter in self._adapters}:
-            fetched = [item for item in self._adapters if item.base_digest == base_digest and self._has_folder(item)]
-            hosts = [replica for replica in self._live.values() if _can_host(replica, base_digest)]
+        sets = {replica.planned.replica_set.set_id: replica.planned.replica_set for replica in self._live.values()}
+        for replica_set in sets.values():
+            fetched = [item for item in self._adapters if goes_onto(item, replica_set) and self._has_folder(item)]
+            hosts = [replica for replica in self._live.values() if _can_host(replica, replica_set.set_id)]
             slots = {replica.replica_id: replica.planned.replica_set.max_loras for replica in hosts}
             for digest, names in place_adapters(fetched, list(slots), slots.__getitem__).items():
                 for name in names:
@@ -138,9 +139,9 @@ class Fleet:
         return ObservedAdapter(digest, (), AdapterState.LOADING, "no_ready_replica")
 
 
-def _can_host(replica: Replica, base_digest: str) -> bool:
+def _can_host(replica: Replica, set_id: str) -> bool:
     replica_set = replica.planned.replica_set
-    return replica.state is ReplicaState.READY and replica_set.base_digest == base_digest and replica_set.max_loras > 0
+    return replica.state is ReplicaState.READY and replica_set.set_id == set_id and replica_set.max_loras > 0
 
 
 def _is_same_engine(wanted: Planned, running: Planned) -> bool:

@@ -44,6 +44,12 @@ def live_adapters(desired: Desired, now_us: int) -> list[DesiredAdapter]:
     return [item for item in desired.adapters if item.keep_until is None or item.keep_until > now_us]
 
 
+def goes_onto(adapter: DesiredAdapter, replica_set: ReplicaSet) -> bool:
+    """Whether engines of the set are to load the adapter."""
+    is_base = adapter.base_digest == replica_set.base_digest and replica_set.merged is None
+    return is_base and not adapter.merged and replica_set.purpose in adapter.purposes
+
+
 def plan_replicas(
     desired: Desired,
     loads: Mapping[str, SetLoad],
@@ -100,7 +106,7 @@ def place_adapters(
 
 
 def _count_wanted(replica_set: ReplicaSet, adapters: Sequence[DesiredAdapter], load: SetLoad) -> int:
-    for_adapters = [item.min_replicas for item in adapters if item.base_digest == replica_set.base_digest]
+    for_adapters = [item.min_replicas for item in adapters if goes_onto(item, replica_set)]
     return min(max([replica_set.min, int(load.is_called), *for_adapters]), replica_set.max)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from serving.contract import AdapterState, Demand, DemandRow, ReplicaSet, ReplicaState, Slot, engine_name
+from serving.contract import AdapterState, Demand, DemandRow, Purpose, ReplicaSet, ReplicaState, Slot, engine_name
 from serving.pool.controller import Controller
 from serving.pool.engine_command import EngineCommand
 from tests.pool.world import (
@@ -276,5 +276,34 @@ def test_a_defect_ends_the_controller_and_leaves_engines_running(
             with pytest.raises(ZeroDivisionError):
                 await break_a_running_controller(world)
             assert len(world.running()) == 1
+
+    asyncio.run(scenario())
+
+
+def test_an_evaluation_engine_is_outside_the_routes_and_loads_only_what_is_for_it(tmp_path: Path) -> None:
+    served, served_folder = make_adapter(tmp_path / "new" / "served", tmp_path / "store")
+    tried, tried_folder = make_adapter(tmp_path / "new" / "tried", tmp_path / "store", text="b")
+    plain = make_desired(make_base(tmp_path / "base"))
+    apart = replace(plain.replica_sets[0], set_id="set_e", purpose=Purpose.EVALUATE)
+    desired = replace(
+        plain,
+        replica_sets=(*plain.replica_sets, apart),
+        slots=(*plain.slots, replace(plain.slots[0], slot_id="slot_e", set_id="set_e")),
+        adapters=(
+            want_adapter(served, served_folder),
+            replace(want_adapter(tried, tried_folder), purposes=(Purpose.EVALUATE,)),
+        ),
+    )
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, desired) as world, world.controller() as controller:
+            ready = await eventually(lambda: getattr(world.hub.adapter(tried), "ready_on", ()))
+            await eventually(lambda: controller.routes.routes.placement)
+            observed = world.hub.observed
+            assert observed is not None
+            sets = {item.replica_id: item.set_id for item in observed.replicas}
+            assert [sets[name] for name in ready] == ["set_e"]
+            assert [sets[item.id] for item in controller.routes.routes.replicas] == ["set_a"]
+            assert list(controller.routes.routes.placement) == [served]
 
     asyncio.run(scenario())

@@ -1680,6 +1680,8 @@ def upgrade() -> None:
         sa.Column("uri", sa.Text(), nullable=False),
         sa.Column("engine", sa.Text(), nullable=False),
         sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("task", sa.Text(), nullable=False),
+        sa.Column("serves_digest", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("min", hub.columns.Whole(), nullable=False),
         sa.Column("max", hub.columns.Whole(), nullable=False),
@@ -1687,9 +1689,11 @@ def upgrade() -> None:
         sa.Column("max_lora_rank", hub.columns.Whole(), nullable=False),
         sa.Column("context_tokens", hub.columns.Whole(), nullable=False),
         sa.Column("engine_args", sa.Text(), nullable=False),
+        sa.Column("idle_s", hub.columns.Whole(), nullable=False),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.Column("idle_since_at", hub.columns.Whole(), nullable=True),
         sa.CheckConstraint("context_tokens > 0", name=op.f("ck_replica_sets_context_tokens")),
+        sa.CheckConstraint("idle_s >= 0", name=op.f("ck_replica_sets_idle_s")),
         sa.CheckConstraint(
             "min >= 0 AND max >= min AND max_loras >= 0 AND max_lora_rank > 0", name=op.f("ck_replica_sets_sizes")
         ),
@@ -1702,10 +1706,55 @@ def upgrade() -> None:
     op.create_index(
         "uq_replica_sets_base_digest_purpose_open",
         "replica_sets",
-        ["base_digest", "purpose"],
+        ["base_digest", "purpose", "serves_digest"],
         unique=True,
         sqlite_where=sa.text("state <> 'stopped'"),
         postgresql_where=sa.text("state <> 'stopped'"),
+    )
+    op.create_table(
+        "evaluations",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("version_id", sa.Text(), nullable=False),
+        sa.Column("set_id", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.Column("until_at", hub.columns.Whole(), nullable=False),
+        sa.Column("ended_at", hub.columns.Whole(), nullable=True),
+        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_evaluations_organisation_id")),
+        sa.ForeignKeyConstraint(["set_id"], ["replica_sets.id"], name=op.f("fk_evaluations_set_id")),
+        sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_evaluations_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluations")),
+        sqlite_strict=True,
+    )
+    op.create_index("ix_evaluations_organisation_id", "evaluations", ["organisation_id"], unique=False)
+    op.create_index("ix_evaluations_set_id", "evaluations", ["set_id"], unique=False)
+    op.create_index(
+        "uq_evaluations_version_id_subject_open",
+        "evaluations",
+        ["version_id", "subject"],
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_table(
+        "serving_policies",
+        sa.Column("base_version_id", sa.Text(), nullable=False),
+        sa.Column("min", hub.columns.Whole(), nullable=False),
+        sa.Column("max", hub.columns.Whole(), nullable=False),
+        sa.Column("idle_s", hub.columns.Whole(), nullable=False),
+        sa.Column("max_loras", hub.columns.Whole(), nullable=False),
+        sa.Column("set_by", sa.Text(), nullable=False),
+        sa.Column("set_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("max_loras >= 1", name=op.f("ck_serving_policies_max_loras")),
+        sa.CheckConstraint(
+            "min >= 0 AND max >= 1 AND max >= min AND idle_s >= 0", name=op.f("ck_serving_policies_sizes")
+        ),
+        sa.ForeignKeyConstraint(
+            ["base_version_id"], ["model_versions.id"], name=op.f("fk_serving_policies_base_version_id")
+        ),
+        sa.PrimaryKeyConstraint("base_version_id", name=op.f("pk_serving_policies")),
+        sqlite_strict=True,
     )
     op.create_table(
         "reviews",
@@ -2250,6 +2299,16 @@ def downgrade() -> None:
     op.drop_table("upload_sessions")
     op.drop_index("ix_reviews_organisation_id_version_id", table_name="reviews")
     op.drop_table("reviews")
+    op.drop_table("serving_policies")
+    op.drop_index(
+        "uq_evaluations_version_id_subject_open",
+        table_name="evaluations",
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.drop_index("ix_evaluations_set_id", table_name="evaluations")
+    op.drop_index("ix_evaluations_organisation_id", table_name="evaluations")
+    op.drop_table("evaluations")
     op.drop_index(
         "uq_replica_sets_base_digest_purpose_open",
         table_name="replica_sets",

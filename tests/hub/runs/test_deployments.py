@@ -10,13 +10,16 @@ import pytest
 
 from hub.catalogue.registration import register_version
 from hub.catalogue.tables import Block, ModelVersion
-from hub.deployments.idle import KEEP_WARM, end_idle_sets
+from hub.deployments.idle import end_idle_sets
+from hub.deployments.policies import DEFAULT_POLICY
 from hub.deployments.waiting import wait_for
 from hub.filings.service import withdraw_filing
 from hub.ids import new_id
 from hub.organisations.keys import create_key
 from serving import contract
 from tests.hub.runs.scene import Scene
+
+KEEP_WARM = timedelta(seconds=DEFAULT_POLICY.idle_s)
 
 
 def add_adapter(scene: Scene, letter: str = "a") -> str:
@@ -55,8 +58,8 @@ def desired(scene: Scene, after: int = 0) -> contract.Desired | None:
     return None if answer.status_code == 204 else contract.loads(contract.Desired, answer.data)
 
 
-def observe(scene: Scene, epoch: int, **adapters: str) -> int:
-    """Report every wanted set ready, and adapters by first letter of their digest with their state."""
+def observe(scene: Scene, epoch: int, *, only: str | None = None, **adapters: str) -> int:
+    """Report wanted sets ready, all or `only` one, and adapters by first letter of their digest with their state."""
     wanted = desired(scene)
     assert wanted is not None
     replicas = tuple(
@@ -73,11 +76,12 @@ def observe(scene: Scene, epoch: int, **adapters: str) -> int:
             device_ms=1000,
         )
         for slot in wanted.slots
+        if only in (None, slot.set_id)
     )
     seen = tuple(
         contract.ObservedAdapter(
             digest=letter * 64,
-            ready_on=("rep_1",) if state == "ready" else (),
+            ready_on=tuple(item.replica_id for item in replicas) if state == "ready" else (),
             state=contract.AdapterState(state),
             reason_code="load_failed" if state == "failed" else None,
         )
