@@ -15,7 +15,7 @@ HTTP (JSON, `contract_version` 1, long polls answer 204 when nothing changed wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -200,13 +200,15 @@ class RouteReplica:
 class Routes:
     """Ready serve replicas; adapters may be called on `placement[digest]`, best on `resident[digest]`.
 
-    A base model is served by every replica of its `base_digest` and needs no placement entry.
+    A base model is served by every replica of its `base_digest` and needs no placement entry. `expected` says by base
+    digest when a replica that is starting will probably be ready.
     """
 
     version: int
     replicas: tuple[RouteReplica, ...]
     placement: Mapping[str, tuple[str, ...]]
     resident: Mapping[str, tuple[str, ...]]
+    expected: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,10 @@ class LocalLaunch:
             return False
         return True
 
+    def cpu_s(self, handle: Handle) -> float:
+        """Processor seconds that its process group used so far; what ended is not counted."""
+        return run.read_group_ticks(handle.pid) / os.sysconf("SC_CLK_TCK")
+
     def find(self, name: str) -> Handle | None:
         """The process of that name, running or ended, unless forgotten."""
         path = self._record_path(name)

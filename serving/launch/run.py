@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def read_start_ticks(pid: int) -> int | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def read_group_ticks(group: int) -> int:
+    """Clock ticks of processor time, user and system, of the running processes of a group. Source: proc_pid_stat(5)."""
+    return sum(int(fields[11]) + int(fields[12]) for fields in _read_members(group) if fields[0] not in ("Z", "X"))
 
 
 def _watch(record_path: Path, writer: int) -> None:
@@ -100,14 +106,18 @@ def _wait_and_sweep(program: "subprocess.Popen[bytes]") -> int:
 
 def _has_members(group: int) -> bool:
     """Whether any process of the group still runs, zombies not counted."""
+    return any(fields[0] not in ("Z", "X") for fields in _read_members(group))
+
+
+def _read_members(group: int) -> Iterator[list[str]]:
+    """Fields of `stat` after the name, of every process of the group."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _parent, its_group = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(its_group) == group and state not in ("Z", "X"):
-            return True
-    return False
+        if int(fields[2]) == group:
+            yield fields
 
 
 def _stay(_number: int, _frame: object) -> None:

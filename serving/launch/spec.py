@@ -109,6 +109,9 @@ class Launch(Protocol):
     def signal(self, handle: Handle, signal_name: SignalName) -> bool:
         """Signal the whole process group; False when it was gone already."""
 
+    def cpu_s(self, handle: Handle) -> float:
+        """Processor seconds that its process group used so far; what ended is not counted."""
+
     def find(self, name: str) -> Handle | None:
         """The process of that name, running or ended, unless forgotten."""
 

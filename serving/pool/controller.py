@@ -22,7 +22,7 @@ from serving.pool.fleet import Fleet
 from serving.pool.hub_link import HubLink, HubSilentError, WrongEpochError
 from serving.pool.memory import Memory
 from serving.pool.replica import Workshop
-from serving.pool.routes import RoutesBoard, routed_adapters, routed_replicas
+from serving.pool.routes import RoutesBoard, describe_routes
 from serving.pool.settings import Settings
 
 _POLL_WAIT_S = 20.0
@@ -47,7 +47,7 @@ class Controller:
         self._shown: tuple[Any, ...] = ()
         self._hub_problem: str | None = "hub_not_asked"
         self.routes = RoutesBoard()
-        self.demand = DemandBoard(time.monotonic, settings.timing.idle_stop_s)
+        self.demand = DemandBoard(time.monotonic)
         shop = Workshop(
             launch=launch,
             http=http,
@@ -99,13 +99,13 @@ class Controller:
     async def _keep_fleet(self) -> None:
         await _wait(self._work_due, self._settings.timing.tick_s)
         if self._desired is not None and not self._is_ending:
-            self._fleet.apply(self._desired, self.demand.loads(self._desired))
+            self._fleet.apply(self._desired, self.demand)
             shown = (self._desired.generation, self._fleet.wants, self._fleet.observe_adapters())
             if shown != self._shown:
                 self._shown = shown
                 self._report_due.set()
         replicas = self._fleet.replicas()
-        self.routes.publish(routed_replicas(replicas), routed_adapters(replicas))
+        self.routes.publish(describe_routes(replicas))
 
     async def _follow_hub(self) -> None:
         async with self._hub_answer():

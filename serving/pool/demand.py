@@ -1,45 +1,77 @@
-"""What gateways say is being asked for; deciding on replicas is left to placement."""
+"""What gateways say is being asked for; deciding on replicas is left to scaling and placement."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from serving.contract import Demand, Desired
+from serving.contract import Demand, DemandRow, Desired, ReplicaSet
 from serving.pool.placement import SetLoad
 
 _STALE_S = 5.0
+_SMOOTHING = 0.1
+_SAMPLE_S = 1.0
 
 
 class DemandBoard:
-    """Last row of each gateway and the last call of each digest. `clock` is monotonic seconds."""
+    """Last rows of each gateway, the last call of each digest and its smoothed load. `clock` is monotonic seconds."""
 
-    def __init__(self, clock: Callable[[], float], idle_stop_s: float) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._idle_stop_s = idle_stop_s
         self._last_call: dict[str, float] = {}
-        self._waits: dict[str, dict[str, tuple[float, int]]] = {}
+        self._rows: dict[str, tuple[float, dict[str, DemandRow]]] = {}
+        self._activity: dict[str, float] = {}
+        self._sampled_at = float("-inf")
 
     def record(self, demand: Demand) -> None:
         """Take one gateway's whole picture of this second."""
         now = self._clock()
-        self._waits[demand.gateway_id] = {row.digest: (now, row.queue_wait_ms) for row in demand.rows}
+        self._rows[demand.gateway_id] = (now, {row.digest: row for row in demand.rows})
         for row in demand.rows:
             if row.in_flight + row.queued > 0:
                 self._last_call[row.digest] = now
+
+    def sample(self) -> dict[str, float]:
+        """Load by digest, requests under way and waiting, smoothed over about ten seconds."""
+        now = self._clock()
+        if now - self._sampled_at < _SAMPLE_S:
+            return dict(self._activity)
+        self._sampled_at = now
+        current: dict[str, float] = defaultdict(float)
+        for row in self._fresh_rows():
+            current[row.digest] += row.in_flight + row.queued
+        for digest in self._activity.keys() | current.keys():
+            before = self._activity.get(digest, 0.0)
+            self._activity[digest] = before + _SMOOTHING * (current.get(digest, 0.0) - before)
+        self._activity = {digest: value for digest, value in self._activity.items() if value > 1e-3}
+        return dict(self._activity)
+
+    def called_now(self) -> frozenset[str]:
+        """Artifacts with requests under way."""
+        return frozenset(row.digest for row in self._fresh_rows() if row.in_flight > 0)
 
     def loads(self, desired: Desired) -> dict[str, SetLoad]:
         """Load by set: a set is called through its base and through the adapters of its base."""
         loads = {}
         for replica_set in desired.replica_sets:
-            base = replica_set.base_digest
-            digests = {base} | {item.digest for item in desired.adapters if item.base_digest == base}
-            loads[replica_set.set_id] = SetLoad(self._is_called(digests), self._longest_wait_ms(digests))
+            digests = _digests_of(replica_set, desired)
+            is_called = self._is_called(digests, replica_set.idle_s)
+            loads[replica_set.set_id] = SetLoad(is_called, self._longest_wait_ms(digests))
         return loads
 
-    def _is_called(self, digests: Iterable[str]) -> bool:
+    def _is_called(self, digests: Iterable[str], idle_s: float) -> bool:
         now = self._clock()
         never = float("-inf")
-        return any(now - self._last_call.get(digest, never) < self._idle_stop_s for digest in digests)
+        return any(now - self._last_call.get(digest, never) < idle_s for digest in digests)
 
     def _longest_wait_ms(self, digests: set[str]) -> int:
+        return max((row.queue_wait_ms for row in self._fresh_rows() if row.digest in digests), default=0)
+
+    def _fresh_rows(self) -> list[DemandRow]:
         now = self._clock()
-        rows = [row for gateway in self._waits.values() for digest, row in gateway.items() if digest in digests]
-        return max((wait_ms for at, wait_ms in rows if now - at < _STALE_S), default=0)
+        return [row for at, rows in self._rows.values() if now - at < _STALE_S for row in rows.values()]
+
+
+def _digests_of(replica_set: ReplicaSet, desired: Desired) -> set[str]:
+    if replica_set.merged is not None:
+        return {replica_set.merged}
+    base = replica_set.base_digest
+    return {base} | {item.digest for item in desired.adapters if item.base_digest == base and not item.merged}

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from serving.contract import Task
 from serving.pool.errors import EngineError, EngineSilentError
 
 _SAMPLE = re.compile(r"^(vllm:[a-z_]+)(?:\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
@@ -18,18 +19,24 @@ _LOAD_S = 120.0
 
 @dataclass(frozen=True)
 class EngineLoad:
-    """Counters of one engine: requests inside it, and all tokens it ever handled."""
+    """Counters of one engine: requests inside it, those of them that wait, all tokens, and all time waited so far."""
 
     in_flight: int
     tokens_total: int
+    waiting: int = 0
+    waited_s: float = 0.0
+    begun: int = 0
 
 
 class EngineClient:
-    """HTTP calls to the engine at `url` (no trailing slash)."""
+    """HTTP calls to the engine at `url` (no trailing slash). It counts the tokens of its own questions that ended."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, url: str, task: Task = Task.GENERATE) -> None:
         self._http = http
         self._url = url
+        self._task = task
+        self.own_prompt_tokens = 0
+        self.own_completion_tokens = 0
 
     async def is_up(self) -> bool:
         """Whether /health answers 200; that alone is not readiness."""
@@ -44,13 +51,20 @@ class EngineClient:
         answer = await self._call_json("GET", "/v1/models", timeout_s=_QUICK_S)
         return {str(model["id"]): int(model.get("max_model_len") or 0) for model in answer["data"]}
 
-    async def complete(self, model: str, *, prompt_tokens: int, timeout_s: float) -> None:
-        """One greedy completion of one token on a prompt of that many token ids. Raises: EngineError."""
+    async def ask(self, model: str, *, prompt_tokens: int, timeout_s: float) -> None:
+        """One greedy token, or one vector, for a prompt of that many token ids. Raises: EngineError."""
         prompt = [1 + index % 199 for index in range(prompt_tokens)]
-        body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0}
-        answer = await self._call_json("POST", "/v1/completions", body, timeout_s=timeout_s)
-        if not answer.get("choices"):
-            raise EngineError("engine_empty_answer", f"{model} at {self._url} answered without choices")
+        path, part = ("/v1/embeddings", "data") if self._task is Task.EMBED else ("/v1/completions", "choices")
+        wanted = (
+            {"input": prompt} if self._task is Task.EMBED else {"prompt": prompt, "max_tokens": 1, "temperature": 0}
+        )
+        body: dict[str, Any] = {"model": model, **wanted}
+        answer = await self._call_json("POST", path, body, timeout_s=timeout_s)
+        if not answer.get(part):
+            raise EngineError("engine_empty_answer", f"{model} at {self._url} answered without {part}")
+        usage = answer.get("usage") or {}
+        self.own_prompt_tokens += int(usage.get("prompt_tokens") or 0)
+        self.own_completion_tokens += int(usage.get("completion_tokens") or 0)
 
     async def load_adapter(self, name: str, path: Path) -> None:
         """Make `name` callable; loaded already counts as done. Raises: EngineError."""
@@ -75,7 +89,13 @@ class EngineClient:
             totals[name] = totals.get(name, 0.0) + float(value)
         in_flight = totals.get("vllm:num_requests_running", 0) + totals.get("vllm:num_requests_waiting", 0)
         tokens = totals.get("vllm:prompt_tokens_total", 0) + totals.get("vllm:generation_tokens_total", 0)
-        return EngineLoad(int(in_flight), int(tokens))
+        return EngineLoad(
+            in_flight=int(in_flight),
+            tokens_total=int(tokens),
+            waiting=int(totals.get("vllm:num_requests_waiting", 0)),
+            waited_s=totals.get("vllm:request_queue_time_seconds_sum", 0.0),
+            begun=int(totals.get("vllm:request_queue_time_seconds_count", 0)),
+        )
 
     async def _call_json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = _QUICK_S

@@ -45,6 +45,10 @@ class EngineProcess:
         """Process id of the engine's API server."""
         return self._handle.pid if self._handle else None
 
+    def cpu_s(self) -> float:
+        """Processor seconds of the engine's processes so far."""
+        return self._launch.cpu_s(self._handle) if self._handle else 0.0
+
     async def start(self, planned: Planned, *, epoch: int, model: Path) -> None:
         """Start the engine of `planned` as `epoch` on a free loopback port. Raises: EngineError."""
         port = _find_free_port()

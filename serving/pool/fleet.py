@@ -16,9 +16,12 @@ from serving.contract import (
 )
 from serving.launch import ProcessState
 from serving.pool.adapter_folders import AdapterFolders
+from serving.pool.adapter_placement import Host, Placement, PlacementView, place_adapters
+from serving.pool.demand import DemandBoard
 from serving.pool.engine_process import planned_of
-from serving.pool.placement import Planned, SetLoad, goes_onto, live_adapters, place_adapters, plan_replicas
+from serving.pool.placement import SetLoad, goes_onto, is_same_engine, live_adapters, plan_replicas
 from serving.pool.replica import Replica, Workshop
+from serving.pool.scaling import Scaler
 
 _PROGRESS = (AdapterState.WARMING, AdapterState.LOADING)
 _log = logging.getLogger(__name__)
@@ -33,6 +36,8 @@ class Fleet:
         self._live: dict[str, Replica] = {}
         self._stopped: list[tuple[float, ObservedReplica]] = []
         self._adapters: list[DesiredAdapter] = []
+        self._placement: dict[str, Placement] = {}
+        self._scaler = Scaler(time.monotonic)
         self.wants: tuple[Want, ...] = ()
 
     def adopt_found(self) -> None:
@@ -54,16 +59,17 @@ class Fleet:
         """Replicas that are not stopped yet."""
         return list(self._live.values())
 
-    def apply(self, desired: Desired, loads: Mapping[str, SetLoad]) -> None:
-        """Start, stop and fill replicas as desired; call it again on every change."""
+    def apply(self, desired: Desired, demand: DemandBoard) -> None:
+        """Start, stop and fill replicas as desired and asked for; call it on every change and once a second."""
         self._drop_stopped()
         now_us = time.time_ns() // 1000
         ready = {name for name, replica in self._live.items() if replica.state is ReplicaState.READY}
+        loads = self._wish(desired, demand.loads(desired))
         plan = plan_replicas(desired, loads, running=self._live.keys(), ready=ready, now_us=now_us)
         self.wants = plan.wants
         planned = {item.replica_id: item for item in plan.replicas}
         for name, replica in self._live.items():
-            if name not in planned or not _is_same_engine(planned[name], replica.planned):
+            if name not in planned or not is_same_engine(planned[name], replica.planned):
                 replica.stop()
             else:
                 replica.planned = planned[name]
@@ -71,7 +77,8 @@ class Fleet:
             if name not in self._live:
                 self._live[name] = Replica(item, self._shop)
         self._adapters = live_adapters(desired, now_us)
-        self._place_adapters()
+        self._place_adapters(demand.sample())
+        self._note_uses(demand.called_now())
 
     def observe_replicas(self) -> tuple[ObservedReplica, ...]:
         """All replicas, those that stopped lately included."""
@@ -100,20 +107,40 @@ class Fleet:
         keep_s = self._shop.timing.stopped_report_s
         self._stopped = [(at, item) for at, item in self._stopped if now - at < keep_s]
 
-    def _place_adapters(self) -> None:
-        self._folders.want(self._adapters)
+    def _wish(self, desired: Desired, loads: Mapping[str, SetLoad]) -> dict[str, SetLoad]:
+        """Loads with the number of replicas that each set should have."""
+        wished = {}
+        for one in desired.replica_sets:
+            load = loads[one.set_id]
+            mine = [replica for replica in self._live.values() if replica.planned.replica_set.set_id == one.set_id]
+            waits = [replica.queue_wait_ms for replica in mine if replica.state is ReplicaState.READY]
+            wait_ms = max([load.queue_wait_ms, min(waits, default=0)])
+            count = self._scaler.wish(
+                one, queue_wait_ms=wait_ms, is_called=load.is_called, ready=len(waits), running=len(mine)
+            )
+            wished[one.set_id] = SetLoad(load.is_called, wait_ms, count)
+        return wished
+
+    def _place_adapters(self, activity: Mapping[str, float]) -> None:
+        self._folders.want(item for item in self._adapters if not item.merged)
         wanted: dict[str, dict[str, Path]] = {name: {} for name in self._live}
         sets = {replica.planned.replica_set.set_id: replica.planned.replica_set for replica in self._live.values()}
-        for replica_set in sets.values():
+        for set_id, replica_set in sets.items():
             fetched = [item for item in self._adapters if goes_onto(item, replica_set) and self._has_folder(item)]
-            hosts = [replica for replica in self._live.values() if _can_host(replica, replica_set.set_id)]
-            slots = {replica.replica_id: replica.planned.replica_set.max_loras for replica in hosts}
-            for digest, names in place_adapters(fetched, list(slots), slots.__getitem__).items():
+            hosts = [Host(name, replica_set.max_loras) for name, one in self._live.items() if _can_host(one, set_id)]
+            view = PlacementView(activity, self._placement.get(set_id, {}))
+            self._placement[set_id] = place_adapters(fetched, hosts, view) if hosts else {}
+            for digest, names in self._placement[set_id].items():
                 for name in names:
                     wanted[name][digest] = self._folders.folders[digest]
         for name, replica in self._live.items():
             if not replica.is_stopping():
                 replica.want_adapters(wanted[name])
+
+    def _note_uses(self, called: frozenset[str]) -> None:
+        for replica in self._live.values():
+            for digest in replica.shelf.ready_digests() & called:
+                replica.residency.touch(digest)
 
     def _has_folder(self, adapter: DesiredAdapter) -> bool:
         return adapter.digest in self._folders.folders
@@ -142,15 +169,3 @@ class Fleet:
 def _can_host(replica: Replica, set_id: str) -> bool:
     replica_set = replica.planned.replica_set
     return replica.state is ReplicaState.READY and replica_set.set_id == set_id and replica_set.max_loras > 0
-
-
-def _is_same_engine(wanted: Planned, running: Planned) -> bool:
-    """Whether what runs may stay; numbers of replicas and purpose may change without a restart."""
-    return _engine_identity(wanted) == _engine_identity(running)
-
-
-def _engine_identity(planned: Planned) -> tuple[object, ...]:
-    one, slot = planned.replica_set, planned.slot
-    arguments = tuple(sorted((name, repr(value)) for name, value in one.engine_args.items()))
-    lora = (one.max_loras, one.max_lora_rank)
-    return (one.base_digest, one.uri, one.engine, lora, arguments, slot.devices, slot.allocation_epoch)

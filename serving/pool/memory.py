@@ -16,13 +16,15 @@ from serving.launch.run import write_atomically
 class ReplicaMemory:
     """Last epoch given to a replica id, when it became ready (µs UTC, None: it is not), and ready time before that.
 
-    `banked_ms` counts ended epochs of the same allocation of the slot; a new allocation begins at 0.
+    `banked_ms` counts ended epochs of the same allocation of the slot; a new allocation begins at 0. `start_ms` is how
+    long the last start took until ready, 0 before the first.
     """
 
     epoch: int
     allocation_epoch: int = 0
     ready_at_us: int | None = None
     banked_ms: int = 0
+    start_ms: int = 0
 
 
 class Memory:
@@ -59,7 +61,7 @@ class Memory:
         """A number never given to this replica id before, on disk before it is used."""
         known = self.recall(replica_id)
         banked_ms = known.banked_ms if known.allocation_epoch == allocation_epoch else 0
-        self._remember(replica_id, ReplicaMemory(known.epoch + 1, allocation_epoch, None, banked_ms))
+        self._remember(replica_id, ReplicaMemory(known.epoch + 1, allocation_epoch, None, banked_ms, known.start_ms))
         return known.epoch + 1
 
     def mark_ready(self, replica_id: str, epoch: int, at_us: int) -> None:
@@ -67,6 +69,14 @@ class Memory:
         known = self.recall(replica_id)
         if known.epoch != epoch or known.ready_at_us is None:
             self._remember(replica_id, replace(known, epoch=max(epoch, known.epoch), ready_at_us=at_us))
+
+    def mark_started(self, replica_id: str, start_ms: int) -> None:
+        """Keep how long a start took, for whoever waits for the next one."""
+        self._remember(replica_id, replace(self.recall(replica_id), start_ms=start_ms))
+
+    def start_ms(self) -> int:
+        """How long starts take here, as the longest known says; 0 before the first."""
+        return max((known.start_ms for known in self._replicas.values()), default=0)
 
     def mark_ended(self, replica_id: str, epoch: int, at_us: int) -> None:
         """Stop the meter of this epoch. Idempotent."""

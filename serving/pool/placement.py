@@ -1,7 +1,7 @@
-"""Which replicas should run and which adapters go on which; pure functions; the controller carries it out."""
+"""Which replicas should run: pure functions; adapters are left to `adapter_placement`, acting to the fleet."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.contract import Desired, DesiredAdapter, ReplicaSet, Slot, Want
@@ -25,10 +25,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class SetLoad:
-    """What gateways ask of one set: any call lately, and the longest wait in their queues now."""
+    """What is asked of one set: any call lately, the longest wait in queues now, and the replicas wished for it."""
 
     is_called: bool = False
     queue_wait_ms: int = 0
+    wished: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,31 +85,19 @@ def plan_replicas(
     return ReplicaPlan(tuple(planned), tuple(wants))
 
 
-def place_adapters(
-    adapters: Sequence[DesiredAdapter], replica_ids: Collection[str], slots_of: Callable[[str], int]
-) -> dict[str, list[str]]:
-    """Adapters of one base onto its ready replicas: replica ids by digest.
-
-    All on every replica while they fit into its slots; else each on its best replicas by rendezvous hash, and on one
-    beyond its slots before none (the engine then swaps, slowly).
-    """
-    if all(len(adapters) <= slots_of(replica_id) for replica_id in replica_ids):
-        return {adapter.digest: sorted(replica_ids) for adapter in adapters}
-    free = {replica_id: slots_of(replica_id) for replica_id in replica_ids}
-    placed: dict[str, list[str]] = {}
-    for adapter in sorted(adapters, key=lambda item: item.digest):
-        ranked = sorted(replica_ids, key=lambda replica_id: _rendezvous(adapter.digest, replica_id))
-        fitting = [replica_id for replica_id in ranked if free[replica_id] > 0] or ranked[:1]
-        placed[adapter.digest] = fitting[: max(1, adapter.min_replicas)]
-        for replica_id in placed[adapter.digest]:
-            free[replica_id] -= 1
-    return placed
-
-
 def _count_wanted(replica_set: ReplicaSet, adapters: Sequence[DesiredAdapter], load: SetLoad) -> int:
     for_adapters = [item.min_replicas for item in adapters if goes_onto(item, replica_set)]
-    return min(max([replica_set.min, int(load.is_called), *for_adapters]), replica_set.max)
+    return min(max([replica_set.min, int(load.is_called), load.wished, *for_adapters]), replica_set.max)
 
 
-def _rendezvous(digest: str, replica_id: str) -> str:
-    return hashlib.sha256(f"{digest}/{replica_id}".encode()).hexdigest()
+def is_same_engine(wanted: Planned, running: Planned) -> bool:
+    """Whether what runs may stay; numbers of replicas and purpose may change without a restart."""
+    return _engine_identity(wanted) == _engine_identity(running)
+
+
+def _engine_identity(planned: Planned) -> tuple[object, ...]:
+    one, slot = planned.replica_set, planned.slot
+    arguments = tuple(sorted((name, repr(value)) for name, value in one.engine_args.items()))
+    lora = (one.max_loras, one.max_lora_rank)
+    model = (one.base_digest, one.uri, one.merged, one.engine, one.task)
+    return (model, lora, arguments, slot.devices, slot.allocation_epoch)

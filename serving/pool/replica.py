@@ -1,7 +1,7 @@
 """One replica: an engine process kept alive through start, warm-up, service and drain; where it runs is left to plans.
 
 An engine is ready only after it has answered a long prompt: tiny first prompts have killed engines with SIGILL, and
-/health says nothing of the engine core. It is healthy while it answers or its token counters move.
+/health says nothing of the engine core. While it serves, its pulse is felt.
 """
 
 import asyncio
@@ -23,12 +23,15 @@ from serving.pool.engine_process import EngineProcess
 from serving.pool.errors import EngineError, EngineSilentError, PoolError, ReplicaFaultError
 from serving.pool.memory import Memory
 from serving.pool.placement import Planned
+from serving.pool.pulse import Pulse
+from serving.pool.residency import Residency
 from serving.pool.settings import Timing
 from serving.pool.shelf import AdapterShelf
 
 _WARM_TOKENS = 256
-_PROBE_TOKENS = 4
 _ADOPTED_START_S = 30.0
+_LOOKS_FOR_END = 5
+_FIRST_START_MS = 30_000
 _log = logging.getLogger(__name__)
 
 
@@ -57,12 +60,14 @@ class Replica:
         if adopted is not None:
             self.process.adopt(adopted)
         self._shop = shop
+        self.queue_wait_ms = 0
         self._reason: str | None = None
-        self._since_us = _now_us()
+        self._since_us = self._started_us = _now_us()
+        self.residency = Residency(planned.replica_set.max_loras)
         self._backoff_s = shop.timing.backoff_first_s
         self._wanted: Mapping[str, Path] = {}
         self._wanted_changed = asyncio.Event()
-        self._engine = EngineClient(shop.http, self.process.url)
+        self._engine = self._make_client()
         self.shelf = self._empty_shelf()
         self._life = asyncio.create_task(self._live(), name=self.replica_id)
         shop.watch(self._life)
@@ -104,6 +109,12 @@ class Replica:
             device_ms=self._shop.memory.device_ms(self.replica_id, _now_us()),
         )
 
+    def expected_at_us(self) -> int | None:
+        """When it will probably be ready, by how long starts took so far; None unless it is starting."""
+        if self.state not in (ReplicaState.STARTING, ReplicaState.WARMING):
+            return None
+        return self._started_us + (self._shop.memory.start_ms() or _FIRST_START_MS) * 1000
+
     async def _live(self) -> None:
         while not self.is_stopping():
             try:
@@ -115,18 +126,22 @@ class Replica:
         adopted = self.process.is_started()
         if not adopted:
             await self._start()
-        self._engine = EngineClient(self._shop.http, self.process.url)
+        self._engine = self._make_client()
         self.shelf = self._empty_shelf()
+        self.residency = Residency(self.planned.replica_set.max_loras)
         await self._wait_up(_ADOPTED_START_S if adopted and self._was_ready() else self._shop.timing.start_timeout_s)
         self._set(ReplicaState.WARMING)
         await self._warm_up()
         self._shop.memory.mark_ready(self.replica_id, self.process.epoch, _now_us())
+        if not adopted:
+            self._shop.memory.mark_started(self.replica_id, (_now_us() - self._started_us) // 1000)
         self._set(ReplicaState.READY)
         await self._serve()
 
     async def _start(self) -> None:
         allocation_epoch = self.planned.slot.allocation_epoch
         self.process.epoch = self._shop.memory.next_epoch(self.replica_id, allocation_epoch)
+        self._started_us = _now_us()
         self._set(ReplicaState.STARTING)
         wanted = self.planned.replica_set
         model = await asyncio.to_thread(verify_base, wanted.uri, wanted.base_digest)
@@ -146,10 +161,11 @@ class Replica:
         context_tokens = models.get(BASE_ENGINE_NAME) or _WARM_TOKENS
         prompt_tokens = min(_WARM_TOKENS, context_tokens - 8)
         timeout_s = self._shop.timing.warmup_timeout_s
-        await self._engine.complete(BASE_ENGINE_NAME, prompt_tokens=prompt_tokens, timeout_s=timeout_s)
+        await self._engine.ask(BASE_ENGINE_NAME, prompt_tokens=prompt_tokens, timeout_s=timeout_s)
 
     async def _serve(self) -> None:
         timing = self._shop.timing
+        pulse = Pulse(self._engine, self.process.cpu_s, timing, time.monotonic)
         next_probe = time.monotonic() + timing.probe_interval_s
         while True:
             self._raise_if_ended()
@@ -160,27 +176,17 @@ class Replica:
                 _log.warning("replica %s: %s", self.replica_id, error)
                 next_probe = 0.0
             if time.monotonic() >= next_probe:
-                await self._probe()
+                await pulse.feel()
+                self.queue_wait_ms = pulse.queue_wait_ms
                 next_probe = time.monotonic() + timing.probe_interval_s
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timing.poll_s):
                     await self._wanted_changed.wait()
 
-    async def _probe(self) -> None:
-        """Health by inference. Raises: PoolError when it neither answers nor makes progress for others."""
-        timeout_s = self._shop.timing.probe_timeout_s
-        before = await self._engine.read_load(timeout_s)
-        try:
-            await self._engine.complete(BASE_ENGINE_NAME, prompt_tokens=_PROBE_TOKENS, timeout_s=timeout_s)
-        except EngineSilentError:
-            if (await self._engine.read_load(timeout_s)).tokens_total == before.tokens_total:
-                raise
-            _log.info("replica %s is busy: no answer to the probe within %g s", self.replica_id, timeout_s)
-
     async def _recover(self, fault: PoolError) -> None:
         if self.is_stopping():
             return
-        reason = self.process.end_reason() if self.process.is_started() else None
+        reason = await self._find_end_reason(fault)
         was_ready_s = (_now_us() - self._since_us) / 1e6 if self.state is ReplicaState.READY else 0.0
         self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
         self._set(ReplicaState.FAILED, reason or fault.code)
@@ -191,6 +197,18 @@ class Replica:
             self._backoff_s = timing.backoff_first_s
         await asyncio.sleep(self._backoff_s)
         self._backoff_s = min(self._backoff_s * 2, timing.backoff_max_s)
+
+    async def _find_end_reason(self, fault: PoolError) -> str | None:
+        """How the process ended, if it did; a connection closes a moment before its end is written down."""
+        if not self.process.is_started():
+            return None
+        looks = _LOOKS_FOR_END if isinstance(fault, EngineSilentError) else 1
+        for _ in range(looks):
+            reason = self.process.end_reason()
+            if reason is not None:
+                return reason
+            await asyncio.sleep(0.1)
+        return None
 
     async def _drain(self) -> None:
         was_ready = self.state is ReplicaState.READY
@@ -223,8 +241,14 @@ class Replica:
         known = self._shop.memory.recall(self.replica_id)
         return known.epoch == self.process.epoch and known.ready_at_us is not None
 
+    def _make_client(self) -> EngineClient:
+        return EngineClient(self._shop.http, self.process.url, self.planned.replica_set.task)
+
     def _empty_shelf(self) -> AdapterShelf:
-        return AdapterShelf(self._engine, clock=time.monotonic, on_change=self._shop.on_change)
+        return AdapterShelf(self._engine, clock=time.monotonic, on_change=self._shop.on_change, on_use=self._note_use)
+
+    def _note_use(self, digest: str) -> None:
+        self.residency.touch(digest)
 
     def _set(self, state: ReplicaState, reason: str | None = None) -> None:
         ending = (ReplicaState.DRAINING, ReplicaState.STOPPED)

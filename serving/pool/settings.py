@@ -15,18 +15,22 @@ class Accelerator(StrEnum):
 
 @dataclass(frozen=True)
 class Timing:
-    """All waits of the controller, in seconds."""
+    """All waits of the controller, in seconds.
+
+    An engine that hangs at any moment is found within 2 probe intervals and 2 probe timeouts. One that computes without
+    finishing a token (a long prompt on a slow processor) is given `stuck_timeout_s`.
+    """
 
     start_timeout_s: float = 300.0
     warmup_timeout_s: float = 120.0
-    probe_interval_s: float = 10.0
-    probe_timeout_s: float = 10.0
+    probe_interval_s: float = 2.0
+    probe_timeout_s: float = 2.5
+    stuck_timeout_s: float = 60.0
     drain_notice_s: float = 1.0
     drain_timeout_s: float = 20.0
     stop_timeout_s: float = 30.0
     backoff_first_s: float = 1.0
     backoff_max_s: float = 60.0
-    idle_stop_s: float = 600.0
     poll_s: float = 0.2
     tick_s: float = 1.0
     observed_interval_s: float = 5.0

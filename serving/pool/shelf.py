@@ -25,9 +25,17 @@ class Shelved:
 
 
 class AdapterShelf:
-    """Brings one engine's adapters to `wanted`, one at a time. `clock` is monotonic seconds."""
+    """Brings one engine's adapters to `wanted`, one at a time. `clock` is monotonic seconds; a warm-up is a use."""
 
-    def __init__(self, engine: EngineClient, *, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: EngineClient,
+        *,
+        clock: Callable[[], float],
+        on_change: Callable[[], None],
+        on_use: Callable[[str], None],
+    ) -> None:
+        self._on_use = on_use
         self._engine = engine
         self._clock = clock
         self._on_change = on_change
@@ -69,7 +77,7 @@ class AdapterShelf:
                 self._set(digest, Shelved(AdapterState.LOADING))
                 await self._engine.load_adapter(name, path)
             self._set(digest, Shelved(AdapterState.WARMING))
-            await self._engine.complete(name, prompt_tokens=_WARM_TOKENS, timeout_s=_WARM_TIMEOUT_S)
+            await self._engine.ask(name, prompt_tokens=_WARM_TOKENS, timeout_s=_WARM_TIMEOUT_S)
         except EngineSilentError:
             raise
         except EngineError as error:
@@ -77,6 +85,7 @@ class AdapterShelf:
             self._loaded_names = frozenset()
             self._set(digest, Shelved(AdapterState.FAILED, error.code, self._clock() + _RETRY_S))
             return
+        self._on_use(digest)
         self._set(digest, Shelved(AdapterState.READY))
 
     def _set(self, digest: str, item: Shelved) -> None:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from aiohttp import web
 
 
 class FakeEngine:
-    def __init__(self, *, is_serial: bool) -> None:
+    def __init__(self, *, is_serial: bool, dies_once: Path | None) -> None:
+        self.dies_once = dies_once
         self.seats = asyncio.Semaphore(1 if is_serial else 64)
         self.adapters: dict[str, str] = {}
         self.running = 0
@@ -22,7 +24,14 @@ class FakeEngine:
         body: dict[str, Any] = await request.json()
         if not self.is_warm and len(body["prompt"]) < 200:
             os.kill(os.getpid(), signal.SIGILL)
+        if self.dies_once is not None and not self.dies_once.exists():
+            self.dies_once.touch()
+            os.kill(os.getpid(), signal.SIGILL)
         self.is_warm = True
+        if body.get("spin_s"):
+            self.spins = asyncio.create_task(asyncio.to_thread(spin, body["spin_s"]))
+        if hasattr(self, "spins"):
+            await self.spins
         if body["model"] != "base" and body["model"] not in self.adapters:
             return web.json_response({"error": {"message": "no such model"}}, status=404)
         self.running += 1
@@ -54,6 +63,13 @@ class FakeEngine:
         return web.Response(text=f"{lines}vllm:prompt_tokens_total {self.tokens}.0\n")
 
 
+def spin(duration_s: float) -> None:
+    """Compute like a long prompt: no token comes out, and nothing else is begun."""
+    until = time.monotonic() + duration_s
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
 async def health(_request: web.Request) -> web.Response:
     return web.Response()
 
@@ -62,8 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--serial", action="store_true")
+    parser.add_argument("--dies-once", type=Path)
     options = parser.parse_args()
-    engine, app = FakeEngine(is_serial=options.serial), web.Application()
+    engine = FakeEngine(is_serial=options.serial, dies_once=options.dies_once)
+    app = web.Application()
     app.router.add_get("/health", health)
     app.router.add_get("/v1/models", engine.models)
     app.router.add_get("/metrics", engine.metrics)

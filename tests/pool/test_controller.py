@@ -16,7 +16,6 @@ from serving.pool.engine_command import EngineCommand
 from tests.pool.world import (
     World,
     eventually,
-    fake_commands,
     make_adapter,
     make_base,
     make_desired,
@@ -25,8 +24,8 @@ from tests.pool.world import (
 )
 
 
-async def call(url: str, model: str, *, max_tokens: int = 1) -> tuple[int, str]:
-    body = {"model": model, "prompt": [1, 2], "max_tokens": max_tokens}
+async def call(url: str, model: str, *, max_tokens: int = 1, spin_s: float = 0.0) -> tuple[int, str]:
+    body = {"model": model, "prompt": [1, 2], "max_tokens": max_tokens, "spin_s": spin_s}
     async with aiohttp.ClientSession() as http, http.post(f"{url}/v1/completions", json=body) as response:
         answer = await response.json()
         return response.status, answer["choices"][0]["text"] if response.status == 200 else ""
@@ -102,35 +101,6 @@ def test_a_killed_engine_comes_back_as_next_epoch_with_its_adapters(tmp_path: Pa
             assert not is_routed(controller)
             await eventually(lambda: controller.routes.routes.placement)
             assert [item.epoch for item in controller.routes.routes.replicas] == [2]
-
-    asyncio.run(scenario())
-
-
-def test_a_hung_engine_is_ejected_and_replaced(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with make_world(tmp_path, make_desired(make_base(tmp_path / "base"))) as world, world.controller():
-            await become_ready(world)
-            os.kill(world.running()[0], signal.SIGSTOP)
-            failed = await eventually(lambda: world.hub.replica(ReplicaState.FAILED))
-            assert failed.reason_code == "engine_silent"
-            ready = await eventually(lambda: world.hub.replica(ReplicaState.READY))
-            assert ready.replica_epoch == 2
-
-    asyncio.run(scenario())
-
-
-def test_a_busy_engine_stays(tmp_path: Path) -> None:
-    """Slower than the probe allows, but its counters move."""
-
-    async def scenario() -> None:
-        desired = make_desired(make_base(tmp_path / "base"))
-        async with make_world(tmp_path, desired, serial_commands) as world, world.controller():
-            url = await become_ready(world)
-            calls = [call(url, "base", max_tokens=40) for _ in range(8)]  # 3.2 s of work, one at a time
-            assert {status for status, _text in await asyncio.gather(*calls)} == {200}
-            still = world.hub.replica()
-            assert still is not None
-            assert (still.state, still.replica_epoch) == (ReplicaState.READY, 1)
 
     asyncio.run(scenario())
 
@@ -230,11 +200,6 @@ def test_without_a_slot_nothing_starts_and_the_hub_is_asked(tmp_path: Path) -> N
             assert world.running() == []
 
     asyncio.run(scenario())
-
-
-def serial_commands(replica_set: ReplicaSet, slot: Slot, *, model: Path, port: int) -> EngineCommand:
-    command = fake_commands(replica_set, slot, model=model, port=port)
-    return replace(command, argv=(*command.argv, "--serial"))
 
 
 def exiting_commands(_replica_set: ReplicaSet, _slot: Slot, *, model: Path, port: int) -> EngineCommand:

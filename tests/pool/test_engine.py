@@ -15,12 +15,13 @@ import psutil
 import pytest
 
 from serving.contract import ReplicaState, engine_name
+from serving.pool.controller import Controller
 from serving.pool.engine_command import VllmCommands
 from serving.pool.settings import Accelerator, Timing
 from tests.pool.world import World, eventually, make_desired, make_world, seal_artifact, want_adapter
 
 LOG = logging.getLogger(__name__)
-TIMING = Timing(probe_interval_s=2.0, drain_notice_s=0.2, observed_interval_s=0.5)
+TIMING = Timing(drain_notice_s=0.2, observed_interval_s=0.5)
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 
 
@@ -71,6 +72,7 @@ def test_real_engine_from_start_to_drain(tiny: tuple[Path, str, Path], tmp_path:
                 assert world.running() == pids, "adopted, not restarted"
                 again = await complete(url, engine_name(digest))
                 assert again["choices"][0]["text"] == texts[1]
+                await check_ejection(world, controller)
             assert world.launch.list_mine() == []
             assert [pid for pid in psutil.pids() if is_in_group(pid, pids[0])] == []
             stopped = world.hub.replica(ReplicaState.STOPPED)
@@ -94,6 +96,22 @@ def test_real_engine_from_start_to_drain(tiny: tuple[Path, str, Path], tmp_path:
         return ready.url, texts
 
     asyncio.run(scenario())
+
+
+async def check_ejection(world: World, controller: Controller) -> None:
+    """Stop the engine core alone: the API server still says that all is well."""
+    (pid,) = world.running()
+    cores = psutil.Process(pid).children(recursive=True)
+    assert cores, "the engine core is a process of its own"
+    for core in cores:
+        core.suspend()
+    began = time.monotonic()
+    await eventually(lambda: not controller.routes.routes.replicas, 30)
+    took_s = time.monotonic() - began
+    LOG.info("vLLM with a stopped engine core left the routes after %.1f s", took_s)
+    assert took_s <= 10
+    failed = await eventually(lambda: world.hub.replica(ReplicaState.FAILED))
+    assert failed.reason_code == "engine_silent"
 
 
 def is_in_group(pid: int, group: int) -> bool:

@@ -1,21 +1,13 @@
 """Choosing slots and placing adapters: pure rules."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from serving.contract import DesiredAdapter, Slot
-from serving.pool.placement import Planned, SetLoad, live_adapters, place_adapters, plan_replicas
+from serving.contract import Slot
+from serving.pool.placement import Planned, SetLoad, live_adapters, plan_replicas
 from tests.pool.world import make_desired, want_adapter
 
 BASE = Path("/bases/one")
-
-
-def make_adapters(count: int) -> list[DesiredAdapter]:
-    return [want_adapter(f"{number:064x}", BASE) for number in range(count)]
 
 
 def slots_of(count: int) -> tuple[Slot, ...]:
@@ -65,27 +57,3 @@ def test_a_slot_to_be_drained_stays_until_its_replacement_is_ready() -> None:
     assert planned(ready={old.replica_id}, now_us=950_000_000) == [new], "the last minute belongs to the drain"
     only = replace(desired, slots=(leaving,))
     assert plan_replicas(only, {}, running=(), ready=(), now_us=0).replicas == (), "nothing new on a leaving slot"
-
-
-def test_all_adapters_on_all_replicas_while_they_fit() -> None:
-    placed = place_adapters(make_adapters(4), ["r1", "r2"], {"r1": 4, "r2": 8}.__getitem__)
-    assert placed == {item.digest: ["r1", "r2"] for item in make_adapters(4)}
-
-
-@given(count=st.integers(5, 40), replicas=st.integers(1, 5), slots=st.integers(1, 4))
-def test_scarce_slots_are_filled_before_any_is_overfilled(count: int, replicas: int, slots: int) -> None:
-    names = [f"r{number}" for number in range(replicas)]
-    placed = place_adapters(make_adapters(count), names, lambda _name: slots)
-    assert set(placed) == {item.digest for item in make_adapters(count)}, "every adapter can be called"
-    used = Counter(name for hosts in placed.values() for name in hosts)
-    assert sum(used.values()) == count
-    assert all(used[name] >= min(slots, count) for name in names) or count < slots * replicas
-
-
-def test_losing_a_replica_moves_only_its_adapters() -> None:
-    adapters = make_adapters(8)
-    before = place_adapters(adapters, ["r1", "r2", "r3"], lambda _name: 7)
-    after = place_adapters(adapters, ["r1", "r2"], lambda _name: 7)
-    moved = [digest for digest in before if before[digest] != after[digest]]
-    assert all(before[digest] == ["r3"] for digest in moved)
-    assert 0 < len(moved) < len(adapters)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ Scenario = Callable[[Any, RoutesBoard, DemandBoard], Awaitable[None]]
 
 def serve(scenario: Scenario, clock: Callable[[], float] = lambda: 0.0) -> None:
     async def run() -> None:
-        routes, demand = RoutesBoard(), DemandBoard(clock, idle_stop_s=60)
+        routes, demand = RoutesBoard(), DemandBoard(clock)
         async with TestClient(TestServer(create_app(routes, demand, lambda: {"hub": "ok"}))) as client:
             await scenario(client, routes, demand)
 
@@ -32,11 +33,12 @@ def test_routes_answer_at_once_then_wait_for_the_next() -> None:
         assert (await client.get(f"/routes?after={first.version}&wait_s=0.05")).status == 204
         waiting = asyncio.ensure_future(client.get(f"/routes?after={first.version}&wait_s=5"))
         await asyncio.sleep(0.05)
-        board.publish((RouteReplica("r", 1, "http://127.0.0.1:1", "b", False),), {"d": ("r",)})
+        shown = (RouteReplica("r", 1, "http://127.0.0.1:1", "b", False),)
+        board.publish(Routes(0, shown, {"d": ("r",)}, {"d": ("r",)}))
         second = decode(Routes, await (await waiting).json())
         assert second.version > first.version
         assert second.placement == second.resident == {"d": ("r",)}
-        board.publish(second.replicas, second.placement)
+        board.publish(replace(second, version=0))
         assert board.routes.version == second.version, "the same routes are no news"
 
     serve(scenario)
@@ -52,7 +54,7 @@ def test_demand_is_kept_until_idle() -> None:
         assert demand.loads(desired) == {"set_a": SetLoad(True, 700)}
         now[0] = 30.0
         assert demand.loads(desired) == {"set_a": SetLoad(True, 0)}, "a wait that is not said again is over"
-        now[0] = 61.0
+        now[0] = 601.0
         assert demand.loads(desired) == {"set_a": SetLoad(False, 0)}
 
     serve(scenario, lambda: now[0])

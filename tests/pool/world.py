@@ -39,6 +39,7 @@ FAST = Timing(
     start_timeout_s=20.0,
     probe_interval_s=0.3,
     probe_timeout_s=0.7,
+    stuck_timeout_s=6.0,
     drain_notice_s=0.2,
     drain_timeout_s=5.0,
     stop_timeout_s=5.0,

@@ -1,0 +1,74 @@
+"""Whether a serving engine is alive, judged by inference: it answers a tiny question, or its token counters move.
+
+What happens to an engine without a pulse is left to the replica.
+"""
+
+import logging
+from collections.abc import Callable
+
+from serving.contract import BASE_ENGINE_NAME
+from serving.pool.engine_client import EngineClient, EngineLoad
+from serving.pool.errors import EngineSilentError
+from serving.pool.settings import Timing
+
+_PROBE_TOKENS = 4
+_LEAST_BUSY_SHARE = 0.08
+_log = logging.getLogger(__name__)
+
+
+class Pulse:
+    """Of one engine. `cpu_s` is the processor time of its processes so far, `clock` monotonic seconds.
+
+    `queue_wait_ms` is how long requests waited inside it lately.
+    """
+
+    def __init__(
+        self, engine: EngineClient, cpu_s: Callable[[], float], timing: Timing, clock: Callable[[], float]
+    ) -> None:
+        self._engine = engine
+        self._cpu_s = cpu_s
+        self._timing = timing
+        self._clock = clock
+        self._last: EngineLoad | None = None
+        self._jammed_since: float | None = None
+        self.queue_wait_ms = 0
+        self._moved_at = clock()
+
+    async def feel(self) -> None:
+        """Ask unless tokens moved since the last time. Raises: EngineSilentError for an engine that hangs."""
+        if await self._moved():
+            return
+        cpu_s = self._cpu_s()
+        try:
+            await self._engine.ask(
+                BASE_ENGINE_NAME, prompt_tokens=_PROBE_TOKENS, timeout_s=self._timing.probe_timeout_s
+            )
+        except EngineSilentError:
+            if await self._moved() or self._computes(cpu_s):
+                _log.info("engine is busy: no answer to the probe within %g s", self._timing.probe_timeout_s)
+                return
+            raise
+        self._moved_at = self._clock()
+
+    async def _moved(self) -> bool:
+        load = await self._engine.read_load(self._timing.probe_timeout_s)
+        moved = self._last is not None and load.tokens_total != self._last.tokens_total
+        if moved:
+            self._moved_at = self._clock()
+        self._note_wait(self._last or load, load)
+        self._last = load
+        return moved
+
+    def _note_wait(self, before: EngineLoad, load: EngineLoad) -> None:
+        """Mean wait of what began since the last look, or how long already nothing that waits has begun."""
+        begun = load.begun - before.begun
+        is_jammed = load.waiting > 0 and begun == 0
+        self._jammed_since = (self._jammed_since or self._clock()) if is_jammed else None
+        jammed_s = 0.0 if self._jammed_since is None else self._clock() - self._jammed_since
+        waited_s = (load.waited_s - before.waited_s) / begun if begun else jammed_s
+        self.queue_wait_ms = int(1000 * waited_s)
+
+    def _computes(self, since_cpu_s: float) -> bool:
+        """A stopped or locked engine burns no processor time; one on a long prompt does, and gets longer."""
+        busy_share = (self._cpu_s() - since_cpu_s) / self._timing.probe_timeout_s
+        return busy_share > _LEAST_BUSY_SHARE and self._clock() - self._moved_at < self._timing.stuck_timeout_s
