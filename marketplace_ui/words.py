@@ -122,6 +122,7 @@ WORDS: dict[str, dict[str, Word]] = {
         "paid": Word("已付", "Paid", "good"),
         "failed": Word("失败，款项退回", "Failed, money back", "bad"),
         "unknown": Word("结果不明，核实中", "Unknown, being looked into", "bad"),
+        "netted": Word("已全额抵扣欠款", "All netted against what was owed", "good"),
     },
     "offer_sort": {
         "price": Word("价格从低到高", "Cheapest first"),

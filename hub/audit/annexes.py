@@ -18,7 +18,7 @@ from hub.filings.tables import Filing
 from hub.ledger.rules import derive_id
 from hub.ledger.tables import Account
 from hub.metering.tables import Usage
-from hub.orders.tables import BillVersion, Charge, Order, Quote
+from hub.orders.tables import BillVersion, CallCorrection, Charge, Order, Quote
 from hub.orders.usage_tables import BillLine, RatedUsage, UsageTranche
 from hub.prices.tables import PriceVersion, SplitTerms
 from hub.vouchers.tables import Grant, Programme, RuleVersion
@@ -59,6 +59,7 @@ ORDER_FIELDS = ("id", "organisation_id", "quote_id", "held_fen", "metered", "fau
 CORRECTION_FIELDS = (
     "id",
     "order_id",
+    "bill_line_id",
     "number",
     "fault",
     "metered",
@@ -70,6 +71,19 @@ CORRECTION_FIELDS = (
     "group_id",
     "proposed_by",
     "decided_by",
+)
+CORRECTED_CALL_FIELDS = (
+    "request_id",
+    "attempt",
+    "tranche_id",
+    "version_id",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "was_ufen",
+    "cost_ufen",
+    "ended_at",
+    "late",
 )
 CHARGE_FIELDS = (
     "id",
@@ -214,6 +228,17 @@ def _correction(session: Session, event: Event) -> dict[str, Any]:
     return plain(version, CORRECTION_FIELDS) | {"charges": _list_charges(session, Charge.group_id == version.group_id)}
 
 
+def _line_correction(session: Session, event: Event) -> dict[str, Any]:
+    """Return a correction of hosted calls with every call as it should be, and the line that they fall on."""
+    version = session.get_one(BillVersion, event.payload["bill_version_id"])
+    query = select(CallCorrection).where(CallCorrection.bill_version_id == version.id)
+    calls = session.scalars(query.order_by(CallCorrection.request_id, CallCorrection.attempt))
+    return _correction(session, event) | {
+        "calls": [plain(call, CORRECTED_CALL_FIELDS) for call in calls],
+        "bill_line": plain(session.get_one(BillLine, event.subject), BILL_LINE_FIELDS),
+    }
+
+
 def _tranche(session: Session, event: Event) -> dict[str, Any]:
     tranche = session.get_one(UsageTranche, event.subject)
     query = (
@@ -277,6 +302,7 @@ _ANNEXES: dict[str, Callable[[Session, Event], dict[str, Any] | None]] = {
     "order.settled": _order,
     "order.refunded": _order,
     "bill.corrected": _correction,
+    "bill_line.corrected": _line_correction,
     "tranche.resolved": _tranche,
     "rule.approved": _rule,
     "price.published": _price,

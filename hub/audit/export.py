@@ -35,6 +35,7 @@ ANNEX_FILES = {
     "order.settled": "orders",
     "order.refunded": "orders",
     "bill.corrected": "corrections",
+    "bill_line.corrected": "call_corrections",
     "tranche.resolved": "usage",
     "rule.approved": "rules",
     "price.published": "prices",

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from hub.audit.annexes import BILL_LINE_FIELDS
 from hub.audit.content import plain
 from hub.events.tables import Event
-from hub.orders.tables import Charge, ChargePart
+from hub.orders.tables import BillVersion, CallCorrection, Charge, ChargePart, Fault
 from hub.orders.usage_tables import BillLine, RatedUsage, UsageTranche
 
 TOPPED_UP = "bill_line.topped_up"
@@ -43,7 +43,16 @@ def _sum_exact(session: Session, start: datetime) -> dict[str, int]:
         .where(UsageTranche.resolved_at < start)
         .group_by(RatedUsage.bill_line_id)
     )
-    return {line: int(total) for line, total in session.execute(query)}
+    found: dict[str, int] = defaultdict(int)
+    found.update({line: int(total) for line, total in session.execute(query)})
+    corrected = (
+        select(CallCorrection.bill_line_id, func.sum(CallCorrection.cost_ufen - CallCorrection.was_ufen))
+        .where(CallCorrection.corrected_at < start)
+        .group_by(CallCorrection.bill_line_id)
+    )
+    for line, total in session.execute(corrected):
+        found[line] += int(total)
+    return found
 
 
 def _sum_charges(session: Session, start: datetime) -> dict[str, tuple[int, int]]:
@@ -60,12 +69,20 @@ def _sum_parts(session: Session, start: datetime) -> dict[str, list[list[Any]]]:
         select(Charge.bill_line_id, ChargePart.party, ChargePart.organisation_id, func.sum(ChargePart.amount_fen))
         .join(Charge, Charge.id == ChargePart.charge_id)
         .where(Charge.bill_line_id.is_not(None), Charge.charged_at < start)
+        # What the platform bore is no share of the line: its receivers kept what they had.
+        .where(
+            Charge.group_id.not_in(select(BillVersion.group_id).where(BillVersion.fault == Fault.PLATFORM, _posted()))
+        )
         .group_by(Charge.bill_line_id, ChargePart.party, ChargePart.organisation_id)
     )
     found: dict[str, list[list[Any]]] = defaultdict(list)
     for line, party, organisation_id, amount in session.execute(query):
         found[str(line)].append([party, organisation_id, int(amount)])
     return found
+
+
+def _posted() -> ColumnElement[bool]:
+    return BillVersion.group_id.is_not(None)
 
 
 def _sum_top_ups(session: Session, start: datetime) -> dict[str, int]:

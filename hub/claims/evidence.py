@@ -19,7 +19,7 @@ from hub.filings.tables import Filing
 from hub.ledger.tables import Account, AccountKind, Transfer
 from hub.metering.tables import Usage
 from hub.orders.placing import VOUCHER, hold_id
-from hub.orders.tables import Charge, Order, Quote, RatedUsage
+from hub.orders.tables import BillVersion, CallCorrection, Charge, Order, Quote, RatedUsage
 
 REDEMPTION = "redemption"
 """`business_type` of the transfer that pays a redemption."""
@@ -28,12 +28,14 @@ REDEMPTION = "redemption"
 def list_charges(session: Session, transfer: Transfer, grant_id: str) -> list[Charge]:
     """Return the charges that a transfer of a grant's money belongs to, in order of their ids.
 
-    A top-up belongs to every charge of its bill line, a redemption to the charges it redeems, and any other to those
-    charges of its group that the grant paid a part of.
+    A top-up, or what a correction of calls gave back, belongs to every charge of its bill line so far, a redemption to
+    the charges it redeems, and any other to those charges of its group that the grant paid a part of.
     """
     query = select(Charge)
     if transfer.business_type == "bill_line":
-        query = query.where(Charge.bill_line_id == transfer.business_id)
+        # Nothing that came later: a pack built again has the same bytes.
+        earlier = Charge.charged_at <= transfer.recorded_at
+        query = query.where(Charge.bill_line_id == transfer.business_id, earlier)
     elif transfer.business_type == REDEMPTION:
         redeemed = select(RedemptionLine.charge_id).where(RedemptionLine.redemption_id == transfer.business_id)
         query = query.where(Charge.id.in_(redeemed))
@@ -169,6 +171,7 @@ def _describe_calls(session: Session, charge: Charge) -> dict[str, Any]:
     return {
         "bill_line_id": charge.bill_line_id,
         "tranche_id": charge.tranche_id,
+        "corrected_calls": _list_corrected(session, charge),
         "calls": [
             {
                 "request_id": usage.request_id,
@@ -186,6 +189,29 @@ def _describe_calls(session: Session, charge: Charge) -> dict[str, Any]:
             for usage, rated in _list_calls(session, charge)
         ],
     }
+
+
+def _list_corrected(session: Session, charge: Charge) -> list[dict[str, Any]]:
+    """Return the calls that a correction changed, with its reason; none for a first bill."""
+    query = (
+        select(CallCorrection, BillVersion.reason)
+        .join(BillVersion, BillVersion.id == CallCorrection.bill_version_id)
+        .where(BillVersion.bill_line_id == charge.bill_line_id, BillVersion.number == charge.version)
+        .order_by(CallCorrection.request_id, CallCorrection.attempt)
+    )
+    return [
+        {
+            "request_id": call.request_id,
+            "attempt": call.attempt,
+            "prompt_tokens": call.prompt_tokens,
+            "cached_tokens": call.cached_tokens,
+            "completion_tokens": call.completion_tokens,
+            "was_ufen": call.was_ufen,
+            "cost_ufen": call.cost_ufen,
+            "reason": reason,
+        }
+        for call, reason in session.execute(query)
+    ]
 
 
 def _list_calls(session: Session, charge: Charge) -> list[tuple[Usage, RatedUsage]]:

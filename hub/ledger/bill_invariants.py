@@ -85,8 +85,8 @@ INVARIANTS = (
     ),
     Invariant(
         "I15",
-        "Every accepted usage record is rated once, and a resolved line carries exactly its records' cost.",
-        "每条已接收用量只计价一次，账单行等于其用量之和。",
+        "Every accepted usage record is rated once, and a line carries exactly its records' cost as corrected.",
+        "每条已接收用量只计价一次，账单行等于其用量（含更正）之和。",
         "SELECT 'unrated ' || u.request_id FROM usage_records u JOIN allowances a ON a.id = u.allowance_id "
         "JOIN usage_tranches q ON q.id = a.tranche_id AND q.state = 'resolved' "
         "LEFT JOIN rated_usage r ON r.request_id = u.request_id AND r.attempt = u.attempt WHERE r.request_id IS NULL "
@@ -94,7 +94,8 @@ INVARIANTS = (
         "ON u.request_id = r.request_id AND u.attempt = r.attempt WHERE u.request_id IS NULL "
         "UNION ALL SELECT 'line ' || l.id FROM bill_lines l WHERE l.exact_ufen <> "
         "(SELECT coalesce(sum(r.cost_ufen), 0) FROM rated_usage r JOIN usage_tranches q ON q.id = r.tranche_id "
-        "WHERE r.bill_line_id = l.id AND q.state = 'resolved')",
+        "WHERE r.bill_line_id = l.id AND q.state = 'resolved') + "
+        "(SELECT coalesce(sum(x.cost_ufen - x.was_ufen), 0) FROM call_corrections x WHERE x.bill_line_id = l.id)",
     ),
     Invariant(
         "I16",

@@ -23,6 +23,7 @@ BOOKS = tuple(found.id for found in book_invariants.INVARIANTS)
 HISTORY = (
     "audit_records",
     "bill_versions",
+    "call_corrections",
     "charge_parts",
     "charges",
     "claim_lines",

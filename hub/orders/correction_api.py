@@ -6,13 +6,17 @@ It leaves the differences to `corrections`.
 from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from hub.actor import READERS
-from hub.errors import InvalidValueError
+from hub.errors import InvalidValueError, NotFoundError
 from hub.orders import service
-from hub.orders.corrections import APPROVAL_LIMIT_FEN, Wanted, decide_correction, list_corrections, propose_correction
-from hub.orders.tables import BillVersion, BillVersionState
+from hub.orders.call_corrections import CallsWanted, bill_late_calls, propose_call_correction
+from hub.orders.call_figures import CallFigures, list_late
+from hub.orders.correction_steps import APPROVAL_LIMIT_FEN, list_corrections
+from hub.orders.corrections import Wanted, propose_correction
+from hub.orders.deciding import decide_correction
+from hub.orders.tables import BillLine, BillVersion, BillVersionState
 from hub.web import Body, Query, context, current_actor
 
 
@@ -43,6 +47,50 @@ class CorrectionBody(Body):
     month: str | None = None
 
 
+class BillLinePath(Query):
+    """One bill line of hosted calls, as the statement names it."""
+
+    bill_line_id: str
+
+
+class CallBody(BaseModel):
+    """One call as it should be billed; with a fault its figures do not count."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    request_id: str = Field(max_length=200)
+    attempt: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class CallsBody(Body):
+    """Either `calls` with their right figures, or `fault` (platform, provider): those calls, or all, for nothing."""
+
+    reason: str = Field(max_length=500)
+    calls: list[CallBody] = Field(default=[], max_length=5_000)
+    fault: str | None = None
+    month: str | None = None
+
+
+class SourceBody(BaseModel):
+    """Where a late record is kept."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    gateway_id: str
+    gateway_epoch: int
+    seq: int
+
+
+class LateBody(Body):
+    """Late records to bill."""
+
+    reason: str = Field(max_length=500)
+    sources: list[SourceBody] = Field(min_length=1, max_length=500)
+
+
 class DecisionBody(Body):
     """What the second person says; a refusal needs a reason."""
 
@@ -54,6 +102,10 @@ def register_corrections(blueprint: APIBlueprint) -> None:
     """Add the endpoints of corrections to the room's blueprint."""
     blueprint.post("/api/v1/orders/<order_id>/corrections")(correct_order)
     blueprint.get("/api/v1/orders/<order_id>/corrections")(read_corrections)
+    blueprint.post("/api/v1/bill-lines/<bill_line_id>/corrections")(correct_calls)
+    blueprint.get("/api/v1/bill-lines/<bill_line_id>/corrections")(read_line_corrections)
+    blueprint.get("/api/v1/late-calls")(read_late_calls)
+    blueprint.post("/api/v1/late-calls/billed")(bill_late)
     blueprint.get("/api/v1/corrections")(read_all_corrections)
     blueprint.post("/api/v1/corrections/<correction_id>/decision")(decide_on_correction)
 
@@ -63,6 +115,7 @@ def present_correction(version: BillVersion) -> dict[str, Any]:
     return {
         "id": version.id,
         "order_id": version.order_id,
+        "bill_line_id": version.bill_line_id,
         "organisation_id": version.organisation_id,
         "number": version.number,
         "state": version.state,
@@ -97,6 +150,53 @@ def read_corrections(path: CorrectedOrderPath) -> dict[str, Any]:
     with context().sessions.read() as session:
         order = service.read_order(session, actor, path.order_id)
         return {"items": [present_correction(version) for version in list_corrections(session, order_id=order.id)]}
+
+
+def correct_calls(path: BillLinePath, body: CallsBody) -> tuple[dict[str, Any], int]:
+    """Correct hosted calls of a bill line (operator): posted at once, above the limit by a second person."""
+    actor = current_actor()
+    calls = [CallFigures(**call.model_dump()) for call in body.calls]
+    wanted = CallsWanted(body.reason, calls, fault=body.fault, month=body.month)
+    with context().sessions.write() as session:
+        version = propose_call_correction(session, actor, path.bill_line_id, wanted, now=context().clock())
+        return present_correction(version), 201
+
+
+def read_line_corrections(path: BillLinePath) -> dict[str, Any]:
+    """Return the corrections of a bill line that the caller may see, newest first."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        line = session.get(BillLine, path.bill_line_id)
+        if line is None or (line.organisation_id != actor.organisation_id and not actor.reads_all):
+            raise NotFoundError.of("bill line", path.bill_line_id)
+        return {"items": [present_correction(version) for version in list_corrections(session, bill_line_id=line.id)]}
+
+
+def read_late_calls() -> dict[str, Any]:
+    """Return calls that arrived after their allowance was closed and that nobody has billed (operator, auditor)."""
+    current_actor(*READERS)
+    with context().sessions.read() as session:
+        return {
+            "items": [
+                {
+                    "gateway_id": row.gateway_id,
+                    "gateway_epoch": row.gateway_epoch,
+                    "seq": row.seq,
+                    "received_at": row.received_at.isoformat(),
+                    "record": row.record,
+                }
+                for row in list_late(session)
+            ]
+        }
+
+
+def bill_late(body: LateBody) -> tuple[dict[str, Any], int]:
+    """Bill late calls (operator): one correction for each bill line that they fall on."""
+    actor = current_actor()
+    sources = [(source.gateway_id, source.gateway_epoch, source.seq) for source in body.sources]
+    with context().sessions.write() as session:
+        versions = bill_late_calls(session, actor, sources, reason=body.reason, now=context().clock())
+        return {"items": [present_correction(version) for version in versions]}, 201
 
 
 def read_all_corrections(query: CorrectionQuery) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Works out what a correction changes on each line of a bill, and moves the differences in the ledger.
+"""Works out what a correction changes on each line of an order's bill, and moves the differences in the ledger.
 
-It leaves who may correct and the record of it to `corrections`.
+It leaves who may correct and the record of it to `corrections`, and the movements themselves to `differences`.
 """
 
 from collections import defaultdict
@@ -11,14 +11,14 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.ledger.movements import move
-from hub.ledger.rules import AccountLimitError, Movement, derive_id
-from hub.ledger.service import Posted, open_account, post_group
-from hub.ledger.tables import PLATFORM, Account, AccountKind
+from hub.ledger.rules import AccountLimitError, Movement
+from hub.ledger.service import Posted, post_group
+from hub.ledger.tables import Account
 from hub.orders.cash import firm_cash
-from hub.orders.parts import Given, give_out, receiving_account
+from hub.orders.differences import explain_short, hand_out, shift, take_back
+from hub.orders.parts import Given, give_out
 from hub.orders.placing import clearing_account
-from hub.orders.rules import InsufficientFundsError, Subsidy, settle_line
+from hub.orders.rules import Subsidy, settle_line
 from hub.orders.tables import Charge, Order, Quote, QuoteLine
 from hub.prices.rules import Party, fee_fen
 from hub.vouchers.tables import Grant
@@ -83,16 +83,17 @@ def post_changes(
     """
     parts = [_list_parts(change, keep_receivers) for change in changes]
     clearing = clearing_account(session, order, now)
-    taken, advanced = _take_back(session, parts, clearing, keep_receivers=keep_receivers, key=group_id, now=now)
+    taken, advanced = take_back(session, parts, clearing, keep_receivers=keep_receivers, key=group_id, now=now)
     movements = taken + _move_payers(session, order, changes, clearing, key=group_id, now=now)
-    movements += _hand_out(session, parts, clearing, key=group_id, now=now)
+    movements += hand_out(session, parts, clearing, key=group_id, now=now)
     # What comes in stands before what goes out: clearing is never overdrawn on the way.
     movements.sort(key=lambda movement: movement.debit_id == clearing.id)
     if movements:
         try:
             post_group(session, group_id, movements, Posted("order", order.id, actor_id, now))
         except AccountLimitError as error:
-            raise _explain(changes, error) from error
+            needed = sum(change.cash_fen for change in changes)
+            raise explain_short(error, needed_fen=needed) from error
     return Moved(parts, advanced)
 
 
@@ -136,36 +137,6 @@ def _list_parts(change: LineChange, keep_receivers: bool) -> list[Given]:
     return [Given(party, organisation_id, amount) for (party, organisation_id), amount in sorted(change.parts.items())]
 
 
-def _take_back(
-    session: Session,
-    parts: Sequence[Sequence[Given]],
-    clearing: Account,
-    *,
-    keep_receivers: bool,
-    key: str,
-    now: datetime,
-) -> tuple[list[Movement], int]:
-    """Return what receivers give back; where one was paid out already, the platform advances the rest."""
-    cost = open_account(session, organisation_id=PLATFORM, kind=AccountKind.PLATFORM_COST, now=now)
-    left: dict[str, int] = {}
-    movements, advanced = [], 0
-    for index, given in ((index, given) for index, line in enumerate(parts) for given in line if given.amount_fen < 0):
-        account = cost if keep_receivers else receiving_account(session, given, now)
-        due = -given.amount_fen
-        own = min(due, left.setdefault(account.id, account.available_fen)) if account.limited else due
-        left[account.id] = left.get(account.id, 0) - own
-        name = (key, str(index), given.party, given.organisation_id)
-        if own:
-            movements.append(
-                move(derive_id("tra", "back", *name), account, clearing, amount_fen=own, code="taken_back")
-            )
-        if due > own:
-            advanced += due - own
-            again = derive_id("tra", "advance", *name)
-            movements.append(move(again, cost, clearing, amount_fen=due - own, code="correction_advanced"))
-    return movements, advanced
-
-
 def _move_payers(
     session: Session, order: Order, changes: Sequence[LineChange], clearing: Account, *, key: str, now: datetime
 ) -> list[Movement]:
@@ -174,51 +145,13 @@ def _move_payers(
     for change in changes:
         name = (key, str(change.line.position))
         if change.cash_fen:
-            movements.append(_shift(name, "cash", cash, clearing, change.cash_fen))
+            movements.append(shift(name, "cash", cash, clearing, change.cash_fen))
         if change.voucher_fen:
             grant = _grant_account(session, change.line)
-            movements.append(_shift(name, "voucher", grant, clearing, change.voucher_fen))
+            movements.append(shift(name, "voucher", grant, clearing, change.voucher_fen))
     return movements
-
-
-def _hand_out(
-    session: Session, parts: Sequence[Sequence[Given]], clearing: Account, *, key: str, now: datetime
-) -> list[Movement]:
-    return [
-        move(
-            derive_id("tra", "part", key, str(index), given.party, given.organisation_id),
-            clearing,
-            receiving_account(session, given, now),
-            amount_fen=given.amount_fen,
-            code=f"income_{given.party}",
-        )
-        for index, line in enumerate(parts)
-        for given in line
-        if given.amount_fen > 0
-    ]
-
-
-def _shift(name: tuple[str, str], purse: str, payer: Account, clearing: Account, amount_fen: int) -> Movement:
-    """Return a payer's difference: more is taken from it, less is given back to it."""
-    transfer_id = derive_id("tra", "correct", *name, purse)
-    if amount_fen > 0:
-        return move(transfer_id, payer, clearing, amount_fen=amount_fen, code=f"{purse}_corrected")
-    return move(transfer_id, clearing, payer, amount_fen=-amount_fen, code=f"{purse}_returned")
 
 
 def _grant_account(session: Session, line: QuoteLine) -> Account:
     grant = session.get_one(Grant, line.covers[0].grant_id)
     return session.get_one(Account, grant.account_id)
-
-
-def _explain(changes: Sequence[LineChange], error: AccountLimitError) -> Exception:
-    if error.extra["kind"] != AccountKind.FIRM_CASH:
-        return error
-    needed = sum(change.cash_fen for change in changes)
-    return InsufficientFundsError(
-        f"The correction needs {needed} fen of the firm's cash, {error.extra['available_fen']} fen are available; "
-        "nothing was posted. Ask the firm to deposit the rest.",
-        f"更正需企业自付 {needed} 分，可用 {error.extra['available_fen']} 分，未入账。请企业补足。",
-        available_fen=error.extra["available_fen"],
-        needed_fen=needed,
-    )

@@ -1,35 +1,33 @@
-"""Corrects a settled bill: version n+1 posts the differences; nothing that was posted before changes.
+"""Corrects a settled order's bill: version n+1 posts the differences; nothing that was posted before changes.
 
-It leaves what moves to `correction_money`. A correction above the limit waits for a second person.
+It leaves what moves to `correction_money` and a second person's approval above the limit to `deciding`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import (
-    ConflictError,
-    FourEyesError,
-    InvalidValueError,
-    NotFoundError,
-    ReasonMissingError,
-)
-from hub.events.service import record_event
+from hub.errors import ConflictError, InvalidValueError
 from hub.ids import new_id
-from hub.ledger.periods import month_bounds, month_key
-from hub.ledger.rules import PeriodClosedError, derive_id
+from hub.ledger.periods import month_key
+from hub.ledger.rules import derive_id
 from hub.orders.correction_money import LineChange, post_changes, work_out
+from hub.orders.correction_steps import (
+    check_month,
+    check_none_waits,
+    check_reason,
+    needs_second_person,
+    next_number,
+    note_sums,
+    record_correction,
+)
 from hub.orders.parts import build_parts
 from hub.orders.settlement import METERED, check_complete, check_metered, lock_order, read_fault
 from hub.orders.tables import BillVersion, BillVersionState, Charge, Fault, Order, OrderState
 from hub.vouchers.service import claw_back
-
-APPROVAL_LIMIT_FEN = 100_000
-"""A correction of at most 1,000 yuan is posted by one person; above it a second one approves (our default)."""
 
 
 @dataclass(frozen=True)
@@ -56,80 +54,39 @@ def propose_correction(session: Session, actor: Actor, order_id: str, wanted: Wa
     actor.require(Role.OPERATOR)
     metered, fault = _check_wanted(wanted, now)
     order = lock_order(session, order_id)
-    _check_correctable(session, order)
+    _check_closed(order)
+    version = _build_version(order, actor, wanted, metered=metered, fault=fault, now=now)
+    check_none_waits(session, version)
     changes = work_out(session, order, metered=metered)
     if not any(change.changes_anything for change in changes):
         raise ConflictError(
             f"Order '{order.id}' is billed so already; there is nothing to correct.",
             f"订单“{order.id}”的账单已是该结果，无需更正。",
         )
-    version = _build_version(order, actor, wanted, metered=metered, fault=fault, now=now)
     _note_sums(version, changes)
     session.add(version)
     session.flush()
-    if max(abs(version.fee_fen), abs(version.voucher_fen), abs(version.cash_fen)) > APPROVAL_LIMIT_FEN:
-        _record(session, "correction.proposed", version, actor_id=actor.user_id, now=now)
+    if needs_second_person(version):
+        record_correction(session, "correction.proposed", version, actor_id=actor.user_id, now=now)
     else:
         _post(session, order, version, changes, actor_id=actor.user_id, now=now)
     return version
 
 
-def decide_correction(
-    session: Session, actor: Actor, version_id: str, *, approve: bool, reason: str, now: datetime
-) -> BillVersion:
-    """Approve or refuse a waiting correction, by another person than its author. Deciding again changes nothing.
+def post_order_version(session: Session, order: Order, version: BillVersion, *, actor_id: str, now: datetime) -> None:
+    """Post a correction whose second person approved; what it changes is worked out anew. The order is locked.
 
     Raises:
-        FourEyesError: the author decides. ReasonMissingError: a refusal without reason.
-        ConflictError: it was decided otherwise.
+        InsufficientFundsError: the firm's cash does not cover an increase.
     """
-    actor.require(Role.OPERATOR)
-    found = session.get(BillVersion, version_id)
-    if found is None:
-        raise NotFoundError.of("correction", version_id)
-    order = lock_order(session, found.order_id)
-    version = session.get_one(BillVersion, version_id, with_for_update=True, populate_existing=True)
-    if version.state is not BillVersionState.PROPOSED:
-        return _check_same(version, approve)
-    _check_decision(version, actor, approve, reason)
-    version.decided_by, version.decided_at, version.decision_reason = actor.user_id, now, reason.strip() or None
-    if approve:
-        changes = work_out(session, order, metered=version.metered)
-        _note_sums(version, changes)
-        _post(session, order, version, changes, actor_id=actor.user_id, now=now)
-    else:
-        version.state = BillVersionState.REFUSED
-        _record(session, "correction.refused", version, actor_id=actor.user_id, now=now)
-    session.flush()
-    return version
-
-
-def list_corrections(
-    session: Session, *, order_id: str | None = None, state: BillVersionState | None = None
-) -> list[BillVersion]:
-    """Return corrections, newest first (the caller authorises)."""
-    query = select(BillVersion)
-    if order_id is not None:
-        query = query.where(BillVersion.order_id == order_id)
-    if state is not None:
-        query = query.where(BillVersion.state == state)
-    return list(session.scalars(query.order_by(BillVersion.id.desc()).limit(500)))
+    changes = work_out(session, order, metered=version.metered)
+    _note_sums(version, changes)
+    _post(session, order, version, changes, actor_id=actor_id, now=now)
 
 
 def _check_wanted(wanted: Wanted, now: datetime) -> tuple[dict[str, int], Fault | None]:
-    if not wanted.reason.strip():
-        raise ReasonMissingError(
-            "A correction needs a reason; say what was wrong, as the firm will read it.",
-            "更正须填写原因，企业会看到该说明。",
-            field="reason",
-        )
-    if wanted.month is not None and wanted.month != month_key(now):
-        month_bounds(wanted.month)
-        raise PeriodClosedError(
-            f"Month {wanted.month} is closed and never changes; differences are posted in {month_key(now)}.",
-            f"账期 {wanted.month} 已关闭，不再变更；差额记入 {month_key(now)}。",
-            field="month",
-        )
+    check_reason(wanted.reason)
+    check_month(wanted.month, now)
     if (wanted.fault is None) == (wanted.metered is None):
         raise InvalidValueError(
             "Give either the right figures (metered) or whose fault a full refund is (fault), not both.",
@@ -151,19 +108,11 @@ def _check_wanted(wanted: Wanted, now: datetime) -> tuple[dict[str, int], Fault 
     return dict.fromkeys((str(name) for name in METERED), 0), fault
 
 
-def _check_correctable(session: Session, order: Order) -> None:
+def _check_closed(order: Order) -> None:
     if order.state is OrderState.HELD:
         raise ConflictError(
             f"Order '{order.id}' is not settled yet; settle or refund it instead.",
             f"订单“{order.id}”尚未结算，请先结算或退款。",
-        )
-    waiting = session.scalar(
-        select(BillVersion.id).where(BillVersion.order_id == order.id, BillVersion.state == BillVersionState.PROPOSED)
-    )
-    if waiting is not None:
-        raise ConflictError(
-            f"Correction '{waiting}' of this order waits for approval; decide on it first.",
-            f"该订单的更正“{waiting}”待批准，请先处理。",
         )
 
 
@@ -185,9 +134,11 @@ def _build_version(
 
 
 def _note_sums(version: BillVersion, changes: Sequence[LineChange]) -> None:
-    version.voucher_fen = sum(change.voucher_fen for change in changes)
-    version.cash_fen = sum(change.cash_fen for change in changes)
-    version.fee_fen = version.voucher_fen + version.cash_fen
+    note_sums(
+        version,
+        voucher_fen=sum(change.voucher_fen for change in changes),
+        cash_fen=sum(change.cash_fen for change in changes),
+    )
 
 
 def _post(
@@ -199,8 +150,7 @@ def _post(
     actor_id: str,
     now: datetime,
 ) -> None:
-    highest = session.scalar(select(func.max(BillVersion.number)).where(BillVersion.order_id == order.id))
-    number = (highest or 1) + 1
+    number = next_number(session, version)
     group_id = derive_id("grp", "correct", order.id, str(number))
     keep = version.fault == Fault.PLATFORM
     posted = post_changes(session, order, changes, group_id=group_id, keep_receivers=keep, actor_id=actor_id, now=now)
@@ -217,7 +167,7 @@ def _post(
     version.number, version.state, version.group_id = number, BillVersionState.POSTED, group_id
     version.advanced_fen = posted.advanced_fen
     session.flush()
-    _record(session, "bill.corrected", version, actor_id=actor_id, now=now)
+    record_correction(session, "bill.corrected", version, actor_id=actor_id, now=now)
 
 
 def _claw_back(
@@ -264,44 +214,4 @@ def _build_charge(order: Order, change: LineChange, *, number: int, group_id: st
         share_den=cover.share_den if cover else 1,
         group_id=group_id,
         charged_at=now,
-    )
-
-
-def _check_same(version: BillVersion, approve: bool) -> BillVersion:
-    if (version.state is BillVersionState.POSTED) != approve:
-        raise ConflictError(
-            f"Correction '{version.id}' was {version.state} before; it is decided once.",
-            f"更正“{version.id}”已处理（{version.state}），只能处理一次。",
-        )
-    return version
-
-
-def _check_decision(version: BillVersion, actor: Actor, approve: bool, reason: str) -> None:
-    if actor.user_id == version.proposed_by:
-        raise FourEyesError(
-            "You proposed this correction; another operator decides on it.",
-            "该更正由您提出，须由另一名运营人员审批。",
-        )
-    if not approve and not reason.strip():
-        raise ReasonMissingError(
-            "A refusal needs a reason; say what is wrong with the correction.", "驳回须填写原因。", field="reason"
-        )
-
-
-def _record(session: Session, topic: str, version: BillVersion, *, actor_id: str, now: datetime) -> None:
-    record_event(
-        session,
-        topic,
-        version.order_id,
-        organisation_id=version.organisation_id,
-        actor_id=actor_id,
-        now=now,
-        bill_version_id=version.id,
-        number=version.number,
-        fault=version.fault,
-        reason=version.reason,
-        fee_fen=version.fee_fen,
-        voucher_fen=version.voucher_fen,
-        cash_fen=version.cash_fen,
-        advanced_fen=version.advanced_fen,
     )

@@ -77,7 +77,7 @@ def rate_usage(session: Session, now: datetime, *, allowance_ids: Sequence[str] 
 def find_bill_line(session: Session, tranche: UsageTranche, *, subsidised: bool, now: datetime) -> BillLine:
     """Return the line of payer x price version x rule version x month, made on first use."""
     rule_version_id = tranche.rule_version_id if subsidised else None
-    key = derive_id("bil", tranche.organisation_id, tranche.price_version_id, rule_version_id or "", tranche.month)
+    key = name_bill_line(tranche, subsidised=subsidised)
     insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
     session.execute(
         insert(BillLine)
@@ -100,6 +100,24 @@ def find_bill_line(session: Session, tranche: UsageTranche, *, subsidised: bool,
     return session.get_one(BillLine, key)
 
 
+def name_bill_line(tranche: UsageTranche, *, subsidised: bool) -> str:
+    """Return the id of the line that a tranche's calls fall on."""
+    rule_version_id = tranche.rule_version_id if subsidised else None
+    return derive_id("bil", tranche.organisation_id, tranche.price_version_id, rule_version_id or "", tranche.month)
+
+
+def is_subsidised(session: Session, tranche: UsageTranche, version_id: str) -> bool:
+    """Say whether a tranche's voucher pays for calls of a version: roll-out means a model made from a base.
+
+    Where the rule asks for a filing, that of the root base counts as it stood when the tranche's money was held.
+    """
+    version = session.get(ModelVersion, version_id)
+    if tranche.rule_version_id is None or version is None or version.base_version_id is None:
+        return False
+    rule = read_body(session.get_one(RuleVersion, tranche.rule_version_id).body)
+    return not rule.needs_filed_base or standing_of(session, version.weights_digest, tranche.opened_at).valid
+
+
 def _check_record(record: contract.UsageRecord, allowance: Allowance | None) -> str | None:
     if allowance is None:
         return "unknown_allowance"
@@ -117,7 +135,7 @@ def _find_lines(session: Session, found: Sequence[Rated], now: datetime) -> dict
     pairs = {(tranche.id, usage.version_id): (tranche, usage.version_id) for usage, _, tranche in found}
     lines = {}
     for key, (tranche, version_id) in sorted(pairs.items()):
-        subsidised = _is_subsidised(session, tranche, version_id)
+        subsidised = is_subsidised(session, tranche, version_id)
         lines[key] = find_bill_line(session, tranche, subsidised=subsidised, now=now)
     return lines
 
@@ -138,15 +156,3 @@ def _build_rated(usage: Usage, tranche: UsageTranche, line: BillLine, *, cost_uf
         cost_ufen=cost_ufen,
         rated_at=now,
     )
-
-
-def _is_subsidised(session: Session, tranche: UsageTranche, version_id: str) -> bool:
-    """Say whether a tranche's voucher pays for calls of a version: roll-out means a model made from a base.
-
-    Where the rule asks for a filing, that of the root base counts as it stood when the tranche's money was held.
-    """
-    version = session.get(ModelVersion, version_id)
-    if tranche.rule_version_id is None or version is None or version.base_version_id is None:
-        return False
-    rule = read_body(session.get_one(RuleVersion, tranche.rule_version_id).body)
-    return not rule.needs_filed_base or standing_of(session, version.weights_digest, tranche.opened_at).valid

@@ -59,6 +59,24 @@ def settle_tranches(session: Session, now: datetime) -> int:
     return len(free)
 
 
+def read_received(session: Session, bill_line_id: str) -> dict[tuple[str, str], int]:
+    """Return what every party has received of a bill line so far, in fen."""
+    parts = session.scalars(select(BillPart).where(BillPart.bill_line_id == bill_line_id))
+    return {(part.party, part.organisation_id): part.amount_fen for part in parts}
+
+
+def add_received(session: Session, bill_line_id: str, shares: Sequence[Given]) -> None:
+    """Count shares of a bill line to what their parties received; negative ones were taken back."""
+    for given in shares:
+        part = session.get(BillPart, (bill_line_id, given.party, given.organisation_id))
+        if part is None:
+            part = BillPart(
+                bill_line_id=bill_line_id, party=given.party, organisation_id=given.organisation_id, amount_fen=0
+            )
+            session.add(part)
+        part.amount_fen += given.amount_fen
+
+
 def _list_sliced(session: Session, tranches: Sequence[UsageTranche]) -> set[str]:
     """Return the ids of those tranches that have an open slice."""
     wanted = [tranche.id for tranche in tranches]
@@ -70,7 +88,7 @@ def _resolve(session: Session, tranche: UsageTranche, now: datetime) -> None:
     group_id = derive_id("grp", "close", tranche.id)
     resolved = _resolve_lines(session, tranche)
     movements = _release(session, tranche, resolved)
-    clearing = usage_clearing(session, tranche, now)
+    clearing = usage_clearing(session, tranche.organisation_id, now)
     for item in resolved:
         key = derive_id("key", tranche.id, item.line.id)
         movements += payout_movements(session, clearing, item.shares, key=key, now=now)
@@ -121,15 +139,16 @@ def _list_lines(session: Session, tranche: UsageTranche) -> list[tuple[BillLine,
 
 def _give_out(session: Session, line: BillLine, fee_fen: int) -> list[Given]:
     price = find_price_version(session, line.price_version_id)
-    parts = session.scalars(select(BillPart).where(BillPart.bill_line_id == line.id))
+    received = read_received(session, line.id)
     return give_out(
         session,
         fee_fen,
         seller_id=price.organisation_id,
         split_terms_id=price.split_terms_id,
         payer_id=line.organisation_id,
-        before_fen=line.posted_fen,
-        received={(part.party, part.organisation_id): part.amount_fen for part in parts},
+        # Not what was posted: where the platform bore a refund, the receivers kept more than that.
+        before_fen=sum(received.values()),
+        received=received,
     )
 
 
@@ -150,13 +169,7 @@ def _advance(session: Session, tranche: UsageTranche, item: _Resolved, *, group_
     line = item.line
     line.posted_fen += item.paid.fee_fen
     line.subsidised_fen += item.paid.voucher_fen
-    for given in item.shares:
-        key = (line.id, given.party, given.organisation_id)
-        part = session.get(BillPart, key)
-        if part is None:
-            part = BillPart(bill_line_id=key[0], party=key[1], organisation_id=key[2], amount_fen=0)
-            session.add(part)
-        part.amount_fen += given.amount_fen
+    add_received(session, line.id, item.shares)
     if item.paid.fee_fen:
         session.add(_build_charge(tranche, item, group_id=group_id, now=now))
 

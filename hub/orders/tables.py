@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from hub.append_only import protect_rows
 from hub.columns import Choice, Document, Int64, Json, Key, Moment, Switch, When, Whole
 from hub.database import Base
-from hub.orders.correction_tables import BillVersion, BillVersionState
+from hub.orders.correction_tables import BillVersion, BillVersionState, CallCorrection
 from hub.orders.usage_tables import Allowance, BillLine, BillPart, RatedUsage, UsageTranche
 from hub.prices.tables import Meter
 
@@ -23,6 +23,7 @@ __all__ = [
     "BillPart",
     "BillVersion",
     "BillVersionState",
+    "CallCorrection",
     "Charge",
     "ChargePart",
     "Fault",

@@ -92,11 +92,9 @@ def open_tranche(
     return tranche
 
 
-def usage_clearing(session: Session, tranche: UsageTranche, now: datetime) -> Account:
-    """Return the account that money of hosted calls passes through; zero before and after."""
-    return open_account(
-        session, organisation_id=tranche.organisation_id, kind=AccountKind.CLEARING, subject="usage", now=now
-    )
+def usage_clearing(session: Session, organisation_id: str, now: datetime) -> Account:
+    """Return the account that a firm's money for hosted calls passes through; zero before and after."""
+    return open_account(session, organisation_id=organisation_id, kind=AccountKind.CLEARING, subject="usage", now=now)
 
 
 def tranche_hold_id(tranche: UsageTranche, purse: str) -> str:
@@ -123,7 +121,7 @@ def _find_cover(
 
 
 def _place(session: Session, tranche: UsageTranche, cash: Account, cover: Cover | None, now: datetime) -> None:
-    clearing = usage_clearing(session, tranche, now)
+    clearing = usage_clearing(session, tranche.organisation_id, now)
     price = tranche.price_version_id
     movements = [
         hold(

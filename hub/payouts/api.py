@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hub.errors import NotFoundError
 from hub.payouts import service
+from hub.payouts.debts import read_debt
 from hub.payouts.tables import Payout, PayoutState
 from hub.web import Body, Query, context, current_actor
 
@@ -50,6 +51,8 @@ def present_payout(payout: Payout) -> dict[str, Any]:
         "id": payout.id,
         "organisation_id": payout.organisation_id,
         "amount_fen": payout.amount_fen,
+        "netted_fen": payout.netted_fen,
+        "sent_fen": payout.sent_fen,
         "state": payout.state,
         "idempotency_key": payout.idempotency_key,
         "requested_by": payout.requested_by,
@@ -82,6 +85,7 @@ def list_payouts(query: PayoutQuery) -> dict[str, Any]:
         return {
             "available_fen": available,
             "in_payout_fen": on_its_way,
+            "owed_fen": read_debt(session, owner) if owner else None,
             "items": [present_payout(payout) for payout in found],
         }
 

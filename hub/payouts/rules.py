@@ -17,6 +17,7 @@ STEPS: dict[PayoutState, tuple[PayoutState, ...]] = {
     PayoutState.UNKNOWN: (PayoutState.PAID, PayoutState.FAILED),
     PayoutState.PAID: (),
     PayoutState.FAILED: (),
+    PayoutState.NETTED: (),
 }
 """Nothing leads back to `in_payout`: what was sent once is never sent again; a failed one is asked for anew."""
 

@@ -1,7 +1,7 @@
 """Moves payouts from request to the bank's answer; the only writer of this room.
 
-Asking holds the money on the payable account; paid posts it, failed releases it, unknown keeps it held. It leaves
-talking to a bank to people: the operator sends and enters what the bank says.
+Asking first nets what the organisation owes, then holds the rest on the payable account; paid posts it, failed releases
+it, unknown keeps it held. It leaves talking to a bank to people: the operator sends and enters what the bank says.
 """
 
 from datetime import datetime
@@ -17,6 +17,7 @@ from hub.ledger.movements import hold, resolve
 from hub.ledger.rules import AccountLimitError, derive_id
 from hub.ledger.service import Posted, find_account, find_transfers, open_account, post_group
 from hub.ledger.tables import PLATFORM, AccountKind
+from hub.payouts.debts import net_debt, open_debt, read_debt
 from hub.payouts.rules import SILENT_AFTER, PayoutRefusedError, check_details, check_step
 from hub.payouts.tables import Payout, PayoutState, PayoutStep
 
@@ -31,6 +32,8 @@ class NotEnoughEarnedError(ConflictError):
 
 def request_payout(session: Session, actor: Actor, *, amount_fen: int, idempotency_key: str, now: datetime) -> Payout:
     """Ask for earned money; it is held from now on. The same key again returns the same payout.
+
+    What a correction took back after it had been paid out is netted first: only the rest is sent.
 
     Raises:
         NotEnoughEarnedError: names what is available. PayoutRefusedError: an amount or key that is none.
@@ -52,14 +55,17 @@ def request_payout(session: Session, actor: Actor, *, amount_fen: int, idempoten
         organisation_id=actor.organisation_id,
         idempotency_key=idempotency_key,
         amount_fen=amount_fen,
+        netted_fen=min(amount_fen, read_debt(session, actor.organisation_id)),
         state=PayoutState.REQUESTED,
         requested_by=actor.user_id,
         requested_at=now,
         changed_at=now,
     )
     _hold(session, payout, actor_id=actor.user_id, now=now)
+    first = PayoutState.REQUESTED if payout.sent_fen else PayoutState.NETTED
+    payout.state = first
     session.add(payout)
-    _note(session, payout, PayoutState.REQUESTED, actor_id=actor.user_id, now=now)
+    _note(session, payout, first, actor_id=actor.user_id, now=now)
     return payout
 
 
@@ -179,11 +185,16 @@ def _repeat(known: Payout, amount_fen: int) -> Payout:
 def _hold(session: Session, payout: Payout, *, actor_id: str, now: datetime) -> None:
     payable = open_account(session, organisation_id=payout.organisation_id, kind=AccountKind.PAYABLE, now=now)
     bank = open_account(session, organisation_id=PLATFORM, kind=AccountKind.BANK, now=now)
-    movement = hold(_hold_id(payout), payable, bank, amount_fen=payout.amount_fen, code="payout_held")
+    movements = []
+    if payout.netted_fen:
+        debt = open_debt(session, payout.organisation_id, now)
+        movements.append(net_debt(payout.id, payable, debt, amount_fen=payout.netted_fen))
+    if payout.sent_fen:
+        movements.append(hold(_hold_id(payout), payable, bank, amount_fen=payout.sent_fen, code="payout_held"))
     try:
-        post_group(session, derive_id("grp", "hold", payout.id), [movement], _posted(payout, actor_id, now))
+        post_group(session, derive_id("grp", "hold", payout.id), movements, _posted(payout, actor_id, now))
     except AccountLimitError as error:
-        available = error.extra["available_fen"]
+        available = payable.available_fen
         raise NotEnoughEarnedError(
             f"{payout.amount_fen} fen are asked for, {available} fen are earned and free; ask for at most that.",
             f"申请付款 {payout.amount_fen} 分，可付 {available} 分，请减少金额。",
@@ -195,7 +206,7 @@ def _hold(session: Session, payout: Payout, *, actor_id: str, now: datetime) -> 
 def _end_hold(session: Session, payout: Payout, *, paid: bool, actor_id: str, now: datetime) -> None:
     held = find_transfers(session, [_hold_id(payout)])[_hold_id(payout)]
     code = "payout_paid" if paid else "payout_released"
-    end = resolve(derive_id("tra", "resolve", payout.id), held, amount_fen=payout.amount_fen if paid else 0, code=code)
+    end = resolve(derive_id("tra", "resolve", payout.id), held, amount_fen=payout.sent_fen if paid else 0, code=code)
     post_group(session, derive_id("grp", "resolve", payout.id), [end], _posted(payout, actor_id, now))
 
 
@@ -270,6 +281,7 @@ def _note(
         actor_id=actor_id,
         now=now,
         amount_fen=payout.amount_fen,
+        netted_fen=payout.netted_fen,
         bank_reference=bank_reference,
         reason=reason,
     )

@@ -14,17 +14,24 @@ from hub.database import Base
 
 
 class PayoutState(StrEnum):
-    """`unknown`: the bank did not say what became of it; the money stays held and nothing is sent again."""
+    """`unknown`: the bank did not say what became of it; the money stays held and nothing is sent again.
+
+    `netted`: all of it paid what the organisation owed, nothing is sent.
+    """
 
     REQUESTED = "requested"
     IN_PAYOUT = "in_payout"
     PAID = "paid"
     FAILED = "failed"
     UNKNOWN = "unknown"
+    NETTED = "netted"
 
 
 class Payout(Base):
-    """One transfer to an organisation's bank account; `idempotency_key` is the client's."""
+    """Earned money on its way to an organisation's bank account; `idempotency_key` is the client's.
+
+    `netted_fen` of it paid what the organisation owed; the bank sends `amount_fen` less that.
+    """
 
     __tablename__ = "payouts"
     __table_args__ = (
@@ -32,6 +39,8 @@ class Payout(Base):
         Index("ix_payouts_organisation_id_state", "organisation_id", "state"),
         Index("ix_payouts_state", "state"),
         CheckConstraint("amount_fen > 0", name="amount_positive"),
+        CheckConstraint("netted_fen >= 0 AND netted_fen <= amount_fen", name="netted_within_amount"),
+        CheckConstraint("(state = 'netted') = (netted_fen = amount_fen)", name="all_netted"),
         {"sqlite_strict": True},
     )
 
@@ -39,11 +48,17 @@ class Payout(Base):
     organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
     idempotency_key: Mapped[str]
     amount_fen: Mapped[Int64]
+    netted_fen: Mapped[Int64]
     state: Mapped[PayoutState] = mapped_column(Choice(PayoutState))
     requested_by: Mapped[str]
     requested_at: Mapped[When]
     changed_at: Mapped[When]
     steps: Mapped[list["PayoutStep"]] = relationship(order_by="PayoutStep.number", lazy="selectin")
+
+    @property
+    def sent_fen(self) -> int:
+        """What the bank sends."""
+        return self.amount_fen - self.netted_fen
 
 
 class PayoutStep(Base):

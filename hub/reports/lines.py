@@ -15,9 +15,10 @@ from hub.catalogue.tables import ModelVersion
 from hub.ledger.periods import month_bounds
 from hub.metering.tables import Usage
 from hub.orders.rules import UFEN_PER_FEN
-from hub.orders.tables import BillLine, BillPart, Charge, RatedUsage, UsageTranche
+from hub.orders.tables import BillLine, Charge, ChargePart, RatedUsage, UsageTranche
 from hub.orders.usage_tables import TrancheState
 from hub.prices.service import price_lines
+from hub.reports.call_corrections import list_correcting_charges, sum_corrected
 from hub.reports.top_ups import list_late_top_ups
 from hub.vouchers.tables import Programme, RuleVersion
 
@@ -89,6 +90,7 @@ def list_lines(session: Session, organisation_id: str, month: str) -> list[State
     lines = [
         *_order_lines(session, organisation_id, month),
         *_call_lines(session, organisation_id, month),
+        *_correction_lines(session, organisation_id, month),
         *_late_top_ups(session, organisation_id, month),
     ]
     running = 0
@@ -104,29 +106,47 @@ def _order_lines(session: Session, organisation_id: str, month: str) -> list[Sta
         Charge.organisation_id == organisation_id, Charge.month == month, Charge.order_id.is_not(None)
     )
     return [
-        StatementLine(
-            kind="order" if charge.version == 1 else "correction",
-            line_id=charge.id,
-            source_id=charge.order_id or "",
-            version=charge.version,
-            corrects_month=charge.corrects_month,
-            at=charge.charged_at,
-            title_zh=charge.title_zh,
-            title_en=charge.title_en,
+        _show_charge(
+            session,
+            charge,
             quantities={charge.meter: charge.quantity},
-            price_version_id=charge.price_version_id,
             prices=[UnitPrice(charge.meter, charge.amount_fen or 0, charge.per_units or 1)],
-            list_fen=charge.fee_fen,
-            voucher=_describe_voucher(session, charge, charge.voucher_fen),
-            self_paid_fen=charge.cash_fen,
-            running_fen=0,
-            exact_ufen=0,
-            carried_ufen=0,
-            pending_ufen=0,
-            parts=[Part(part.party, part.organisation_id, part.amount_fen) for part in charge.parts],
         )
         for charge in session.scalars(query.order_by(Charge.id))
     ]
+
+
+def _correction_lines(session: Session, organisation_id: str, month: str) -> list[StatementLine]:
+    return [
+        _show_charge(session, charge, quantities={}, prices=_list_prices(session, charge.price_version_id))
+        for charge in list_correcting_charges(session, organisation_id, month)
+    ]
+
+
+def _show_charge(
+    session: Session, charge: Charge, *, quantities: dict[str, int], prices: list[UnitPrice]
+) -> StatementLine:
+    return StatementLine(
+        kind="order" if charge.version == 1 else "correction",
+        line_id=charge.id,
+        source_id=charge.order_id or charge.bill_line_id or "",
+        version=charge.version,
+        corrects_month=charge.corrects_month,
+        at=charge.charged_at,
+        title_zh=charge.title_zh,
+        title_en=charge.title_en,
+        quantities=quantities,
+        price_version_id=charge.price_version_id,
+        prices=prices,
+        list_fen=charge.fee_fen,
+        voucher=_describe_voucher(session, charge, charge.voucher_fen),
+        self_paid_fen=charge.cash_fen,
+        running_fen=0,
+        exact_ufen=0,
+        carried_ufen=0,
+        pending_ufen=0,
+        parts=[Part(part.party, part.organisation_id, part.amount_fen) for part in charge.parts],
+    )
 
 
 def _call_lines(session: Session, organisation_id: str, month: str) -> list[StatementLine]:
@@ -134,7 +154,8 @@ def _call_lines(session: Session, organisation_id: str, month: str) -> list[Stat
     lines = []
     for line in session.scalars(query.order_by(BillLine.id)):
         names = ", ".join(_list_models(session, line.id)) or line.price_version_id
-        parts = session.scalars(select(BillPart).where(BillPart.bill_line_id == line.id).order_by(BillPart.party))
+        corrected, carried = sum_corrected(session, line.id), line.exact_ufen - line.posted_fen * UFEN_PER_FEN
+        billed, paid = line.posted_fen - corrected.fee_fen, line.subsidised_fen - corrected.voucher_fen
         lines.append(
             StatementLine(
                 kind="calls",
@@ -147,18 +168,15 @@ def _call_lines(session: Session, organisation_id: str, month: str) -> list[Stat
                 title_en=f"Hosted calls · {names}",
                 quantities=_sum_tokens(session, line.id),
                 price_version_id=line.price_version_id,
-                prices=[
-                    UnitPrice(price.meter, price.amount_fen, price.per_units)
-                    for price in price_lines(session, line.price_version_id)
-                ],
-                list_fen=line.posted_fen,
-                voucher=_describe_voucher(session, line, line.subsidised_fen),
-                self_paid_fen=line.posted_fen - line.subsidised_fen,
+                prices=_list_prices(session, line.price_version_id),
+                list_fen=billed,
+                voucher=_describe_voucher(session, line, paid),
+                self_paid_fen=billed - paid,
                 running_fen=0,
-                exact_ufen=line.exact_ufen,
-                carried_ufen=line.exact_ufen - line.posted_fen * UFEN_PER_FEN,
+                exact_ufen=billed * UFEN_PER_FEN + carried,
+                carried_ufen=carried,
                 pending_ufen=_sum_pending(session, line.id),
-                parts=[Part(part.party, part.organisation_id, part.amount_fen) for part in parts if part.amount_fen],
+                parts=_sum_parts(session, line.id),
             )
         )
     return lines
@@ -189,6 +207,22 @@ def _late_top_ups(session: Session, organisation_id: str, month: str) -> list[St
         )
         for transfer, line in list_late_top_ups(session, organisation_id, start, end)
     ]
+
+
+def _list_prices(session: Session, price_version_id: str) -> list[UnitPrice]:
+    return [UnitPrice(line.meter, line.amount_fen, line.per_units) for line in price_lines(session, price_version_id)]
+
+
+def _sum_parts(session: Session, bill_line_id: str) -> list[Part]:
+    """Return what each party received by the first bills of a line; corrections show theirs themselves."""
+    query = (
+        select(ChargePart.party, ChargePart.organisation_id, func.sum(ChargePart.amount_fen))
+        .join(Charge, Charge.id == ChargePart.charge_id)
+        .where(Charge.bill_line_id == bill_line_id, Charge.version == 1)
+        .group_by(ChargePart.party, ChargePart.organisation_id)
+        .order_by(ChargePart.party, ChargePart.organisation_id)
+    )
+    return [Part(party, owner, int(amount)) for party, owner, amount in session.execute(query) if amount]
 
 
 def _describe_voucher(session: Session, row: Charge | BillLine, amount_fen: int) -> VoucherShare | None:

@@ -16,7 +16,7 @@ from hub.compute.tables import MeterRecord, Rental
 from hub.errors import InvalidValueError, NotFoundError
 from hub.metering.tables import Usage
 from hub.orders.rental_quotes import RENTAL
-from hub.orders.tables import BillLine, Charge, Order, RatedUsage
+from hub.orders.tables import BillLine, BillVersion, CallCorrection, Charge, Order, RatedUsage
 
 MAX_RECORDS = 500
 
@@ -61,6 +61,9 @@ def list_records(session: Session, actor: Actor, line_id: str, *, after: str = "
     if charge is not None and charge.order_id is not None:
         _check_owner(actor, charge.organisation_id, line_id)
         return _list_of_order(session, charge, charge.order_id, after=after, limit=limit)
+    if charge is not None and charge.version > 1:
+        _check_owner(actor, charge.organisation_id, line_id)
+        return _list_of_correction(session, charge, after=after, limit=limit)
     bill_line = session.get(BillLine, line_id)
     if bill_line is None:
         raise NotFoundError.of("statement line", line_id)
@@ -154,6 +157,45 @@ def _list_of_calls(session: Session, line: BillLine, *, after: str, limit: int) 
         title_en=f"Hosted calls of {line.month}",
         items=items,
         next_after=items[-1].record_id if len(rows) > limit else None,
+    )
+
+
+def _list_of_correction(session: Session, charge: Charge, *, after: str, limit: int) -> RecordPage:
+    """Return the calls that a correction changed, as they should be; the cost is what each changed by."""
+    query = (
+        select(CallCorrection, BillVersion)
+        .join(BillVersion, BillVersion.id == CallCorrection.bill_version_id)
+        .where(BillVersion.bill_line_id == charge.bill_line_id, BillVersion.number == charge.version)
+        .order_by(CallCorrection.request_id, CallCorrection.attempt)
+    )
+    if after:
+        query = query.where(tuple_(CallCorrection.request_id, CallCorrection.attempt) > _read_cursor(after))
+    rows = session.execute(query.limit(limit + 1)).all()
+    items = [_show_corrected(call, version) for call, version in rows[:limit]]
+    return RecordPage(
+        line_id=charge.id,
+        organisation_id=charge.organisation_id,
+        title_zh=f"{charge.title_zh} · 更正第 {charge.version} 版",
+        title_en=f"{charge.title_en} · correction, version {charge.version}",
+        items=items,
+        next_after=items[-1].record_id if len(rows) > limit else None,
+    )
+
+
+def _show_corrected(call: CallCorrection, version: BillVersion) -> RawRecord:
+    return RawRecord(
+        record_id=f"{call.request_id}:{call.attempt}",
+        at=call.ended_at,
+        source=call.version_id,
+        figures={
+            "prompt": call.prompt_tokens - call.cached_tokens,
+            "cached": call.cached_tokens,
+            "completion": call.completion_tokens,
+        },
+        cost_ufen=call.cost_ufen - call.was_ufen,
+        state="late" if call.late else "corrected",
+        note_zh=version.reason,
+        note_en=version.reason,
     )
 
 

@@ -71,7 +71,7 @@ def claw_back(
     now: datetime,
     actor_id: str = SYSTEM,
 ) -> ClawBack:
-    """Note that a correction took settled voucher money back. The same correction of a charge again changes nothing.
+    """Note that a correction took settled voucher money back. The same one of a charge and grant again changes nothing.
 
     The caller posts the money into the grant's account in the same transaction, first: a debit of whoever had received
     it, a credit of `Grant.account_id`. Nothing else is needed for claims: they go by the transfers of grant accounts,
@@ -82,7 +82,7 @@ def claw_back(
         NotFoundError: no such grant. InvalidValueError: amount below 1 fen or no reason.
     """
     grant = _lock(session, grant_id)
-    key = derive_id("clw", correction_id, charge_id)
+    key = derive_id("clw", correction_id, charge_id, grant_id)
     known = session.get(ClawBack, key)
     if known is not None:
         return known

@@ -74,7 +74,7 @@ class ClawBack(Base):
 
     __tablename__ = "voucher_claw_backs"
     __table_args__ = (
-        UniqueConstraint("correction_id", "charge_id"),
+        UniqueConstraint("correction_id", "charge_id", "grant_id"),
         Index("ix_voucher_claw_backs_organisation_id_grant_id", "organisation_id", "grant_id"),
         Index("ix_voucher_claw_backs_charge_id", "charge_id"),
         CheckConstraint("amount_fen > 0", name="amount_positive"),

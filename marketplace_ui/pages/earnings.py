@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 from hub.actor import Actor, Role
 from hub.ids import new_id
 from hub.orders.service import list_earnings
+from hub.payouts.debts import read_debt
 from hub.payouts.service import earned, list_payouts, request_payout
 from hub.web import context, current_actor
 from marketplace_ui.forms import Form
@@ -54,6 +55,7 @@ def _show(actor: Actor, form: Form) -> str:
             payouts=list_payouts(session, organisation_id=actor.organisation_id),
             available_fen=available,
             on_its_way_fen=on_its_way,
+            owed_fen=read_debt(session, actor.organisation_id),
             key=new_id("idem"),
             notice=read_notice(NOTICES),
         )

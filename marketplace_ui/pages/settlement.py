@@ -9,7 +9,11 @@ from werkzeug.wrappers import Response
 from hub.actor import READERS, Actor, Role
 from hub.compute.meter_review import list_meters
 from hub.compute.tables import MeterState
-from hub.orders.corrections import APPROVAL_LIMIT_FEN, Wanted, decide_correction, list_corrections, propose_correction
+from hub.orders.call_corrections import CallsWanted, bill_late_calls, propose_call_correction
+from hub.orders.call_figures import CallFigures, list_late
+from hub.orders.correction_steps import APPROVAL_LIMIT_FEN, list_corrections
+from hub.orders.corrections import Wanted, propose_correction
+from hub.orders.deciding import decide_correction
 from hub.orders.rentals import decide_meter
 from hub.orders.tables import Fault
 from hub.organisations.service import list_organisations
@@ -80,6 +84,57 @@ def correct() -> Response | tuple[str, int]:
     return _answer(actor, form, "correct", done)
 
 
+@blueprint.post("/operator/settlement/call-corrections")
+def correct_calls() -> Response | tuple[str, int]:
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
+    line_id = form.text("bill_line_id", required=True, most=60)
+    reason = form.text("call_reason", required=True, most=500)
+    fault = form.value("call_fault") or None
+    calls = _read_calls(form, figures=fault is None)
+    done = "posted"
+    with form.catching("bill_line_id", "call_reason", "call_fault", "calls"):
+        if form.ok:
+            with context().sessions.write() as session:
+                wanted = CallsWanted(reason, calls, fault)
+                version = propose_call_correction(session, actor, line_id, wanted, now=context().clock())
+                done = str(version.state)
+    return _answer(actor, form, "calls", done)
+
+
+@blueprint.post("/operator/settlement/late-calls")
+def bill_late() -> Response | tuple[str, int]:
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
+    reason = form.text("late_reason", required=True, most=500)
+    epoch, seq = (form.whole(name, least=0, most=10**15) or 0 for name in ("gateway_epoch", "seq"))
+    with form.catching("late_reason"):
+        if form.ok:
+            with context().sessions.write() as session:
+                source = (form.value("gateway_id"), epoch, seq)
+                bill_late_calls(session, actor, [source], reason=reason, now=context().clock())
+    return _answer(actor, form, "late", "posted")
+
+
+def _read_calls(form: Form, *, figures: bool) -> list[CallFigures]:
+    """Return the calls of the form's lines; a line that is none is refused by its number."""
+    calls = []
+    for number, text in enumerate(form.value("calls").splitlines(), start=1):
+        words = text.split()
+        if not words:
+            continue
+        request_id, _, attempt = words[0].partition(":")
+        numbers = [attempt or "0", *words[1:]]
+        if len(words) != (4 if figures else 1) or not all(word.isascii() and word.isdecimal() for word in numbers):
+            form.refuse(
+                "calls",
+                f"第 {number} 行“{text[:80]}”格式不对：请求号:次数 输入 缓存 输出。",
+                f"Line {number}, '{text[:80]}', is none: give request:attempt prompt cached completion.",
+            )
+            return []
+        prompt, cached, completion = (int(word) for word in words[1:]) if figures else (0, 0, 0)
+        calls.append(CallFigures(request_id, int(attempt or 0), prompt, cached, completion))
+    return calls
+
+
 @blueprint.post("/operator/settlement/corrections/<version_id>")
 def decide(version_id: str) -> Response | tuple[str, int]:
     actor, form = current_actor(Role.OPERATOR), Form.of_request()
@@ -132,6 +187,7 @@ def _show(actor: Actor, form: Form, sent: str) -> str:
             "operator/settlement.html",
             meters=list_meters(session, state=MeterState.QUARANTINED, limit=SHOWN),
             corrections=list_corrections(session)[:SHOWN],
+            late=list_late(session, limit=SHOWN),
             payouts=list_payouts(session)[:SHOWN],
             firms={row.id: row.name for row in list_organisations(session)},
             faults=(Fault.PLATFORM, Fault.PROVIDER),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 LEDGER = "tests/hub/ledger"
 MONEY = "tests/hub/money"
+ORDERS = "tests/hub/orders"
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,48 @@ MUTANTS = (
         "if store_usage(session, rows) < len(rows):",
         "if store_usage(session, rows) < 0:",
         f"{MONEY}/test_allowances.py::test_usage_is_taken_once",
+    ),
+    Mutant(
+        "a_corrected_line_keeps_its_voucher",
+        "hub/orders/call_correction_money.py",
+        "_unwind(session, line, max(0, line.subsidised_fen - most))",
+        "_unwind(session, line, max(0, most - line.subsidised_fen))",
+        f"{ORDERS}/test_call_corrections.py::test_wrong_tokens_give_back_to_cash_and_grant_in_the_open_month",
+    ),
+    Mutant(
+        "the_first_to_pay_gets_its_money_back_first",
+        "hub/orders/call_correction_money.py",
+        "key=lambda key: (last[key], key), reverse=True)]",
+        "key=lambda key: (last[key], key))]",
+        f"{ORDERS}/test_call_corrections.py::test_of_two_grants_the_one_that_paid_last_gets_its_money_back_first",
+    ),
+    Mutant(
+        "what_the_platform_bore_counts_as_given_out",
+        "hub/orders/resolving.py",
+        "        before_fen=sum(received.values()),",
+        "        before_fen=line.posted_fen,",
+        f"{ORDERS}/test_call_corrections.py::test_a_split_goes_on_from_what_receivers_kept",
+    ),
+    Mutant(
+        "a_corrected_call_is_compared_with_its_first_bill",
+        "hub/orders/call_figures.py",
+        "newest.version_id, newest.cost_ufen, 0,",
+        "newest.version_id, newest.was_ufen, 0,",
+        f"{ORDERS}/test_call_corrections.py::test_a_late_record_is_billed_once_on_the_line_it_belongs_to",
+    ),
+    Mutant(
+        "pay_taken_back_after_it_was_paid_out_is_the_platforms_loss",
+        "hub/orders/differences.py",
+        "            movements.append(move(again, debt, clearing,",
+        "            movements.append(move(again, cost, clearing,",
+        f"{ORDERS}/test_corrections.py::test_the_platform_advances_what_was_paid_out_already",
+    ),
+    Mutant(
+        "a_payout_nets_nothing",
+        "hub/payouts/service.py",
+        "netted_fen=min(amount_fen, read_debt(session, actor.organisation_id)),",
+        "netted_fen=min(0, read_debt(session, actor.organisation_id)),",
+        "tests/hub/payouts/test_netting.py::test_the_bank_sends_what_is_left_after_the_debt",
     ),
 )
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from .call_corrections import Costs, check_line_correction
 from .charging import build_charge, compare, compare_group
 from .reading import Export, Row
 from .terms import Bills
@@ -15,26 +16,30 @@ def check_calls(export: Export) -> Iterator[str]:
         row["id"]: row | {"had": Counter({(p, o): a for p, o, a in row["parts"]})} for row in export.rows("bill_lines")
     }
     tranches = {row["link"]: row["annex"] for row in export.rows("usage")}
-    seen: set[tuple[str, int]] = set()
+    corrections = {row["link"]: row["annex"] for row in export.rows("call_corrections")}
+    costs: Costs = {}
     for item in export.rows("events"):
         event = item["row"]
         if event["topic"] == "bill_line.topped_up" and export.within(event["occurred_at"]):
             yield from _check_top_up(bills, lines[event["subject"]], event)
+        version = corrections.get(item["link"])
+        if version is not None and export.within(event["occurred_at"]):
+            yield from check_line_correction(bills, version, lines[event["subject"]], costs)
         tranche = tranches.get(item["link"])
         if tranche is not None:
-            yield from _check_usage(bills, tranche, lines, seen)
+            yield from _check_usage(bills, tranche, lines, costs)
             expected = list(_resolve(bills, tranche, lines))
             yield from (f"tranche {tranche['id']}: {line}" for line in compare(expected, tranche["charges"]))
             yield from compare_group(bills, tranche["charges"], f"tranche {tranche['id']}")
 
 
-def _check_usage(bills: Bills, tranche: Row, lines: dict[str, Row], seen: set[tuple[str, int]]) -> Iterator[str]:
+def _check_usage(bills: Bills, tranche: Row, lines: dict[str, Row], costs: Costs) -> Iterator[str]:
     rule = bills.rules.get(tranche["rule_version_id"] or "")
     for usage in tranche["usage"]:
         name = f"call {usage['request_id']}/{usage['attempt']}"
-        if (usage["request_id"], usage["attempt"]) in seen:
+        if (usage["request_id"], usage["attempt"]) in costs:
             yield f"{name} is billed twice"
-        seen.add((usage["request_id"], usage["attempt"]))
+        costs[usage["request_id"], usage["attempt"]] = usage["cost_ufen"]
         cost = bills.cost_ufen(usage)
         if usage["cost_ufen"] != cost:
             yield f"{name} was rated {usage['cost_ufen']} µfen, its tokens give {cost}"
@@ -62,7 +67,7 @@ def _resolve(bills: Bills, tranche: Row, lines: dict[str, Row]) -> Iterator[Row]
         due = (line["posted_fen"] + fee) * line["share_num"] // line["share_den"] - line["subsidised_fen"]
         voucher = min(due, voucher_left, fee) if line["rule_version_id"] else 0
         payer, price = line["organisation_id"], line["price_version_id"]
-        parts = bills.give_out(fee, price, payer=payer, before=line["posted_fen"], had=line["had"])
+        parts = bills.give_out(fee, price, payer=payer, before=sum(line["had"].values()), had=line["had"])
         line["posted_fen"] += fee
         line["subsidised_fen"] += voucher
         line["had"].update(parts)
@@ -75,7 +80,9 @@ def _check_top_up(bills: Bills, line: Row, event: Row) -> Iterator[str]:
     paid = event["payload"]["paid_fen"]
     line["subsidised_fen"] += paid
     moved = sum(
-        row["amount_fen"] for row in bills.of_business(line["id"]) if row["recorded_at"] == event["occurred_at"]
+        row["amount_fen"]
+        for row in bills.of_business(line["id"])
+        if row["recorded_at"] == event["occurred_at"] and row["code"] == "voucher_topped_up"
     )
     if line["subsidised_fen"] > line["posted_fen"] * line["share_num"] // line["share_den"] or moved != paid:
         yield f"bill line {line['id']} was topped up by {paid} fen beyond its share, or the ledger moved {moved}"

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("made_at", hub.columns.Whole(), nullable=False),
         sa.CheckConstraint("size > 0", name=op.f("ck_audit_checkpoints_size_positive")),
         sa.PrimaryKeyConstraint("size", name=op.f("pk_audit_checkpoints")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_table(
@@ -53,6 +54,7 @@ def upgrade() -> None:
         sa.CheckConstraint("seq >= 0", name=op.f("ck_audit_records_seq_from_zero")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit_records")),
         sa.UniqueConstraint("outbox", "source_seq", name=op.f("uq_audit_records_outbox_source_seq")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_audit_records_at", "audit_records", ["at"], unique=False)
@@ -74,6 +76,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_authority_reports")),
         sa.UniqueConstraint("number", name=op.f("uq_authority_reports_number")),
         sa.UniqueConstraint("period", name=op.f("uq_authority_reports_period")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_table(
@@ -87,6 +90,7 @@ def upgrade() -> None:
         sa.Column("completion_tokens", hub.columns.Whole(), nullable=False),
         sa.Column("received_at", hub.columns.Whole(), nullable=False),
         sa.PrimaryKeyConstraint("replica_id", "replica_epoch", "seq", name=op.f("pk_engine_witness")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_engine_witness_request_id_attempt", "engine_witness", ["request_id", "attempt"], unique=False)
@@ -103,6 +107,7 @@ def upgrade() -> None:
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("txid", hub.columns.Whole(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_events_organisation_id_topic", "events", ["organisation_id", "topic"], unique=False)
@@ -187,6 +192,7 @@ def upgrade() -> None:
             "period_key",
             name=op.f("uq_ledger_accounts_organisation_id_kind_subject_period_key"),
         ),
+        info={"append_only": ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version")},
         sqlite_strict=True,
     )
     op.create_table(
@@ -195,6 +201,7 @@ def upgrade() -> None:
         sa.Column("closed_by", sa.Text(), nullable=False),
         sa.Column("closed_at", hub.columns.Whole(), nullable=False),
         sa.PrimaryKeyConstraint("month", name=op.f("pk_ledger_closed_months")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_table(
@@ -298,6 +305,7 @@ def upgrade() -> None:
         sa.Column("record", sa.Text(), nullable=False),
         sa.Column("received_at", hub.columns.Whole(), nullable=False),
         sa.PrimaryKeyConstraint("gateway_id", "gateway_epoch", "seq", name=op.f("pk_rejected_usage")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_table(
@@ -306,6 +314,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_secret_marks")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_table(
@@ -371,6 +380,7 @@ def upgrade() -> None:
             "prompt_tokens >= 0 AND completion_tokens >= 0", name=op.f("ck_usage_records_no_negative_tokens")
         ),
         sa.PrimaryKeyConstraint("request_id", "attempt", name=op.f("pk_usage_records")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_usage_records_allowance_id", "usage_records", ["allowance_id"], unique=False)
@@ -473,6 +483,7 @@ def upgrade() -> None:
             ["organisation_id"], ["organisations.id"], name=op.f("fk_closed_statements_organisation_id")
         ),
         sa.PrimaryKeyConstraint("organisation_id", "month", name=op.f("pk_closed_statements")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_table(
@@ -552,6 +563,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["programme_id"], ["programmes.id"], name=op.f("fk_fund_tranches_programme_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_fund_tranches")),
         sa.UniqueConstraint("programme_id", "label", name=op.f("uq_fund_tranches_programme_id_label")),
+        info={"append_only": ("released_at",)},
         sqlite_strict=True,
     )
     op.create_table(
@@ -591,6 +603,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_ledger_transfers")),
         sa.UniqueConstraint("group_id", "position", name=op.f("uq_ledger_transfers_group_id_position")),
         sa.UniqueConstraint("id", name=op.f("uq_ledger_transfers_id")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_ledger_transfers_business_id", "ledger_transfers", ["business_id"], unique=False)
@@ -692,6 +705,7 @@ def upgrade() -> None:
         sa.CheckConstraint("share_bp IS NULL OR share_bp BETWEEN 1 AND 10000", name=op.f("ck_owners_share")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_owners_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_owners")),
+        info={"append_only": ("confirmed_by", "confirmed_at", "ended_by", "ended_at")},
         sqlite_strict=True,
     )
     op.create_index("ix_owners_name_code", "owners", ["name", "code"], unique=False)
@@ -702,16 +716,22 @@ def upgrade() -> None:
         sa.Column("organisation_id", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=False),
         sa.Column("amount_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("netted_fen", hub.columns.Whole(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("requested_by", sa.Text(), nullable=False),
         sa.Column("requested_at", hub.columns.Whole(), nullable=False),
         sa.Column("changed_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("(state = 'netted') = (netted_fen = amount_fen)", name=op.f("ck_payouts_all_netted")),
         sa.CheckConstraint("amount_fen > 0", name=op.f("ck_payouts_amount_positive")),
+        sa.CheckConstraint(
+            "netted_fen >= 0 AND netted_fen <= amount_fen", name=op.f("ck_payouts_netted_within_amount")
+        ),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_payouts_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_payouts")),
         sa.UniqueConstraint(
             "organisation_id", "idempotency_key", name=op.f("uq_payouts_organisation_id_idempotency_key")
         ),
+        info={"append_only": ("state", "changed_at")},
         sqlite_strict=True,
     )
     op.create_index("ix_payouts_organisation_id_state", "payouts", ["organisation_id", "state"], unique=False)
@@ -763,6 +783,7 @@ def upgrade() -> None:
         sa.CheckConstraint("voucher_fen >= 0 AND self_paid_fen >= 0", name=op.f("ck_quotes_no_negative")),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_quotes_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_quotes")),
+        info={"append_only": ("state",)},
         sqlite_strict=True,
     )
     op.create_index("ix_quotes_organisation_id_state", "quotes", ["organisation_id", "state"], unique=False)
@@ -784,6 +805,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["other_id"], ["organisations.id"], name=op.f("fk_related_rulings_other_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_related_rulings")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index(
@@ -816,6 +838,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["programme_id"], ["programmes.id"], name=op.f("fk_rule_versions_programme_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rule_versions")),
         sa.UniqueConstraint("programme_id", "number", name=op.f("uq_rule_versions_programme_id_number")),
+        info={"append_only": ("state", "effective_from_at", "approved_by", "approved_at")},
         sqlite_strict=True,
     )
     op.create_table(
@@ -827,6 +850,7 @@ def upgrade() -> None:
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_split_terms_organisation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_split_terms")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_split_terms_organisation_id", "split_terms", ["organisation_id"], unique=False)
@@ -972,6 +996,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["transfer_id"], ["ledger_transfers.id"], name=op.f("fk_ledger_entries_transfer_id")),
         sa.PrimaryKeyConstraint("account_id", "account_version", name=op.f("pk_ledger_entries")),
         sa.UniqueConstraint("transfer_id", "leg", name=op.f("uq_ledger_entries_transfer_id_leg")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index(
@@ -1035,6 +1060,7 @@ def upgrade() -> None:
         sa.CheckConstraint("number >= 1", name=op.f("ck_payout_steps_number")),
         sa.ForeignKeyConstraint(["payout_id"], ["payouts.id"], name=op.f("fk_payout_steps_payout_id")),
         sa.PrimaryKeyConstraint("payout_id", "number", name=op.f("pk_payout_steps")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_payout_steps_bank_reference", "payout_steps", ["bank_reference"], unique=False)
@@ -1054,6 +1080,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["split_terms_id"], ["split_terms.id"], name=op.f("fk_price_versions_split_terms_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_price_versions")),
+        info={"append_only": ("state",)},
         sqlite_strict=True,
     )
     op.create_index(
@@ -1173,71 +1200,10 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["rule_version_id"], ["rule_versions.id"], name=op.f("fk_bill_lines_rule_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_bill_lines")),
+        info={"append_only": ("exact_ufen", "posted_fen", "subsidised_fen")},
         sqlite_strict=True,
     )
     op.create_index("ix_bill_lines_organisation_id_month", "bill_lines", ["organisation_id", "month"], unique=False)
-    op.create_table(
-        "bill_versions",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("organisation_id", sa.Text(), nullable=False),
-        sa.Column("order_id", sa.Text(), nullable=False),
-        sa.Column("number", hub.columns.Whole(), nullable=True),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("fault", sa.Text(), nullable=True),
-        sa.Column("metered", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("fee_fen", hub.columns.Whole(), nullable=False),
-        sa.Column("voucher_fen", hub.columns.Whole(), nullable=False),
-        sa.Column("cash_fen", hub.columns.Whole(), nullable=False),
-        sa.Column("advanced_fen", hub.columns.Whole(), nullable=False),
-        sa.Column("group_id", sa.Text(), nullable=True),
-        sa.Column("proposed_by", sa.Text(), nullable=False),
-        sa.Column("proposed_at", hub.columns.Whole(), nullable=False),
-        sa.Column("decided_by", sa.Text(), nullable=True),
-        sa.Column("decided_at", hub.columns.Whole(), nullable=True),
-        sa.Column("decision_reason", sa.Text(), nullable=True),
-        sa.CheckConstraint(
-            "(state = 'posted') = (number IS NOT NULL)", name=op.f("ck_bill_versions_posted_has_number")
-        ),
-        sa.CheckConstraint("reason <> ''", name=op.f("ck_bill_versions_reason")),
-        sa.CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name=op.f("ck_bill_versions_four_eyes")),
-        sa.CheckConstraint(
-            "fee_fen = voucher_fen + cash_fen AND advanced_fen >= 0", name=op.f("ck_bill_versions_adds_up")
-        ),
-        sa.CheckConstraint("number IS NULL OR number >= 2", name=op.f("ck_bill_versions_after_the_first")),
-        sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name=op.f("fk_bill_versions_order_id")),
-        sa.ForeignKeyConstraint(
-            ["organisation_id"], ["organisations.id"], name=op.f("fk_bill_versions_organisation_id")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_bill_versions")),
-        info={
-            "append_only": (
-                "number",
-                "state",
-                "fee_fen",
-                "voucher_fen",
-                "cash_fen",
-                "advanced_fen",
-                "group_id",
-                "decided_by",
-                "decided_at",
-                "decision_reason",
-            )
-        },
-        sqlite_strict=True,
-    )
-    op.create_index(
-        "ix_bill_versions_organisation_id_state", "bill_versions", ["organisation_id", "state"], unique=False
-    )
-    op.create_index(
-        "uq_bill_versions_one_proposal",
-        "bill_versions",
-        ["order_id"],
-        unique=True,
-        sqlite_where=sa.text("state = 'proposed'"),
-        postgresql_where=sa.text("state = 'proposed'"),
-    )
-    op.create_index("uq_bill_versions_order_number", "bill_versions", ["order_id", "number"], unique=True)
     op.create_table(
         "dataset_previews",
         sa.Column("id", sa.Text(), nullable=False),
@@ -1383,6 +1349,7 @@ def upgrade() -> None:
             ["price_version_id"], ["price_versions.id"], name=op.f("fk_price_lines_price_version_id")
         ),
         sa.PrimaryKeyConstraint("price_version_id", "meter", name=op.f("pk_price_lines")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_table(
@@ -1419,6 +1386,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["split_terms_id"], ["split_terms.id"], name=op.f("fk_quote_lines_split_terms_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_quote_lines")),
         sa.UniqueConstraint("quote_id", "position", name=op.f("uq_quote_lines_quote_id_position")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_quote_lines_organisation_id", "quote_lines", ["organisation_id"], unique=False)
@@ -1459,6 +1427,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_voucher_grants")),
         sa.UniqueConstraint("application_id", name=op.f("uq_voucher_grants_application_id")),
+        info={"append_only": ("state", "returned_fen", "ended_at", "ended_by", "ended_reason")},
         sqlite_strict=True,
     )
     op.create_index(
@@ -1489,6 +1458,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "application_id", "round", "actor_id", name=op.f("uq_voucher_reviews_application_id_round_actor_id")
         ),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_voucher_reviews_organisation_id", "voucher_reviews", ["organisation_id"], unique=False)
@@ -1518,6 +1488,80 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["bill_line_id"], ["bill_lines.id"], name=op.f("fk_bill_parts_bill_line_id")),
         sa.PrimaryKeyConstraint("bill_line_id", "party", "organisation_id", name=op.f("pk_bill_parts")),
         sqlite_strict=True,
+    )
+    op.create_table(
+        "bill_versions",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=True),
+        sa.Column("bill_line_id", sa.Text(), nullable=True),
+        sa.Column("number", hub.columns.Whole(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("metered", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("fee_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("voucher_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("cash_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("advanced_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("group_id", sa.Text(), nullable=True),
+        sa.Column("proposed_by", sa.Text(), nullable=False),
+        sa.Column("proposed_at", hub.columns.Whole(), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", hub.columns.Whole(), nullable=True),
+        sa.Column("decision_reason", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "(state = 'posted') = (number IS NOT NULL)", name=op.f("ck_bill_versions_posted_has_number")
+        ),
+        sa.CheckConstraint("reason <> ''", name=op.f("ck_bill_versions_reason")),
+        sa.CheckConstraint("(order_id IS NULL) <> (bill_line_id IS NULL)", name=op.f("ck_bill_versions_one_bill")),
+        sa.CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name=op.f("ck_bill_versions_four_eyes")),
+        sa.CheckConstraint(
+            "fee_fen = voucher_fen + cash_fen AND advanced_fen >= 0", name=op.f("ck_bill_versions_adds_up")
+        ),
+        sa.CheckConstraint("number IS NULL OR number >= 2", name=op.f("ck_bill_versions_after_the_first")),
+        sa.ForeignKeyConstraint(["bill_line_id"], ["bill_lines.id"], name=op.f("fk_bill_versions_bill_line_id")),
+        sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name=op.f("fk_bill_versions_order_id")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_bill_versions_organisation_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_bill_versions")),
+        info={
+            "append_only": (
+                "number",
+                "state",
+                "fee_fen",
+                "voucher_fen",
+                "cash_fen",
+                "advanced_fen",
+                "group_id",
+                "decided_by",
+                "decided_at",
+                "decision_reason",
+            )
+        },
+        sqlite_strict=True,
+    )
+    op.create_index(
+        "ix_bill_versions_organisation_id_state", "bill_versions", ["organisation_id", "state"], unique=False
+    )
+    op.create_index("uq_bill_versions_bill_line_number", "bill_versions", ["bill_line_id", "number"], unique=True)
+    op.create_index("uq_bill_versions_order_number", "bill_versions", ["order_id", "number"], unique=True)
+    op.create_index(
+        "uq_bill_versions_proposed_bill_line_id",
+        "bill_versions",
+        ["bill_line_id"],
+        unique=True,
+        sqlite_where=sa.text("state = 'proposed'"),
+        postgresql_where=sa.text("state = 'proposed'"),
+    )
+    op.create_index(
+        "uq_bill_versions_proposed_order_id",
+        "bill_versions",
+        ["order_id"],
+        unique=True,
+        sqlite_where=sa.text("state = 'proposed'"),
+        postgresql_where=sa.text("state = 'proposed'"),
     )
     op.create_table(
         "certificates",
@@ -1568,6 +1612,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_claim_lines")),
         sa.UniqueConstraint("claim_id", "position", name=op.f("uq_claim_lines_claim_id_position")),
         sa.UniqueConstraint("claimed_transfer_id", name=op.f("uq_claim_lines_claimed_transfer_id")),
+        info={"append_only": ("claimed_transfer_id",)},
         sqlite_strict=True,
     )
     op.create_index(
@@ -1599,6 +1644,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_quote_covers")),
         sa.UniqueConstraint("quote_line_id", name=op.f("uq_quote_covers_quote_line_id")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_quote_covers_organisation_id", "quote_covers", ["organisation_id"], unique=False)
@@ -1624,6 +1670,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_redemptions_organisation_id")),
         sa.ForeignKeyConstraint(["rule_version_id"], ["rule_versions.id"], name=op.f("fk_redemptions_rule_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_redemptions")),
+        info={"append_only": ("state", "checked_by", "approved_by", "reason", "paid_at")},
         sqlite_strict=True,
     )
     op.create_index("ix_redemptions_organisation_id_state", "redemptions", ["organisation_id", "state"], unique=False)
@@ -1840,6 +1887,7 @@ def upgrade() -> None:
             ["rule_version_id"], ["rule_versions.id"], name=op.f("fk_usage_tranches_rule_version_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_tranches")),
+        info={"append_only": ("state", "sliced_ufen", "resolved_at")},
         sqlite_strict=True,
     )
     op.create_index(
@@ -1865,7 +1913,13 @@ def upgrade() -> None:
             ["organisation_id"], ["organisations.id"], name=op.f("fk_voucher_claw_backs_organisation_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_voucher_claw_backs")),
-        sa.UniqueConstraint("correction_id", "charge_id", name=op.f("uq_voucher_claw_backs_correction_id_charge_id")),
+        sa.UniqueConstraint(
+            "correction_id",
+            "charge_id",
+            "grant_id",
+            name=op.f("uq_voucher_claw_backs_correction_id_charge_id_grant_id"),
+        ),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_voucher_claw_backs_charge_id", "voucher_claw_backs", ["charge_id"], unique=False)
@@ -1904,6 +1958,7 @@ def upgrade() -> None:
             ["organisation_id"], ["organisations.id"], name=op.f("fk_voucher_papers_organisation_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_voucher_papers")),
+        info={"append_only": ("withdrawn_at", "withdrawn_by")},
         sqlite_strict=True,
     )
     op.create_index(
@@ -1949,11 +2004,59 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tranche_id"], ["usage_tranches.id"], name=op.f("fk_allowances_tranche_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_allowances")),
         sa.UniqueConstraint("gateway_id", "idempotency_key", name=op.f("uq_allowances_gateway_id_idempotency_key")),
+        info={"append_only": ("state", "spent_ufen", "claimed_ufen", "through_seq", "closed_at")},
         sqlite_strict=True,
     )
     op.create_index("ix_allowances_budget_id_month", "allowances", ["budget_id", "month"], unique=False)
     op.create_index("ix_allowances_organisation_id_state", "allowances", ["organisation_id", "state"], unique=False)
     op.create_index("ix_allowances_tranche_id_state", "allowances", ["tranche_id", "state"], unique=False)
+    op.create_table(
+        "call_corrections",
+        sa.Column("bill_version_id", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("attempt", hub.columns.Whole(), autoincrement=False, nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("bill_line_id", sa.Text(), nullable=False),
+        sa.Column("tranche_id", sa.Text(), nullable=False),
+        sa.Column("number", hub.columns.Whole(), nullable=False),
+        sa.Column("version_id", sa.Text(), nullable=False),
+        sa.Column("prompt_tokens", hub.columns.Whole(), nullable=False),
+        sa.Column("cached_tokens", hub.columns.Whole(), nullable=False),
+        sa.Column("completion_tokens", hub.columns.Whole(), nullable=False),
+        sa.Column("was_ufen", hub.columns.Whole(), nullable=False),
+        sa.Column("cost_ufen", hub.columns.Whole(), nullable=False),
+        sa.Column("ended_at", hub.columns.Whole(), nullable=False),
+        sa.Column("late", hub.columns.Whole(), nullable=False),
+        sa.Column("late_gateway_id", sa.Text(), nullable=True),
+        sa.Column("late_gateway_epoch", hub.columns.Whole(), nullable=True),
+        sa.Column("late_seq", hub.columns.Whole(), nullable=True),
+        sa.Column("corrected_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint(
+            "cached_tokens >= 0 AND cached_tokens <= prompt_tokens",
+            name=op.f("ck_call_corrections_cached_within_prompt"),
+        ),
+        sa.CheckConstraint(
+            "cost_ufen >= 0 AND was_ufen >= 0 AND cost_ufen <> was_ufen", name=op.f("ck_call_corrections_something")
+        ),
+        sa.CheckConstraint(
+            "prompt_tokens >= 0 AND completion_tokens >= 0", name=op.f("ck_call_corrections_no_negative_tokens")
+        ),
+        sa.ForeignKeyConstraint(["bill_line_id"], ["bill_lines.id"], name=op.f("fk_call_corrections_bill_line_id")),
+        sa.ForeignKeyConstraint(
+            ["bill_version_id"], ["bill_versions.id"], name=op.f("fk_call_corrections_bill_version_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_call_corrections_organisation_id")
+        ),
+        sa.ForeignKeyConstraint(["tranche_id"], ["usage_tranches.id"], name=op.f("fk_call_corrections_tranche_id")),
+        sa.PrimaryKeyConstraint("bill_version_id", "request_id", "attempt", name=op.f("pk_call_corrections")),
+        info={"append_only": ()},
+        sqlite_strict=True,
+    )
+    op.create_index("ix_call_corrections_bill_line_id", "call_corrections", ["bill_line_id"], unique=False)
+    op.create_index(
+        "ix_call_corrections_request_id_attempt", "call_corrections", ["request_id", "attempt"], unique=False
+    )
     op.create_table(
         "charges",
         sa.Column("id", sa.Text(), nullable=False),
@@ -2002,6 +2105,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["rule_version_id"], ["rule_versions.id"], name=op.f("fk_charges_rule_version_id")),
         sa.ForeignKeyConstraint(["tranche_id"], ["usage_tranches.id"], name=op.f("fk_charges_tranche_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_charges")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_charges_bill_line_id", "charges", ["bill_line_id"], unique=False)
@@ -2080,6 +2184,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["rental_id"], ["rentals.id"], name=op.f("fk_rental_meters_rental_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rental_meters")),
         sa.UniqueConstraint("rental_id", "fingerprint", name=op.f("uq_rental_meters_rental_id_fingerprint")),
+        info={"append_only": ("state", "counted_ms", "busy_from_at", "resolved_by", "resolved_at", "resolution")},
         sqlite_strict=True,
     )
     op.create_index(
@@ -2172,6 +2277,7 @@ def upgrade() -> None:
         sa.CheckConstraint("amount_fen <> 0", name=op.f("ck_charge_parts_something")),
         sa.ForeignKeyConstraint(["charge_id"], ["charges.id"], name=op.f("fk_charge_parts_charge_id")),
         sa.PrimaryKeyConstraint("charge_id", "party", "organisation_id", name=op.f("pk_charge_parts")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_charge_parts_organisation_id", "charge_parts", ["organisation_id"], unique=False)
@@ -2192,6 +2298,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_rated_usage_organisation_id")),
         sa.ForeignKeyConstraint(["tranche_id"], ["usage_tranches.id"], name=op.f("fk_rated_usage_tranche_id")),
         sa.PrimaryKeyConstraint("request_id", "attempt", name=op.f("pk_rated_usage")),
+        info={"append_only": ()},
         sqlite_strict=True,
     )
     op.create_index("ix_rated_usage_allowance_id", "rated_usage", ["allowance_id"], unique=False)
@@ -2211,6 +2318,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["redemption_id"], ["redemptions.id"], name=op.f("fk_redemption_lines_redemption_id")),
         sa.PrimaryKeyConstraint("redemption_id", "charge_id", name=op.f("pk_redemption_lines")),
         sa.UniqueConstraint("redeemed_charge_id", name=op.f("uq_redemption_lines_redeemed_charge_id")),
+        info={"append_only": ("redeemed_charge_id",)},
         sqlite_strict=True,
     )
     op.create_index("ix_redemption_lines_organisation_id", "redemption_lines", ["organisation_id"], unique=False)
@@ -2277,6 +2385,9 @@ def downgrade() -> None:
     op.drop_index("ix_charges_order_id", table_name="charges")
     op.drop_index("ix_charges_bill_line_id", table_name="charges")
     op.drop_table("charges")
+    op.drop_index("ix_call_corrections_request_id_attempt", table_name="call_corrections")
+    op.drop_index("ix_call_corrections_bill_line_id", table_name="call_corrections")
+    op.drop_table("call_corrections")
     op.drop_index("ix_allowances_tranche_id_state", table_name="allowances")
     op.drop_index("ix_allowances_organisation_id_state", table_name="allowances")
     op.drop_index("ix_allowances_budget_id_month", table_name="allowances")
@@ -2328,6 +2439,22 @@ def downgrade() -> None:
     op.drop_table("claim_lines")
     op.drop_index("ix_certificates_organisation_id_version_id", table_name="certificates")
     op.drop_table("certificates")
+    op.drop_index(
+        "uq_bill_versions_proposed_order_id",
+        table_name="bill_versions",
+        sqlite_where=sa.text("state = 'proposed'"),
+        postgresql_where=sa.text("state = 'proposed'"),
+    )
+    op.drop_index(
+        "uq_bill_versions_proposed_bill_line_id",
+        table_name="bill_versions",
+        sqlite_where=sa.text("state = 'proposed'"),
+        postgresql_where=sa.text("state = 'proposed'"),
+    )
+    op.drop_index("uq_bill_versions_order_number", table_name="bill_versions")
+    op.drop_index("uq_bill_versions_bill_line_number", table_name="bill_versions")
+    op.drop_index("ix_bill_versions_organisation_id_state", table_name="bill_versions")
+    op.drop_table("bill_versions")
     op.drop_table("bill_parts")
     op.drop_index("ix_aliases_organisation_id", table_name="aliases")
     op.drop_table("aliases")
@@ -2348,15 +2475,6 @@ def downgrade() -> None:
     op.drop_table("model_versions")
     op.drop_index("ix_dataset_previews_organisation_id_version_id", table_name="dataset_previews")
     op.drop_table("dataset_previews")
-    op.drop_index("uq_bill_versions_order_number", table_name="bill_versions")
-    op.drop_index(
-        "uq_bill_versions_one_proposal",
-        table_name="bill_versions",
-        sqlite_where=sa.text("state = 'proposed'"),
-        postgresql_where=sa.text("state = 'proposed'"),
-    )
-    op.drop_index("ix_bill_versions_organisation_id_state", table_name="bill_versions")
-    op.drop_table("bill_versions")
     op.drop_index("ix_bill_lines_organisation_id_month", table_name="bill_lines")
     op.drop_table("bill_lines")
     op.drop_index(

@@ -3,13 +3,18 @@
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import select
+
 from hub.audit.chain import chain_all
 from hub.audit.checkpoints import make_checkpoint
 from hub.audit.export import read_period, write_export
 from hub.audit.signing import AuditKey
 from hub.database import Sessions
 from hub.orders import service as orders
+from hub.orders.call_corrections import CallsWanted, bill_late_calls, propose_call_correction
+from hub.orders.call_figures import CallFigures
 from hub.orders.corrections import Wanted, propose_correction
+from hub.orders.tables import RatedUsage
 from serving.contract import AllowanceGrant
 from tests.hub.money.market import Market
 
@@ -38,6 +43,7 @@ def run_two_months(market: Market) -> None:
     with market.sessions.write() as session:
         propose_correction(session, market.actors["operator"], settled, wanted, now=market.now)
         orders.close_months(session, market.now)
+    _correct_calls(market)
     for number in range(3):
         _call(market, f"dec-{number}", filed=True)
     _order(market, "five", device_ms=HOUR_MS, trained_tokens=1_000_000)
@@ -54,6 +60,26 @@ def export(sessions: Sessions, key: AuditKey, target: Path, months: tuple[str | 
     with sessions.read() as session:
         write_export(session, target, read_period(*months), public=key.public)
     return target
+
+
+def _correct_calls(market: Market) -> None:
+    """Correct a call down, refund one by the platform's fault, and bill a record that came too late."""
+    piece = market.draw("lost")
+    assert isinstance(piece, AllowanceGrant)
+    market.close(piece.allowance_id)
+    market.settle()
+    market.send(market.record(piece.allowance_id, "req-too-late", (9_000, 0, 77_000)), first_seq=91)
+    with market.sessions.read() as session:
+        lines = {rated.request_id: rated.bill_line_id for rated in session.scalars(select(RatedUsage))}
+    right = [CallFigures("nov-0", 0, 31_007, 1_003, 0), CallFigures("nov-2", 0, 1_000, 0, 0)]
+    with market.sessions.write() as session:
+        operator, now = market.actors["operator"], market.now
+        propose_call_correction(session, operator, lines["nov-0"], CallsWanted("counted twice", right), now=now)
+        wanted = CallsWanted("the engine failed", [CallFigures("nov-1", 0, 0, 0, 0)], "platform")
+        propose_call_correction(session, operator, lines["nov-1"], wanted, now=now)
+        bill_late_calls(session, operator, [("gw", 1, 91)], reason="gateway came back", now=now)
+        wanted = CallsWanted("not so", [CallFigures("nov-0", 0, 31_007, 1_003, 100)])
+        propose_call_correction(session, operator, lines["nov-0"], wanted, now=now)
 
 
 def _order(market: Market, name: str, *, filed: bool = True, offer: str = "city", **metered: int) -> str:

@@ -24,10 +24,11 @@ from hub.ledger.movements import move
 from hub.ledger.rules import PeriodClosedError
 from hub.ledger.service import Posted, find_account, open_account, post_group
 from hub.ledger.tables import PLATFORM, Account, AccountKind, Transfer
-from hub.orders import corrections, service
+from hub.orders import correction_steps, corrections, deciding, service
 from hub.orders.corrections import Wanted
 from hub.orders.rules import InsufficientFundsError, MeterRefusedError
 from hub.orders.tables import BillVersion, Charge, ChargePart, Order
+from hub.payouts.debts import read_debt
 from hub.vouchers.service import list_grants, revoke_grant
 from hub.vouchers.tables import ClawBack
 from tests.hub.money.market import Market
@@ -153,7 +154,9 @@ def test_the_platform_advances_what_was_paid_out_already(rich: Market) -> None:
     version = correct(rich, order, fault="provider")
     assert version.advanced_fen == 1000
     assert balance(rich, AccountKind.PAYABLE, rich.owner("provider")) == 0
-    assert balance(rich, AccountKind.PLATFORM_COST) == -1000
+    assert balance(rich, AccountKind.PLATFORM_COST) == 0
+    with rich.sessions.read() as session:
+        assert read_debt(session, rich.owner("provider")) == 1000
     check_bill(rich, order)
 
 
@@ -178,7 +181,7 @@ def count_transfers(market: Market) -> int:
 
 
 def test_above_the_limit_a_second_person_approves(rich: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corrections, "APPROVAL_LIMIT_FEN", 1000)
+    monkeypatch.setattr(correction_steps, "APPROVAL_LIMIT_FEN", 1000)
     order = settled(rich)
     version = correct(rich, order, fault="provider")
     assert (version.state, version.number) == ("proposed", None)
@@ -199,7 +202,7 @@ def test_above_the_limit_a_second_person_approves(rich: Market, monkeypatch: pyt
 def test_a_refused_correction_moves_nothing_and_another_may_follow(
     rich: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corrections, "APPROVAL_LIMIT_FEN", 1000)
+    monkeypatch.setattr(correction_steps, "APPROVAL_LIMIT_FEN", 1000)
     order = settled(rich)
     version = correct(rich, order, fault="provider")
     with pytest.raises(ReasonMissingError):
@@ -211,7 +214,7 @@ def test_a_refused_correction_moves_nothing_and_another_may_follow(
 
 def decide(market: Market, version: BillVersion, who: str, *, approve: bool, reason: str = "") -> BillVersion:
     with market.sessions.write() as session:
-        return corrections.decide_correction(
+        return deciding.decide_correction(
             session, market.actors[who], version.id, approve=approve, reason=reason, now=market.now
         )
 

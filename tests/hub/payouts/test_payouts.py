@@ -144,4 +144,4 @@ def test_nothing_that_was_sent_is_sent_again() -> None:
             refused += 1
             with pytest.raises(PayoutStepError):
                 check_step(before, after)
-    assert refused == 18
+    assert refused == 29
