@@ -1,13 +1,16 @@
 """The forward and backward products of LoRA layers during training, with no gradient for what is frozen.
 
-Leaves scoring and generating to PEFT's own layers, in fp32. Measured 2026-11 on 2 AVX-512 cores at width 256: 1.9 to
-2.3 times the tokens a second of PEFT's layers under SDPA in fp32, together with plain attention (ADR 0019).
+Used where `finetune.fused_decoder` is not. Leaves scoring and generating to PEFT's own layers, in fp32. Measured
+2026-11 on 2 AVX-512 cores at width 256: 1.9 to 2.3 times the tokens a second of PEFT's layers under SDPA in fp32,
+together with plain attention (ADR 0019).
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from finetune.lora_group import is_plain
 
 
 class LoraProduct(torch.autograd.Function):
@@ -49,24 +52,11 @@ def has_fast_bf16(device: str) -> bool:
 
 def speed_up_products(model: Any, device: str) -> int:
     """Use LoraProduct in plain LoRA layers where gradients are kept; returns how many. PEFT's code does all else."""
-    from peft.tuners.lora.layer import Linear
-
     dtype = torch.bfloat16 if has_fast_bf16(device) else torch.float32
-    layers: list[Any] = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
+    layers: list[Any] = [module for module in model.modules() if is_plain(module)]
     for layer in layers:
         layer.forward = _wrap(layer, dtype)
     return len(layers)
-
-
-def _is_plain(layer: Any) -> bool:
-    """One adapter on an ordinary linear layer: no variant such as DoRA, no dropout, no bias of its own."""
-    return (
-        type(layer.base_layer) is torch.nn.Linear
-        and list(layer.lora_A) == ["default"]
-        and not layer.lora_variant
-        and isinstance(layer.lora_dropout["default"], torch.nn.Identity)
-        and layer.lora_B["default"].bias is None
-    )
 
 
 def _wrap(layer: Any, dtype: torch.dtype) -> Callable[..., Any]:

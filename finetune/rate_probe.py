@@ -12,6 +12,7 @@ import torch
 from finetune.base import add_adapter, load_model, use_training_precision
 from finetune.batches import Batch
 from finetune.evaluate import measure_losses
+from finetune.fused_decoder import build_fused_decoder
 from finetune.lora_product import speed_up_products
 from finetune.loss import AnswerLoss, build_batch
 from finetune.prepare import Prepared, digest_plan
@@ -64,12 +65,16 @@ def _probe(prepared: Prepared, spec: RunSpec) -> Value:
 
 
 def _try_rates(prepared: Prepared, spec: RunSpec, batches: Sequence[Batch]) -> dict[float, float]:
-    base = load_model(prepared.folder, spec.device, mean_tokens=prepared.epoch_tokens / len(prepared.train))
-    model: Any = add_adapter(base, prepared.recipe, spec.seed)
+    mean_tokens = prepared.epoch_tokens / len(prepared.train)
+    model: Any = add_adapter(
+        load_model(prepared.folder, spec.device, mean_tokens=mean_tokens), prepared.recipe, spec.seed
+    )
     speed_up_products(model, spec.device)
-    loss = AnswerLoss(model)
+    loss = AnswerLoss(model, build_fused_decoder(model, device=spec.device, mean_tokens=mean_tokens))
     pad_id = prepared.tokenizer.eos_token_id
-    loss.prove_head(build_batch([prepared.train[batches[0][0]]], pad_id=pad_id, device=spec.device))
+    proof = build_batch([prepared.train[batches[0][0]]], pad_id=pad_id, device=spec.device)
+    loss.prove_head(proof)
+    loss.prove_fused(proof)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     start = [weight.detach().clone() for weight in weights]
     found = {}

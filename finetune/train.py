@@ -26,6 +26,7 @@ from finetune.checkpoint import (
 from finetune.codec import Json
 from finetune.errors import LimitError, RunError
 from finetune.evaluate import measure_losses
+from finetune.fused_decoder import build_fused_decoder
 from finetune.job import Job
 from finetune.lora_product import speed_up_products
 from finetune.loss import AnswerLoss, build_batch
@@ -56,10 +57,12 @@ class Trainer:
         self.prepared = prepared
         recipe = prepared.recipe
         device = job.spec.device
-        base = load_model(prepared.folder, device, mean_tokens=prepared.epoch_tokens / len(prepared.train))
+        mean_tokens = prepared.epoch_tokens / len(prepared.train)
+        base = load_model(prepared.folder, device, mean_tokens=mean_tokens)
         self.model: Any = add_adapter(base, recipe, job.spec.seed)
         speed_up_products(self.model, device)
-        self.loss = AnswerLoss(self.model)
+        fused = build_fused_decoder(self.model, device=device, mean_tokens=mean_tokens)
+        self.loss = AnswerLoss(self.model, fused)
         self.position = Position()
         self.best: Tensors | None = None
         self._weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
@@ -84,6 +87,7 @@ class Trainer:
         """
         self._resume()
         self.loss.prove_head(self._build(self.prepared.batches[0][:2]))
+        self.loss.prove_fused(self._build(self.prepared.batches[0][:2]))
         self._validate_start()
         looks = self._choose_looks()
         while self.position.step < self.prepared.steps and not self.position.stopped_early:
