@@ -22,13 +22,13 @@ def run(
     keys: Keys,
     listen: Annotated[str, typer.Option(help="HOST:PORT")] = "127.0.0.1:8080",
     journal: Annotated[Path, typer.Option(help="folder of journal, budgets and usage.jsonl")] = Path("gateway"),
-    processes: Annotated[int, typer.Option(help="processes that share the port")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes that share the port; one per core at most")] = 1,
     replica_key_file: Annotated[Path | None, typer.Option(help="API key that the servers ask for")] = None,
     plain_openai: Annotated[bool, typer.Option("--plain-openai", help="the servers are no vLLM")] = False,
 ) -> None:
     """Run a gateway with keys, limits, budgets and a journal before any OpenAI-compatible servers."""
     argv = [sys.executable, "-m", "serving.gateway", "--keys", str(keys), "--pepper-file", f"{keys}.pepper"]
-    argv += ["--listen", listen, "--journal", str(journal), "--processes", str(processes)]
+    argv += ["--listen", listen, "--journal", str(journal), "--processes", str(workers)]
     for url in replica:
         argv += ["--replica", url]
     if replica_key_file is not None:

@@ -60,6 +60,7 @@ def list_processes(settings: Settings) -> list[Process]:
         pool=pool_url,
         listen=f"{settings.bind}:{settings.gateway_port}",
         journal=f"{home}/journal",
+        processes=str(len(os.sched_getaffinity(0))),
         pepper_file=f"{home}/secrets/pepper",
     )
     door = f"http://{settings.reach}"

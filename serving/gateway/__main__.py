@@ -16,9 +16,10 @@ from serving.contract import ContractError
 from serving.gateway.http_server import ListenError
 from serving.gateway.journal_file import JournalError
 from serving.gateway.local_pool import ReplicaError
-from serving.gateway.processes import run_processes
+from serving.gateway.processes import find_left, run_processes
 from serving.gateway.server import run_gateway
 from serving.gateway.settings import read_settings
+from serving.gateway.shared_table import TableFullError
 
 # Requests leave few cycles behind; the default of 700 objects would look for them several times in each.
 _GC_THRESHOLD = (20_000, 20, 50)
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
     settings = read_settings(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("serving").setLevel(logging.INFO)
-    if settings.processes > 1:
+    if settings.processes > 1 or (not settings.shared_port and find_left(settings.journal_dir, settings.processes)):
         return run_processes(argv, settings.journal_dir, settings.processes)
     _allow_files()
     gc.collect()
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     gc.set_threshold(*_GC_THRESHOLD)
     try:
         uvloop.run(run_gateway(settings))
-    except (ContractError, JournalError, ListenError, ReplicaError) as error:
+    except (ContractError, JournalError, ListenError, ReplicaError, TableFullError) as error:
         sys.stderr.write(f"gateway: {error}\n")
         return 1
     return 0

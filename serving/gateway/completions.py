@@ -51,11 +51,12 @@ class Completions:
         pepper: bytes,
         clock: Clock,
         watch: Watch,
+        replays: Replays,
         plain: bool,
     ) -> None:
         self._plain = plain
         self._watch = watch
-        self._replays = Replays(clock)
+        self._replays = replays
         self._suspects = Suspects(clock)
         self._current = current
         self._limits = limits

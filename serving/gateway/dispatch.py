@@ -5,20 +5,21 @@ Which replica is `routing`'s choice; reading the answer is left to `relay`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from serving.contract import RouteReplica
 from serving.gateway.call import Call
 from serving.gateway.clock import Clock
 from serving.gateway.engine_client import EngineAnswer, EngineClient, EngineLostError, EngineUnreachableError
 from serving.gateway.errors import ErrorType, GatewayError, unavailable
+from serving.gateway.fair_share import KEEP_ALIVE_S, FairShare, Turn
 from serving.gateway.journal_entries import Cancelled
 from serving.gateway.journal_file import Journal
 from serving.gateway.routing import Router
+from serving.gateway.sse import Usage
 from serving.gateway.surfaces import EMBEDDINGS, Dialect
 
-KEEP_ALIVE_S = 3.0
 MAX_REFUSALS = 3
 UPSTREAM_FAILED = "upstream_failed"
 _DRAINING_TEXT = b"cannot schedule new futures"
@@ -29,8 +30,18 @@ KeepWaiting = Callable[[], Awaitable[None]]
 class Dispatcher:
     """Sends calls to replicas over one connection pool."""
 
-    def __init__(self, router: Router, journal: Journal, engines: EngineClient, *, clock: Clock, hold_s: float) -> None:
+    def __init__(
+        self,
+        router: Router,
+        journal: Journal,
+        engines: EngineClient,
+        *,
+        fair_share: FairShare,
+        clock: Clock,
+        hold_s: float,
+    ) -> None:
         self._router = router
+        self._fair_share = fair_share
         self._journal = journal
         self._engines = engines
         self._clock = clock
@@ -40,7 +51,7 @@ class Dispatcher:
     async def sent(self, call: Call, keep_waiting: KeepWaiting) -> AsyncIterator[EngineAnswer]:
         """Yield the engine's answer, status 200, once the reservation is durable.
 
-        `keep_waiting` is called every 3 s without a replica. Raises: GatewayError, EngineLostError.
+        `keep_waiting` is called every 3 s without a replica or a turn on one. Raises: GatewayError, EngineLostError.
         """
         give_up_at_s = self._clock.monotonic_s() + self._hold_s
         tried = set(call.avoid)
@@ -49,7 +60,18 @@ class Dispatcher:
             replica = self._router.pick(call.plan.target, tried=tried) or await self._wait_for_replica(
                 call, tried, keep_waiting, give_up_at_s=give_up_at_s
             )
-            with self._router.in_flight(replica, call.plan.target):
+            turn = await self._fair_share.enter(
+                call.key.organisation_id,
+                call.plan.target,
+                replica,
+                tried=tried,
+                give_up_at_s=give_up_at_s,
+                keep_waiting=keep_waiting,
+            )
+            if turn is None:
+                continue
+            replica = turn.replica
+            with self._router.in_flight(replica, call.plan.target), self._taken(turn, call):
                 answer, refusal = await self._ask(call, replica)
                 if refusal is None and answer is not None:
                     call.answer = answer
@@ -66,6 +88,15 @@ class Dispatcher:
             tried.add(replica.id)
             if refusal is not None and (refusals >= MAX_REFUSALS or not self._has_other(call, tried)):
                 raise refusal
+
+    @contextmanager
+    def _taken(self, turn: Turn, call: Call) -> Iterator[None]:
+        """Give the turn back with the tokens that the engine reported."""
+        try:
+            yield
+        finally:
+            usage = call.usage or Usage()
+            self._fair_share.leave(turn, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
 
     async def _ask(self, call: Call, replica: RouteReplica) -> tuple[EngineAnswer | None, GatewayError | None]:
         """Return the answer, or the refusal of a replica that did no work, or neither when it cannot be reached."""

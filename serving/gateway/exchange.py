@@ -30,9 +30,13 @@ class ClientGoneError(Exception):
 
 
 class Tape:
-    """What an answer said, kept for whoever asks the same again; `complete` once it ended without an error."""
+    """What an answer said, handed to `keep` for whoever asks the same again; `complete` once it ended without an error.
 
-    def __init__(self) -> None:
+    `keep` is called before the last bytes go out.
+    """
+
+    def __init__(self, keep: Callable[[Tape], None]) -> None:
+        self._keep = keep
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.pieces: list[bytes] = []
@@ -50,6 +54,11 @@ class Tape:
         self.pieces.append(piece)
         if self.overflowed:
             self.pieces.clear()
+
+    def end(self) -> None:
+        """Note that the answer is whole."""
+        self._keep(self)
+        self.complete = True
 
 
 class Wire(Protocol):
@@ -221,7 +230,7 @@ class Exchange:
     def _record_end(self, last: bytes) -> None:
         if self.tape is not None:
             self.tape.take(last)
-            self.tape.complete = True
+            self.tape.end()
 
     def _head(self, status: int, headers: Headers) -> bytes:
         self.started = True

@@ -47,6 +47,11 @@ class JournalState:
     next_seq: int = 1
     acked_seq: int = 0
 
+    @property
+    def owes_something(self) -> bool:
+        """Return whether the hub has not heard of everything yet."""
+        return bool(self.attempts or self.unsent or self.allowances or self.draws)
+
     def apply(self, entry: Entry) -> None:
         """Take one entry into account."""
         match entry:

@@ -1,47 +1,58 @@
 """`Idempotency-Key`: the same request sent again gets the first one's answer and is billed once.
 
-Answers are kept in this process for ten minutes; running the request is left to the caller.
+Whichever process of this gateway is asked: each named request has a file that is locked while it runs and holds its
+answer for ten minutes afterwards. The answer is in the file before its last byte goes out, so a killed process leaves
+either all of it or a request that may be run again. Running the request is left to the caller.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
-from collections import OrderedDict
+import json
+import os
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from serving.contract import SnapshotKey
-from serving.gateway.clock import Clock
 from serving.gateway.errors import GatewayError
-from serving.gateway.exchange import Exchange, Tape
+from serving.gateway.exchange import ClientGoneError, Exchange, Tape
 
 KEPT_S = 600.0
 MAX_KEPT = 4096
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 MAX_NAME_CHARS = 255
+_LOOK_EVERY_S = 0.05
+_SWEEP_EVERY_S = 10.0
+_SWEEP_EVERY = 256
 _REPLAYED = ("idempotent-replayed", "true")
 
 Run = Callable[[], Awaitable[None]]
 
 
-class _Entry:
-    """One request by its name; `ended` is done when it is answered or failed."""
+@dataclass(frozen=True)
+class _Kept:
+    """What a file says: whose it is, and the answer once there is one. `status` 0: too large to keep."""
 
-    def __init__(self, body_digest: bytes, request_id: str, until_s: float) -> None:
-        self.body_digest = body_digest
-        self.request_id = request_id
-        self.until_s = until_s
-        self.tape = Tape()
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    body_digest: str
+    request_id: str
+    complete: bool = False
+    status: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
 
 
 class Replays:
-    """The named requests of the last ten minutes."""
+    """The named requests of the last ten minutes, one file each in `folder`."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
-        self._kept_bytes = 0
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._swept_at_s = 0.0
+        self._since_sweep = 0
 
     async def serve(self, exchange: Exchange, key: SnapshotKey, raw: bytes, run: Run) -> None:
         """Run a request, or answer it as it was answered before under the same name.
@@ -55,55 +66,132 @@ class Replays:
         if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
             text = f"Idempotency-Key has {len(name)} characters; it takes 1 to {MAX_NAME_CHARS} printable ones"
             raise GatewayError(400, "invalid_value", text, param="Idempotency-Key")
-        where = (key.key_id, name)
-        body_digest = hashlib.sha256(exchange.path.encode() + b"\0" + raw).digest()
-        while (entry := self._live(where)) is not None:
-            if entry.body_digest != body_digest:
+        path = self._folder / hashlib.sha256(f"{key.key_id}\0{name}".encode()).hexdigest()
+        body_digest = hashlib.sha256(exchange.path.encode() + b"\0" + raw).hexdigest()
+        self._sweep()
+        fd = await _claim(path, exchange, body_digest, name)
+        try:
+            kept = _read(fd)
+            if kept is not None and kept.complete:
+                _replay(exchange, kept, name)
+            else:
+                await _run_first(exchange, path, fd, body_digest=body_digest, run=run)
+        finally:
+            os.close(fd)
+
+    def _sweep(self) -> None:
+        """Forget what is old, and the oldest of what is too much; now and then."""
+        now_s, self._since_sweep = time.time(), self._since_sweep + 1
+        if now_s - self._swept_at_s < _SWEEP_EVERY_S and self._since_sweep < _SWEEP_EVERY:
+            return
+        self._swept_at_s, self._since_sweep = now_s, 0
+        with os.scandir(self._folder) as found:
+            files = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in found)
+        count, size = len(files), sum(size_bytes for _, size_bytes, _ in files)
+        for at_s, size_bytes, path in files:
+            if now_s - at_s <= KEPT_S and count <= MAX_KEPT and size <= MAX_KEPT_BYTES:
+                return
+            if _forget(Path(path)):
+                count, size = count - 1, size - size_bytes
+
+
+async def _claim(path: Path, exchange: Exchange, body_digest: str, name: str) -> int:
+    """Return the locked file of a name once nobody else runs it. Raises: GatewayError 409, ClientGoneError."""
+    while True:
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            kept = _read(fd)
+            if kept is not None and kept.body_digest != body_digest:
                 text = f"the Idempotency-Key {name!r:.80} was used for another request; choose a new one"
                 raise GatewayError(409, "idempotency_key_reused", text, param="Idempotency-Key", retry=False)
-            await asyncio.shield(entry.ended)
-            if entry.tape.complete:
-                _replay(exchange, entry, name)
-                return
-        await self._run_first(exchange, where, body_digest, run)
-
-    async def _run_first(self, exchange: Exchange, where: tuple[str, str], body_digest: bytes, run: Run) -> None:
-        entry = _Entry(body_digest, exchange.request_id, self._clock.monotonic_s() + KEPT_S)
-        self._entries[where] = entry
-        exchange.tape = entry.tape
-        try:
-            await run()
-        finally:
-            exchange.tape = None
-            if entry.tape.complete:
-                self._kept_bytes += entry.tape.size_bytes
-                self._forget_surplus()
-            else:
-                self._entries.pop(where, None)
-            entry.ended.set_result(None)
-
-    def _live(self, where: tuple[str, str]) -> _Entry | None:
-        entry = self._entries.get(where)
-        if entry is not None and entry.ended.done() and entry.until_s <= self._clock.monotonic_s():
-            self._drop(where)
-            return None
-        return entry
-
-    def _forget_surplus(self) -> None:
-        for where in tuple(self._entries):
-            if len(self._entries) <= MAX_KEPT and self._kept_bytes <= MAX_KEPT_BYTES:
-                return
-            if self._entries[where].ended.done():
-                self._drop(where)
-
-    def _drop(self, where: tuple[str, str]) -> None:
-        self._kept_bytes -= self._entries.pop(where).tape.size_bytes
+            if _lock(fd) and _is_at(fd, path):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if exchange.gone:
+            raise ClientGoneError
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
-def _replay(exchange: Exchange, entry: _Entry, name: str) -> None:
-    if entry.tape.overflowed:
+async def _run_first(exchange: Exchange, path: Path, fd: int, *, body_digest: str, run: Run) -> None:
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, json.dumps([body_digest, exchange.request_id]).encode() + b"\n", 0)
+    tape = exchange.tape = Tape(keep=lambda tape: _write_answer(fd, tape))
+    try:
+        await run()
+    finally:
+        exchange.tape = None
+        if not tape.complete:
+            path.unlink(missing_ok=True)
+
+
+def _write_answer(fd: int, tape: Tape) -> None:
+    """Append the answer. Of an answer too large to keep only the fact stays, so that it is not run again."""
+    body = b"" if tape.overflowed else b"".join(tape.pieces)
+    status = 0 if tape.overflowed else tape.status
+    text = json.dumps([status, tape.headers, len(body)]).encode() + b"\n" + body
+    os.lseek(fd, 0, os.SEEK_END)
+    while text:
+        text = text[os.write(fd, text) :]
+
+
+def _read(fd: int) -> _Kept | None:
+    """Return what a file says; None for a new one, a torn one and one that is over."""
+    if time.time() - os.fstat(fd).st_mtime > KEPT_S:
+        return None
+    owner, _, rest = os.pread(fd, os.fstat(fd).st_size, 0).partition(b"\n")
+    head, _, body = rest.partition(b"\n")
+    try:
+        body_digest, request_id = json.loads(owner)
+    except ValueError:
+        return None
+    try:
+        status, headers, size_bytes = json.loads(head)
+    except ValueError:
+        return _Kept(body_digest, request_id)
+    if size_bytes != len(body):
+        return _Kept(body_digest, request_id)
+    pairs = tuple((name, value) for name, value in headers)
+    return _Kept(body_digest, request_id, complete=True, status=status, headers=pairs, body=body)
+
+
+def _replay(exchange: Exchange, kept: _Kept, name: str) -> None:
+    if kept.status == 0:
         text = f"the answer under the Idempotency-Key {name!r:.80} was too large to keep; it is billed once already"
         raise GatewayError(409, "idempotency_answer_dropped", text, param="Idempotency-Key", retry=False)
-    exchange.request_id = entry.request_id
-    exchange.start(entry.tape.status, [*entry.tape.headers, _REPLAYED])
-    exchange.end(b"".join(entry.tape.pieces))
+    exchange.request_id = kept.request_id
+    exchange.start(kept.status, [*kept.headers, _REPLAYED])
+    exchange.end(kept.body)
+
+
+def _forget(path: Path) -> bool:
+    """Remove a file unless its request runs."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        free = _lock(fd) and _is_at(fd, path)
+        if free:
+            path.unlink()
+        return free
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Return whether the file is still the one of its name, and not one just removed."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False

@@ -50,14 +50,19 @@ class Router:
 
     def pick(self, target: Target, *, tried: Collection[str] = ()) -> RouteReplica | None:
         """Return the least loaded replica that can answer `target`, resident ones first; None when there is none."""
-        offered = [replica for replica in self._candidates(target) if replica.id not in tried]
-        if self._suspect_until_s:
-            now_s = self._clock.monotonic_s()
-            offered = [each for each in offered if self._suspect_until_s.get(each.id, 0.0) <= now_s] or offered
+        offered = self.offer(target, tried)
         if len(offered) < 2:
             return offered[0] if offered else None
         resident = self._routes.resident.get(target.digest, ())
         return min(offered, key=lambda replica: (replica.id not in resident, self._on_replica[replica.id], replica.id))
+
+    def offer(self, target: Target, tried: Collection[str] = ()) -> list[RouteReplica]:
+        """Return every replica that can answer `target`, those under suspicion only when there is no other."""
+        offered = [replica for replica in self._candidates(target) if replica.id not in tried]
+        if self._suspect_until_s:
+            now_s = self._clock.monotonic_s()
+            offered = [each for each in offered if self._suspect_until_s.get(each.id, 0.0) <= now_s] or offered
+        return offered
 
     def suspect(self, replica: RouteReplica, *, hard: bool = False) -> None:
         """Prefer other replicas: for 2 s, and while it keeps failing `hard` twice as long each time, up to a minute.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from serving.gateway.completions import Completions
 from serving.gateway.dispatch import Dispatcher
 from serving.gateway.engine_client import EngineClient
 from serving.gateway.errors import GatewayError
+from serving.gateway.fair_share import FairShare
 from serving.gateway.http_server import HttpServer, bind
 from serving.gateway.hub_client import Hub, HubClient, HubError
 from serving.gateway.hub_proxy import HubProxy
@@ -29,9 +31,11 @@ from serving.gateway.local_hub import LocalHub
 from serving.gateway.local_pool import find_models
 from serving.gateway.models import ModelList
 from serving.gateway.pool_client import Pool, PoolClient
+from serving.gateway.replays import Replays
 from serving.gateway.routing import Router
 from serving.gateway.settings import Alone, ControlPlane, Settings
 from serving.gateway.settlement import Settlement
+from serving.gateway.shared_table import SharedTable
 from serving.gateway.upkeep import (
     follow_routes,
     follow_snapshot,
@@ -44,12 +48,15 @@ from serving.gateway.wallet import Wallet
 from serving.gateway.watch import Watch
 
 GRACE_S = 30
+_SETTLE_PAUSE_S = 0.2
+_ORPHAN_LOOK_S = 0.5
 _log = logging.getLogger(__name__)
 
 
 async def run_gateway(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish, settle and give allowances back."""
-    settings.journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (settings.shared_dir, settings.journal_dir):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     journal = Journal(settings.journal_dir / "gateway.journal")
     identity = next_identity(settings.journal_dir)
     source = settings.source
@@ -57,7 +64,8 @@ async def run_gateway(settings: Settings) -> None:
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as control:
             counterparts = await _find_counterparts(settings, control)
-            await _Gateway(settings, identity, journal, engines=engines, counterparts=counterparts).serve()
+            gateway = _Gateway(settings, identity, journal, engines=engines, counterparts=counterparts)
+            await (gateway.settle() if settings.settle_only else gateway.serve())
     finally:
         engines.close()
         journal.close()
@@ -78,11 +86,9 @@ async def _find_counterparts(settings: Settings, control: aiohttp.ClientSession)
         hub, pool = HubClient(control, source.hub_url, source.token), PoolClient(control, source.pool_url)
         return _Counterparts(hub, pool, HubProxy(control, source.hub_url))
     local = await find_models(source.replicas, source.headers)
-    # Processes that share a port share keys and budgets too; their journals lie in folders below.
-    folder = settings.journal_dir.parent if settings.shared_port else settings.journal_dir
     keys = KeyFile(source.keys, local.models)
     keys.snapshot(keys.read(), version=1)  # a wrong file is told now, not at the first call
-    return _Counterparts(LocalHub(keys, folder), local, None)
+    return _Counterparts(LocalHub(keys, settings.shared_dir), local, None)
 
 
 class _Gateway:
@@ -98,11 +104,15 @@ class _Gateway:
         counterparts: _Counterparts,
     ) -> None:
         clock = Clock()
+        table = SharedTable(settings.shared_dir / "load.table")
         self._settings = settings
         self._identity = identity
         self._journal = journal
         self._current = CurrentView(clock)
         self._router = Router(clock)
+        self._fair_share = FairShare(
+            self._router.offer, table, clock=clock, per_replica=settings.calls_per_replica, peers=settings.peers
+        )
         self._hub, self._pool = counterparts.hub, counterparts.pool
         self._settlement = Settlement(
             journal, self._hub, gateway_id=identity.gateway_id, gateway_epoch=identity.epoch, clock=clock
@@ -120,9 +130,17 @@ class _Gateway:
             watch=self._watch,
             plain=isinstance(settings.source, Alone) and settings.source.plain,
             current=self._current,
-            limits=RateLimits(clock),
+            replays=Replays(settings.shared_dir / "answers"),
+            limits=RateLimits(clock, table),
             wallet=self._wallet,
-            dispatcher=Dispatcher(self._router, journal, engines, clock=clock, hold_s=settings.hold_s),
+            dispatcher=Dispatcher(
+                self._router,
+                journal,
+                engines,
+                fair_share=self._fair_share,
+                clock=clock,
+                hold_s=settings.hold_s,
+            ),
             settlement=self._settlement,
             journal=journal,
             pepper=settings.pepper,
@@ -146,6 +164,8 @@ class _Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _ask_to_stop, stop, hurry)
         tasks = self._start_upkeep()
+        if self._settings.peers > 1:
+            tasks.append(asyncio.create_task(_follow_parent(os.getppid(), stop)))
         try:
             await server.listen(listener)
             _log.warning(
@@ -159,13 +179,25 @@ class _Gateway:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._wind_down()
 
+    async def settle(self) -> None:
+        """Settle what the journal holds and end once the hub has it all; nothing is served."""
+        self._settlement.settle_inherited()
+        upkeep = asyncio.create_task(
+            repeat("accounts", lambda: settle_accounts(self._settlement, self._wallet), pause_s=_SETTLE_PAUSE_S)
+        )
+        while self._journal.state.owes_something:
+            await asyncio.sleep(_SETTLE_PAUSE_S)
+        upkeep.cancel()
+        await asyncio.gather(upkeep, return_exceptions=True)
+        _log.warning("the journal in %s is settled; the folder can go", self._settings.journal_dir)
+
     def _start_upkeep(self) -> list[asyncio.Task[None]]:
         async def watch() -> None:
             self._watch.sweep()
 
         steps = (
             ("snapshot", lambda: follow_snapshot(self._hub, self._current), 0.1),
-            ("routes", lambda: follow_routes(self._pool, self._router), 0.1),
+            ("routes", lambda: follow_routes(self._pool, self._router, self._fair_share), 0.1),
             ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 1.0),
             ("accounts", lambda: settle_accounts(self._settlement, self._wallet), 1.0),
             ("watch", watch, 0.2),
@@ -186,6 +218,13 @@ class _Gateway:
             await settle_accounts(self._settlement, self._wallet, closing=True)
         except (HubError, GatewayError) as error:
             _log.warning("left for the next start, the journal has it all: %s", error)
+
+
+async def _follow_parent(parent: int, stop: asyncio.Event) -> None:
+    """Stop when the process that started this one is gone: its successor needs the journal."""
+    while os.getppid() == parent:
+        await asyncio.sleep(_ORPHAN_LOOK_S)
+    stop.set()
 
 
 def _ask_to_stop(stop: asyncio.Event, hurry: asyncio.Event) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from serving.gateway.fair_share import CALLS_PER_REPLICA
 from serving.gateway.watch import Deadlines
 
 DEFAULT_HOLD_S = 120.0
@@ -47,7 +48,11 @@ class Settings:
     port: int
     shared_port: bool
     processes: int
+    peers: int
     journal_dir: Path
+    shared_dir: Path
+    settle_only: bool
+    calls_per_replica: int
     pepper: bytes
     hold_s: float
     deadlines: Deadlines
@@ -60,6 +65,9 @@ def read_settings(argv: Sequence[str]) -> Settings:
     host, _, port = given.listen.rpartition(":")
     if not host or not port.isdigit():
         parser.error(f"--listen is {given.listen!r}; it must look like 127.0.0.1:8080")
+    for name in ("peers", "calls_per_replica"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be 1 or more")
     if given.processes < 1 or (given.processes > 1 and port == "0"):
         parser.error(f"--processes is {given.processes}; it must be 1 or more, and several need a fixed port")
     return Settings(
@@ -68,7 +76,11 @@ def read_settings(argv: Sequence[str]) -> Settings:
         port=int(port),
         shared_port=given.shared_port,
         processes=given.processes,
+        peers=given.peers,
         journal_dir=given.journal,
+        shared_dir=given.shared or given.journal,
+        settle_only=given.settle_only,
+        calls_per_replica=given.calls_per_replica,
         pepper=_secret(parser, "--pepper-file", given.pepper_file),
         hold_s=given.hold_s,
         deadlines=Deadlines(**{name: getattr(given, name) for name in vars(Deadlines())}),
@@ -87,6 +99,12 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
     parser.add_argument("--shared-port", action="store_true", help="let other processes listen on the same port")
     parser.add_argument("--processes", type=int, default=1, help="processes that share the port; one per core at most")
+    parser.add_argument("--peers", type=int, default=1, help="how many processes share the port, this one included")
+    parser.add_argument("--shared", type=Path, metavar="DIR", help="folder that they share; the journal's unless given")
+    parser.add_argument("--settle-only", action="store_true", help="send and give back what a journal holds, then end")
+    parser.add_argument(
+        "--calls-per-replica", type=int, default=CALLS_PER_REPLICA, help="calls at once on a replica; more wait in turn"
+    )
     parser.add_argument("--journal", required=True, type=Path, metavar="DIR", help="folder of this gateway's journal")
     parser.add_argument("--pepper-file", required=True, type=Path, help="file with the pepper of API keys")
     parser.add_argument(

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from serving.contract import ContractError, Demand
 from serving.gateway.errors import GatewayError
+from serving.gateway.fair_share import FairShare
 from serving.gateway.hub_client import Hub, HubError
 from serving.gateway.pool_client import Pool, PoolError
 from serving.gateway.routing import Router
@@ -50,11 +51,12 @@ async def follow_snapshot(hub: Hub, current: CurrentView) -> None:
         current.replace(View.of(snapshot))
 
 
-async def follow_routes(pool: Pool, router: Router) -> None:
+async def follow_routes(pool: Pool, router: Router, fair_share: FairShare) -> None:
     """Poll the routes once and take what came."""
     routes = await pool.poll_routes(router.version)
     if routes is not None:
         router.replace(routes)
+        fair_share.look_again()
 
 
 async def report_demand(pool: Pool, router: Router, *, gateway_id: str) -> None:

@@ -22,6 +22,9 @@ class Engine:
     seen: list[dict[str, Any]] = field(default_factory=list)
     produced: int = 0
     aborted: int = 0
+    running: int = 0
+    most_running: int = 0
+    told: dict[str, int] = field(default_factory=dict)
 
     def app(self) -> web.Application:
         """Return the engine's routes."""
@@ -54,10 +57,18 @@ class Engine:
             return web.json_response({"error": {"message": text}}, status=400)
         if self.mode == "dies-before":
             self._kill(request)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            return await self._answer(request, body)
+        finally:
+            self.running -= 1
+
+    async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if body.get("stream"):
             return await self._stream(request, body)
         await asyncio.sleep(self.delay_s)
-        self.produced += self.tokens
+        self._produce(request, self.tokens)
         return web.json_response(self._chunk(body, "x" * self.tokens, self.tokens, "stop", whole=True))
 
     async def speak(self, request: web.Request) -> web.StreamResponse:
@@ -100,7 +111,7 @@ class Engine:
                 if self.mode == "error-mid" and count == 3:
                     await self._send(response, {"error": {"message": "EngineCore died, secret"}})
                     break
-                self.produced += 1
+                self._produce(request, 1)
                 finish = "stop" if count == self.tokens else None
                 chunk = self._chunk(body, f"w{count} ", count - said, finish)
                 self._add_ids(body, chunk, count, first=count == said + 1)
@@ -142,6 +153,12 @@ class Engine:
 
     async def _send(self, response: web.StreamResponse, chunk: dict[str, Any]) -> None:
         await response.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
+
+    def _produce(self, request: web.Request, tokens: int) -> None:
+        """Count tokens in all and by request, as an engine's counters and its witness do."""
+        self.produced += tokens
+        request_id = request.headers.get("x-request-id", "")
+        self.told[request_id] = self.told.get(request_id, 0) + tokens
 
     def _kill(self, request: web.Request) -> None:
         if request.transport is not None:

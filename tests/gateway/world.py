@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import openai
+import psutil
 from aiohttp import web
 
 from serving.contract import RouteReplica, Routes, Snapshot
@@ -86,17 +88,21 @@ class World:
 class Gateway:
     """One gateway process on the world's journal folder."""
 
-    def __init__(self, world: World, *, hold_s: float = 2.0, more: tuple[str, ...] = ()) -> None:
+    def __init__(self, world: World, *, hold_s: float = 2.0, more: tuple[str, ...] = (), processes: int = 1) -> None:
         self._world = world
+        self._processes = processes
+        self._port = free_port() if processes > 1 else 0
         self._more = more
         self._hold_s = hold_s
         self.log_path = world.folder / "gateway.log"
 
     def start(self) -> None:
         """Start and wait until the first snapshot and routes are there."""
-        argv = gateway_argv(self._world, "--hold-s", str(self._hold_s), *self._more)
+        argv = gateway_argv(self._world, "--hold-s", str(self._hold_s), *self._more, port=self._port)
+        argv += ["--processes", str(self._processes)]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(argv, stderr=log, stdout=log)
+        wait_for(lambda: self.log_path.read_text().count("on http://") >= self._processes, timeout_s=60)
         match = wait_for(lambda: re.search(r"on (http://127\.0\.0\.1:\d+)", self.log_path.read_text()))
         self.url = match.group(1)
         wait_for(self._healthy)
@@ -106,9 +112,16 @@ class Gateway:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
+    def workers(self) -> list[int]:
+        """Return the ids of the processes that serve, when there are several."""
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
     def kill(self) -> None:
-        """Kill the process as kill -9 does."""
+        """Kill the process, and those it started, as kill -9 does."""
+        children = psutil.Process(self.process.pid).children()
         self.process.kill()
+        for child in children:
+            child.kill()
         self.process.wait(20)
 
     def client(self, number: int = 1) -> openai.OpenAI:
@@ -123,10 +136,17 @@ class Gateway:
             return False
 
 
-def gateway_argv(world: World, *more: str) -> list[str]:
-    """Return the command line of a gateway of `world` on a free port."""
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def gateway_argv(world: World, *more: str, port: int = 0) -> list[str]:
+    """Return the command line of a gateway of `world`, on a free port unless one is given."""
     folder = world.folder
-    argv = [sys.executable, "-m", "serving.gateway", "--listen", "127.0.0.1:0", "--hub", world.hub_url]
+    argv = [sys.executable, "-m", "serving.gateway", "--listen", f"127.0.0.1:{port}", "--hub", world.hub_url]
     argv += ["--token-file", f"{folder}/token", "--pool", world.pool_url, "--journal", f"{folder}/journal"]
     return [*argv, "--pepper-file", f"{folder}/pepper", *more]
 
@@ -154,9 +174,11 @@ def running_world(snapshot: Snapshot, folder: Path, *, engines: int = 1) -> Iter
 
 
 @contextlib.contextmanager
-def running_gateway(world: World, *, hold_s: float = 2.0, more: tuple[str, ...] = ()) -> Iterator[Gateway]:
+def running_gateway(
+    world: World, *, hold_s: float = 2.0, more: tuple[str, ...] = (), processes: int = 1
+) -> Iterator[Gateway]:
     """Run a gateway for a test; it is killed if the test did not stop it."""
-    gateway = Gateway(world, hold_s=hold_s, more=more)
+    gateway = Gateway(world, hold_s=hold_s, more=more, processes=processes)
     gateway.start()
     try:
         yield gateway
