@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hub.audit.service import keep_audit
+from hub.claims.service import collect_debts, take_back_redeemed
 from hub.clock import read_clock
 from hub.compute.allocation import ensure_machine
 from hub.compute.tables import Device
@@ -100,6 +101,7 @@ def list_chores() -> list[Chore]:
         Chore("settle tranches", 1.0, _settle_tranches),
         Chore("close months", 60.0, _close_months),
         Chore("lapse vouchers", 60.0, _lapse_vouchers),
+        Chore("take back redeemed money", 60.0, _take_back_redeemed),
         Chore("keep the audit trail", 1.0, _keep_audit),
         Chore("end due rentals", 5.0, _end_rentals),
         Chore("age payouts", 60.0, _age_payouts),
@@ -222,6 +224,12 @@ def _lapse_vouchers(work: Work) -> object:
     with work.sessions.write() as session:
         now = work.clock()
         return release_due_tranches(session, now) + lapse_grants(session, now)
+
+
+def _take_back_redeemed(work: Work) -> object:
+    with work.sessions.write() as session:
+        now = work.clock()
+        return take_back_redeemed(session, now) + collect_debts(session, now)
 
 
 def _close_months(work: Work) -> object:

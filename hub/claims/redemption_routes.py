@@ -9,9 +9,9 @@ from pydantic import Field
 
 from hub.claims import service
 from hub.claims.blueprint import blueprint
+from hub.claims.redeemable import Redeemable
 from hub.claims.tables import Redemption
 from hub.errors import NotFoundError
-from hub.orders.tables import Charge
 from hub.vouchers.tables import Grant
 from hub.web import Body, Query, context, current_actor
 
@@ -29,7 +29,7 @@ class RedemptionPath(Query):
 
 
 class RequestBody(Body):
-    """The charges whose share is asked for."""
+    """The charges whose share is asked for; a bill line of hosted calls stands for all its open charges."""
 
     charge_ids: list[str] = Field(min_length=1, max_length=500)
 
@@ -68,7 +68,9 @@ def list_redemptions() -> dict[str, Any]:
     """Return redemptions: the own ones, all for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
-        return {"items": [present_redemption(row) for row in service.list_redemptions(session, actor)]}
+        rows = service.list_redemptions(session, actor)
+        back = service.sum_taken_back(session, [row.id for row in rows])
+        return {"items": [present_redemption(row) | {"taken_back_fen": back.get(row.id, 0)} for row in rows]}
 
 
 @blueprint.post("/redemptions/<redemption_id>/reviews")
@@ -104,8 +106,8 @@ def present_redemption(row: Redemption) -> dict[str, Any]:
     }
 
 
-def present_charge(charge: Charge) -> dict[str, Any]:
-    """Return a charge as JSON values."""
+def present_charge(charge: Redeemable) -> dict[str, Any]:
+    """Return what may be redeemed as JSON values; `fee_fen` is the part that counts."""
     return {
         "id": charge.id,
         "order_id": charge.order_id,

@@ -1,21 +1,20 @@
 """Pay first, redeem after: a firm asks its grant for the share of fees it has paid in full; two persons decide.
 
-Only for rules of mode `reimburse`, and for fine-tunes and rentals (charges of orders). It leaves the award to
-`hub.vouchers`; what is paid here is claimed from the authority like any other voucher money.
+Only for rules of mode `reimburse`. It leaves what fits to `redeemable` and the award to `hub.vouchers`; what is paid
+here is claimed from the authority like any other voucher money.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.claims.evidence import REDEMPTION
-from hub.claims.rules import NotRedeemableError
+from hub.claims.redeemable import Portion, read_rule, take_portions
 from hub.claims.tables import Redemption, RedemptionLine, RedemptionState
-from hub.compute.tables import Offer
 from hub.errors import ConflictError, FourEyesError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
@@ -23,37 +22,15 @@ from hub.ledger.movements import move
 from hub.ledger.rules import derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
-from hub.orders.tables import Charge, Order, Quote
 from hub.vouchers.papers import list_papers
-from hub.vouchers.related import explain_relation, find_relation
-from hub.vouchers.rules import GrantEndedError, RuleBody, effective_share, period_of, read_body, share_fen
+from hub.vouchers.rules import GrantEndedError, RuleBody, effective_share, period_of, share_fen
 from hub.vouchers.tables import Application, Grant, GrantState, RuleVersion
-
-
-def list_redeemable(session: Session, grant: Grant) -> list[Charge]:
-    """Return the charges of orders that a grant's rule could reimburse and that no redemption has, oldest first."""
-    rule, version = _rule_of(session, grant)
-    if rule.mode != "reimburse" or rule.share is None:
-        return []
-    query = (
-        select(Charge)
-        .where(
-            Charge.organisation_id == grant.organisation_id,
-            Charge.order_id.is_not(None),
-            Charge.voucher_fen == 0,
-            Charge.fee_fen != 0,
-            Charge.meter.in_([*rule.eligible_meters, *rule.fallback_meters]),
-            ~exists().where(RedemptionLine.redeemed_charge_id == Charge.id),
-        )
-        .order_by(Charge.charged_at, Charge.id)
-    )
-    return [charge for charge in session.scalars(query) if not find_reason(session, grant, rule, version, charge)]
 
 
 def request_redemption(
     session: Session, actor: Actor, grant_id: str, *, charge_ids: Sequence[str], now: datetime
 ) -> Redemption:
-    """Ask for the share of these charges: floored once on their sum, at most what the grant has left.
+    """Ask for the share of these charges (or bill lines): floored once on their sum, at most what the grant has left.
 
     Raises:
         NotRedeemableError: a charge does not fit the rule; says why. NotFoundError: not the firm's grant or charge.
@@ -65,11 +42,11 @@ def request_redemption(
         raise NotFoundError.of("grant", grant_id)
     actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)
     _require_active(grant)
-    rule, version = _rule_of(session, grant)
-    charges = [_find_charge(session, grant, rule, version, charge_id) for charge_id in dict.fromkeys(charge_ids)]
-    _check_papers(session, grant, rule, charges)
+    rule, version = read_rule(session, grant)
+    portions = take_portions(session, grant, charge_ids)
+    _check_papers(session, grant, rule, portions)
     _check_period(rule, version, grant, now)
-    eligible = sum(charge.fee_fen for charge in charges)
+    eligible = sum(portion.fee_fen for portion in portions)
     left = session.get_one(Account, grant.account_id).available_fen
     share = effective_share(rule)
     amount = min(share_fen(eligible, *share), left) if share and eligible > 0 else 0
@@ -91,7 +68,7 @@ def request_redemption(
         created_at=now,
         reason="",
     )
-    _insert(session, redemption, charges)
+    _insert(session, redemption, portions)
     _record(session, "redemption.requested", redemption, actor, now)
     return redemption
 
@@ -141,39 +118,6 @@ def list_redemptions(session: Session, actor: Actor) -> list[Redemption]:
     return list(session.scalars(query.order_by(Redemption.id.desc()).limit(500)))
 
 
-def find_reason(
-    session: Session, grant: Grant, rule: RuleBody, version: RuleVersion, charge: Charge
-) -> tuple[str, str] | None:
-    """Return why a charge cannot be redeemed with a grant as (en, zh); None if it can."""
-    order = session.get_one(Order, charge.order_id)
-    quote = session.get_one(Quote, order.quote_id)
-    if rule.needs_filed_base and not quote.filed:
-        return "its base model had no valid filing", "所用基座没有有效备案"
-    if rule.needs_city_platform and not _via_city(session, quote):
-        return "its compute did not come through the city's platform", "算力未经市算力服务平台"
-    if version.basis_date == "charge" and period_of(rule, charge.charged_at, version.tz) != grant.period_key:
-        return f"it was charged outside {grant.period_key}", f"不在 {grant.period_key} 期内"
-    if rule.non_affiliated:
-        for part in sorted(charge.parts, key=lambda part: part.organisation_id):
-            if not part.organisation_id:
-                continue
-            relation = find_relation(
-                session,
-                grant.organisation_id,
-                part.organisation_id,
-                window_days=rule.circular_window_days,
-                now=charge.charged_at,
-            )
-            if relation.blocks:
-                return explain_relation(session, relation)
-    return None
-
-
-def _rule_of(session: Session, grant: Grant) -> tuple[RuleBody, RuleVersion]:
-    version = session.get_one(RuleVersion, grant.rule_version_id)
-    return read_body(version.body), version
-
-
 def _require_active(grant: Grant) -> None:
     if grant.state is not GrantState.ACTIVE:
         raise GrantEndedError(
@@ -182,38 +126,13 @@ def _require_active(grant: Grant) -> None:
         )
 
 
-def _via_city(session: Session, quote: Quote) -> bool:
-    offer = session.get(Offer, quote.offer_id)
-    return offer is not None and offer.via_city_platform
-
-
-def _find_charge(session: Session, grant: Grant, rule: RuleBody, version: RuleVersion, charge_id: str) -> Charge:
-    charge = session.get(Charge, charge_id)
-    if charge is None or charge.organisation_id != grant.organisation_id:
-        raise NotFoundError.of("charge", charge_id)
-    why: tuple[str, str] | None
-    if rule.mode != "reimburse" or rule.share is None:
-        why = ("the rule deducts at checkout and reimburses nothing", "规则为下单抵扣，不支持事后兑付")
-    elif charge.order_id is None or charge.meter not in (*rule.eligible_meters, *rule.fallback_meters):
-        why = ("the rule does not cover what it is for", "规则不覆盖该费用")
-    elif charge.voucher_fen:
-        why = ("a voucher paid a part of it already", "已使用券抵扣")
-    else:
-        why = find_reason(session, grant, rule, version, charge)
-    if why is not None:
-        raise NotRedeemableError(
-            f"Charge '{charge.id}' cannot be redeemed: {why[0]}.", f"费用“{charge.id}”不能兑付：{why[1]}。"
-        )
-    return charge
-
-
-def _check_papers(session: Session, grant: Grant, rule: RuleBody, charges: Sequence[Charge]) -> None:
-    if not charges:
+def _check_papers(session: Session, grant: Grant, rule: RuleBody, portions: Sequence[Portion]) -> None:
+    if not portions:
         raise InvalidValueError("Name the charges to redeem.", "请选择要兑付的费用。", field="charge_ids")
     application = session.get_one(Application, grant.application_id)
     always = {str(paper["kind"]) for paper in application.evidence}
     papers = list_papers(session, [grant.id])
-    for month in sorted({charge.month for charge in charges}):
+    for month in sorted({portion.charge.month for portion in portions}):
         have = always | {str(paper.kind) for paper in papers if paper.month == month}
         missing = [kind for kind in rule.claim_evidence if kind not in have]
         if missing:
@@ -233,7 +152,7 @@ def _check_period(rule: RuleBody, version: RuleVersion, grant: Grant, now: datet
         )
 
 
-def _insert(session: Session, redemption: Redemption, charges: Sequence[Charge]) -> None:
+def _insert(session: Session, redemption: Redemption, portions: Sequence[Portion]) -> None:
     try:
         with session.begin_nested():
             session.add(redemption)
@@ -241,12 +160,12 @@ def _insert(session: Session, redemption: Redemption, charges: Sequence[Charge])
             session.add_all(
                 RedemptionLine(
                     redemption_id=redemption.id,
-                    charge_id=charge.id,
+                    charge_id=portion.charge.id,
                     organisation_id=redemption.organisation_id,
-                    redeemed_charge_id=charge.id,
-                    fee_fen=charge.fee_fen,
+                    redeemed_charge_id=portion.charge.id,
+                    fee_fen=portion.fee_fen,
                 )
-                for charge in charges
+                for portion in portions
             )
     except IntegrityError as error:
         raise ConflictError(

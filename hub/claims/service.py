@@ -18,8 +18,9 @@ from hub.claims.drafting import (
     withdraw_claim,
 )
 from hub.claims.pack import write_pack
+from hub.claims.redeemable import list_redeemable
+from hub.claims.redeemed_back import collect_debts, sum_taken_back, take_back_redeemed
 from hub.claims.redemptions import (
-    list_redeemable,
     list_redeemed,
     list_redemptions,
     request_redemption,
@@ -42,6 +43,7 @@ __all__ = [
     "Obstacle",
     "build_report",
     "check_report",
+    "collect_debts",
     "compare_reports",
     "diff_against_last",
     "draft_claim",
@@ -64,6 +66,8 @@ __all__ = [
     "request_redemption",
     "review_redemption",
     "submit_claim",
+    "sum_taken_back",
+    "take_back_redeemed",
     "withdraw_claim",
     "write_pack",
 ]

@@ -142,6 +142,33 @@ class RedemptionLine(Base):
     fee_fen: Mapped[Int64]
 
 
+class RedemptionClawBack(Base):
+    """What a correction took back of a paid redemption: `fee_fen` of its fees, `amount_fen` of its money.
+
+    `base` is the bill line, or order and meter, whose fee fell; `owed_fen` is what the firm's cash did not cover then.
+    """
+
+    __tablename__ = "redemption_claw_backs"
+    __table_args__ = (
+        Index("ix_redemption_claw_backs_base", "base"),
+        Index("ix_redemption_claw_backs_redemption_id", "redemption_id"),
+        Index("ix_redemption_claw_backs_organisation_id", "organisation_id"),
+        CheckConstraint("fee_fen > 0 AND amount_fen >= 0", name="amounts"),
+        CheckConstraint("owed_fen >= 0 AND owed_fen <= amount_fen", name="owed_within_amount"),
+        {"sqlite_strict": True},
+    )
+
+    id: Mapped[Key]
+    organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
+    redemption_id: Mapped[str] = mapped_column(ForeignKey("redemptions.id"))
+    charge_id: Mapped[str] = mapped_column(ForeignKey("charges.id"))
+    base: Mapped[str]
+    fee_fen: Mapped[Int64]
+    amount_fen: Mapped[Int64]
+    owed_fen: Mapped[Int64]
+    created_at: Mapped[When]
+
+
 class AuthorityReport(Base):
     """The report on all programmes for a closed period, kept with its bytes; a period is reported once."""
 
@@ -179,4 +206,5 @@ protect_rows(
 protect_rows(ClaimLine, mutable=("claimed_transfer_id",))
 protect_rows(Redemption, mutable=("state", "checked_by", "approved_by", "reason", "paid_at"))
 protect_rows(RedemptionLine, mutable=("redeemed_charge_id",))
+protect_rows(RedemptionClawBack)
 protect_rows(AuthorityReport)

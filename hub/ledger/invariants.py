@@ -33,6 +33,7 @@ HISTORY = (
     "ledger_entries",
     "ledger_transfers",
     "price_versions",
+    "redemption_claw_backs",
     "quote_covers",
     "quote_lines",
     "quotes",

@@ -1,6 +1,6 @@
-"""What an organisation owes the platform: pay that a correction took back after it had been paid out.
+"""What an organisation owes the platform: pay that a correction took back after it had been paid out, and the like.
 
-A debt is netted from the next payout. It leaves making debts to `hub.orders` and payouts to `service`.
+Pay taken back is netted from the next payout. It leaves making debts to other rooms and payouts to `service`.
 """
 
 from datetime import datetime
@@ -18,18 +18,16 @@ NETTED = "debt_netted"
 """Code of the transfer that pays a debt out of earnings."""
 
 
-def open_debt(session: Session, organisation_id: str, now: datetime) -> Account:
+def open_debt(session: Session, organisation_id: str, now: datetime, *, subject: str = TAKEN_BACK) -> Account:
     """Return the account of what an organisation owes; debits make the debt, credits pay it."""
     return open_account(
-        session, organisation_id=organisation_id, kind=AccountKind.FIRM_RECEIVABLE, subject=TAKEN_BACK, now=now
+        session, organisation_id=organisation_id, kind=AccountKind.FIRM_RECEIVABLE, subject=subject, now=now
     )
 
 
-def read_debt(session: Session, organisation_id: str) -> int:
-    """Return what an organisation owes of pay taken back, in fen."""
-    account = find_account(
-        session, organisation_id=organisation_id, kind=AccountKind.FIRM_RECEIVABLE, subject=TAKEN_BACK
-    )
+def read_debt(session: Session, organisation_id: str, *, subject: str = TAKEN_BACK) -> int:
+    """Return what an organisation owes of pay taken back (or of another subject), in fen."""
+    account = find_account(session, organisation_id=organisation_id, kind=AccountKind.FIRM_RECEIVABLE, subject=subject)
     return -account.balance_fen if account else 0
 
 

@@ -1,4 +1,4 @@
-"""Balances before and after a period: the firm's cash, its grants, and the funds of their programmes.
+"""Balances before and after a period: the firm's cash, its grants and debts, and the funds of their programmes.
 
 It leaves the lines between them to `lines`.
 """
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from hub.ledger.audit import sides_at
 from hub.ledger.service import find_account
-from hub.ledger.tables import PLATFORM, AccountKind
+from hub.ledger.tables import PLATFORM, Account, AccountKind
 from hub.vouchers.service import GrantBalance, list_grants
 from hub.vouchers.tables import Programme
 
@@ -32,16 +32,28 @@ class Balance:
 
 
 def list_balances(session: Session, organisation_id: str, start: datetime, end: datetime) -> list[Balance]:
-    """Return firm cash, each grant, and the fund of each programme that granted, over [start, end)."""
+    """Return firm cash, debts, each grant, and the fund of each programme that granted, over [start, end)."""
     grants = [grant for grant in list_grants(session, organisation_id) if grant.grant.created_at < end]
     balances = []
     cash = find_account(session, organisation_id=organisation_id, kind=AccountKind.FIRM_CASH)
     if cash is not None:
         titles = ("企业资金", "Firm cash")
         balances.append(_measure(session, cash.id, ("firm_cash", "", *titles), start=start, end=end))
+    for debt in _list_debts(session, organisation_id, end):
+        name = ("firm_receivable", debt.subject, "应退回款项", "Owed back")
+        balances.append(_measure(session, debt.id, name, start=start, end=end))
     for grant in grants:
         balances.append(_measure(session, grant.grant.account_id, _name_grant(grant), start=start, end=end))
     return balances + _list_funds(session, {grant.programme.id for grant in grants}, start, end)
+
+
+def _list_debts(session: Session, organisation_id: str, end: datetime) -> list[Account]:
+    query = select(Account).where(
+        Account.organisation_id == organisation_id,
+        Account.kind == AccountKind.FIRM_RECEIVABLE,
+        Account.created_at < end,
+    )
+    return list(session.scalars(query.order_by(Account.subject)))
 
 
 def _name_grant(grant: GrantBalance) -> tuple[str, str, str, str]:

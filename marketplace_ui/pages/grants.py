@@ -135,6 +135,7 @@ def _show(actor: Actor, grant_id: str, form: Form, sent: str) -> str:
             for line, claim in claims.list_own_lines(session, row.grant.organisation_id)
             if line.grant_id == grant_id
         ]
+        redemptions = [item for item in claims.list_redemptions(session, actor) if item.grant_id == grant_id]
         return render_template(
             "vouchers/grant.html",
             row=row,
@@ -144,7 +145,8 @@ def _show(actor: Actor, grant_id: str, form: Form, sent: str) -> str:
             kinds=list(PaperKind),
             month=month_key(context().clock()),
             redeemable=claims.list_redeemable(session, row.grant) if own else [],
-            redemptions=[item for item in claims.list_redemptions(session, actor) if item.grant_id == grant_id],
+            redemptions=redemptions,
+            taken_back=claims.sum_taken_back(session, [item.id for item in redemptions]),
             lines=lines,
             form=form,
             sent=sent,

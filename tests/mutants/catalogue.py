@@ -8,6 +8,7 @@ from dataclasses import dataclass
 LEDGER = "tests/hub/ledger"
 MONEY = "tests/hub/money"
 ORDERS = "tests/hub/orders"
+VOUCHERS = "tests/hub/vouchers"
 
 
 @dataclass(frozen=True)
@@ -315,6 +316,34 @@ MUTANTS = (
         "netted_fen=min(amount_fen, read_debt(session, actor.organisation_id)),",
         "netted_fen=min(0, read_debt(session, actor.organisation_id)),",
         "tests/hub/payouts/test_netting.py::test_the_bank_sends_what_is_left_after_the_debt",
+    ),
+    Mutant(
+        "calls_of_unfiled_bases_are_redeemed",
+        "hub/claims/redeemable.py",
+        "if eligible == sum(costs.values()):",
+        "if eligible <= sum(costs.values()):",
+        f"{VOUCHERS}/test_redeemed_calls.py::test_only_calls_of_filed_derived_models_count",
+    ),
+    Mutant(
+        "what_was_corrected_away_is_redeemed",
+        "hub/claims/redeemable.py",
+        "fee = min(_eligible_fee(session, rule, charge), left[base])",
+        "fee = _eligible_fee(session, rule, charge)",
+        f"{VOUCHERS}/test_redeemed_calls.py::test_orders_too_and_before_the_request_only_what_is_left_counts",
+    ),
+    Mutant(
+        "a_correction_leaves_redeemed_money_with_the_firm",
+        "hub/claims/redeemed_back.py",
+        "for cut in _cut_redemptions(session, base, excess) if excess > 0 else ():",
+        "for cut in _cut_redemptions(session, base, excess) if excess < 0 else ():",
+        f"{VOUCHERS}/test_redeemed_calls.py::test_a_correction_after_the_payment_takes_its_share_back",
+    ),
+    Mutant(
+        "the_share_of_the_lost_fee_is_rounded_by_itself",
+        "hub/claims/redeemed_back.py",
+        "return paid - min(paid, share_fen(remaining, *share) if share else 0)",
+        "return share_fen(lost_fen, *share) if share else 0",
+        f"{VOUCHERS}/test_redeemed_calls.py::test_an_odd_fee_is_floored_on_what_remains",
     ),
 )
 

@@ -1759,31 +1759,22 @@ def upgrade() -> None:
         postgresql_where=sa.text("state <> 'stopped'"),
     )
     op.create_table(
-        "evaluations",
+        "reviews",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
         sa.Column("version_id", sa.Text(), nullable=False),
-        sa.Column("set_id", sa.Text(), nullable=False),
-        sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("created_at", hub.columns.Whole(), nullable=False),
-        sa.Column("until_at", hub.columns.Whole(), nullable=False),
-        sa.Column("ended_at", hub.columns.Whole(), nullable=True),
-        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_evaluations_organisation_id")),
-        sa.ForeignKeyConstraint(["set_id"], ["replica_sets.id"], name=op.f("fk_evaluations_set_id")),
-        sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_evaluations_version_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluations")),
+        sa.Column("decision", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("reviewed_by", sa.Text(), nullable=False),
+        sa.Column("reviewed_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("length(reason) > 0", name=op.f("ck_reviews_reason")),
+        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_reviews_organisation_id")),
+        sa.ForeignKeyConstraint(["reviewed_by"], ["users.id"], name=op.f("fk_reviews_reviewed_by")),
+        sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_reviews_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reviews")),
         sqlite_strict=True,
     )
-    op.create_index("ix_evaluations_organisation_id", "evaluations", ["organisation_id"], unique=False)
-    op.create_index("ix_evaluations_set_id", "evaluations", ["set_id"], unique=False)
-    op.create_index(
-        "uq_evaluations_version_id_subject_open",
-        "evaluations",
-        ["version_id", "subject"],
-        unique=True,
-        sqlite_where=sa.text("ended_at IS NULL"),
-        postgresql_where=sa.text("ended_at IS NULL"),
-    )
+    op.create_index("ix_reviews_organisation_id_version_id", "reviews", ["organisation_id", "version_id"], unique=False)
     op.create_table(
         "serving_policies",
         sa.Column("base_version_id", sa.Text(), nullable=False),
@@ -1803,23 +1794,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("base_version_id", name=op.f("pk_serving_policies")),
         sqlite_strict=True,
     )
-    op.create_table(
-        "reviews",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("organisation_id", sa.Text(), nullable=False),
-        sa.Column("version_id", sa.Text(), nullable=False),
-        sa.Column("decision", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("reviewed_by", sa.Text(), nullable=False),
-        sa.Column("reviewed_at", hub.columns.Whole(), nullable=False),
-        sa.CheckConstraint("length(reason) > 0", name=op.f("ck_reviews_reason")),
-        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_reviews_organisation_id")),
-        sa.ForeignKeyConstraint(["reviewed_by"], ["users.id"], name=op.f("fk_reviews_reviewed_by")),
-        sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_reviews_version_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_reviews")),
-        sqlite_strict=True,
-    )
-    op.create_index("ix_reviews_organisation_id_version_id", "reviews", ["organisation_id", "version_id"], unique=False)
     op.create_table(
         "upload_sessions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -2145,6 +2119,32 @@ def upgrade() -> None:
         postgresql_where=sa.text("state <> 'stopped'"),
     )
     op.create_table(
+        "evaluations",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("version_id", sa.Text(), nullable=False),
+        sa.Column("set_id", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.Column("until_at", hub.columns.Whole(), nullable=False),
+        sa.Column("ended_at", hub.columns.Whole(), nullable=True),
+        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_evaluations_organisation_id")),
+        sa.ForeignKeyConstraint(["set_id"], ["replica_sets.id"], name=op.f("fk_evaluations_set_id")),
+        sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_evaluations_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluations")),
+        sqlite_strict=True,
+    )
+    op.create_index("ix_evaluations_organisation_id", "evaluations", ["organisation_id"], unique=False)
+    op.create_index("ix_evaluations_set_id", "evaluations", ["set_id"], unique=False)
+    op.create_index(
+        "uq_evaluations_version_id_subject_open",
+        "evaluations",
+        ["version_id", "subject"],
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_table(
         "rental_meters",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("organisation_id", sa.Text(), nullable=False),
@@ -2305,6 +2305,37 @@ def upgrade() -> None:
     op.create_index("ix_rated_usage_bill_line_id", "rated_usage", ["bill_line_id"], unique=False)
     op.create_index("ix_rated_usage_tranche_id", "rated_usage", ["tranche_id"], unique=False)
     op.create_table(
+        "redemption_claw_backs",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("redemption_id", sa.Text(), nullable=False),
+        sa.Column("charge_id", sa.Text(), nullable=False),
+        sa.Column("base", sa.Text(), nullable=False),
+        sa.Column("fee_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("amount_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("owed_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("created_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("fee_fen > 0 AND amount_fen >= 0", name=op.f("ck_redemption_claw_backs_amounts")),
+        sa.CheckConstraint(
+            "owed_fen >= 0 AND owed_fen <= amount_fen", name=op.f("ck_redemption_claw_backs_owed_within_amount")
+        ),
+        sa.ForeignKeyConstraint(["charge_id"], ["charges.id"], name=op.f("fk_redemption_claw_backs_charge_id")),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_redemption_claw_backs_organisation_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["redemption_id"], ["redemptions.id"], name=op.f("fk_redemption_claw_backs_redemption_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_redemption_claw_backs")),
+        info={"append_only": ()},
+        sqlite_strict=True,
+    )
+    op.create_index("ix_redemption_claw_backs_base", "redemption_claw_backs", ["base"], unique=False)
+    op.create_index(
+        "ix_redemption_claw_backs_organisation_id", "redemption_claw_backs", ["organisation_id"], unique=False
+    )
+    op.create_index("ix_redemption_claw_backs_redemption_id", "redemption_claw_backs", ["redemption_id"], unique=False)
+    op.create_table(
         "redemption_lines",
         sa.Column("redemption_id", sa.Text(), nullable=False),
         sa.Column("charge_id", sa.Text(), nullable=False),
@@ -2358,6 +2389,10 @@ def downgrade() -> None:
     op.drop_table("run_attempts")
     op.drop_index("ix_redemption_lines_organisation_id", table_name="redemption_lines")
     op.drop_table("redemption_lines")
+    op.drop_index("ix_redemption_claw_backs_redemption_id", table_name="redemption_claw_backs")
+    op.drop_index("ix_redemption_claw_backs_organisation_id", table_name="redemption_claw_backs")
+    op.drop_index("ix_redemption_claw_backs_base", table_name="redemption_claw_backs")
+    op.drop_table("redemption_claw_backs")
     op.drop_index("ix_rated_usage_tranche_id", table_name="rated_usage")
     op.drop_index("ix_rated_usage_bill_line_id", table_name="rated_usage")
     op.drop_index("ix_rated_usage_allowance_id", table_name="rated_usage")
@@ -2372,6 +2407,15 @@ def downgrade() -> None:
     op.drop_index("ix_rental_meters_organisation_id", table_name="rental_meters")
     op.drop_index("ix_rental_meters_device", table_name="rental_meters")
     op.drop_table("rental_meters")
+    op.drop_index(
+        "uq_evaluations_version_id_subject_open",
+        table_name="evaluations",
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.drop_index("ix_evaluations_set_id", table_name="evaluations")
+    op.drop_index("ix_evaluations_organisation_id", table_name="evaluations")
+    op.drop_table("evaluations")
     op.drop_index(
         "uq_deployments_version_id_open",
         table_name="deployments",
@@ -2408,18 +2452,9 @@ def downgrade() -> None:
     op.drop_table("usage_tranches")
     op.drop_index("ix_upload_sessions_organisation_id_created_at", table_name="upload_sessions")
     op.drop_table("upload_sessions")
+    op.drop_table("serving_policies")
     op.drop_index("ix_reviews_organisation_id_version_id", table_name="reviews")
     op.drop_table("reviews")
-    op.drop_table("serving_policies")
-    op.drop_index(
-        "uq_evaluations_version_id_subject_open",
-        table_name="evaluations",
-        sqlite_where=sa.text("ended_at IS NULL"),
-        postgresql_where=sa.text("ended_at IS NULL"),
-    )
-    op.drop_index("ix_evaluations_set_id", table_name="evaluations")
-    op.drop_index("ix_evaluations_organisation_id", table_name="evaluations")
-    op.drop_table("evaluations")
     op.drop_index(
         "uq_replica_sets_base_digest_purpose_open",
         table_name="replica_sets",
