@@ -33,6 +33,7 @@ from hub.jobs.service import give_up_role, hold_role
 from hub.jobs.sweeping import reap_trainers
 from hub.jobs.work import Work
 from hub.logs import configure_logs
+from hub.metering.reconciling import raise_alarms
 from hub.orders.service import close_months, end_due_rentals, expire_quotes, settle_tranches
 from hub.payouts.service import age_payouts
 from hub.reports.closing import close_statements
@@ -100,6 +101,7 @@ def list_chores() -> list[Chore]:
     return [
         Chore("settle tranches", 1.0, _settle_tranches),
         Chore("close months", 60.0, _close_months),
+        Chore("compare the meters", 60.0, _compare_meters),
         Chore("lapse vouchers", 60.0, _lapse_vouchers),
         Chore("take back redeemed money", 60.0, _take_back_redeemed),
         Chore("keep the audit trail", 1.0, _keep_audit),
@@ -235,6 +237,11 @@ def _take_back_redeemed(work: Work) -> object:
 def _close_months(work: Work) -> object:
     with work.sessions.write() as session:
         return close_months(session, work.clock())
+
+
+def _compare_meters(work: Work) -> object:
+    with work.sessions.write() as session:
+        return raise_alarms(session, work.clock())
 
 
 def _keep_audit(work: Work) -> object:

@@ -45,6 +45,7 @@ PAGES = (
     "statement",
     "filings",
     "operator",
+    "meters",
     "settlement",
 )
 """Modules of `marketplace_ui.pages`; each offers `blueprint`."""

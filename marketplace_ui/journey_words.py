@@ -74,6 +74,11 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "evaluating_base": Word("评测基座", "Scoring the base"),
         "packing": Word("打包适配器", "Packing the adapter"),
     },
+    "meter_alarm": {
+        "counters_differ": Word("引擎计数与见证不符", "Counters and witness differ", "bad"),
+        "records_missing": Word("有调用超过 10 分钟未上报", "Calls unreported for over 10 minutes", "bad"),
+        "billed_above_engine": Word("计费多于引擎计数", "Billed above the engine's count", "bad"),
+    },
     "fault": {
         "user": Word("数据或设置", "Data or settings", "wait"),
         "platform": Word("平台", "The platform", "bad"),

@@ -12,6 +12,7 @@ from hub.errors import NotFoundError
 from hub.ledger.periods import month_bounds, month_key
 from hub.metering import service
 from hub.metering.tables import Usage
+from hub.metering.witness import take_witness
 from hub.web import Query, context, current_actor, read_message, require_internal
 from serving import contract
 
@@ -61,9 +62,9 @@ def list_usage(query: UsageQuery) -> dict[str, Any]:
 
 @blueprint.post("/internal/v1/witness", doc_ui=False)
 def record_witness() -> dict[str, Any]:
-    """Keep an engine's own count."""
+    """Keep what engines counted themselves."""
     require_internal("pool")
-    witness = read_message(contract.Witness)
+    batch = read_message(contract.WitnessBatch)
     with context().sessions.write() as session:
-        service.record_witness(session, witness, context().clock())
+        take_witness(session, batch, context().clock())
     return {"contract_version": contract.CONTRACT_VERSION}

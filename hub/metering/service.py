@@ -1,4 +1,4 @@
-"""Takes usage records and witness counts, each exactly once; the only writer of this room.
+"""Takes usage records, each exactly once; with `witness` the only writer of this room.
 
 It leaves prices, allowances and bills to `hub.orders`, which passes its check in.
 """
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from hub.errors import InvalidValueError
 from hub.metering.bulk import list_values, store_usage
 from hub.metering.rules import MAX_BATCH, check_record
-from hub.metering.tables import EngineWitness, GatewayStream, RejectedUsage, Usage
+from hub.metering.tables import GatewayStream, RejectedUsage, Usage
 from serving import contract
 
 CONFLICT = "conflicting_repeat"
@@ -50,17 +50,6 @@ def find_through_seq(session: Session, gateway_id: str) -> int:
     """Return the highest sequence number a gateway has sent; -1 before the first."""
     stream = session.get(GatewayStream, gateway_id)
     return stream.through_seq if stream else -1
-
-
-def record_witness(session: Session, witness: contract.Witness, now: datetime) -> EngineWitness:
-    """Keep an engine's count of a request; a repeat returns the first."""
-    key = (witness.replica_id, witness.replica_epoch, witness.seq)
-    found = session.get(EngineWitness, key)
-    if found is None:
-        found = EngineWitness(**asdict(witness), received_at=now)
-        session.add(found)
-        session.flush()
-    return found
 
 
 def list_usage(

@@ -76,11 +76,13 @@ class GatewayStream(Base):
 
 
 class EngineWitness(Base):
-    """Tokens of one request as counted inside the engine."""
+    """Tokens of one request as counted inside the engine; `allowance_id` is empty for warm-ups and proofs."""
 
     __tablename__ = "engine_witness"
     __table_args__ = (
         Index("ix_engine_witness_request_id_attempt", "request_id", "attempt"),
+        Index("ix_engine_witness_allowance_id", "allowance_id"),
+        Index("ix_engine_witness_received_at", "received_at"),
         {"sqlite_strict": True},
     )
 
@@ -91,7 +93,29 @@ class EngineWitness(Base):
     attempt: Mapped[Int64]
     prompt_tokens: Mapped[Int64]
     completion_tokens: Mapped[Int64]
+    told_prompt_tokens: Mapped[Int64]
+    told_cached_tokens: Mapped[Int64]
+    allowance_id: Mapped[str | None]
+    key_id: Mapped[str | None]
+    version_id: Mapped[str | None]
+    cut: Mapped[Switch]
     received_at: Mapped[When]
+
+
+class EngineReadingRow(Base):
+    """An engine's own counters when it last stood still, beside the sum of its rows up to the same request."""
+
+    __tablename__ = "engine_readings"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    replica_id: Mapped[Key]
+    replica_epoch: Mapped[int] = mapped_column(Whole, primary_key=True, autoincrement=False)
+    through_seq: Mapped[Int64]
+    prompt_tokens: Mapped[Int64]
+    completion_tokens: Mapped[Int64]
+    witnessed_prompt_tokens: Mapped[Int64]
+    witnessed_completion_tokens: Mapped[Int64]
+    read_at: Mapped[When]
 
 
 protect_rows(Usage)

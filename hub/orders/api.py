@@ -162,7 +162,7 @@ def list_allowances() -> dict[str, Any]:
 
 @blueprint.post("/api/v1/allowances/<allowance_id>/close")
 def close_lost_allowance(path: AllowancePath, body: EndAllowanceBody) -> dict[str, Any]:
-    """Close a lost gateway's allowance on the usage that arrived (operator)."""
+    """Close a lost gateway's allowance on the usage that arrived and on the engines' witness (operator)."""
     actor = current_actor()
     with context().sessions.write() as session:
         ended = service.end_lost_allowance(session, actor, path.allowance_id, reason=body.reason, now=context().clock())

@@ -12,6 +12,7 @@ from hub.actor import READERS, Actor, Role
 from hub.errors import ConflictError, InvalidValueError, NotFoundError
 from hub.events.service import SYSTEM, record_event
 from hub.metering.service import find_through_seq
+from hub.orders.lost_usage import bill_witnessed
 from hub.orders.rating import MAX_RATED, rate_usage
 from hub.orders.usage_tables import Allowance, AllowanceState
 from serving.contract import AllowanceClose
@@ -49,9 +50,10 @@ def close_allowance(session: Session, close: AllowanceClose, now: datetime) -> A
 
 
 def end_lost_allowance(session: Session, actor: Actor, allowance_id: str, *, reason: str, now: datetime) -> Allowance:
-    """Close the slice of a lost gateway on the usage that arrived, so that the rest goes back to the firm (operator).
+    """Close the slice of a lost gateway on the usage that arrived and on what engines witnessed (operator).
 
-    Usage that arrives later is refused as `allowance_closed` and kept apart. A closed allowance stays as it is.
+    The rest of the money goes back to the firm. Usage that arrives later is refused as `allowance_closed` and kept
+    apart. A closed allowance stays as it is.
 
     Raises:
         ForbiddenError: not the operator. NotFoundError: no such allowance.
@@ -73,8 +75,10 @@ def end_lost_allowance(session: Session, actor: Actor, allowance_id: str, *, rea
             f"{allowance.expires_at.isoformat()}; close it after that.",
             f"网关“{allowance.gateway_id}”在 {allowance.expires_at.isoformat()} 前仍可使用该额度，请届时再关闭。",
         )
+    witnessed = bill_witnessed(session, allowance, now)
     _close(session, allowance, now)
-    _record(session, "allowance.ended", allowance, actor_id=actor.user_id, now=now, reason=reason.strip())
+    told = {"reason": reason.strip(), "witnessed_calls": witnessed}
+    _record(session, "allowance.ended", allowance, actor_id=actor.user_id, now=now, **told)
     return allowance
 
 

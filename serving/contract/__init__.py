@@ -37,7 +37,6 @@ from serving.contract.pool import (
     Slot,
     Task,
     Want,
-    Witness,
 )
 from serving.contract.prices import UFEN_PER_FEN, cost_ufen
 from serving.contract.snapshot import (
@@ -56,6 +55,7 @@ from serving.contract.snapshot import (
     SubjectKind,
     Visibility,
 )
+from serving.contract.witness import EngineReading, Witness, WitnessBatch
 
 __all__ = [
     "BASE_ENGINE_NAME",
@@ -76,6 +76,7 @@ __all__ = [
     "Desired",
     "DesiredAdapter",
     "EndReason",
+    "EngineReading",
     "Filing",
     "InFlight",
     "Lead",
@@ -105,6 +106,7 @@ __all__ = [
     "Visibility",
     "Want",
     "Witness",
+    "WitnessBatch",
     "cost_ufen",
     "decode",
     "dumps",

@@ -25,6 +25,7 @@ class EndReason(StrEnum):
     TIMEOUT = "timeout"
     BLOCKED = "blocked"
     GATEWAY_RESTART = "gateway_restart"
+    GATEWAY_LOST = "gateway_lost"
 
 
 class UsageStatus(StrEnum):

@@ -7,7 +7,6 @@ HTTP (JSON, `contract_version` 1, long polls answer 204 when nothing changed wit
     POST {hub}/internal/v1/pool/lead      Lead -> LeadGrant
     GET  {hub}/internal/v1/pool/desired?after=GENERATION&wait_s=20 -> Desired
     PUT  {hub}/internal/v1/pool/observed  Observed -> LeadGrant (409: wrong epoch)
-    POST {hub}/internal/v1/witness        Witness
     GET  {pool}/routes?after=VERSION&wait_s=20 -> Routes
     POST {pool}/demand                    Demand -> 204
 """
@@ -227,16 +226,3 @@ class Demand:
 
     gateway_id: str
     rows: tuple[DemandRow, ...]
-
-
-@dataclass(frozen=True)
-class Witness:
-    """Tokens of one request as counted inside the engine."""
-
-    replica_id: str
-    replica_epoch: int
-    seq: int
-    request_id: str
-    attempt: int
-    prompt_tokens: int
-    completion_tokens: int

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import quote
 
 from serving.contract import RouteReplica
 from serving.gateway.call import Call
@@ -107,6 +108,7 @@ class Dispatcher:
                 call.path,
                 call.body,
                 request_id=f"{call.request_id}-{call.attempt}",
+                account=" ".join(map(quote, (entry.allowance_id, entry.key_id, entry.version_id))),
             )
             # On the wire first: the engine computes while the reservation is written, which costs nobody time.
             self._journal.append(entry)

@@ -21,9 +21,10 @@ from serving.pool.engine_command import CommandBuilder
 from serving.pool.fleet import Fleet
 from serving.pool.hub_link import HubLink, HubSilentError, WrongEpochError
 from serving.pool.memory import Memory
-from serving.pool.replica import Workshop
+from serving.pool.replica import Replica, Workshop
 from serving.pool.routes import RoutesBoard, describe_routes
 from serving.pool.settings import Settings
+from serving.pool.witness_desk import WitnessDesk
 
 _POLL_WAIT_S = 20.0
 _HUB_RETRY_S = 2.0
@@ -57,17 +58,19 @@ class Controller:
             state=settings.state,
             on_change=self._note_change,
             watch=self._watch,
+            last_reading=self._take_last_reading,
         )
         self._folders = AdapterFolders(settings.store, self._note_change)
         self._fleet = Fleet(shop, self._folders)
         self._hub = HubLink(
             http, hub_url=settings.hub_url, token=settings.token, controller_id=self._memory.controller_id()
         )
+        self._witness = WitnessDesk(settings.state, self._hub)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; then drain and end the replicas, or leave them when so set. Raises: any defect."""
         self._fleet.adopt_found()
-        loops = (self._keep_fleet, self._follow_hub, self._keep_reporting)
+        loops = (self._keep_fleet, self._follow_hub, self._keep_reporting, self._keep_witness, self._keep_reading)
         for loop in loops:
             self._watch(asyncio.ensure_future(_forever(loop)))
         stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
@@ -127,6 +130,19 @@ class Controller:
         async with self._hub_answer():
             await self._hub.report(self._observe(await self._hub.ensure_lead()))
 
+    async def _keep_witness(self) -> None:
+        await asyncio.sleep(self._settings.timing.tick_s)
+        async with self._hub_answer():
+            await self._witness.send(self._fleet.living())
+
+    async def _keep_reading(self) -> None:
+        await asyncio.sleep(self._settings.timing.observed_interval_s)
+        for key, engine in self._fleet.living().items():
+            await self._witness.take_reading(key, engine)
+
+    async def _take_last_reading(self, replica: Replica) -> None:
+        await self._witness.take_reading((replica.replica_id, replica.process.epoch), replica.engine)
+
     @contextlib.asynccontextmanager
     async def _hub_answer(self) -> Any:
         epoch = self._hub.epoch
@@ -157,6 +173,7 @@ class Controller:
         if self._hub.epoch is not None:
             with contextlib.suppress(HubSilentError, WrongEpochError):
                 await self._hub.report(self._observe(self._hub.epoch))
+                await self._witness.send(self._fleet.living())
 
     async def _close(self) -> None:
         for task in self._tasks:

@@ -22,10 +22,16 @@ class EngineLoad:
     """Counters of one engine: requests inside it, those of them that wait, all tokens, and all time waited so far."""
 
     in_flight: int
-    tokens_total: int
+    prompt_tokens: int
+    completion_tokens: int
     waiting: int = 0
     waited_s: float = 0.0
     begun: int = 0
+
+    @property
+    def tokens_total(self) -> int:
+        """Return all tokens, prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
 
 
 class EngineClient:
@@ -88,10 +94,11 @@ class EngineClient:
         for name, value in _SAMPLE.findall(await self._call("GET", "/metrics", timeout_s=timeout_s)):
             totals[name] = totals.get(name, 0.0) + float(value)
         in_flight = totals.get("vllm:num_requests_running", 0) + totals.get("vllm:num_requests_waiting", 0)
-        tokens = totals.get("vllm:prompt_tokens_total", 0) + totals.get("vllm:generation_tokens_total", 0)
+        prompt, completion = (totals.get(f"vllm:{name}_tokens_total", 0) for name in ("prompt", "generation"))
         return EngineLoad(
             in_flight=int(in_flight),
-            tokens_total=int(tokens),
+            prompt_tokens=int(prompt),
+            completion_tokens=int(completion),
             waiting=int(totals.get("vllm:num_requests_waiting", 0)),
             waited_s=totals.get("vllm:request_queue_time_seconds_sum", 0.0),
             begun=int(totals.get("vllm:request_queue_time_seconds_count", 0)),

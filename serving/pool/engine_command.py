@@ -18,6 +18,7 @@ from serving.pool.errors import EngineError
 from serving.pool.settings import Accelerator
 
 DRAIN_IN_ENGINE_S = 20
+WITNESS = "serving.witness.middleware.WitnessMiddleware"
 _DEFAULT_MODEL_LEN = 1024
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _ALLOWED_ARGS = frozenset(
@@ -94,7 +95,7 @@ def engine_options(replica_set: ReplicaSet, accelerator: Accelerator) -> list[st
     """vLLM options of a set, without model and address. Raises: EngineError for an option not allowed here."""
     options = ["--served-model-name", BASE_ENGINE_NAME, "--shutdown-timeout", str(DRAIN_IN_ENGINE_S)]
     options += ["--enable-force-include-usage", "--enable-prompt-tokens-details", "--enable-request-id-headers"]
-    options += ["--disable-uvicorn-access-log", *_lora_options(replica_set)]
+    options += ["--disable-uvicorn-access-log", "--middleware", WITNESS, *_lora_options(replica_set)]
     wanted = {name.replace("_", "-"): value for name, value in replica_set.engine_args.items()}
     defaults: dict[str, str | int | float | bool] = {"max-model-len": _DEFAULT_MODEL_LEN}
     if accelerator is Accelerator.CPU:

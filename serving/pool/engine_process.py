@@ -15,6 +15,8 @@ from serving.pool.engine_command import CommandBuilder
 from serving.pool.errors import EngineError
 from serving.pool.placement import Planned
 from serving.pool.settings import Timing
+from serving.pool.witness_tail import witness_path
+from serving.witness.middleware import FILE_VARIABLE
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class EngineProcess:
         spec = LaunchSpec(
             name=f"{planned.replica_id}-{epoch}",
             argv=command.argv,
-            env=command.environment,
+            env={**command.environment, FILE_VARIABLE: str(self._make_witness_path(planned.replica_id))},
             cwd=self._state,
             log_path=self._state / "logs" / f"{planned.replica_id}.log",
             labels=labels,
@@ -103,6 +105,11 @@ class EngineProcess:
         await asyncio.to_thread(self._launch.fence, self._handle)
         self._launch.forget(self._handle)
         self._handle = None
+
+    def _make_witness_path(self, replica_id: str) -> Path:
+        path = witness_path(self._state, replica_id, self.epoch)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
 
     async def _settle_start(self) -> None:
         """A start that was cancelled half-way still made a process."""

@@ -18,6 +18,7 @@ from serving.launch import ProcessState
 from serving.pool.adapter_folders import AdapterFolders
 from serving.pool.adapter_placement import Host, Placement, PlacementView, place_adapters
 from serving.pool.demand import DemandBoard
+from serving.pool.engine_client import EngineClient
 from serving.pool.engine_process import planned_of
 from serving.pool.placement import SetLoad, goes_onto, is_same_engine, live_adapters, plan_replicas
 from serving.pool.replica import Replica, Workshop
@@ -58,6 +59,11 @@ class Fleet:
     def replicas(self) -> list[Replica]:
         """Replicas that are not stopped yet."""
         return list(self._live.values())
+
+    def living(self) -> dict[tuple[str, int], EngineClient]:
+        """Engines whose process is started, by replica id and epoch."""
+        started = [replica for replica in self._live.values() if replica.process.is_started()]
+        return {(replica.replica_id, replica.process.epoch): replica.engine for replica in started}
 
     def apply(self, desired: Desired, demand: DemandBoard) -> None:
         """Start, stop and fill replicas as desired and asked for; call it on every change and once a second."""

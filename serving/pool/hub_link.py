@@ -1,4 +1,4 @@
-"""The controller's side of the hub's pool routes: lead, desired, observed; the controller decides when."""
+"""The controller's side of the hub's routes: lead, desired, observed, witness; the controller decides when."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from serving.contract import ContractError, Desired, Lead, LeadGrant, Observed, decode, encode
+from serving.contract import ContractError, Desired, Lead, LeadGrant, Observed, WitnessBatch, decode, encode
 from serving.pool.errors import PoolError
 
 Message = TypeVar("Message")
@@ -32,7 +32,7 @@ class HubLink:
 
     def __init__(self, http: aiohttp.ClientSession, *, hub_url: str, token: str, controller_id: str) -> None:
         self._http = http
-        self._root = f"{hub_url.rstrip('/')}/internal/v1/pool"
+        self._root = f"{hub_url.rstrip('/')}/internal/v1"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._controller_id = controller_id
         self._lead_lock = asyncio.Lock()
@@ -42,19 +42,23 @@ class HubLink:
         """Our epoch, asked for when there is none. Raises: HubSilentError, WrongEpochError while another one leads."""
         async with self._lead_lock:
             if self.epoch is None:
-                answer = await self._call("POST", "/lead", encode(Lead(self._controller_id)))
+                answer = await self._call("POST", "/pool/lead", encode(Lead(self._controller_id)))
                 self.epoch = _read(LeadGrant, answer).epoch
             return self.epoch
 
     async def fetch_desired(self, *, after: int, wait_s: float) -> Desired | None:
         """Desired state newer than generation `after`, None when none within `wait_s`. Raises: as `ensure_lead`."""
-        path = f"/desired?after={after}&wait_s={wait_s:g}"
+        path = f"/pool/desired?after={after}&wait_s={wait_s:g}"
         answer = await self._call("GET", path, timeout_s=wait_s + _CALL_S)
         return None if answer is None else _read(Desired, answer)
 
     async def report(self, observed: Observed) -> None:
         """Say what runs; renews the lead. Raises: as `ensure_lead`."""
-        await self._call("PUT", "/observed", encode(observed))
+        await self._call("PUT", "/pool/observed", encode(observed))
+
+    async def send_witness(self, batch: WitnessBatch) -> None:
+        """Hand over what engines counted; again changes nothing. Raises: HubSilentError."""
+        await self._call("POST", "/witness", encode(batch))
 
     def lose(self, epoch: int) -> None:
         """Note that `epoch` was refused; a newer one that was granted meanwhile stays."""

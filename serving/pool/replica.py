@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class Workshop:
     state: Path
     on_change: Callable[[], None]
     watch: Callable[["asyncio.Task[None]"], None]
+    last_reading: Callable[["Replica"], Awaitable[None]]
 
 
 class Replica:
@@ -93,6 +94,11 @@ class Replica:
     async def leave(self) -> None:
         """Stop looking after it and let the process run on."""
         await _cancel(self._life)
+
+    @property
+    def engine(self) -> EngineClient:
+        """What speaks to the engine of the current epoch."""
+        return self._engine
 
     def observe(self) -> ObservedReplica:
         """The message about this replica; `device_ms` counts ready time over all epochs of the allocation."""
@@ -216,6 +222,7 @@ class Replica:
         if was_ready:
             await asyncio.sleep(self._shop.timing.drain_notice_s)  # gateways hear of it before the engine does
             await self._wait_idle()
+            await self._shop.last_reading(self)
         await _cancel(self._life)
         await self.process.stop()
         self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())

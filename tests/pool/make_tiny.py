@@ -1,4 +1,4 @@
-"""Write a random tiny Qwen2 base and a PEFT adapter on it: `python make_tiny.py BASE ADAPTER`."""
+"""Write a random tiny Qwen2 base and PEFT adapters on it: `python make_tiny.py BASE [ADAPTER...]`."""
 
 import sys
 from pathlib import Path
@@ -60,4 +60,5 @@ def write_adapter(base: Path, folder: Path) -> None:
 if __name__ == "__main__":
     torch.manual_seed(0)
     write_base(Path(sys.argv[1]))
-    write_adapter(Path(sys.argv[1]), Path(sys.argv[2]))
+    for name in sys.argv[2:]:
+        write_adapter(Path(sys.argv[1]), Path(name))

@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,23 +16,11 @@ from serving.contract import ReplicaState, engine_name
 from serving.pool.controller import Controller
 from serving.pool.engine_command import VllmCommands
 from serving.pool.settings import Accelerator, Timing
-from tests.pool.world import World, eventually, make_desired, make_world, seal_artifact, want_adapter
+from tests.pool.tiny_models import ENVIRONMENT, TinyModels
+from tests.pool.world import World, eventually, make_desired, make_world, want_adapter
 
 LOG = logging.getLogger(__name__)
 TIMING = Timing(drain_notice_s=0.2, observed_interval_s=0.5)
-ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Path]:
-    """Base folder, adapter digest, adapter folder (outside the pool's store)."""
-    folder = tmp_path_factory.mktemp("tiny")
-    program = Path(__file__).with_name("make_tiny.py")
-    environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, program, folder / "base", folder / "new"], env=environment, check=True)
-    (folder / "new" / "README.md").unlink(missing_ok=True)
-    digest, sealed = seal_artifact(folder / "new", folder / "artifacts")
-    return folder / "base", digest, sealed
 
 
 async def complete(url: str, model: str) -> dict[str, Any]:
@@ -57,8 +43,8 @@ async def check_stream_usage(url: str) -> None:
 
 
 @pytest.mark.engine
-def test_real_engine_from_start_to_drain(tiny: tuple[Path, str, Path], tmp_path: Path) -> None:
-    base, digest, adapter = tiny
+def test_real_engine_from_start_to_drain(tiny_models: TinyModels, tmp_path: Path) -> None:
+    base, ((digest, adapter), *_) = tiny_models.base, tiny_models.adapters.items()
     commands = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)
 
     async def scenario() -> None:

@@ -18,6 +18,7 @@ from aiohttp import web
 from serving.contract import (
     Desired,
     DesiredAdapter,
+    EngineReading,
     LeadGrant,
     Observed,
     ObservedAdapter,
@@ -26,6 +27,8 @@ from serving.contract import (
     ReplicaSet,
     ReplicaState,
     Slot,
+    Witness,
+    WitnessBatch,
     decode,
     encode,
 )
@@ -59,6 +62,8 @@ class FakeHub:
         self.epoch = 0
         self.leads = 0
         self.observed: Observed | None = None
+        self.witness: list[Witness] = []
+        self.readings: list[EngineReading] = []
         self.url = ""
 
     async def start(self) -> web.AppRunner:
@@ -66,6 +71,7 @@ class FakeHub:
         app.router.add_post("/internal/v1/pool/lead", self._lead)
         app.router.add_get("/internal/v1/pool/desired", self._desired)
         app.router.add_put("/internal/v1/pool/observed", self._observed)
+        app.router.add_post("/internal/v1/witness", self._witness)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -96,6 +102,13 @@ class FakeHub:
             return web.json_response({"code": "wrong_epoch"}, status=409)
         self.observed = observed
         return web.json_response(encode(LeadGrant(self.epoch, 0)))
+
+    async def _witness(self, request: web.Request) -> web.Response:
+        batch = decode(WitnessBatch, await request.json())
+        known = {(row.replica_id, row.replica_epoch, row.seq) for row in self.witness}
+        self.witness += [row for row in batch.rows if (row.replica_id, row.replica_epoch, row.seq) not in known]
+        self.readings += batch.readings
+        return web.json_response({"contract_version": 1})
 
     def replica(self, state: ReplicaState | None = None) -> ObservedReplica | None:
         """The newest reported replica, in `state` when given."""

@@ -51,7 +51,7 @@ def test_what_arrived_is_billed_and_the_rest_is_free(lost: tuple[Market, str]) -
         assert session.scalars(select(BillLine.posted_fen)).one() == 10
         event = session.scalars(select(Event).where(Event.topic == "allowance.ended")).one()
         assert (event.subject, event.actor_id) == (allowance_id, market.actors["operator"].user_id)
-        assert event.payload == {"rated_ufen": 10_000_000, "reason": "host burnt"}
+        assert event.payload == {"rated_ufen": 10_000_000, "reason": "host burnt", "witnessed_calls": 0}
 
 
 def test_ending_twice_is_one_event_and_later_usage_is_refused(lost: tuple[Market, str]) -> None:

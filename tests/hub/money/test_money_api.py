@@ -214,7 +214,7 @@ def test_an_empty_account_is_a_refusal_of_the_contract(client: Client) -> None:
 
 
 def test_internal_addresses_want_their_own_token_and_sound_messages(client: Client) -> None:
-    witness = contract.encode(contract.Witness("rep", 1, 1, "req-1", 0, 10, 5))
+    witness = contract.encode(contract.WitnessBatch((contract.Witness("rep", 1, 1, "req-1", 0, 10, 5, 10, 0),)))
     assert client.call("POST", "/internal/v1/witness", "pool", witness).status_code == 200
     assert client.call("POST", "/internal/v1/witness", "pool", witness).status_code == 200
     assert client.call("POST", "/internal/v1/witness", "gateway", witness).status_code == 401
