@@ -132,8 +132,10 @@ class Controller:
 
     async def _keep_witness(self) -> None:
         await asyncio.sleep(self._settings.timing.tick_s)
-        async with self._hub_answer():
+        try:
             await self._witness.send(self._fleet.living())
+        except HubSilentError:
+            await asyncio.sleep(_HUB_RETRY_S)  # the rows stay; what is wrong with the hub is told by the report
 
     async def _keep_reading(self) -> None:
         await asyncio.sleep(self._settings.timing.observed_interval_s)

@@ -9,18 +9,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from flask.testing import FlaskClient
 
 from hub.catalogue.registration import register_version
-from hub.catalogue.service import submit_version
+from hub.catalogue.service import price_of, submit_version
 from hub.catalogue.tables import ModelVersion
+from hub.clock import to_us
 from hub.jobs.loop import JobLoop
+from hub.metering.witness import take_witness
+from hub.orders.service import grant_allowance
 from hub.organisations.rules import make_demo_uscc
 from hub.secrets import read_secrets
 from hub.settings import Settings
 from hub.worker import list_kinds, list_lanes
+from serving.contract import AllowanceGrant, AllowanceRequest, EngineReading, Witness, WitnessBatch
 from tests.hub.runs.scene import make_work, run_until, sound_rows
 from tests.ui.world import World, build_world
 
@@ -64,6 +69,22 @@ def add_data(world: World, client: FlaskClient, content: bytes | None = None, fi
     if f"/datasets/{dataset_id}/acknowledge" in page:
         assert client.post(f"/datasets/{dataset_id}/acknowledge").status_code == 302
     return dataset_id
+
+
+def lose_gateway(world: World) -> str:
+    """Let a gateway disappear with an allowance, while its engine counted a call on it; returns the allowance's id."""
+    then, version = world.now - timedelta(minutes=20), world.versions["demo-zh"]
+    with world.sessions.write() as session:
+        price = price_of(session, version, world.now)
+        assert price is not None
+        owner = world.actors["factory"].organisation_id
+        wanted = AllowanceRequest("gw_lost", 1, "draw-1", owner, None, price.id, 5_000_000)
+        granted = grant_allowance(session, wanted, then)
+        assert isinstance(granted, AllowanceGrant)
+        call = Witness("rep_lost", 1, 1, "req_lost", 1, 40, 60, 40, 0, granted.allowance_id, "key_1", version.id)
+        reading = EngineReading("rep_lost", 1, 1, 40, 63, to_us(then))
+        take_witness(session, WitnessBatch((call,), (reading,)), then)
+    return granted.allowance_id
 
 
 def plan_run(world: World, client: FlaskClient, data: str, base: str = "guanmo/demo-zh", **fields: str) -> str:

@@ -38,6 +38,8 @@ PAGES = (
     ("/operator/organisations", "operator"),
     ("/operator/money", "operator"),
     ("/operator/pool", "operator"),
+    ("/operator/meters", "operator"),
+    ("/operator/meters", "auditor"),
     ("/operator/versions/{review}", "operator"),
 )
 ENUMERATIONS = {

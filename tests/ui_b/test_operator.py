@@ -6,9 +6,9 @@ import pytest
 
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
-from tests.ui_b.scene import register, submit_adapter
+from tests.ui_b.scene import lose_gateway, register, submit_adapter
 
-PLACES = ("/operator", "/operator/organisations", "/operator/money", "/operator/pool")
+PLACES = ("/operator", "/operator/organisations", "/operator/money", "/operator/pool", "/operator/meters")
 
 
 @pytest.mark.parametrize("who", ["factory", "integrator", "developer", "provider"])
@@ -21,6 +21,7 @@ def test_others_stay_out(shop: Shop, who: str) -> None:
         f"/operator/organisations/{firm}/verify",
         f"/operator/organisations/{firm}/suspend",
         "/operator/deposits",
+        "/operator/allowances/alw_1/close",
         "/operator/prices/base",
         f"/operator/versions/{shop.shown['review']}",
     )
@@ -106,3 +107,18 @@ def test_pool_page_says_what_is_not_there_yet(market: World) -> None:
     page = market.visit("operator", "zh").get("/operator/pool").text
     assert "没有引擎在运行" in page
     assert "here" in page
+
+
+def test_token_meters_show_each_engine_and_close_a_lost_gateways_allowance(market: World) -> None:
+    allowance_id = lose_gateway(market)
+    operator = market.visit("operator")
+    page = operator.get("/operator/meters").text
+    assert "rep_lost" in page
+    assert "Counters and witness differ" in page
+    assert "1 calls" in page
+    assert "引擎计数与见证不符" in market.visit("operator", "zh").get("/operator/meters").text
+    refused = operator.post(f"/operator/allowances/{allowance_id}/close", data={"reason": " "})
+    assert refused.status_code == 422
+    closed = operator.post(f"/operator/allowances/{allowance_id}/close", data={"reason": "host burnt"})
+    assert (closed.status_code, closed.location) == (302, "/operator/meters?done=closed")
+    assert allowance_id not in operator.get("/operator/meters").text
