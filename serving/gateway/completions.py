@@ -134,7 +134,7 @@ class Completions:
         async def keep_waiting() -> None:
             if call.plan.stream:
                 start_stream(exchange, call.plan)
-                exchange.send(b": waiting for a replica\n\n")
+                exchange.send(_waiting_comment(call.expected_in_s))
 
         while True:
             try:
@@ -219,3 +219,9 @@ class Completions:
         record = call.usage_record(replica, ended_at=ended_at, reason=reason, complete=complete, disputed=disputed)
         self._settlement.record(record, spent_ufen)
         self._limits.count_tokens(call.key, usage.prompt_tokens + usage.completion_tokens)
+
+
+def _waiting_comment(expected_in_s: float | None) -> bytes:
+    """Return an SSE comment that keeps the connection open and says what is known."""
+    eta = b"" if expected_in_s is None else f", ready in about {expected_in_s:.0f} s".encode()
+    return b": waiting for a replica" + eta + b"\n\n"

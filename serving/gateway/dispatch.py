@@ -5,6 +5,7 @@ Which replica is `routing`'s choice; reading the answer is left to `relay`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import quote
@@ -58,19 +59,7 @@ class Dispatcher:
         tried = set(call.avoid)
         refusals = 0
         while True:
-            replica = self._router.pick(call.plan.target, tried=tried) or await self._wait_for_replica(
-                call, tried, keep_waiting, give_up_at_s=give_up_at_s
-            )
-            turn = await self._fair_share.enter(
-                call.key.organisation_id,
-                call.plan.target,
-                replica,
-                tried=tried,
-                give_up_at_s=give_up_at_s,
-                keep_waiting=keep_waiting,
-            )
-            if turn is None:
-                continue
+            turn = await self._take_place(call, tried, keep_waiting, give_up_at_s=give_up_at_s)
             replica = turn.replica
             with self._router.in_flight(replica, call.plan.target), self._taken(turn, call):
                 answer, refusal = await self._ask(call, replica)
@@ -89,6 +78,30 @@ class Dispatcher:
             tried.add(replica.id)
             if refusal is not None and (refusals >= MAX_REFUSALS or not self._has_other(call, tried)):
                 raise refusal
+
+    async def _take_place(self, call: Call, tried: set[str], keep_waiting: KeepWaiting, *, give_up_at_s: float) -> Turn:
+        """Return a turn of the caller's firm on a replica on which the adapter has a slot."""
+        target = call.plan.target
+        while True:
+            replica = self._router.pick(target, tried=tried, affinity=call.plan.affinity)
+            turn = await self._fair_share.enter(
+                call.key.organisation_id,
+                target,
+                replica or await self._wait_for_replica(call, tried, keep_waiting, give_up_at_s=give_up_at_s),
+                tried=tried,
+                give_up_at_s=give_up_at_s,
+                keep_waiting=keep_waiting,
+            )
+            if turn is None:
+                continue
+            entered = False
+            try:
+                entered = await self._enter_slot(call, turn.replica, keep_waiting, give_up_at_s=give_up_at_s)
+            finally:
+                if not entered:
+                    self._fair_share.leave(turn, prompt_tokens=0, completion_tokens=0)
+            if entered:
+                return turn
 
     @contextmanager
     def _taken(self, turn: Turn, call: Call) -> Iterator[None]:
@@ -150,16 +163,36 @@ class Dispatcher:
     ) -> RouteReplica:
         target, replica = call.plan.target, None
         with self._router.queued(target):
+            self._router.wanted.set()
             while replica is None:
                 left_s = give_up_at_s - self._clock.monotonic_s()
                 if left_s <= 0:
-                    raise _no_replica(call, self._hold_s)
+                    raise _no_replica(call, self._hold_s, self._router.expected_in_s(target))
                 await self._router.wait_for_change(min(KEEP_ALIVE_S, left_s))
                 tried.clear()
-                replica = self._router.pick(target)
+                replica = self._router.pick(target, affinity=call.plan.affinity)
                 if replica is None:
+                    call.expected_in_s = self._router.expected_in_s(target)
                     await keep_waiting()
         return replica
+
+    async def _enter_slot(
+        self, call: Call, replica: RouteReplica, keep_waiting: KeepWaiting, *, give_up_at_s: float
+    ) -> bool:
+        """Return whether the adapter got a slot of the engine; False when the engine left the routes meanwhile."""
+        target = call.plan.target
+        if self._router.slots.try_enter(replica, target.digest):
+            return True
+        with self._router.queued(target):
+            while True:
+                left_s = give_up_at_s - self._clock.monotonic_s()
+                if left_s <= 0:
+                    text = f"the engines compute with other adapters than {call.plan.public_name}; retry in 5 s"
+                    raise unavailable("no_slot_in_time", text, retry_after_s=5)
+                entered = await self._router.slots.enter(replica, target.digest, min(KEEP_ALIVE_S, left_s))
+                if entered is not None:
+                    return entered
+                await keep_waiting()
 
 
 async def _judge(call: Call, response: EngineAnswer) -> GatewayError:
@@ -207,6 +240,7 @@ def _client_error(call: Call, text: bytes) -> GatewayError:
     return GatewayError(400, "invalid_value", message)
 
 
-def _no_replica(call: Call, hold_s: float) -> GatewayError:
-    text = f"no replica of {call.plan.public_name} became ready within {hold_s:.0f} s; retry in a minute"
-    return unavailable("no_replica_ready", text, retry_after_s=30)
+def _no_replica(call: Call, hold_s: float, expected_in_s: float | None) -> GatewayError:
+    retry_after_s = math.ceil(expected_in_s or 30)
+    text = f"no replica of {call.plan.public_name} became ready within {hold_s:.0f} s; retry in {retry_after_s} s"
+    return unavailable("no_replica_ready", text, retry_after_s=retry_after_s)

@@ -23,6 +23,7 @@ from serving.gateway.view import View
 # Above this context length a request without max_tokens gets one, so that its reservation stays affordable.
 LONG_CONTEXT_TOKENS = 8192
 LONG_CONTEXT_MAX_TOKENS = 4096
+_AFFINITY_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Plan:
     choices_per_prompt: int
     single_prompt: bool
     continuable: bool
+    affinity: bytes = b""
 
     @property
     def tells_usage_late(self) -> bool:
@@ -91,6 +93,7 @@ def plan_request(
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         choices_per_prompt=body.get("n") or 1,
         continuable=continuable,
+        affinity=_affinity(body, upstream_body),
         single_prompt=surface is not COMPLETIONS or len(split_prompts(body[surface.prompt_field])) == 1,
     )
 
@@ -125,6 +128,12 @@ def _upstream_body(
         if body.get("stream") and surface.dialect is Dialect.OPENAI:
             kept["stream_options"] = {"include_usage": True} | ({"continuous_usage_stats": True} if salt else {})
     return kept
+
+
+def _affinity(body: dict[str, Any], upstream_body: bytes) -> bytes:
+    """Return what calls share that profit from the same engine's cache: the caller's own key, or how they begin."""
+    named = body.get("prompt_cache_key") or body.get("user")
+    return named.encode()[:_AFFINITY_BYTES] if isinstance(named, str) else upstream_body[:_AFFINITY_BYTES]
 
 
 def _encode(body: dict[str, Any]) -> bytes:

@@ -6,16 +6,21 @@ Where adapters are loaded is the pool controller's decision; this file picks amo
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from serving.contract import DemandRow, RouteReplica, Routes
 from serving.gateway.access import Target
+from serving.gateway.adapter_slots import AdapterSlots
 from serving.gateway.clock import Clock
 from serving.gateway.errors import unavailable
 
 MAX_QUEUED = 512
+MAX_QUEUED_PER_MODEL = 256
+BOUNDED_LOAD = 1.25
 # A replica that refused a connection is left alone for this long unless it is the only one.
 SUSPECT_S = 2.0
 MAX_SUSPECT_S = 60.0
@@ -33,6 +38,9 @@ class Router:
         self._suspect_until_s: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
         self._waiting_since_s: dict[str, list[float]] = {}
+        self.slots = AdapterSlots(clock)
+        self.wanted = asyncio.Event()
+        """Set when a request finds no replica at all, so that the pool hears of it at once."""
 
     @property
     def version(self) -> int:
@@ -45,16 +53,32 @@ class Router:
         known = {replica.id for replica in routes.replicas}
         self._suspect_until_s = {name: at for name, at in self._suspect_until_s.items() if name in known}
         self._failures = Counter({name: count for name, count in self._failures.items() if name in known})
+        self.slots.keep(routes.replicas)
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def pick(self, target: Target, *, tried: Collection[str] = ()) -> RouteReplica | None:
-        """Return the least loaded replica that can answer `target`, resident ones first; None when there is none."""
+    def pick(self, target: Target, *, tried: Collection[str] = (), affinity: bytes = b"") -> RouteReplica | None:
+        """Return a replica that can answer `target`; None when there is none.
+
+        Calls with the same `affinity` (a session, or how the prompt begins) go to the same one while it carries at most
+        1.25 of the mean load; without it the least loaded one is taken. Those that hold the adapter come first.
+        """
         offered = self.offer(target, tried)
         if len(offered) < 2:
             return offered[0] if offered else None
         resident = self._routes.resident.get(target.digest, ())
-        return min(offered, key=lambda replica: (replica.id not in resident, self._on_replica[replica.id], replica.id))
+        if not affinity:
+            return min(offered, key=lambda each: (each.id not in resident, self._on_replica[each.id], each.id))
+        loads = self._on_replica
+        bound = BOUNDED_LOAD * (1 + sum(loads[each.id] for each in offered)) / len(offered)
+        return min(
+            offered,
+            key=lambda each: (
+                loads[each.id] + 1 > max(1.0, bound),
+                each.id not in resident,
+                _weigh(affinity, each.id),
+            ),
+        )
 
     def offer(self, target: Target, tried: Collection[str] = ()) -> list[RouteReplica]:
         """Return every replica that can answer `target`, those under suspicion only when there is no other."""
@@ -62,7 +86,12 @@ class Router:
         if self._suspect_until_s:
             now_s = self._clock.monotonic_s()
             offered = [each for each in offered if self._suspect_until_s.get(each.id, 0.0) <= now_s] or offered
-        return offered
+        return [each for each in offered if each.merged is not None] or offered
+
+    def expected_in_s(self, target: Target) -> float | None:
+        """Return in how many seconds a replica of the base will probably be ready, None when none is starting."""
+        at_us = self._routes.expected.get(target.model.base_digest)
+        return None if at_us is None else max(1.0, (at_us - self._clock.now_us()) / 1e6)
 
     def suspect(self, replica: RouteReplica, *, hard: bool = False) -> None:
         """Prefer other replicas: for 2 s, and while it keeps failing `hard` twice as long each time, up to a minute.
@@ -97,9 +126,10 @@ class Router:
     def queued(self, target: Target) -> Iterator[None]:
         """Count a request as waiting for a replica. Raises: GatewayError 503 when too many wait."""
         waiting = self._waiting_since_s.setdefault(target.digest, [])
-        if sum(map(len, self._waiting_since_s.values())) >= MAX_QUEUED:
-            text = f"{MAX_QUEUED} requests already wait for replicas, the limit of this gateway; retry later"
-            raise unavailable("queue_full", text, retry_after_s=5)
+        if len(waiting) >= MAX_QUEUED_PER_MODEL or sum(map(len, self._waiting_since_s.values())) >= MAX_QUEUED:
+            text = f"{len(waiting)} requests already wait for {target.model.public_name} and {MAX_QUEUED_PER_MODEL} may"
+            retry_after_s = math.ceil(self.expected_in_s(target) or 5)
+            raise unavailable("queue_full", f"{text}; retry in {retry_after_s} s", retry_after_s=retry_after_s)
         since_s = self._clock.monotonic_s()
         waiting.append(since_s)
         try:
@@ -111,7 +141,7 @@ class Router:
 
     @contextmanager
     def in_flight(self, replica: RouteReplica, target: Target) -> Iterator[None]:
-        """Count a request as running on `replica`."""
+        """Count a request that entered its slot as running on `replica`."""
         self._on_replica[replica.id] += 1
         self._on_digest[target.digest] += 1
         try:
@@ -119,6 +149,7 @@ class Router:
         finally:
             self._on_replica[replica.id] -= 1
             self._on_digest[target.digest] -= 1
+            self.slots.leave(replica, target.digest)
 
     def demand(self) -> tuple[DemandRow, ...]:
         """Return one row per artifact with load; the queue wait is that of the longest waiting request."""
@@ -135,6 +166,11 @@ class Router:
         base = target.model.base_digest
         usable = [replica for replica in self._routes.replicas if replica.base_digest == base and not replica.draining]
         if target.digest == base:
-            return usable
+            return [replica for replica in usable if replica.merged is None]
         placed = self._routes.placement.get(target.digest, ())
         return [replica for replica in usable if replica.id in placed]
+
+
+def _weigh(affinity: bytes, replica_id: str) -> bytes:
+    """Rendezvous hash: the lowest wins, and a replica that comes or goes moves only its own share."""
+    return hashlib.blake2b(affinity, digest_size=8, key=replica_id.encode()[:64]).digest()

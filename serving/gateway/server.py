@@ -198,7 +198,7 @@ class _Gateway:
         steps = (
             ("snapshot", lambda: follow_snapshot(self._hub, self._current), 0.1),
             ("routes", lambda: follow_routes(self._pool, self._router, self._fair_share), 0.1),
-            ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 1.0),
+            ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 0.05),
             ("accounts", lambda: settle_accounts(self._settlement, self._wallet), 1.0),
             ("watch", watch, 0.2),
             ("journal", self._journal.durable, 1.0),

@@ -6,6 +6,7 @@ Each loop survives outages of its counterpart and says once when one begins and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -21,6 +22,7 @@ from serving.gateway.wallet import Wallet
 
 _EXPECTED = (HubError, PoolError, ContractError, GatewayError)
 _MAX_BACKOFF_S = 5.0
+DEMAND_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -60,8 +62,11 @@ async def follow_routes(pool: Pool, router: Router, fair_share: FairShare) -> No
 
 
 async def report_demand(pool: Pool, router: Router, *, gateway_id: str) -> None:
-    """Tell the pool controller what is asked for."""
+    """Tell the pool controller what is asked for; returns after a second, or as soon as a request begins to wait."""
     await pool.post_demand(Demand(gateway_id=gateway_id, rows=router.demand()))
+    router.wanted.clear()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(router.wanted.wait(), DEMAND_S)
 
 
 async def settle_accounts(settlement: Settlement, wallet: Wallet, *, closing: bool = False) -> None:

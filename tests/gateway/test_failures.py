@@ -3,6 +3,7 @@
 import concurrent.futures
 import http.client
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import openai
 import pytest
 
-from serving.contract import EndReason, UsageStatus, cost_ufen
-from tests.gateway.samples import CUSTOMER, PRICES, make_key, make_model, make_snapshot, secret_of
+from serving.contract import EndReason, Routes, UsageStatus, cost_ufen
+from tests.gateway.samples import BASE, CUSTOMER, PRICES, make_key, make_model, make_snapshot, secret_of
 from tests.gateway.world import Gateway, World, gateway_argv, running_gateway, running_world, wait_for
 
 SNAPSHOT = make_snapshot(keys=(make_key(1), make_key(2)), models=(make_model("org/base"),))
@@ -145,9 +146,11 @@ def test_an_unreachable_replica_is_passed_over(tmp_path: Path) -> None:
         world.replica_urls[0] = "http://127.0.0.1:9"
         world.route(range(2))
         with running_gateway(world) as gateway:
-            assert ask(gateway).choices[0].finish_reason == "stop"
-            record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
-            assert (record.attempt, record.replica_id) == (2, "rep_1")
+            for session in range(8):  # by their sessions, half of them belong to the replica that is not there
+                assert ask(gateway, user=f"session {session}").choices[0].finish_reason == "stop"
+            wait_for(lambda: len(world.hub.usage) == 8)
+            assert {record.replica_id for record in world.hub.usage.values()} == {"rep_1"}
+            assert 2 in {record.attempt for record in world.hub.usage.values()}
 
 
 @pytest.mark.parametrize("mode", ["dies-before", "broken"])
@@ -191,6 +194,32 @@ def test_no_replica_within_the_hold(tmp_path: Path) -> None:
             assert (refused.value.status_code, refused.value.code) == (503, "no_replica_ready")
             assert refused.value.response.headers["retry-after"] == "30"
         assert world.hub.usage == {}
+
+
+def test_a_waiting_stream_hears_when_its_replica_will_be_ready_and_a_refused_call_when_to_come_back(
+    tmp_path: Path,
+) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world:
+        ready_at = time.time_ns() // 1000 + 25_000_000
+        world.pool.routes = Routes(world.pool.routes.version + 1, (), {}, {}, {BASE: ready_at})
+        with running_gateway(world, hold_s=3.5) as gateway, concurrent.futures.ThreadPoolExecutor() as beside:
+            connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
+            headers = {"authorization": f"Bearer {secret_of(1)}", "content-type": "application/json"}
+            body = json.dumps({"model": "org/base", "messages": MESSAGES, "stream": True})
+            plain = beside.submit(ask, gateway)
+            began = time.monotonic()
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            wait_for(lambda: any(row.queued for demand in world.pool.demands for row in demand.rows))
+            assert time.monotonic() - began < 0.9, "the pool hears of the first call at once"
+            line = connection.getresponse().readline()
+            connection.close()
+            found = re.fullmatch(rb": waiting for a replica, ready in about (\d+) s\n", line)
+            assert found
+            assert 15 <= int(found.group(1)) <= 25
+            with pytest.raises(openai.APIStatusError) as refused:
+                plain.result()
+            assert (refused.value.status_code, refused.value.code) == (503, "no_replica_ready")
+            assert 10 <= int(refused.value.response.headers["retry-after"]) <= 25
 
 
 def test_two_gateways_never_share_a_journal(tmp_path: Path) -> None:

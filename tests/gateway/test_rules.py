@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -252,3 +254,44 @@ def test_the_router_prefers_resident_then_idle_then_unsuspected() -> None:
         time.now_s += 2
         assert [(row.digest, row.queued, row.queue_wait_ms) for row in router.demand()] == [(ADAPTER, 1, 2000)]
     assert router.demand() == ()
+
+
+def test_affinity_keeps_a_session_on_one_replica_until_that_carries_too_much() -> None:
+    router = Router(Time().clock)
+    replicas = tuple(RouteReplica(name, 1, "http://x", BASE, draining=False) for name in "abcd")
+    router.replace(Routes(1, replicas, {}, {}))
+    view = view_of(make_model("org/b"))
+    base = resolve_target(view, make_key(1), "org/b", request_id="r", now_us=NOW)
+
+    def picked(affinity: bytes) -> RouteReplica:
+        replica = router.pick(base, affinity=affinity)
+        assert replica is not None
+        return replica
+
+    assert len({picked(b"session").id for _ in range(20)}) == 1
+    assert {picked(str(number).encode()).id for number in range(60)} == set("abcd")
+    used: Counter[str] = Counter()
+    with ExitStack() as running:
+        for _ in range(40):
+            replica = picked(b"session")
+            used[replica.id] += 1
+            running.enter_context(router.in_flight(replica, base))
+    assert max(used.values()) <= 1.25 * 41 / 4
+    assert len(used) == 4
+    gone = next(name for name in "abcd" if name != picked(b"session").id)
+    before = picked(b"session").id
+    router.replace(Routes(2, tuple(each for each in replicas if each.id != gone), {}, {}))
+    assert picked(b"session").id == before, "only the share of the one that left moves"
+
+
+def test_a_merged_replica_answers_its_adapter_before_others_and_never_the_base() -> None:
+    router = Router(Time().clock)
+    merged = RouteReplica("m", 1, "http://x", BASE, draining=False, merged=ADAPTER)
+    lora = RouteReplica("l", 1, "http://x", BASE, draining=False, max_loras=8)
+    router.replace(Routes(1, (lora, merged), {ADAPTER: ("l", "m")}, {ADAPTER: ("l", "m")}))
+    view = view_of(make_model("org/m", ADAPTER), make_model("org/b"))
+    adapter = resolve_target(view, make_key(1), "org/m", request_id="r", now_us=NOW)
+    base = resolve_target(view, make_key(1), "org/b", request_id="r", now_us=NOW)
+    assert router.pick(adapter, affinity=b"x") == merged
+    assert router.pick(adapter, tried=("m",)) == lora
+    assert router.pick(base, tried=("l",)) is None

@@ -102,6 +102,6 @@ async def check_ejection(world: World, controller: Controller) -> None:
 
 def is_in_group(pid: int, group: int) -> bool:
     try:
-        return os.getpgid(pid) == group
-    except ProcessLookupError:
+        return os.getpgid(pid) == group and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
         return False
