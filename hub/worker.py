@@ -41,6 +41,7 @@ from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
 from hub.tuning.deploying import deploy_version
 from hub.tuning.endings import fail_orphaned_runs
+from hub.tuning.keeping_holds import keep_holds
 from hub.tuning.kinds import DEPLOY_KIND, MIRROR_KIND, ORDER_KIND, PLAN_KIND, PROVE_KIND, PUBLISH_KIND, TRAIN_KIND
 from hub.tuning.mirroring import MirrorVersions
 from hub.tuning.ordering import queue_accepted_runs
@@ -102,6 +103,7 @@ def list_chores() -> list[Chore]:
         Chore("settle tranches", 1.0, _settle_tranches),
         Chore("close months", 60.0, _close_months),
         Chore("compare the meters", 60.0, _compare_meters),
+        Chore("keep holds", 30.0, _keep_holds),
         Chore("lapse vouchers", 60.0, _lapse_vouchers),
         Chore("take back redeemed money", 60.0, _take_back_redeemed),
         Chore("keep the audit trail", 1.0, _keep_audit),
@@ -226,6 +228,11 @@ def _lapse_vouchers(work: Work) -> object:
     with work.sessions.write() as session:
         now = work.clock()
         return release_due_tranches(session, now) + lapse_grants(session, now)
+
+
+def _keep_holds(work: Work) -> object:
+    with work.sessions.write() as session:
+        return keep_holds(session, work.clock())
 
 
 def _take_back_redeemed(work: Work) -> object:

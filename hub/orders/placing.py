@@ -19,6 +19,7 @@ from hub.ledger.rules import AccountLimitError, Movement, derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
 from hub.orders.cash import firm_cash, wallet
+from hub.orders.leases import LEASE_S
 from hub.orders.quotes import require_buyer
 from hub.orders.rules import FilingEndedError, InsufficientFundsError, QuoteExpiredError, QuoteStaleError
 from hub.orders.tables import Order, OrderState, Quote, QuoteLine, QuoteState
@@ -176,6 +177,7 @@ def _voucher_holds(session: Session, quote: Quote, order: Order, clearing: Accou
             code="voucher_held",
             rule_version_id=cover.rule_version_id,
             price_version_id=line.price_version_id,
+            lease_s=LEASE_S,
         )
         for line, cover in covers
     ]
@@ -190,6 +192,7 @@ def _cash_holds(quote: Quote, order: Order, cash: Account, clearing: Account) ->
             amount_fen=line.self_paid_fen,
             code="cash_held",
             price_version_id=line.price_version_id,
+            lease_s=LEASE_S,
         )
         for line in quote.lines
         if line.self_paid_fen

@@ -16,6 +16,7 @@ from hub.ledger.periods import month_key
 from hub.ledger.rules import Movement, derive_id
 from hub.ledger.service import Posted, find_transfers, open_account, post_group
 from hub.ledger.tables import PLATFORM, AccountKind
+from hub.orders.leases import revive_holds
 from hub.orders.parts import Given, build_parts, give_out, payout_movements, receiving_account
 from hub.orders.placing import CASH, VOUCHER, clearing_account, hold_id
 from hub.orders.rules import MeterRefusedError, Paid, Subsidy, settle_line
@@ -157,6 +158,7 @@ def _close(session: Session, order: Order, *, metered: Mapping[str, int], state:
     quote = session.get_one(Quote, order.quote_id)
     settled = [_settle(session, line, min(metered.get(line.meter, 0), line.quantity)) for line in quote.lines]
     group_id = derive_id("grp", "close", order.id)
+    revive_holds(session, order.id, now=now)
     movements = _release(session, order, settled)
     clearing = clearing_account(session, order, now)
     for item in settled:

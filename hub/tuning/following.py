@@ -1,4 +1,4 @@
-"""Moves a run along with what its trainer writes, notes the first training step, and meters the rental.
+"""Moves a run along with what its trainer writes, notes the first step, meters the rental and keeps its holds.
 
 It leaves starting and ending to `hub.tuning.training`.
 """
@@ -14,6 +14,7 @@ from hub.compute.service import meter_rental
 from hub.compute.tables import Rental
 from hub.jobs.service import Claim, require_lock
 from hub.jobs.work import Work
+from hub.orders.leases import keep_alive
 from hub.tuning.moves import move_run
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
@@ -46,6 +47,8 @@ def note_progress(work: Work, claim: Claim, run: Run, lines: list[Progress]) -> 
             seq = lines[-1].attempt * _SEQ_PER_ATTEMPT + lines[-1].seq
             device_ms = max(0, lines[-1].device_ms - sum_earlier_rentals(session, fresh))
             meter_rental(session, fresh.rental_id, device_ms=device_ms, seq=seq)
+        if fresh.order_id is not None:
+            keep_alive(session, fresh.order_id, now=now)
 
 
 def sum_earlier_rentals(session: Session, run: Run) -> int:

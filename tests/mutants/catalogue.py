@@ -345,6 +345,20 @@ MUTANTS = (
         "return share_fen(lost_fen, *share) if share else 0",
         f"{VOUCHERS}/test_redeemed_calls.py::test_an_odd_fee_is_floored_on_what_remains",
     ),
+    Mutant(
+        "a_silent_job_loses_its_money",
+        "hub/orders/leases.py",
+        "    if not have_expired(session, order.id, now=now):",
+        "    if have_expired(session, order.id, now=now) and not expired:",
+        f"{ORDERS}/test_order_leases.py::test_a_heartbeat_renews_once_half_the_lease_is_over",
+    ),
+    Mutant(
+        "a_running_rental_counts_as_gone",
+        "hub/tuning/keeping_holds.py",
+        "rental.state is HoldState.ACTIVE",
+        "rental.state is not HoldState.ACTIVE",
+        f"{ORDERS}/test_order_leases.py::test_a_running_rental_is_never_swept_and_one_that_is_over_is",
+    ),
 )
 
 SHORT = ("held_money_is_free", "a_post_releases_only_what_it_takes", "a_hold_ends_twice", "floats_are_money")
