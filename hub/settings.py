@@ -65,6 +65,11 @@ class Settings:
         return f"http://{self.reach}:{self.gateway_port}/v1"
 
     @property
+    def gateway_admin_port(self) -> int:
+        """The port of the gateway's `/metrics` and `/load`, on loopback: the one after its own."""
+        return self.gateway_port % 65535 + 1
+
+    @property
     def shown_gateway_url(self) -> str:
         """The gateway's OpenAI base URL as pages show it to clients."""
         return self.public_url or self.gateway_url

@@ -23,12 +23,18 @@ def run(
     listen: Annotated[str, typer.Option(help="HOST:PORT")] = "127.0.0.1:8080",
     journal: Annotated[Path, typer.Option(help="folder of journal, budgets and usage.jsonl")] = Path("gateway"),
     workers: Annotated[int, typer.Option(min=1, help="processes that share the port; one per core at most")] = 1,
+    admin: Annotated[str, typer.Option(help="loopback HOST:PORT of /metrics and /load")] = "",
+    otlp_endpoint: Annotated[str, typer.Option(help="where traces go: …/v1/traces")] = "",
+    log_calls: Annotated[bool, typer.Option("--log-calls", help="a JSON line for each call")] = False,
     replica_key_file: Annotated[Path | None, typer.Option(help="API key that the servers ask for")] = None,
     plain_openai: Annotated[bool, typer.Option("--plain-openai", help="the servers are no vLLM")] = False,
 ) -> None:
     """Run a gateway with keys, limits, budgets and a journal before any OpenAI-compatible servers."""
     argv = [sys.executable, "-m", "serving.gateway", "--keys", str(keys), "--pepper-file", f"{keys}.pepper"]
     argv += ["--listen", listen, "--journal", str(journal), "--processes", str(workers)]
+    for option, value in (("--admin", admin), ("--otlp-endpoint", otlp_endpoint)):
+        argv += [option, value] if value else []
+    argv += ["--log-calls"] if log_calls else []
     for url in replica:
         argv += ["--replica", url]
     if replica_key_file is not None:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from hub.cli import audit, demo, finetune, gateway, home, ledger, market, operators, programmes, running
+from hub.cli import audit, demo, finetune, gateway, home, ledger, market, operators, programmes, running, top
 from hub.errors import GuanmoError
 from hub.settings import read_settings
 
@@ -27,6 +27,7 @@ app.command("logs")(running.logs)
 app.command("seed")(market.seed)
 app.command("demo")(demo.run_demo)
 app.add_typer(ledger.ledger, name="ledger", help="The books: invariants of the money.")
+app.command("top")(top.show)
 app.command("gateway")(gateway.run)
 app.command("gateway-key")(gateway.make_key)
 app.command("verify")(audit.verify)

@@ -62,7 +62,9 @@ def list_processes(settings: Settings) -> list[Process]:
         journal=f"{home}/journal",
         processes=str(len(os.sched_getaffinity(0))),
         pepper_file=f"{home}/secrets/pepper",
+        admin=f"{local}:{settings.gateway_admin_port}",
     )
+    gateway.append("--log-calls")
     door = f"http://{settings.reach}"
     return [
         _mlflow(settings),

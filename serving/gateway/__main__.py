@@ -6,7 +6,6 @@ Options are explained in `settings`, everything else in `server`.
 from __future__ import annotations
 
 import gc
-import logging
 import resource
 import sys
 
@@ -16,6 +15,7 @@ from serving.contract import ContractError
 from serving.gateway.http_server import ListenError
 from serving.gateway.journal_file import JournalError
 from serving.gateway.local_pool import ReplicaError
+from serving.gateway.logs import configure_logs
 from serving.gateway.processes import find_left, run_processes
 from serving.gateway.server import run_gateway
 from serving.gateway.settings import read_settings
@@ -29,8 +29,7 @@ _OPEN_FILES = 65_536
 def main(argv: list[str]) -> int:
     """Run until told to stop; 0 for a clean stop, 1 with one line for a failed start, 2 for usage."""
     settings = read_settings(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("serving").setLevel(logging.INFO)
+    configure_logs(calls=settings.log_calls)
     if settings.processes > 1 or (not settings.shared_port and find_left(settings.journal_dir, settings.processes)):
         return run_processes(argv, settings.journal_dir, settings.processes)
     _allow_files()

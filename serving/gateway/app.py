@@ -12,6 +12,7 @@ from serving.gateway.completions import Completions
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.hub_proxy import HubProxy
+from serving.gateway.metrics import Metrics
 from serving.gateway.models import LIST_PATH, ModelList
 from serving.gateway.surfaces import MESSAGES, SURFACES
 from serving.gateway.view import CurrentView
@@ -32,8 +33,15 @@ class GatewayApp:
     """The callable that answers each request; it never raises."""
 
     def __init__(
-        self, *, current: CurrentView, completions: Completions, models: ModelList, hub_proxy: HubProxy | None
+        self,
+        *,
+        current: CurrentView,
+        completions: Completions,
+        models: ModelList,
+        hub_proxy: HubProxy | None,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._current = current
         self._completions = completions
         self._models = models
@@ -75,6 +83,7 @@ class GatewayApp:
         exchange.answer(200, json.dumps({"status": "ok", "snapshot_version": version}).encode())
 
     def _fail(self, exchange: Exchange, error: GatewayError) -> None:
+        self._metrics.refused(error)
         if error.status >= 500:
             _log.warning("%s %s: %s", exchange.request_id, error.code, error.message)
         exchange.fail(error)

@@ -16,6 +16,7 @@ from serving.gateway.exchange import Exchange
 from serving.gateway.journal_entries import Progressed, Reserved
 from serving.gateway.plan import Plan
 from serving.gateway.sse import Usage
+from serving.gateway.traces import CallTrace
 from serving.gateway.transcript import Transcript
 from serving.gateway.wallet import Hold
 
@@ -52,6 +53,9 @@ class Call:
         self.progress_at_s = 0.0
         self.sent_at_s = 0.0
         self.began_at_s = 0.0
+        self.first_at_s = 0.0
+        self.end_reason: EndReason | None = None
+        self.trace: CallTrace | None = None
         self._interrupt: EndReason | None = None
         self._task: asyncio.Task[object] | None = None
 
@@ -109,6 +113,26 @@ class Call:
         return Progressed(
             self.request_id, self.attempt, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
         )
+
+    def describe(self, reason: EndReason, took_s: float) -> dict[str, str | int | None]:
+        """Return what a log may say of the call at hand: ids, counts and times, nothing that was said."""
+        usage = self.usage or Usage()
+        return {
+            "request_id": self.request_id,
+            "attempt": self.attempt,
+            "organisation_id": self.key.organisation_id,
+            "key_id": self.key.key_id,
+            "surface": self.plan.surface.name,
+            "version_id": self.plan.target.version_id,
+            "adapter": self.plan.target.engine_name,
+            "replica_id": None if self.replica is None else self.replica.id,
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "end_reason": reason.value,
+            "first_token_ms": int((self.first_at_s - self.began_at_s) * 1000) if self.first_at_s else None,
+            "took_ms": int(took_s * 1000),
+        }
 
     def usage_record(
         self, replica: RouteReplica, *, ended_at: int, reason: EndReason, complete: bool, disputed: bool

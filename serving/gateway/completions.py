@@ -6,6 +6,7 @@ The steps live in their own files; this one is their order and the guarantee tha
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,8 @@ from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.journal_file import Journal
 from serving.gateway.limits import RateLimits
+from serving.gateway.logs import CALLS
+from serving.gateway.metrics import Metrics
 from serving.gateway.plan import Plan, plan_request
 from serving.gateway.relay import StreamRelay, relay_plain, start_stream
 from serving.gateway.replays import Replays
@@ -29,10 +32,12 @@ from serving.gateway.settlement import Settlement
 from serving.gateway.sse import Usage
 from serving.gateway.surfaces import COMPLETIONS, Surface
 from serving.gateway.suspects import Suspects
+from serving.gateway.traces import Tracing
 from serving.gateway.view import CurrentView, View
 from serving.gateway.wallet import Wallet
 from serving.gateway.watch import Watch
 
+_calls_log = logging.getLogger(CALLS)
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 
@@ -52,11 +57,15 @@ class Completions:
         clock: Clock,
         watch: Watch,
         replays: Replays,
+        metrics: Metrics,
+        tracing: Tracing | None,
         plain: bool,
     ) -> None:
         self._plain = plain
         self._watch = watch
         self._replays = replays
+        self._metrics = metrics
+        self._tracing = tracing
         self._suspects = Suspects(clock)
         self._current = current
         self._limits = limits
@@ -80,6 +89,8 @@ class Completions:
             with self._limits.seat(key):
                 hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
                 call = Call(exchange, key=key, plan=plan, hold=hold, started_at=now_us)
+                if self._tracing is not None:
+                    call.trace = self._tracing.begin(call)
                 try:
                     await self._run(exchange, call)
                 except EngineLostError as error:
@@ -129,6 +140,8 @@ class Completions:
         finally:
             self._watch.calls.discard(call)
             self._settle(call, reason, False)
+            if call.trace is not None:
+                call.trace.end(call, call.end_reason or reason)
 
     async def _relay(self, exchange: Exchange, call: Call) -> None:
         async def keep_waiting() -> None:
@@ -216,9 +229,22 @@ class Completions:
     ) -> None:
         """Journal the end of the attempt at hand and count its tokens."""
         ended_at, usage = self._clock.now_us(), call.usage or Usage()
+        call.end_reason = reason
         record = call.usage_record(replica, ended_at=ended_at, reason=reason, complete=complete, disputed=disputed)
         self._settlement.record(record, spent_ufen)
         self._limits.count_tokens(call.key, usage.prompt_tokens + usage.completion_tokens)
+        self._count(call, reason, usage)
+
+    def _count(self, call: Call, reason: EndReason, usage: Usage) -> None:
+        """Count what ended, and say so where lines of calls are wanted; nothing that was said is in it."""
+        labels = self._metrics.adapter_labels(call.plan.target)
+        took_s = self._clock.monotonic_s() - call.began_at_s
+        if call.first_at_s:
+            self._metrics.first_token(labels, call.first_at_s - call.began_at_s)
+        tokens = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        self._metrics.ended(call.plan.surface.name, labels, reason, tokens=tokens, took_s=took_s)
+        if _calls_log.isEnabledFor(logging.INFO):
+            _calls_log.info("call", extra={"fields": call.describe(reason, took_s)})
 
 
 def _waiting_comment(expected_in_s: float | None) -> bytes:

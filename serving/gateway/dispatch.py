@@ -122,6 +122,7 @@ class Dispatcher:
                 call.body,
                 request_id=f"{call.request_id}-{call.attempt}",
                 account=" ".join(map(quote, (entry.allowance_id, entry.key_id, entry.version_id))),
+                traceparent=None if call.trace is None else call.trace.ask(replica, call.attempt),
             )
             # On the wire first: the engine computes while the reservation is written, which costs nobody time.
             self._journal.append(entry)

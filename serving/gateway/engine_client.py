@@ -220,16 +220,20 @@ class EngineClient:
         self._addresses: dict[str, tuple[str, str]] = {}
         self._fixed = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
 
-    async def post(self, url: str, path: str, body: bytes, *, request_id: str, account: str) -> EngineAnswer:
+    async def post(
+        self, url: str, path: str, body: bytes, *, request_id: str, account: str, traceparent: str | None = None
+    ) -> EngineAnswer:
         """Send a JSON body to `url` + `path`; return before the answer. Raises: EngineUnreachableError.
 
         `account` is who the engine's witness writes the tokens down for.
         """
         pool = self._pools.get(url) or self._open(url)
         prefix, host = self._addresses[url]
+        traced = "" if traceparent is None else f"traceparent: {traceparent}\r\n"
         head = (
             f"POST {prefix}{path} HTTP/1.1\r\nhost: {host}\r\n{self._fixed}content-type: application/json\r\n"
-            f"x-request-id: {request_id}\r\nx-guanmo-account: {account}\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"{traced}x-request-id: {request_id}\r\nx-guanmo-account: {account}\r\n"
+            f"content-length: {len(body)}\r\n\r\n"
         )
         connection = await pool.take()
         return connection.send(head.encode("latin-1") + body)

@@ -28,6 +28,11 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
+    @property
+    def connection_count(self) -> int:
+        """Return how many clients are connected."""
+        return len(self._connections)
+
     async def listen(self, listener: socket.socket) -> None:
         """Begin to accept on a bound socket."""
         loop = asyncio.get_running_loop()

@@ -80,6 +80,10 @@ class StreamRelay:
             return
         if visible:
             call.sent_at_s = self._clock.monotonic_s()
+            if not call.first_at_s:
+                call.first_at_s = call.sent_at_s
+                if call.trace is not None:
+                    call.trace.first_token()
             self._exchange.send(visible)
         if reader.failed:
             self._answer.take_end(EngineLostError("the engine reported its failure"))

@@ -151,6 +151,21 @@ class Router:
             self._on_digest[target.digest] -= 1
             self.slots.leave(replica, target.digest)
 
+    @property
+    def base_of(self) -> dict[str, str]:
+        """Return the base of each digest that the routes offer."""
+        by_id = {replica.id: replica.base_digest for replica in self._routes.replicas}
+        found = {base: base for base in by_id.values()}
+        for digest, ids in self._routes.placement.items():
+            bases = [by_id[name] for name in ids if name in by_id]
+            if bases:
+                found[digest] = bases[0]
+        return found
+
+    def on_replicas(self) -> list[tuple[str, int]]:
+        """Return how many requests of this process run on each replica that the routes offer."""
+        return [(replica.id, self._on_replica[replica.id]) for replica in self._routes.replicas]
+
     def demand(self) -> tuple[DemandRow, ...]:
         """Return one row per artifact with load; the queue wait is that of the longest waiting request."""
         now_s = self._clock.monotonic_s()

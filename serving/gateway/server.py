@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from serving.gateway.admin import Admin
 from serving.gateway.app import GatewayApp
 from serving.gateway.clock import Clock
 from serving.gateway.completions import Completions
@@ -20,7 +21,8 @@ from serving.gateway.dispatch import Dispatcher
 from serving.gateway.engine_client import EngineClient
 from serving.gateway.errors import GatewayError
 from serving.gateway.fair_share import FairShare
-from serving.gateway.http_server import HttpServer, bind
+from serving.gateway.gauges import Gauges
+from serving.gateway.http_server import HttpServer, ListenError, bind
 from serving.gateway.hub_client import Hub, HubClient, HubError
 from serving.gateway.hub_proxy import HubProxy
 from serving.gateway.identity import Identity, next_identity
@@ -29,6 +31,7 @@ from serving.gateway.key_file import KeyFile
 from serving.gateway.limits import RateLimits
 from serving.gateway.local_hub import LocalHub
 from serving.gateway.local_pool import find_models
+from serving.gateway.metrics import Metrics
 from serving.gateway.models import ModelList
 from serving.gateway.pool_client import Pool, PoolClient
 from serving.gateway.replays import Replays
@@ -36,6 +39,7 @@ from serving.gateway.routing import Router
 from serving.gateway.settings import Alone, ControlPlane, Settings
 from serving.gateway.settlement import Settlement
 from serving.gateway.shared_table import SharedTable
+from serving.gateway.traces import Tracing
 from serving.gateway.upkeep import (
     follow_routes,
     follow_snapshot,
@@ -50,6 +54,8 @@ from serving.gateway.watch import Watch
 GRACE_S = 30
 _SETTLE_PAUSE_S = 0.2
 _ORPHAN_LOOK_S = 0.5
+_NEWS_WAIT_S = 10.0
+_NEWS_LOOK_S = 0.02
 _log = logging.getLogger(__name__)
 
 
@@ -61,12 +67,17 @@ async def run_gateway(settings: Settings) -> None:
     identity = next_identity(settings.journal_dir)
     source = settings.source
     engines = EngineClient(source.headers if isinstance(source, Alone) else None)
+    tracing = None
+    if settings.otlp_endpoint is not None:
+        tracing = Tracing(settings.otlp_endpoint, gateway_id=identity.gateway_id)
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as control:
             counterparts = await _find_counterparts(settings, control)
-            gateway = _Gateway(settings, identity, journal, engines=engines, counterparts=counterparts)
+            gateway = _Gateway(settings, identity, journal, engines=engines, counterparts=counterparts, tracing=tracing)
             await (gateway.settle() if settings.settle_only else gateway.serve())
     finally:
+        if tracing is not None:
+            tracing.close()
         engines.close()
         journal.close()
 
@@ -102,9 +113,11 @@ class _Gateway:
         *,
         engines: EngineClient,
         counterparts: _Counterparts,
+        tracing: Tracing | None,
     ) -> None:
         clock = Clock()
         table = SharedTable(settings.shared_dir / "load.table")
+        self._metrics = Metrics(settings.shared_dir / "metrics", table.seat)
         self._settings = settings
         self._identity = identity
         self._journal = journal
@@ -130,6 +143,8 @@ class _Gateway:
             watch=self._watch,
             plain=isinstance(settings.source, Alone) and settings.source.plain,
             current=self._current,
+            metrics=self._metrics,
+            tracing=tracing,
             replays=Replays(settings.shared_dir / "answers"),
             limits=RateLimits(clock, table),
             wallet=self._wallet,
@@ -151,6 +166,17 @@ class _Gateway:
             completions=self._completions,
             models=ModelList(current=self._current, pepper=settings.pepper, clock=clock),
             hub_proxy=counterparts.hub_proxy,
+            metrics=self._metrics,
+        )
+        self._server = HttpServer(self._app)
+        self._gauges = Gauges(
+            metrics=self._metrics,
+            router=self._router,
+            fair_share=self._fair_share,
+            journal=journal,
+            current=self._current,
+            seat=table.seat,
+            connections=lambda: self._server.connection_count,
         )
 
     async def serve(self) -> None:
@@ -160,24 +186,44 @@ class _Gateway:
             _log.warning("%d usage records of a former process are still to be sent", inherited)
         listener = bind(self._settings.host, self._settings.port, shared=self._settings.shared_port)
         host, port = listener.getsockname()[:2]
-        server, stop, hurry = HttpServer(self._app), asyncio.Event(), asyncio.Event()
+        server, stop, hurry = self._server, asyncio.Event(), asyncio.Event()
+        admin = HttpServer(Admin(self._metrics))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _ask_to_stop, stop, hurry)
         tasks = self._start_upkeep()
-        if self._settings.peers > 1:
-            tasks.append(asyncio.create_task(_follow_parent(os.getppid(), stop)))
         try:
+            if self._settings.peers > 1:
+                tasks.append(asyncio.create_task(_follow_parent(os.getppid(), stop)))
+                await self._await_news()
+
+            await self._open_admin(admin)
             await server.listen(listener)
             _log.warning(
                 "gateway %s epoch %d on http://%s:%d", self._identity.gateway_id, self._identity.epoch, host, port
             )
             await stop.wait()
             await server.wind_down(GRACE_S, hurry)
+            await admin.wind_down(0.0, hurry)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._wind_down()
+
+    async def _open_admin(self, admin: HttpServer) -> None:
+        """Open the operator's door; customers are served even where its port is taken."""
+        if self._settings.admin is None:
+            return
+        try:
+            await admin.listen(bind(*self._settings.admin, shared=self._settings.shared_port))
+        except ListenError as error:
+            _log.error("no /metrics and /load: %s", error)
+
+    async def _await_news(self) -> None:
+        """Wait for keys and routes, but not for ever: the others on this port can answer meanwhile."""
+        give_up_s = asyncio.get_running_loop().time() + _NEWS_WAIT_S
+        while asyncio.get_running_loop().time() < give_up_s and not (self._current.version and self._router.version):
+            await asyncio.sleep(_NEWS_LOOK_S)
 
     async def settle(self) -> None:
         """Settle what the journal holds and end once the hub has it all; nothing is served."""
@@ -200,6 +246,7 @@ class _Gateway:
             ("routes", lambda: follow_routes(self._pool, self._router, self._fair_share), 0.1),
             ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 0.05),
             ("accounts", lambda: settle_accounts(self._settlement, self._wallet), 1.0),
+            ("gauges", self._gauges.write, 1.0),
             ("watch", watch, 0.2),
             ("journal", self._journal.durable, 1.0),
         )

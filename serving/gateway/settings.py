@@ -6,6 +6,7 @@ Defaults for addresses exist nowhere: the caller names every counterpart.
 from __future__ import annotations
 
 import argparse
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,9 @@ class Settings:
     shared_dir: Path
     settle_only: bool
     calls_per_replica: int
+    admin: tuple[str, int] | None
+    log_calls: bool
+    otlp_endpoint: str | None
     pepper: bytes
     hold_s: float
     deadlines: Deadlines
@@ -81,6 +85,9 @@ def read_settings(argv: Sequence[str]) -> Settings:
         shared_dir=given.shared or given.journal,
         settle_only=given.settle_only,
         calls_per_replica=given.calls_per_replica,
+        admin=_read_admin(parser, given.admin),
+        log_calls=given.log_calls,
+        otlp_endpoint=given.otlp_endpoint and _url(parser, "--otlp-endpoint", given.otlp_endpoint),
         pepper=_secret(parser, "--pepper-file", given.pepper_file),
         hold_s=given.hold_s,
         deadlines=Deadlines(**{name: getattr(given, name) for name in vars(Deadlines())}),
@@ -104,6 +111,11 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--settle-only", action="store_true", help="send and give back what a journal holds, then end")
     parser.add_argument(
         "--calls-per-replica", type=int, default=CALLS_PER_REPLICA, help="calls at once on a replica; more wait in turn"
+    )
+    parser.add_argument("--admin", metavar="HOST:PORT", help="loopback address of /metrics and /load")
+    parser.add_argument("--log-calls", action="store_true", help="write a line for each call, without what it said")
+    parser.add_argument(
+        "--otlp-endpoint", metavar="URL", help="where traces go, such as http://127.0.0.1:4318/v1/traces"
     )
     parser.add_argument("--journal", required=True, type=Path, metavar="DIR", help="folder of this gateway's journal")
     parser.add_argument("--pepper-file", required=True, type=Path, help="file with the pepper of API keys")
@@ -131,6 +143,19 @@ def _read_source(parser: argparse.ArgumentParser, given: argparse.Namespace) -> 
         token=_text(parser, "--token-file", given.token_file),
         pool_url=_url(parser, "--pool", given.pool),
     )
+
+
+def _read_admin(parser: argparse.ArgumentParser, given: str | None) -> tuple[str, int] | None:
+    if given is None:
+        return None
+    host, _, port = given.rpartition(":")
+    try:
+        is_loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback or not port.isdigit():
+        parser.error(f"--admin is {given!r}; it must be an address of loopback such as 127.0.0.1:8081")
+    return host.strip("[]"), int(port)
 
 
 def _url(parser: argparse.ArgumentParser, option: str, value: str) -> str:

@@ -43,7 +43,7 @@ class TableFullError(Exception):
 
 
 class SharedTable:
-    """The table at `path`, or one of this process alone."""
+    """The table at `path`, or one of this process alone. `seat` numbers the processes from 0."""
 
     def __init__(self, path: Path | None = None) -> None:
         """Open or create the table and take a seat in it. Raises: TableFullError."""
@@ -57,7 +57,7 @@ class SharedTable:
             self._map = mmap.mmap(self._fd, _SIZE_BYTES)
         self._words = memoryview(self._map)[_TAGS_BYTES:].cast("q")
         self._rows: dict[str, tuple[int, bytes]] = {}
-        self._seat = self._take_seat()
+        self.seat = self._take_seat()
 
     @contextmanager
     def row(self, name: str, now_s: float) -> Iterator[Row]:
@@ -77,7 +77,7 @@ class SharedTable:
             at = number * _TAG_BYTES
             if self._map[at : at + _TAG_BYTES] == tag:
                 self._words[number * _ROW_WORDS] = int(now_s)
-                return Row(self._words, number, self._seat, now_s)
+                return Row(self._words, number, self.seat, now_s)
             del self._rows[name]  # given to another name meanwhile
             self._release(number)
 

@@ -57,7 +57,7 @@ class CurrentView:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._view: View | None = None
-        self._heard_at_s = 0.0
+        self._heard_at_s = clock.monotonic_s()
         self._news = asyncio.Event()
         self._waiting = 0
 
@@ -65,6 +65,11 @@ class CurrentView:
     def version(self) -> int:
         """Return the version held, 0 before the first snapshot."""
         return self._view.version if self._view else 0
+
+    @property
+    def age_s(self) -> float:
+        """Return how long ago the hub was last heard."""
+        return self._clock.monotonic_s() - self._heard_at_s
 
     def replace(self, view: View) -> None:
         """Take a new snapshot."""
@@ -101,7 +106,7 @@ class CurrentView:
         """Return the view to admit by. Raises: GatewayError 503 without one or when it is older than 120 s."""
         if self._view is None:
             raise unavailable("snapshot_missing", "the gateway has not heard from the hub yet; retry", retry_after_s=2)
-        age_s = self._clock.monotonic_s() - self._heard_at_s
+        age_s = self.age_s
         if age_s > STALE_AFTER_S:
             text = f"the hub has been silent for {age_s:.0f} s, the limit is {STALE_AFTER_S:.0f} s; retry later"
             raise unavailable("snapshot_stale", text, retry_after_s=10)

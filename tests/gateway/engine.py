@@ -43,6 +43,7 @@ class Engine:
             body
             | {
                 "_request_id": request.headers.get("x-request-id"),
+                "_traceparent": request.headers.get("traceparent"),
                 "_authorization": request.headers.get("authorization"),
             }
         )
