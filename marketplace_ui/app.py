@@ -45,6 +45,7 @@ PAGES = (
     "statement",
     "filings",
     "operator",
+    "pool",
     "meters",
     "settlement",
 )

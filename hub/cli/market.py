@@ -23,6 +23,7 @@ from hub.clock import read_clock
 from hub.compute.rules import OfferPrice
 from hub.compute.service import create_offer, ensure_provider
 from hub.database import Sessions, open_sessions
+from hub.deployments.policies import DEFAULT_POLICY, Policy, set_policy
 from hub.errors import ConflictError, NotFoundError
 from hub.organisations.people import create_user
 from hub.organisations.rules import make_demo_uscc
@@ -56,6 +57,25 @@ def import_model(
     public_name = _import_one(settings, sessions, path, name)
     sessions.close()
     console.print(f"Imported {public_name}; file it (备案) before vouchers can pay for it / 已导入")
+
+
+@models.command("serving")
+def set_serving(
+    base: Annotated[str, typer.Argument(help="base model, as owner/model or by version id")],
+    least: Annotated[int, typer.Option("--min", help="engines that always run")] = DEFAULT_POLICY.min,
+    most: Annotated[int, typer.Option("--max", help="engines at most")] = DEFAULT_POLICY.max,
+    idle_s: Annotated[int, typer.Option(help="seconds without a call until an engine stops")] = DEFAULT_POLICY.idle_s,
+    max_loras: Annotated[int, typer.Option(help="adapters that one engine runs at once")] = DEFAULT_POLICY.max_loras,
+) -> None:
+    """Set how the engines of a base scale; running ones follow at once."""
+    settings = read_settings(os.environ)
+    sessions = open_sessions(settings.database_url)
+    with sessions.write() as session:
+        policy = Policy(least, most, idle_s, max_loras)
+        version = set_policy(session, _find_operator(session), base, policy, now=read_clock())
+        version_id = version.id
+    sessions.close()
+    console.print(f"{version_id}: {least}-{most} engines, idle after {idle_s} s, {max_loras} adapters each / 已设置")
 
 
 def seed_demonstration(settings: Settings) -> None:

@@ -131,14 +131,14 @@ def ensure_machine(
     return node
 
 
-def grant_slot(session: Session, set_id: str, *, now: datetime) -> Slot:
-    """Grant a replica set devices on the node with most room; its active slot is returned again.
+def grant_slot(session: Session, set_id: str, *, now: datetime, one_more: bool = False) -> Slot:
+    """Grant a replica set devices on the node with most room; unless `one_more`, its active slot is returned again.
 
     Raises:
         NoCapacityError: no node is up, or all places are granted.
     """
-    found = session.scalar(select(Slot).where(Slot.set_id == set_id, Slot.state == HoldState.ACTIVE))
-    if found is not None:
+    found = session.scalar(select(Slot).where(Slot.set_id == set_id, Slot.state == HoldState.ACTIVE).limit(1))
+    if found is not None and not one_more:
         return found
     nodes = session.scalars(select(Node).where(Node.state == NodeState.UP).order_by(Node.id).with_for_update()).all()
     free = {node.id: node.serve_slots - _count_slots(session, node.id) for node in nodes}
@@ -169,7 +169,12 @@ def grant_slot(session: Session, set_id: str, *, now: datetime) -> Slot:
 def release_slot(session: Session, set_id: str, *, now: datetime) -> None:
     """Take back what a replica set holds; nothing happens where it holds nothing."""
     for slot in session.scalars(select(Slot).where(Slot.set_id == set_id, Slot.state == HoldState.ACTIVE)):
-        slot.state, slot.released_at = HoldState.RELEASED, now
+        release_one_slot(slot, now=now)
+
+
+def release_one_slot(slot: Slot, *, now: datetime) -> None:
+    """Take back one place; the engine on it ends when the pool hears of it."""
+    slot.state, slot.released_at = HoldState.RELEASED, now
 
 
 def list_slots(session: Session) -> list[Slot]:

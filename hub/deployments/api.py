@@ -3,12 +3,15 @@
 It leaves calling what is deployed to the gateway.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
 
+from hub.actor import READERS
 from hub.deployments import service
 from hub.deployments.internal import add_internal_routes
+from hub.deployments.policies import DEFAULT_POLICY, Policy, list_policies, set_policy
 from hub.deployments.tables import Deployment
 from hub.web import Body, Query, context, current_actor
 
@@ -26,6 +29,21 @@ class DeploymentQuery(Query):
     """Whether stopped deployments are listed too."""
 
     with_stopped: bool = False
+
+
+class BasePath(Query):
+    """One base model version by id."""
+
+    base_version_id: str
+
+
+class PolicyBody(Body):
+    """How many engines a base may have, how long they stay idle, how many adapters one computes with at once."""
+
+    min: int = DEFAULT_POLICY.min
+    max: int = DEFAULT_POLICY.max
+    idle_s: int = DEFAULT_POLICY.idle_s
+    max_loras: int = DEFAULT_POLICY.max_loras
 
 
 class RollBackBody(Body):
@@ -83,3 +101,22 @@ def post_roll_back(body: RollBackBody) -> dict[str, Any]:
     with context().sessions.write() as session:
         version_id = service.roll_back(session, actor, body.public_name, now=context().clock())
         return {"public_name": body.public_name, "version_id": version_id}
+
+
+@blueprint.get("/api/v1/serving-policies")
+def get_policies() -> dict[str, Any]:
+    """Return what holds for each base that has engines or a policy of its own."""
+    current_actor(*READERS)
+    with context().sessions.read() as session:
+        rows = list_policies(session)
+        return {"policies": [{"base_version_id": base.id, **asdict(policy)} for base, policy in rows]}
+
+
+@blueprint.put("/api/v1/serving-policies/<base_version_id>")
+def put_policy(path: BasePath, body: PolicyBody) -> dict[str, Any]:
+    """Set how engines of a base scale; running ones follow at once."""
+    actor = current_actor()
+    policy = Policy(body.min, body.max, body.idle_s, body.max_loras)
+    with context().sessions.write() as session:
+        base = set_policy(session, actor, path.base_version_id, policy, now=context().clock())
+        return {"base_version_id": base.id, **asdict(policy)}

@@ -15,6 +15,7 @@ from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import find_pool
 from hub.deployments.evaluating import end_stale_evaluations
 from hub.deployments.idle import end_idle_sets
+from hub.deployments.places import grant_wanted, take_back_unused
 from hub.deployments.tables import (
     Deployment,
     DeploymentState,
@@ -77,6 +78,8 @@ def apply_observed(session: Session, message: contract.Observed, *, now: datetim
         _settle(session, deployment, message, now)
     end_stale_evaluations(session, now=now)
     end_idle_sets(session, now=now)
+    take_back_unused(session, message, generation=pool.generation, now=now)
+    grant_wanted(session, message, now=now)
     return _extend(pool, now)
 
 

@@ -1,17 +1,14 @@
-"""The operator's desk: what waits for a decision, figures from real records, money, the machines.
+"""The operator's desk: what waits for a decision, figures from real records, money.
 
 The auditor sees all of it and changes nothing. It leaves every rule to the services.
 """
 
 from flask import Blueprint, redirect, render_template, request
-from sqlalchemy import select
 from werkzeug.wrappers import Response
 
 from hub.actor import READERS, Actor, Role
 from hub.catalogue import service as catalogue
 from hub.catalogue.tables import Decision, VersionState
-from hub.compute.tables import Node
-from hub.deployments.tables import ObservedAdapter, ObservedReplica, PoolState, ReplicaSet
 from hub.filings.tables import Ruling
 from hub.orders.service import deposit
 from hub.organisations import service as organisations
@@ -142,21 +139,6 @@ def publish(kind: str) -> Response | tuple[str, int]:
                     now=context().clock(),
                 )
     return redirect("/operator/money?done=priced") if form.ok else (_show_money(actor, form, kind), 422)
-
-
-@blueprint.get("/operator/pool")
-def show_pool() -> str:
-    current_actor(*READERS)
-    with context().sessions.read() as session:
-        return render_template(
-            "operator/pool.html",
-            pools=session.scalars(select(PoolState)).all(),
-            sets=session.scalars(select(ReplicaSet).order_by(ReplicaSet.id.desc())).all(),
-            replicas=session.scalars(select(ObservedReplica).order_by(ObservedReplica.replica_id)).all(),
-            adapters=session.scalars(select(ObservedAdapter).order_by(ObservedAdapter.digest)).all(),
-            nodes=session.scalars(select(Node).order_by(Node.name)).all(),
-            now=context().clock(),
-        )
 
 
 def _show_organisations(actor: Actor, form: Form, refused_id: str) -> str:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from hub.catalogue.tables import ModelVersion
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
 from tests.ui_b.scene import lose_gateway, register, submit_adapter
@@ -122,3 +123,24 @@ def test_token_meters_show_each_engine_and_close_a_lost_gateways_allowance(marke
     closed = operator.post(f"/operator/allowances/{allowance_id}/close", data={"reason": "host burnt"})
     assert (closed.status_code, closed.location) == (302, "/operator/meters?done=closed")
     assert allowance_id not in operator.get("/operator/meters").text
+
+
+def test_the_operator_sets_how_a_base_scales_and_the_auditor_reads_it(market: World) -> None:
+    with market.sessions.write() as session:
+        base = session.query(ModelVersion).where(ModelVersion.base_version_id.is_(None)).first()
+        assert base is not None
+        base_id = base.id
+    operator = market.visit("operator")
+    typed = {"base": base_id, "min": "0", "max": "3", "idle_s": "120", "max_loras": "16"}
+    assert operator.post("/operator/pool/policy", data=typed).location == "/operator/pool?done=policy"
+    page = operator.get("/operator/pool?done=policy").text
+    assert "Set how a base scales" in page
+    assert 'value="120"' in page
+    refused = operator.post("/operator/pool/policy", data=typed | {"min": "9"})
+    assert (refused.status_code, 'value="9"' in refused.text) == (422, True)
+    assert "above" in refused.text
+    blank = operator.post("/operator/pool/policy", data=typed | {"max": ""})
+    assert blank.status_code == 422
+    auditor = market.visit("auditor", "zh").get("/operator/pool").text
+    assert "扩缩容" in auditor
+    assert "/operator/pool/policy" not in auditor

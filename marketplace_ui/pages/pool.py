@@ -1,0 +1,66 @@
+"""The operator's page of the pool: what the controller reported, and how the engines of each base scale.
+
+The auditor sees all of it and changes nothing. It leaves scaling itself to the pool controller.
+"""
+
+from dataclasses import asdict
+
+from flask import Blueprint, redirect, render_template
+from sqlalchemy import select
+from werkzeug.wrappers import Response
+
+from hub.actor import READERS, Actor, Role
+from hub.catalogue.service import name_of
+from hub.compute.tables import Node
+from hub.deployments.policies import DEFAULT_POLICY, LIMITS, Policy, list_policies, set_policy
+from hub.deployments.tables import ObservedAdapter, ObservedReplica, PoolState
+from hub.web import context, current_actor
+from marketplace_ui.forms import Form
+from marketplace_ui.layout import read_notice
+
+blueprint = Blueprint("pool", __name__)
+NOTICES = {"policy": ("扩缩容设置已保存，正在运行的引擎会随之调整。", "Saved; running engines follow.")}
+
+
+@blueprint.get("/operator/pool")
+def show_pool() -> str:
+    return _show(current_actor(*READERS), None)
+
+
+@blueprint.post("/operator/pool/policy")
+def save_policy() -> Response | tuple[str, int]:
+    actor, form = current_actor(Role.OPERATOR), Form.of_request()
+    base = form.text("base", required=True, most=200)
+    typed = {name: form.whole(name, least=least, most=most) for name, (least, most) in LIMITS.items()}
+    for name in [name for name, value in typed.items() if value is None]:
+        form.refuse(name, "请填写此项。", "Please fill this in.")
+    with form.catching("base", *LIMITS):
+        if form.ok:
+            policy = Policy(**{name: value for name, value in typed.items() if value is not None})
+            with context().sessions.write() as session:
+                set_policy(session, actor, base, policy, now=context().clock())
+    return redirect("/operator/pool?done=policy") if form.ok else (_show(actor, form), 422)
+
+
+def _show(actor: Actor, form: Form | None) -> str:
+    with context().sessions.read() as session:
+        policies = [(base, name_of(session, base), policy) for base, policy in list_policies(session)]
+        return render_template(
+            "operator/pool.html",
+            pools=session.scalars(select(PoolState)).all(),
+            replicas=session.scalars(select(ObservedReplica).order_by(ObservedReplica.replica_id)).all(),
+            adapters=session.scalars(select(ObservedAdapter).order_by(ObservedAdapter.digest)).all(),
+            nodes=session.scalars(select(Node).order_by(Node.name)).all(),
+            policies=policies,
+            choices=[(base.id, name) for base, name, _ in policies],
+            form=form or _prefill(policies),
+            writes=actor.role is Role.OPERATOR,
+            notice=read_notice(NOTICES),
+            now=context().clock(),
+        )
+
+
+def _prefill(policies: list[tuple[object, str, Policy]]) -> Form:
+    """The numbers that hold now for the only base, or the defaults."""
+    policy = policies[0][2] if len(policies) == 1 else DEFAULT_POLICY
+    return Form({name: str(value) for name, value in asdict(policy).items()})
