@@ -3,6 +3,7 @@
 The auditor sees all of it and changes nothing. It leaves scaling itself to the pool controller.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from flask import Blueprint, redirect, render_template
@@ -60,7 +61,7 @@ def _show(actor: Actor, form: Form | None) -> str:
         )
 
 
-def _prefill(policies: list[tuple[object, str, Policy]]) -> Form:
+def _prefill(policies: Sequence[tuple[object, str, Policy]]) -> Form:
     """The numbers that hold now for the only base, or the defaults."""
     policy = policies[0][2] if len(policies) == 1 else DEFAULT_POLICY
     return Form({name: str(value) for name, value in asdict(policy).items()})
