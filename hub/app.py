@@ -11,8 +11,9 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from hub.body_drain import BodyDrain
-from hub.clock import Clock, read_clock
+from hub.clock import Clock
 from hub.database import Sessions, open_sessions
+from hub.database_clock import choose_clock
 from hub.organisations.service import find_actor_by_token
 from hub.request import StrictRequest
 from hub.secrets import Secrets, read_secrets
@@ -49,10 +50,11 @@ def create_api(
     *,
     secrets: Secrets | None = None,
     sessions: Sessions | None = None,
-    clock: Clock = read_clock,
+    clock: Clock | None = None,
 ) -> OpenAPI:
     """Return the Flask application with every room's API; arguments left out come from the environment."""
     settings = settings or read_settings(os.environ)
+    sessions = sessions or open_sessions(settings.database_url)
     app = OpenAPI(
         "hub",
         info=Info(title="Guanmo hub", version="1"),
@@ -66,9 +68,9 @@ def create_api(
     app.extensions["guanmo"] = Context(
         settings=settings,
         secrets=secrets or read_secrets(settings.home),
-        sessions=sessions or open_sessions(settings.database_url),
+        sessions=sessions,
         store=FolderStore(settings.artifacts),
-        clock=clock,
+        clock=clock or choose_clock(sessions),
         authenticate=find_actor_by_token,
     )
     for room in ROOMS:

@@ -22,6 +22,7 @@ from hub.database import Sessions
 from hub.errors import GuanmoError, InvalidValueError, NotSignedInError
 from hub.ids import new_id
 from hub.openai_envelope import PREFIX, envelope, render_fields, render_refusal
+from hub.outages import explain_outage
 from hub.request import StrictRequest
 from hub.secrets import Secrets
 from hub.settings import Settings
@@ -172,8 +173,17 @@ def render_validation(error: ValidationError) -> Response:
     return _as_problem(body, 422)
 
 
+def read_cause(error: Exception) -> Exception:
+    """Return the coded refusal where the database was full, busy or away, and log it; else the error itself."""
+    outage = explain_outage(error)
+    if outage is not None:
+        logging.getLogger("hub").error("request %s: %s", request_id(), outage.code, exc_info=error)
+    return outage or error
+
+
 def render_unexpected(error: Exception) -> Response:
     """The top handler: log the cause, tell the client only the request id."""
+    error = read_cause(error)
     if request.path.startswith(PREFIX):
         return _render_for_openai(error)
     if isinstance(error, GuanmoError):

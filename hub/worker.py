@@ -19,10 +19,10 @@ from pathlib import Path
 
 from hub.audit.service import keep_audit
 from hub.claims.service import collect_debts, take_back_redeemed
-from hub.clock import read_clock
 from hub.compute.allocation import ensure_machine
 from hub.compute.tables import Device
 from hub.database import open_sessions
+from hub.database_clock import choose_clock
 from hub.datasets.checking import check_dataset, fail_orphaned_checks
 from hub.datasets.previewing import fail_orphaned_previews, preview_dataset
 from hub.datasets.previews import PREVIEW_KIND
@@ -162,12 +162,13 @@ class Worker:
 
 def build_work(settings: Settings, environment: Mapping[str, str]) -> Work:
     """Return what handlers work with on this machine."""
+    sessions = open_sessions(settings.database_url)
     return Work(
         settings=settings,
-        sessions=open_sessions(settings.database_url),
+        sessions=sessions,
         store=FolderStore(settings.artifacts),
         launch=LocalLaunch(settings.home / "run" / "trainers"),
-        clock=read_clock,
+        clock=choose_clock(sessions),
         environment=environment,
         device="cuda" if list_gpus() else "cpu",
         cpu_threads=os.cpu_count() or 1,

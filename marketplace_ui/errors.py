@@ -7,7 +7,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from hub.errors import GuanmoError, NotSignedInError
-from hub.web import render_unexpected, request_id, request_language
+from hub.web import read_cause, render_unexpected, request_id, request_language
 from marketplace_ui.layout import translate
 
 TEXTS = {
@@ -22,6 +22,7 @@ PROGRAM_PATHS = ("/api/", "/internal/", "/v1/", "/tryout")
 
 def render_error(error: Exception) -> BaseResponse:
     """The top handler of the web process."""
+    error = read_cause(error)
     if request.path.startswith(PROGRAM_PATHS) or "text/html" not in request.headers.get("Accept", "text/html"):
         return render_unexpected(error)
     if isinstance(error, NotSignedInError):

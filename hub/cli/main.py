@@ -7,9 +7,11 @@ import os
 import sys
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from hub.cli import audit, demo, finetune, gateway, home, ledger, market, operators, programmes, running, top
 from hub.errors import GuanmoError
+from hub.outages import explain_outage
 from hub.settings import read_settings
 
 app = typer.Typer(
@@ -43,9 +45,18 @@ def main() -> None:
     try:
         app()
     except GuanmoError as error:
-        language = "zh" if os.environ.get("LANG", "").startswith("zh") else "en"
-        sys.stderr.write(f"guanmo: {error.text(language)} [{error.code}]\n")
-        raise SystemExit(1) from None
+        raise _end_with(error) from None
+    except DBAPIError as error:
+        outage = explain_outage(error)
+        if outage is None:
+            raise
+        raise _end_with(outage) from None
+
+
+def _end_with(error: GuanmoError) -> SystemExit:
+    language = "zh" if os.environ.get("LANG", "").startswith("zh") else "en"
+    sys.stderr.write(f"guanmo: {error.text(language)} [{error.code}]\n")
+    return SystemExit(1)
 
 
 __all__ = ["app", "main", "read_settings"]

@@ -6,6 +6,8 @@ must be two persons. It leaves applications and claims to pages and HTTP.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,8 +39,8 @@ def describe() -> None:
 @programmes.command("list")
 def list_all() -> None:
     """Print each programme with the rule in force, drafts waiting, and whether it takes applications."""
-    sessions, now = _open(), read_clock()
-    with sessions.read() as session:
+    now = read_clock()
+    with _opened() as sessions, sessions.read() as session:
         for programme in service.list_programmes(session):
             rule = service.rule_of_day(session, programme.id, now)
             drafts = [row for row in service.list_rules(session, programme.id) if row.state == "draft"]
@@ -48,7 +50,6 @@ def list_all() -> None:
                 f"{'' if programme.objects_held else '  not open here / 暂不受理'}"
                 f"{f'  {len(drafts)} draft(s) / 草案' if drafts else ''}"
             )
-    sessions.close()
 
 
 @programmes.command("show")
@@ -57,8 +58,7 @@ def show(
     number: Annotated[int | None, typer.Option(help="version; default: the one in force")] = None,
 ) -> None:
     """Print a rule version as JSON, in the form that `draft` reads."""
-    sessions = _open()
-    with sessions.read() as session:
+    with _opened() as sessions, sessions.read() as session:
         programme = service.find_programme(session, code)
         rules = {rule.number: rule for rule in service.list_rules(session, programme.id)}
         current = service.rule_of_day(session, programme.id, read_clock())
@@ -69,7 +69,6 @@ def show(
                 f"项目“{code}”没有规则版本 {number or '生效中'}，现有 {sorted(rules)}。",
             )
         print(json.dumps(_describe(rule), ensure_ascii=False, indent=1))
-    sessions.close()
 
 
 @programmes.command("draft")
@@ -80,13 +79,12 @@ def draft(
 ) -> None:
     """Draft the next rule version from a file and print what it would change."""
     shape = _read_shape(file)
-    sessions = _open()
-    actor = _sign_in(sessions, email)
-    with sessions.write() as session:
-        current = service.rule_of_day(session, service.find_programme(session, code).id, read_clock())
-        rule = service.draft_rule(session, actor, programme=code, **shape, now=read_clock())
-        changes = list_changes(current.body if current else None, rule.body)
-    sessions.close()
+    with _opened() as sessions:
+        actor = _sign_in(sessions, email)
+        with sessions.write() as session:
+            current = service.rule_of_day(session, service.find_programme(session, code).id, read_clock())
+            rule = service.draft_rule(session, actor, programme=code, **shape, now=read_clock())
+            changes = list_changes(current.body if current else None, rule.body)
     for change in changes:
         mark = "  (our default / 平台默认)" if change.our_default else ""
         console.print(f"  {change.field}: {change.before} -> {change.after}{mark}")
@@ -99,19 +97,24 @@ def approve(
     email: Email,
 ) -> None:
     """Put a drafted rule version in force; whoever drafted it is refused."""
-    sessions = _open()
-    actor = _sign_in(sessions, email)
-    with sessions.write() as session:
-        rule = service.approve_rule(session, actor, rule_version_id, now=read_clock())
-        console.print(
-            f"Version {rule.number} is in force from {rule.effective_from_at.isoformat()} / 已批准；"
-            f"sha256 {rule.sha256}"
-        )
-    sessions.close()
+    with _opened() as sessions:
+        actor = _sign_in(sessions, email)
+        with sessions.write() as session:
+            rule = service.approve_rule(session, actor, rule_version_id, now=read_clock())
+            console.print(
+                f"Version {rule.number} is in force from {rule.effective_from_at.isoformat()} / 已批准；"
+                f"sha256 {rule.sha256}"
+            )
 
 
-def _open() -> Sessions:
-    return open_sessions(read_settings(os.environ).database_url)
+@contextmanager
+def _opened() -> Iterator[Sessions]:
+    """Open the installation's database, and close it on a refusal too."""
+    sessions = open_sessions(read_settings(os.environ).database_url)
+    try:
+        yield sessions
+    finally:
+        sessions.close()
 
 
 def _sign_in(sessions: Sessions, email: str) -> Actor:

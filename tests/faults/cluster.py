@@ -14,17 +14,21 @@ from sqlalchemy import create_engine, make_url, text
 
 from tests.hub.money.postgres import _choose_user, _run, find_binaries
 
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 2**31
+
 
 class Cluster:
-    """One server on a Unix socket. `durable` keeps fsync on, as a crash test must."""
+    """One server on a Unix socket. `durable` keeps fsync on, as a crash test must; others live in memory if it fits."""
 
     def __init__(self, *, durable: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="guanmo-pg-", dir="/tmp")
+        self._folder = tempfile.TemporaryDirectory(prefix="guanmo-pg-", dir=choose_place(durable=durable))
         self.home = Path(self._folder.name)
         self._user, self._binaries, self._serial = _choose_user(), find_binaries(), count()
         if self._user is not None:
             shutil.chown(self.home, self._user)
-        _run(self._user, self._binaries / "initdb", "-D", self._data, "-U", "guanmo", "-A", "trust", "-E", "UTF8")
+        made = [self._binaries / "initdb", "-D", self._data, "-U", "guanmo", "-A", "trust", "-E", "UTF8"]
+        _run(self._user, *made, "--wal-segsize=1", *(() if durable else ("--no-sync",)))
         self._options = f"-c listen_addresses='' -c unix_socket_directories={self.home} -c max_connections=80"
         self._options += "" if durable else " -c fsync=off"
         self.start()
@@ -39,7 +43,7 @@ class Cluster:
 
     def create(self, pattern: str = "template1") -> str:
         """Return the URL of a new database that begins as a copy of `pattern`."""
-        name = f"fault_{next(self._serial)}"
+        name = f"fault_{os.getpid()}_{next(self._serial)}"
         admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {pattern}"))
@@ -53,10 +57,13 @@ class Cluster:
             connection.execute(text(f"DROP DATABASE {make_url(url).database} WITH (FORCE)"))
         admin.dispose()
 
-    def start(self) -> None:
-        """Start, recovering from whatever happened before."""
+    def start(self, *, file_limit_bytes: int | None = None) -> None:
+        """Start, recovering from whatever happened before; with a limit no file grows beyond it: the disk is full."""
         control = self._binaries / "pg_ctl"
-        _run(self._user, control, "-D", self._data, "-w", "-l", self.home / "log", "-o", self._options, "start")
+        command: list[object] = [control, "-D", self._data, "-w", "-l", self.home / "log", "-o", self._options]
+        if file_limit_bytes is not None:
+            command = ["sh", "-c", f'ulimit -f {file_limit_bytes // 512}; exec "$@"', "sh", *command]
+        _run(self._user, *command, "start")
 
     def crash(self, *, kill: bool) -> None:
         """SIGKILL the server with all its processes, or shut down at once without a checkpoint."""
@@ -77,6 +84,13 @@ class Cluster:
         """Stop and remove everything."""
         self.crash(kill=False)
         self._folder.cleanup()
+
+
+def choose_place(*, durable: bool) -> Path:
+    """Return where a server's or a file's data goes: memory where nobody asks for a disk and there is room."""
+    if durable or not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
+        return Path("/tmp")  # a socket's path must be short
+    return MEMORY
 
 
 def _kill(process: int) -> None:

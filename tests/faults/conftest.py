@@ -1,11 +1,13 @@
 """Fixtures of the fault tests: both databases with a market on them. FAULTS_LONG=1 runs the long forms."""
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import Cluster, choose_place
 from tests.faults.ground import Ground
 from tests.hub.money.market import Market
 
@@ -25,8 +27,10 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return Ground("sqlite", tmp_path_factory.mktemp("ground") / "sqlite")
+def sqlite_ground() -> Iterator[Ground]:
+    """Files in memory where there is room: a killed process leaves the same behind there as on a disk."""
+    with tempfile.TemporaryDirectory(prefix="guanmo-ground-", dir=choose_place(durable=False)) as folder:
+        yield Ground("sqlite", Path(folder) / "sqlite")
 
 
 @pytest.fixture(scope="session")

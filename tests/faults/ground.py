@@ -3,6 +3,7 @@
 It leaves what happens on it to the tests.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ class Ground:
         if self.cluster is not None:
             return self.cluster.create((make_url(source).database if source else None) or PATTERN)
         self._made += 1
-        target = self.home / f"copy-{self._made}.sqlite3"
+        target = self.home / f"copy-{os.getpid()}-{self._made}.sqlite3"
         shutil.copyfile(source.removeprefix("sqlite:///") if source else self.home / "pattern.sqlite3", target)
         return f"sqlite:///{target}"
 

@@ -4,25 +4,22 @@ Every step finds what it needs in the database, so that it can begin anywhere. I
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from hub.audit.chain import chain_outboxes
-from hub.claims.service import draft_claim, list_claims, record_payment, submit_claim
 from hub.errors import ConflictError
-from hub.filings.service import withdraw_filing
-from hub.filings.tables import Filing
-from hub.ledger.tables import Account
+from hub.ledger.tables import Account, Transfer
 from hub.orders import service as orders
 from hub.orders.corrections import Wanted, propose_correction
 from hub.orders.tables import Allowance, Order, Quote, QuoteState
-from hub.organisations.rules import make_demo_uscc
-from hub.payouts.service import conclude_payout, earned, request_payout, send_payout
-from hub.payouts.tables import Payout, PayoutState
+from hub.tables import metadata
 from hub.vouchers import service as vouchers
-from hub.vouchers.papers import add_paper
-from hub.vouchers.tables import Application, Grant, PaperKind
+from hub.vouchers.tables import Application
+from tests.faults.claiming import claim, payout, prepay, promise, redeem, revoke
+from tests.faults.renting import finish, heartbeat, offer, start, sweep
 from tests.hub.money.market import PAPER, Market
 
 HOUR_MS = 3_600_000
@@ -68,14 +65,14 @@ def quote(market: Market) -> None:
     market.quote(offer="private", trained_tokens=500_000)
 
 
-def accept(market: Market) -> None:
+def reserve(market: Market) -> None:
     """Accept the newest quote of each offer under a key of its own."""
-    for offer in ("city", "private"):
+    for key in ("city", "private"):
         with market.sessions.write() as session:
-            known = session.scalar(select(Order.quote_id).where(Order.idempotency_key == offer))
-            newest = select(Quote.id).where(Quote.offer_id == f"off_{offer}", Quote.state == QuoteState.OPEN)
+            known = session.scalar(select(Order.quote_id).where(Order.idempotency_key == key))
+            newest = select(Quote.id).where(Quote.offer_id == f"off_{key}", Quote.state == QuoteState.OPEN)
             chosen = known or session.scalars(newest.order_by(Quote.id.desc())).first()
-            orders.accept_quote(session, market.actors["factory"], chosen or "", idempotency_key=offer, now=market.now)
+            orders.accept_quote(session, market.actors["factory"], chosen or "", idempotency_key=key, now=market.now)
 
 
 def draw(market: Market) -> None:
@@ -89,8 +86,8 @@ def use(market: Market) -> None:
     market.send(market.record(_slice(market).id, "req-2", (12_345, 0, 4_001), filed=False), first_seq=2)
 
 
-def close(market: Market) -> None:
-    """Give the slice back and resolve its tranche."""
+def release(market: Market) -> None:
+    """Give the slice back and resolve its tranche: what was not used is released."""
     market.close(_slice(market).id, through_seq=2)
     market.settle()
 
@@ -121,53 +118,6 @@ def correct(market: Market) -> None:
             raise
 
 
-def claim(market: Market) -> None:
-    """Hand in the invoice, draft, submit and be paid the claim of the compute voucher."""
-    with market.sessions.write() as session:
-        if not list_claims(session, market.actors["operator"]):
-            grant = session.scalars(select(Grant).order_by(Grant.amount_fen)).first()
-            _add_invoice(session, market, grant.id if grant else "")
-            draft_claim(session, market.actors["checker"], programme="compute", period="2026-11", now=market.now)
-    for state, act in (("drafted", _submit), ("submitted", _pay)):
-        with market.sessions.write() as session:
-            for row in list_claims(session, market.actors["operator"]):
-                if row.state == state:
-                    act(session, market, row.id)
-
-
-def payout(market: Market) -> None:
-    """Pay out what the provider earned."""
-    with market.sessions.write() as session:
-        known = session.scalar(select(Payout.amount_fen))
-        provider = market.actors["provider"]
-        amount = known or earned(session, provider.organisation_id)[0]
-        request_payout(session, provider, amount_fen=amount, idempotency_key="pay-1", now=market.now)
-    with market.sessions.write() as session:
-        row = session.scalars(select(Payout)).one()
-        if row.state is PayoutState.REQUESTED:
-            send_payout(session, market.actors["operator"], row.id, now=market.now)
-    with market.sessions.write() as session:
-        row = session.scalars(select(Payout)).one()
-        conclude_payout(
-            session,
-            market.actors["operator"],
-            row.id,
-            result=PayoutState.PAID,
-            bank_reference="bank-77",
-            now=market.now,
-        )
-
-
-def revoke(market: Market) -> None:
-    """Withdraw the filing and end the model grant; what is left of it goes back to its fund."""
-    with market.sessions.write() as session:
-        filing = session.scalars(select(Filing)).one()
-        withdraw_filing(session, market.actors["operator"], filing.id, reason="x", now=market.now)
-        grant = session.scalars(select(Grant).order_by(Grant.amount_fen.desc())).first()
-        if grant is not None and grant.state == "active":
-            vouchers.revoke_grant(session, market.actors["operator"], grant.id, reason="x", now=market.now)
-
-
 def chain(market: Market) -> None:
     """Make links, a few at a time."""
     for _ in range(100):
@@ -180,19 +130,74 @@ STEPS: tuple[Step, ...] = (
     deposit,
     apply,
     award,
+    offer,
     quote,
-    accept,
+    reserve,
+    start,
+    heartbeat,
     draw,
     use,
-    close,
+    release,
     settle,
     refund,
+    finish,
+    sweep,
     correct,
     claim,
     payout,
+    promise,
+    prepay,
+    redeem,
     revoke,
     chain,
 )
+COUNTED = (
+    "allowances",
+    "bill_lines",
+    "bill_versions",
+    "charge_parts",
+    "charges",
+    "claim_lines",
+    "claims",
+    "ledger_hold_leases",
+    "orders",
+    "payout_steps",
+    "payouts",
+    "rated_usage",
+    "redemption_lines",
+    "redemptions",
+    "rental_meters",
+    "rentals",
+    "usage_records",
+    "usage_tranches",
+    "voucher_applications",
+    "voucher_claw_backs",
+    "voucher_grants",
+    "voucher_papers",
+    "voucher_reviews",
+)
+"""Tables whose rows a repeat must not add to; a quote asked for again is one more that nobody accepts."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step has led to, whatever ids accounts, orders and transfers got."""
+
+    balances: dict[tuple[str, str, str], list[int]]
+    postings: dict[tuple[str, ...], int]
+    rows: dict[str, int]
+
+
+def read_outcome(market: Market) -> Outcome:
+    """Return balances, what was posted between which kinds of accounts how often, and the number of rows."""
+    debit, credit = aliased(Account), aliased(Account)
+    seen = (Transfer.kind, Transfer.code, debit.kind, credit.kind, Transfer.amount_fen)
+    query = select(*seen, func.count()).join(debit, debit.id == Transfer.debit_id)
+    with market.sessions.read() as session:
+        found = session.execute(query.join(credit, credit.id == Transfer.credit_id).group_by(*seen))
+        postings = {tuple(map(str, row[:-1])): int(row[-1]) for row in found}
+        rows = {name: session.scalar(select(func.count()).select_from(metadata.tables[name])) or 0 for name in COUNTED}
+    return Outcome(read_balances(market), postings, rows)
 
 
 def read_balances(market: Market) -> dict[tuple[str, str, str], list[int]]:
@@ -215,29 +220,3 @@ def _slice(market: Market) -> Allowance:
 
 def _order(session: Session, key: str) -> Order:
     return session.scalars(select(Order).where(Order.idempotency_key == key)).one()
-
-
-def _submit(session: Session, market: Market, claim_id: str) -> None:
-    submit_claim(session, market.actors["approver"], claim_id, pack_sha256="a" * 64, now=market.now)
-
-
-def _pay(session: Session, market: Market, claim_id: str) -> None:
-    amount = next(row.amount_fen for row in list_claims(session, market.actors["operator"]) if row.id == claim_id)
-    record_payment(session, market.actors["operator"], claim_id, paid_fen=amount, reference="TR-1", now=market.now)
-
-
-def _add_invoice(session: Session, market: Market, grant_id: str) -> None:
-    for kind, number in ((PaperKind.INVOICE, "F-1"), (PaperKind.PAYMENT, "P-1")):
-        add_paper(
-            session,
-            market.actors["factory"],
-            grant_id,
-            month="2026-11",
-            kind=kind,
-            name="paper.pdf",
-            digest="f" * 64,
-            number=number,
-            issuer_uscc=make_demo_uscc(2),
-            amount_fen=601,
-            now=market.now,
-        )

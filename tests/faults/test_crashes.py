@@ -1,4 +1,4 @@
-"""Faults 2, 3, 15: the database crashes under load, a reply is lost, the disk is full, everybody wants to write."""
+"""Faults 2 and 3: the database or its writer is killed under load; a reply is lost after the commit."""
 
 import os
 import signal
@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from hub.database import Sessions, open_sessions
+from hub.database import Sessions
 from tests.faults.cluster import Cluster
 from tests.faults.ground import Ground
 from tests.faults.paying import count_double, pay
@@ -35,7 +34,7 @@ class Writers:
     def __init__(self, sessions: Sessions, owner: str, count: int = 4) -> None:
         self.sent: list[str] = []
         self.acked: list[str] = []
-        self.ambiguous = 0
+        self.unanswered = self.exists = 0
         self.stopping = threading.Event()
         self._sessions, self._owner = sessions, owner
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(count)]
@@ -59,9 +58,9 @@ class Writers:
     def _send(self, key: str) -> None:
         while True:
             try:
-                pay(self._sessions, key, self._owner)
+                self.exists += not pay(self._sessions, key, self._owner)
             except DBAPIError:
-                self.ambiguous += 1
+                self.unanswered += 1
                 time.sleep(0.05)
             else:
                 return
@@ -85,21 +84,22 @@ def test_postgresql_crashes_under_load(durable: Ground, long: bool) -> None:
         writers.stop()
         tally = take_tally(
             market.sessions,
-            f"2 {cycles} crashes, worst recovery {worst:.1f} s",
+            f"2 {cycles} crashes, {writers.unanswered} sends unanswered",
             sent=[*writers.sent, "pay-first"],
             acked=writers.acked,
-            ambiguous=writers.ambiguous,
+            exists=writers.exists,
             double=count_double(market.sessions),
+            recovery_s=worst,
         )
     assert tally.sound, tally
     assert tally.in_db == tally.sent
-    assert tally.ambiguous > 0
+    assert writers.unanswered > 0
 
 
 @pytest.mark.timeout(3600)
 def test_sqlite_writers_are_killed(sqlite_ground: Ground, long: bool) -> None:
     """Fault 2 on SQLite: a writer is SIGKILLed again and again; what it had acknowledged is there."""
-    url, sent, acked = sqlite_ground.copy(), [], []
+    url, sent, acked, last = sqlite_ground.copy(), [], [], []
     for life in range(50 if long else 6):
         reader, writer = os.pipe()
         child = os.fork()
@@ -114,14 +114,26 @@ def test_sqlite_writers_are_killed(sqlite_ground: Ground, long: bool) -> None:
             lines = [first, *pipe.readlines()]
         done = [line.strip() for line in lines if line.endswith("\n")]
         acked += done
-        sent += [*done, f"pay-{life}-{len(done)}"]
+        last.append(f"pay-{life}-{len(done)}")
+        sent += [*done, last[-1]]
+    began = time.monotonic()
     with sqlite_ground.market(url) as market:
-        for key in sent:
-            pay(market.sessions, key, market.owner("factory"))  # whatever got no answer is sent again
-        double = count_double(market.sessions)
-        tally = take_tally(market.sessions, "2 killed writers", sent=sent, acked=acked, double=double)
+        lost = [key for key in acked if pay(market.sessions, key, market.owner("factory"))]
+        recovery_s = time.monotonic() - began
+        # Whatever got no answer is sent again, and some of it had been stored.
+        exists = sum(not pay(market.sessions, key, market.owner("factory")) for key in last)
+        tally = take_tally(
+            market.sessions,
+            f"2 writer killed {len(last)} times",
+            sent=sent,
+            acked=acked,
+            exists=exists,
+            double=count_double(market.sessions),
+            recovery_s=recovery_s,
+        )
         assert market.sessions.engine.dialect.name == "sqlite"
     assert tally.sound, tally
+    assert lost == []
     assert tally.in_db == len(sent) > 12
 
 
@@ -137,7 +149,7 @@ def _cut(ground: Ground, url: str, folder: Path) -> Iterator[tuple[Market, Cutti
 
 def test_a_lost_reply_is_sent_again_and_counts_once(postgresql_ground: Ground) -> None:
     """Fault 3: the server commits, the proxy swallows its answer; the same ids again: exactly once."""
-    url, keys = postgresql_ground.copy(), [f"pay-{number}" for number in range(10)]
+    url, keys, exists = postgresql_ground.copy(), [f"pay-{number}" for number in range(10)], 0
     assert postgresql_ground.cluster is not None
     with _cut(postgresql_ground, url, postgresql_ground.cluster.home / "proxy") as (market, proxy):
         pay(market.sessions, "pay-first", market.owner("factory"))
@@ -145,60 +157,10 @@ def test_a_lost_reply_is_sent_again_and_counts_once(postgresql_ground: Ground) -
             proxy.armed = True
             with pytest.raises(OperationalError):
                 pay(market.sessions, key, market.owner("factory"))
-            pay(market.sessions, key, market.owner("factory"))
-        assert proxy.cuts == len(keys)
+            exists += not pay(market.sessions, key, market.owner("factory"))
+        assert proxy.cuts == exists == len(keys)
         double = count_double(market.sessions)
-        tally = take_tally(
-            market.sessions, "3 replies lost", sent=keys, acked=keys, ambiguous=proxy.cuts, double=double
-        )
-    assert tally.sound, tally
-    assert tally.in_db == len(keys)
-
-
-def test_a_full_disk_refuses_cleanly(sqlite_ground: Ground) -> None:
-    """Fault 15: SQLITE_FULL in the middle; nothing half-done stays, and with room again the same ids go through."""
-    url, keys = sqlite_ground.copy(), [f"pay-{number}" for number in range(400)]
-    opened = open_sessions(url)
-    event.listen(opened.engine, "connect", _allow_few_pages)
-    acked, refused = [], []
-    for key in keys:
-        try:
-            pay(opened, key, sqlite_ground.pattern.owner("factory"))
-            acked.append(key)
-        except OperationalError as error:
-            refused.append((key, str(error)))
-    opened.close()
-    assert len(acked) > 5
-    assert len(refused) > 5
-    assert all("full" in reason for _, reason in refused)
-    with sqlite_ground.market(url) as market:
-        tally = take_tally(market.sessions, "15 disk full", sent=acked, acked=acked)
-        assert tally.sound, tally
-        assert tally.in_db == len(acked)
-        for key in keys:
-            pay(market.sessions, key, market.owner("factory"))
-        again = take_tally(
-            market.sessions, "15 room again", sent=keys, acked=keys, double=count_double(market.sessions)
-        )
-    assert again.sound, again
-    assert again.in_db == len(keys)
-
-
-def test_a_storm_of_writers_is_refused_cleanly(sqlite_ground: Ground) -> None:
-    """Fault 15: SQLITE_BUSY for as long as somebody holds the file; nobody's payment is half there or doubled."""
-    url, keys = sqlite_ground.copy(), [f"pay-{number}" for number in range(8)]
-    with sqlite_ground.market(url) as market:
-        impatient = open_sessions(url)
-        event.listen(impatient.engine, "connect", _wait_briefly)
-        with market.sessions.write() as holder:
-            holder.execute(text("UPDATE audit_positions SET done_seq = done_seq"))
-            for key in keys:
-                with pytest.raises(OperationalError, match="locked"):
-                    pay(impatient, key, market.owner("factory"))
-        for key in keys:
-            pay(impatient, key, market.owner("factory"))
-        impatient.close()
-        tally = take_tally(market.sessions, "15 busy storm", sent=keys, acked=keys, ambiguous=len(keys))
+        tally = take_tally(market.sessions, "3 replies lost", sent=keys, acked=keys, exists=exists, double=double)
     assert tally.sound, tally
     assert tally.in_db == len(keys)
 
@@ -211,16 +173,3 @@ def _pay_until_killed(ground: Ground, url: str, life: int, pipe: int) -> None:
                 os.write(pipe, f"pay-{life}-{turn}\n".encode())
     finally:
         os._exit(70)
-
-
-def _allow_few_pages(connection: object, _record: object) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    pages = cursor.execute("PRAGMA page_count").fetchone()[0]
-    cursor.execute(f"PRAGMA max_page_count={pages + 12}")
-    cursor.close()
-
-
-def _wait_briefly(connection: object, _record: object) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    cursor.execute("PRAGMA busy_timeout=30")
-    cursor.close()

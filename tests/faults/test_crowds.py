@@ -1,5 +1,6 @@
 """Faults 6 and 7: sixteen processes on one grant and one purse overspend nothing; one winner among many ends."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from hub.ledger.rules import AccountLimitError
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind, Transfer
 from hub.orders import service as orders
-from hub.orders.tables import Charge
+from hub.orders.tables import Charge, Order
+from hub.orders.usage_tables import Allowance
 from hub.vouchers.tables import Grant
 from serving.contract import AllowanceGrant
 from tests.faults.ground import Ground
@@ -28,8 +30,12 @@ CAP_FEN = 2_000
 TURNS = 6
 
 
-def run_crowd(ground: Ground, url: str, act: Callable[[Market, int], int]) -> int:
-    """Run `act` in sixteen processes at once and return the sum of what they say they took."""
+Taken = dict[str, int]
+"""How much each key took; 0 where it was refused."""
+
+
+def run_crowd(ground: Ground, url: str, act: Callable[[Market, int], Taken]) -> Taken:
+    """Run `act` in sixteen processes at once and return what all of them say they took."""
     ready, go = os.pipe(), os.pipe()
     results = os.pipe()
     children = []
@@ -42,7 +48,7 @@ def run_crowd(ground: Ground, url: str, act: Callable[[Market, int], int]) -> in
                         session.execute(text("SELECT 1"))
                     os.write(ready[1], b".")
                     os.read(go[0], 1)
-                    os.write(results[1], f"{act(market, number)}\n".encode())
+                    os.write(results[1], f"{json.dumps(act(market, number))}\n".encode())
             finally:
                 os._exit(0)
         children.append(child)
@@ -53,11 +59,11 @@ def run_crowd(ground: Ground, url: str, act: Callable[[Market, int], int]) -> in
         os.waitpid(child, 0)
     os.close(results[1])
     with os.fdopen(results[0]) as pipe:
-        taken = [int(line) for line in pipe]
+        answers = [json.loads(line) for line in pipe]
     for end in (*ready, *go):
         os.close(end)
-    assert len(taken) == PROCESSES
-    return sum(taken)
+    assert len(answers) == PROCESSES
+    return {key: taken for answer in answers for key, taken in answer.items()}
 
 
 def prepare(ground: Ground) -> str:
@@ -69,10 +75,11 @@ def prepare(ground: Ground) -> str:
 
 
 def test_sixteen_processes_on_one_grant(ground: Ground) -> None:
-    def spend(market: Market, number: int) -> int:
-        rng, taken = Random(number), 0
+    def spend(market: Market, number: int) -> Taken:
+        rng, taken = Random(number), Taken()
         for turn in range(TURNS):
             amount, key = rng.randrange(1, 97), f"h-{number}-{turn}"
+            taken[key] = 0
             try:
                 with market.sessions.write() as session:
                     grant = session.get_one(Account, session.scalars(select(Grant.account_id)).one())
@@ -85,13 +92,14 @@ def test_sixteen_processes_on_one_grant(ground: Ground) -> None:
                     )
                     wanted = [hold(key, grant, clearing, amount_fen=amount, code="hold")]
                     post_group(session, f"g-{key}", wanted, Posted("crowd", key, "usr_1", market.now))
-                taken += amount
+                taken[key] = amount
             except AccountLimitError:
                 continue
         return taken
 
     url = prepare(ground)
-    taken = run_crowd(ground, url, spend)
+    keys = run_crowd(ground, url, spend)
+    taken = sum(keys.values())
     with ground.market(url) as market:
         with market.sessions.read() as session:
             account = session.get_one(Account, session.scalars(select(Grant.account_id)).one())
@@ -101,21 +109,32 @@ def test_sixteen_processes_on_one_grant(ground: Ground) -> None:
             held = session.scalars(select(Transfer).where(Transfer.code == "hold").order_by(Transfer.seq)).all()
             ends = [resolve(f"e-{row.id}", row, amount_fen=0, code="void") for row in held]
             post_group(session, "g-ends", ends, Posted("crowd", "ends", "usr_1", market.now))
-        tally = take_tally(market.sessions, f"6 {PROCESSES} processes took {taken} of {CAP_FEN} fen")
+        tally = take_tally(
+            market.sessions,
+            f"6 {PROCESSES} processes took {taken} of {CAP_FEN} fen",
+            sent=keys,
+            acked=[key for key, amount in keys.items() if amount],
+        )
     ground.drop(url)
     assert tally.sound, tally
 
 
 def test_sixteen_processes_on_one_purse(ground: Ground) -> None:
-    def draw(market: Market, number: int) -> int:
-        answers = [market.draw(f"{number}-{turn}", want_ufen=90_000_000) for turn in range(2)]
-        return sum(answer.amount_ufen for answer in answers if isinstance(answer, AllowanceGrant))
+    def draw(market: Market, number: int) -> Taken:
+        keys = [f"{number}-{turn}" for turn in range(2)]
+        answers = {key: market.draw(key, want_ufen=90_000_000) for key in keys}
+        return {key: answer.amount_ufen if isinstance(answer, AllowanceGrant) else 0 for key, answer in answers.items()}
 
     url = prepare(ground)
-    taken_ufen = run_crowd(ground, url, draw)
+    keys = run_crowd(ground, url, draw)
+    taken_ufen = sum(keys.values())
     with ground.market(url) as market:
+        with market.sessions.read() as session:
+            found = list(session.scalars(select(Allowance.idempotency_key)))
         assert 0 < taken_ufen <= CAP_FEN * 1_000_000
-        tally = take_tally(market.sessions, f"6 {PROCESSES} gateways took {taken_ufen // 1_000_000} of {CAP_FEN} fen")
+        name = f"6 {PROCESSES} gateways took {taken_ufen // 1_000_000} of {CAP_FEN} fen"
+        acked = [key for key, amount in keys.items() if amount]
+        tally = take_tally(market.sessions, name, sent=keys, acked=acked, found=found)
     ground.drop(url)
     assert tally.sound, tally
 
@@ -123,7 +142,7 @@ def test_sixteen_processes_on_one_purse(ground: Ground) -> None:
 def test_the_naive_way_overspends(ground: Ground) -> None:
     """Read, decide, write: what we must not do, kept to show that the crowd would catch it."""
 
-    def spend(market: Market, number: int) -> int:
+    def spend(market: Market, number: int) -> Taken:
         rng, taken = Random(number), 0
         for _ in range(TURNS * 4):
             amount = rng.randrange(1, 97)
@@ -133,13 +152,13 @@ def test_the_naive_way_overspends(ground: Ground) -> None:
                 with market.sessions.write() as session:
                     session.execute(text("UPDATE naive SET spent = :spent"), {"spent": spent + amount})
                 taken += amount
-        return taken
+        return {str(number): taken}
 
     url = prepare(ground)
     with ground.market(url) as market, market.sessions.write() as session:
         session.execute(text("CREATE TABLE naive (spent INTEGER)"))
         session.execute(text("INSERT INTO naive VALUES (0)"))
-    taken = run_crowd(ground, url, spend)
+    taken = sum(run_crowd(ground, url, spend).values())
     ground.drop(url)
     sys.stdout.write(f"\n6 naive [{ground.kind}]: overspent {taken - CAP_FEN} fen of {CAP_FEN}\n")
     assert taken > CAP_FEN
@@ -150,9 +169,13 @@ def test_one_winner_among_many_ends(ground: Ground) -> None:
     url = prepare(ground)
     with ground.market(url) as market:
         market.fund("factory", 50_000, "bank-2")
-        for turn in range(2):
-            _race(market, f"order-{turn}")
-        tally = take_tally(market.sessions, f"7 {PROCESSES} ends of each of 2 orders")
+        keys = [f"order-{turn}" for turn in range(2)]
+        for key in keys:
+            _race(market, key)
+        with market.sessions.read() as session:
+            found = list(session.scalars(select(Order.idempotency_key).where(Order.state != "held")))
+        name = f"7 {PROCESSES} ends of each of {len(keys)} orders"
+        tally = take_tally(market.sessions, name, sent=keys, acked=keys, found=found, exists=PROCESSES * len(keys) - 2)
     ground.drop(url)
     assert tally.sound, tally
 

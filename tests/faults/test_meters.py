@@ -13,11 +13,12 @@ from hub.audit.checkpoints import make_checkpoint
 from hub.audit.export import read_period, write_export
 from hub.audit.signing import AuditKey
 from hub.audit.verifier.report import verify
+from hub.compute.tables import MeterRecord
 from hub.metering.tables import Usage
 from hub.orders.tables import BillLine, RatedUsage
 from serving.contract import AllowanceGrant, UsageRecord
 from tests.faults import story
-from tests.faults.tally import take_tally
+from tests.faults.tally import Tally, take_tally
 from tests.hub.money.market import Market
 from tests.hub.orders.test_rentals import HOUR_MS, Shop
 
@@ -43,12 +44,22 @@ def make_records(market: Market, allowance_id: str, count: int) -> list[UsageRec
     ]
 
 
+def tally_usage(market: Market, name: str, records: list[UsageRecord], *, exists: int) -> Tally:
+    """Measure which of these records the database has; those beyond one row for each are doubles."""
+    keys = [record.request_id for record in records]
+    with market.sessions.read() as session:
+        found = list(session.scalars(select(Usage.request_id)))
+    double = len(found) - len(set(found))
+    return take_tally(market.sessions, name, sent=keys, acked=keys, found=found, exists=exists, double=double)
+
+
 def test_each_event_up_to_five_times_shuffled_over_forty_days(market: Market) -> None:
     """Fault 4: longer than the windows in which others still recognise a repeat (24 hours, 32 days)."""
     market.fund("factory", 50_000, "bank-1")
     rng, allowance = Random(4), draw(market)
     records = make_records(market, allowance, 40)
     deliveries = [record for record in records for _ in range(rng.randrange(1, 6))]
+    repeats = len(deliveries) - len(records)
     rng.shuffle(deliveries)
     while deliveries:
         size = rng.randrange(1, 20)
@@ -63,7 +74,7 @@ def test_each_event_up_to_five_times_shuffled_over_forty_days(market: Market) ->
         rated = session.execute(select(func.count(), func.sum(RatedUsage.cost_ufen))).one()
         exact = session.scalar(select(func.sum(BillLine.exact_ufen)))
         assert (int(rated[0]), int(rated[1])) == (40, int(exact or 0))
-    assert take_tally(market.sessions, "4 shuffled repeats").sound
+    assert tally_usage(market, f"4 {repeats} shuffled repeats", records, exists=repeats).sound
 
 
 def test_a_write_that_fails_after_the_look_counts_once(market: Market) -> None:
@@ -86,15 +97,15 @@ def test_a_write_that_fails_after_the_look_counts_once(market: Market) -> None:
     with market.sessions.read() as session:
         assert session.scalar(select(func.count()).select_from(Usage)) == 3
         assert session.scalar(select(func.count()).select_from(RatedUsage)) == 3
-    assert take_tally(market.sessions, "5 failed write").sound
+    assert tally_usage(market, "5 failed write", records, exists=1).sound
 
 
 def test_what_comes_late_posts_a_difference_and_changes_no_closed_byte(market: Market, tmp_path: Path) -> None:
     """Fault 11: usage after its slice is closed is kept apart; a late meter is a new version in the open month."""
     key = AuditKey("faults")
-    for step in (story.deposit, story.apply, story.award, story.quote, story.accept, story.settle):
+    for step in (story.deposit, story.apply, story.award, story.quote, story.reserve, story.settle):
         step(market)
-    for step in (story.draw, story.use, story.close):
+    for step in (story.draw, story.use, story.release):
         step(market)
     chain_all(market.sessions)
     make_checkpoint(market.sessions, key, tmp_path, now=market.now)
@@ -111,7 +122,10 @@ def test_what_comes_late_posts_a_difference_and_changes_no_closed_byte(market: M
         write_export(session, tmp_path / "whole", read_period(None, "2026-12"), public=key.public)
     holds, lines = verify(tmp_path / "whole")
     assert holds, lines
-    assert take_tally(market.sessions, "11 late events").sound
+    sent = ["req-1", "req-2", "req-late"]
+    with market.sessions.read() as session:
+        found = list(session.scalars(select(Usage.request_id)))
+    assert take_tally(market.sessions, "11 late events", sent=sent, acked=sent[:2], found=found).sound
 
 
 def test_a_lying_provider_is_quarantined_and_not_billed(market: Market) -> None:
@@ -136,7 +150,10 @@ def test_a_lying_provider_is_quarantined_and_not_billed(market: Market) -> None:
     with market.sessions.read() as session:
         charged = session.scalar(text("SELECT sum(quantity) FROM charges"))
     assert int(charged or 0) == 600_000 < HOUR_MS
-    assert take_tally(market.sessions, "12 four lies").sound
+    with market.sessions.read() as session:
+        found = [str(seq) for seq in session.scalars(select(MeterRecord.seq).where(MeterRecord.state == "accepted"))]
+    sent = ["1", "2", "3", "other 1", "4"]
+    assert take_tally(market.sessions, "12 four lies", sent=sent, acked=["1"], found=found).sound
 
 
 def _export(market: Market, place: Path, key: AuditKey) -> dict[str, bytes]:
