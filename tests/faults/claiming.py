@@ -6,8 +6,16 @@ Each is repeated after a crash as its maker does: look, then ask again. It leave
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.claims.redemptions import list_redeemable, list_redemptions, request_redemption, review_redemption
-from hub.claims.service import draft_claim, list_claims, record_payment, submit_claim
+from hub.claims.service import (
+    draft_claim,
+    list_claims,
+    list_redeemable,
+    list_redemptions,
+    record_payment,
+    request_redemption,
+    review_redemption,
+    submit_claim,
+)
 from hub.filings.service import withdraw_filing
 from hub.filings.tables import Filing
 from hub.orders import service as orders
@@ -75,7 +83,7 @@ def redeem(market: Market) -> None:
         if not list_papers(session, [grant.id]):
             add_papers(session, market, grant.id, "F-2")
     with market.sessions.write() as session:
-        charges = [charge.id for charge in list_redeemable(session, grant)]
+        charges = [row.id for row in list_redeemable(session, grant)]
         if not list_redemptions(session, market.actors["factory"]):
             request_redemption(session, market.actors["factory"], grant.id, charge_ids=charges, now=market.now)
     for state, who, decision in (("requested", "checker", "check"), ("checked", "approver", "approve")):

@@ -1,6 +1,6 @@
-"""The steps of a GPU rental and of a leased hold, each repeated after a crash as its maker does: look, then ask again.
+"""The steps of a GPU rental and of an order whose job is gone.
 
-It leaves killing to `boundaries`.
+Each is repeated after a crash as its maker does: look, then ask again. It leaves killing to `boundaries`.
 """
 
 from dataclasses import replace
@@ -11,17 +11,15 @@ from sqlalchemy import select
 from hub.compute import metering
 from hub.compute.meter_rules import Report, derive_meter_key, sign_report
 from hub.compute.tables import Offer, Provider, Rental
-from hub.ledger.leases import expire_hold, list_expired, renew_holds
-from hub.ledger.movements import hold
-from hub.ledger.rules import HoldResolvedError
-from hub.ledger.service import Posted, open_account, post_group
-from hub.ledger.tables import AccountKind
 from hub.orders import rentals
+from hub.orders.leases import HOLD_EXPIRED, LEASE_S, keep_alive
+from hub.orders.placing import accept_quote
+from hub.orders.tables import Order
+from hub.tuning.keeping_holds import keep_holds
 from tests.hub.money.market import Market
 from tests.hub.orders.test_rentals import HOUR_MS, SECRET, Shop
 
-LEASED = "tra_leased"
-LEASE_S = 60
+LEASE = timedelta(seconds=LEASE_S)
 
 
 def offer(market: Market) -> None:
@@ -33,25 +31,16 @@ def offer(market: Market) -> None:
 
 
 def start(market: Market) -> None:
-    """Rent: money held and a device allocated together; and set money aside under a lease."""
+    """Rent: money held under a lease and a device allocated, together."""
     with market.sessions.write() as session:
         wanted = session.scalars(select(Offer.id)).one()
         rentals.rent_offer(
             session, market.actors["factory"], wanted, device_ms=HOUR_MS, idempotency_key="rent-1", now=market.now
         )
-    with market.sessions.write() as session:
-        cash = open_account(
-            session, organisation_id=market.owner("factory"), kind=AccountKind.FIRM_CASH, now=market.now
-        )
-        away = open_account(
-            session, organisation_id=market.owner("factory"), kind=AccountKind.CLEARING, subject="x", now=market.now
-        )
-        wanted_hold = hold(LEASED, cash, away, amount_fen=77, code="leased", lease_s=LEASE_S)
-        post_group(session, "grp_leased", [wanted_hold], Posted("lease", "lease-1", "usr_1", market.now))
 
 
 def heartbeat(market: Market) -> None:
-    """Report the meter twice and renew the lease."""
+    """Report the meter twice and renew the lease of the money."""
     with market.sessions.read() as session:
         rental = session.scalars(select(Rental).where(Rental.order_id.is_not(None))).one()
         provider = session.scalars(select(Provider)).one()
@@ -63,7 +52,7 @@ def heartbeat(market: Market) -> None:
         with market.sessions.write() as session:
             metering.report_meter(session, market.actors["provider"], report, secret=SECRET, now=at)
     with market.sessions.write() as session:
-        renew_holds(session, [LEASED], lease_s=LEASE_S, now=market.now + timedelta(seconds=30))
+        keep_alive(session, rental.order_id or "", now=market.now + LEASE / 2)
 
 
 def finish(market: Market) -> None:
@@ -73,15 +62,19 @@ def finish(market: Market) -> None:
         rentals.end_rental(session, market.actors["factory"], rental.id, now=market.now + timedelta(minutes=30))
 
 
+def abandon(market: Market) -> None:
+    """Order what no job will ever run for."""
+    with market.sessions.read() as session:
+        known = session.scalar(select(Order.quote_id).where(Order.idempotency_key == "dead"))
+    quote_id = known or market.quote(offer="private").id
+    with market.sessions.write() as session:
+        accept_quote(session, market.actors["factory"], quote_id, idempotency_key="dead", now=market.now)
+
+
 def sweep(market: Market) -> None:
-    """Let the sweeper end the hold that nobody renewed; a late heartbeat is told so."""
-    later = market.now + timedelta(seconds=30 + LEASE_S)
+    """Let the sweeper end the holds of the order whose lease nobody renewed."""
     with market.sessions.write() as session:
-        for held in list_expired(session, later):
-            expire_hold(session, held, later)
-    with market.sessions.write() as session:
-        try:
-            renew_holds(session, [LEASED], lease_s=LEASE_S, now=later)
-        except HoldResolvedError:
-            return
-    raise AssertionError("the hold lives on")
+        keep_holds(session, market.now + LEASE)
+    with market.sessions.read() as session:
+        dead = session.scalars(select(Order).where(Order.idempotency_key == "dead")).one()
+    assert dead.reason_code == HOLD_EXPIRED

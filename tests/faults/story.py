@@ -19,7 +19,7 @@ from hub.tables import metadata
 from hub.vouchers import service as vouchers
 from hub.vouchers.tables import Application
 from tests.faults.claiming import claim, payout, prepay, promise, redeem, revoke
-from tests.faults.renting import finish, heartbeat, offer, start, sweep
+from tests.faults.renting import abandon, finish, heartbeat, offer, start, sweep
 from tests.hub.money.market import PAPER, Market
 
 HOUR_MS = 3_600_000
@@ -141,6 +141,7 @@ STEPS: tuple[Step, ...] = (
     settle,
     refund,
     finish,
+    abandon,
     sweep,
     correct,
     claim,
@@ -155,6 +156,7 @@ COUNTED = (
     "allowances",
     "bill_lines",
     "bill_versions",
+    "call_corrections",
     "charge_parts",
     "charges",
     "claim_lines",
@@ -164,6 +166,7 @@ COUNTED = (
     "payout_steps",
     "payouts",
     "rated_usage",
+    "redemption_claw_backs",
     "redemption_lines",
     "redemptions",
     "rental_meters",

@@ -11,12 +11,12 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
-from hub.claims.redemptions import list_redeemable, request_redemption, review_redemption
-from hub.claims.service import draft_claim
+from hub.claims.service import draft_claim, list_redeemable, request_redemption, review_redemption
 from hub.cli.programmes import programmes
 from hub.errors import FourEyesError
 from hub.orders import service as orders
 from hub.orders.corrections import Wanted, propose_correction
+from hub.orders.deciding import decide_correction
 from hub.payouts.service import conclude_payout, earned, request_payout, send_payout
 from hub.payouts.tables import PayoutState
 from hub.secrets import NAMES, Secrets
@@ -250,8 +250,6 @@ def _propose_correction(market: Market) -> Half:
     assert version.state == "proposed"
 
     def decide() -> None:
-        from hub.orders.corrections import decide_correction
-
         with market.sessions.write() as session:
             decide_correction(
                 session, market.actors["operator"], version.id, approve=True, reason="mine", now=market.now
@@ -265,7 +263,7 @@ def _check_redemption(market: Market) -> Half:
         grant = claiming.find_promised(session)
         claiming.add_papers(session, market, grant.id, "F-2")
     with market.sessions.write() as session:
-        charges = [charge.id for charge in list_redeemable(session, grant)]
+        charges = [row.id for row in list_redeemable(session, grant)]
         redemption = request_redemption(session, market.actors["factory"], grant.id, charge_ids=charges, now=market.now)
         review_redemption(session, market.actors["checker"], redemption.id, decision="check", reason="", now=market.now)
 

@@ -12,12 +12,9 @@ from sqlalchemy import select
 from hub.app import create_api
 from hub.clock import read_clock
 from hub.database_clock import DatabaseClock, choose_clock
-from hub.ledger.leases import list_expired
-from hub.ledger.movements import hold
 from hub.ledger.periods import month_key, year_key
-from hub.ledger.service import Posted, open_account, post_group
-from hub.ledger.tables import AccountKind
 from hub.orders import service as orders
+from hub.orders.leases import LEASE_S, list_lapsing
 from hub.orders.tables import Charge, Order, Quote
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
@@ -123,14 +120,13 @@ def test_a_wrong_wall_clock_does_not_show_on_postgresql(
         market.now = clock()
         market.award("compute", 20_000, contract_no="B")
         market.fund("factory", 50_000, "bank-1")
-        lease(market)
         quote, made = order(market, "wrong")
         wrong[0] *= 3  # NTP steps, the wrong way
         market.now = clock()
         assert quote.lines[0].covers[0].period_key == year_key(read_clock())
         with market.sessions.read() as session:
-            assert list_expired(session, clock()) == []
-            assert [row.id for row in list_expired(session, clock() + timedelta(seconds=61))] == ["leased"]
+            assert [row.id for row in list_lapsing(session, clock())] == []
+            assert [row.id for row in list_lapsing(session, clock() + timedelta(seconds=LEASE_S))] == [made.id]
         charges = settle(market, made)
         assert charges[0].rule_version_id == quote.lines[0].covers[0].rule_version_id
         assert charges[0].month == month_key(read_clock())
@@ -157,7 +153,6 @@ def test_a_skewed_sweeper_frees_no_money_of_a_living_order(market: Market) -> No
     for days in (1, -1):
         later = market.now + timedelta(days=days)
         with market.sessions.write() as session:
-            assert list_expired(session, later) == []
             orders.settle_tranches(session, later)
             orders.end_due_rentals(session, later)
             orders.expire_quotes(session, later)
@@ -166,16 +161,6 @@ def test_a_skewed_sweeper_frees_no_money_of_a_living_order(market: Market) -> No
         assert orders.wallet(session, market.owner("factory")).held_fen == quote.self_paid_fen
     assert settle(market, made)[0].voucher_fen == quote.lines[0].voucher_fen
     assert tally_orders(market, "8 sweeper a day off", "swept").sound
-
-
-def lease(market: Market) -> None:
-    """Set money aside for a minute."""
-    with market.sessions.write() as session:
-        owner = market.owner("factory")
-        cash = open_account(session, organisation_id=owner, kind=AccountKind.FIRM_CASH, now=market.now)
-        away = open_account(session, organisation_id=owner, kind=AccountKind.CLEARING, subject="x", now=market.now)
-        held = hold("leased", cash, away, amount_fen=77, code="leased", lease_s=60)
-        post_group(session, "g-leased", [held], Posted("lease", "lease-1", "usr_1", market.now))
 
 
 def test_the_pinned_rule_wins_over_a_newer_one(market: Market) -> None:
