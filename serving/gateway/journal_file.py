@@ -15,8 +15,9 @@ from pathlib import Path
 
 from serving.contract import ContractError, loads
 from serving.gateway.errors import GatewayError, unavailable
-from serving.gateway.journal_entries import ENTRY_KINDS, Entry
+from serving.gateway.journal_entries import ENTRY_KINDS, Cancelled, Entry, Progressed, Reserved, Settled
 from serving.gateway.journal_state import JournalState
+from serving.gateway.live_usage import LiveUsage
 from serving.gateway.quick_json import encode_message
 
 COMPACT_ABOVE_BYTES = 64 * 1024 * 1024
@@ -34,7 +35,10 @@ class Journal:
         self._path = path
         self._lock_fd = _lock(path.with_suffix(".lock"))
         self.state = _replay(path)
+        self._live = LiveUsage(path.with_suffix(".live"))
+        self._take_live()
         self._fd = self._rewrite()
+        self._live.forget_left()
         self._unsynced: list[asyncio.Future[None]] = []
         self._syncer: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -51,6 +55,16 @@ class Journal:
             raise _unwritable(error) from error
         self._size += len(line)
         self.state.apply(entry)
+        if type(entry) is Reserved:
+            self._live.begin((entry.request_id, entry.attempt))
+        elif type(entry) is Settled:
+            self._live.end((entry.record.request_id, entry.record.attempt))
+        elif type(entry) is Cancelled:
+            self._live.end((entry.request_id, entry.attempt))
+
+    def note(self, key: tuple[str, int], counts: tuple[int, int, int]) -> None:
+        """Note the usage of a running attempt where a killed process leaves it, before its tokens are delivered."""
+        self._live.note(key, counts)
 
     async def durable(self) -> None:
         """Return once everything appended so far is on the disk."""
@@ -70,6 +84,7 @@ class Journal:
         os.fsync(self._fd)
         os.close(self._fd)
         os.close(self._lock_fd)
+        self._live.close()
 
     async def _sync(self) -> None:
         while self._unsynced:
@@ -80,6 +95,13 @@ class Journal:
                 _finish(waiters, _unwritable(error))
             else:
                 _finish(waiters, None)
+
+    def _take_live(self) -> None:
+        """Add what a killed process had noted of its attempts since their last entry."""
+        for key in self.state.attempts:
+            counts, known = self._live.find_left(key), self.state.progress.get(key)
+            if counts is not None and (known is None or counts[2] >= known.completion_tokens):
+                self.state.progress[key] = Progressed(*key, *counts)
 
     def _write(self, line: bytes) -> None:
         written = os.write(self._fd, line)

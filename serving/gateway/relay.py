@@ -72,7 +72,9 @@ class StreamRelay:
         reader, call = self._reader, self._call
         visible = reader.feed(data)
         if reader.usage is not None:
-            call.usage = call.transcript.billed(reader.usage) if call.transcript else reader.usage
+            call.usage = usage = call.transcript.billed(reader.usage) if call.transcript else reader.usage
+            counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+            self._journal.note((call.request_id, call.attempt), counts)
         if reader.done:
             if not self._exchange.ended:
                 self._settle(call, end_reason(reader.finish_reason), True)

@@ -116,7 +116,7 @@ class _Gateway:
         tracing: Tracing | None,
     ) -> None:
         clock = Clock()
-        table = SharedTable(settings.shared_dir / "load.table")
+        table = SharedTable(settings.shared_dir / "load.table", alone=settings.peers == 1)
         self._metrics = Metrics(settings.shared_dir / "metrics", table.seat)
         self._settings = settings
         self._identity = identity
@@ -139,31 +139,10 @@ class _Gateway:
             clock=clock,
         )
         self._watch = Watch(current=self._current, router=self._router, deadlines=settings.deadlines, clock=clock)
-        self._completions = Completions(
-            watch=self._watch,
-            plain=isinstance(settings.source, Alone) and settings.source.plain,
-            current=self._current,
-            metrics=self._metrics,
-            tracing=tracing,
-            replays=Replays(settings.shared_dir / "answers"),
-            limits=RateLimits(clock, table),
-            wallet=self._wallet,
-            dispatcher=Dispatcher(
-                self._router,
-                journal,
-                engines,
-                fair_share=self._fair_share,
-                clock=clock,
-                hold_s=settings.hold_s,
-            ),
-            settlement=self._settlement,
-            journal=journal,
-            pepper=settings.pepper,
-            clock=clock,
-        )
+        completions = self._build_completions(clock, table, engines, tracing)
         self._app = GatewayApp(
             current=self._current,
-            completions=self._completions,
+            completions=completions,
             models=ModelList(current=self._current, pepper=settings.pepper, clock=clock),
             hub_proxy=counterparts.hub_proxy,
             metrics=self._metrics,
@@ -177,6 +156,33 @@ class _Gateway:
             current=self._current,
             seat=table.seat,
             connections=lambda: self._server.connection_count,
+        )
+
+    def _build_completions(
+        self, clock: Clock, table: SharedTable, engines: EngineClient, tracing: Tracing | None
+    ) -> Completions:
+        settings = self._settings
+        return Completions(
+            watch=self._watch,
+            plain=isinstance(settings.source, Alone) and settings.source.plain,
+            current=self._current,
+            metrics=self._metrics,
+            tracing=tracing,
+            replays=Replays(settings.shared_dir / "answers"),
+            limits=RateLimits(clock, table),
+            wallet=self._wallet,
+            dispatcher=Dispatcher(
+                self._router,
+                self._journal,
+                engines,
+                fair_share=self._fair_share,
+                clock=clock,
+                hold_s=settings.hold_s,
+            ),
+            settlement=self._settlement,
+            journal=self._journal,
+            pepper=settings.pepper,
+            clock=clock,
         )
 
     async def serve(self) -> None:
@@ -195,7 +201,6 @@ class _Gateway:
             if self._settings.peers > 1:
                 tasks.append(asyncio.create_task(_follow_parent(os.getppid(), stop)))
                 await self._await_news()
-
             await self._open_admin(admin)
             await server.listen(listener)
             _log.warning(

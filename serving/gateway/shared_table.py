@@ -45,8 +45,8 @@ class TableFullError(Exception):
 class SharedTable:
     """The table at `path`, or one of this process alone. `seat` numbers the processes from 0."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Open or create the table and take a seat in it. Raises: TableFullError."""
+    def __init__(self, path: Path | None = None, *, alone: bool = False) -> None:
+        """Open or create the table and take a seat in it; `alone` needs no locks. Raises: TableFullError."""
         self._fd = -1
         if path is None:
             self._map = mmap.mmap(-1, _SIZE_BYTES)
@@ -58,6 +58,7 @@ class SharedTable:
         self._words = memoryview(self._map)[_TAGS_BYTES:].cast("q")
         self._rows: dict[str, tuple[int, bytes]] = {}
         self.seat = self._take_seat()
+        self._locks = self._fd >= 0 and not alone
 
     @contextmanager
     def row(self, name: str, now_s: float) -> Iterator[Row]:
@@ -72,7 +73,7 @@ class SharedTable:
         """Return the row of `name`, locked until `unlock`. Raises: TableFullError."""
         while True:
             number, tag = self._rows.get(name) or self._find(name, now_s)
-            if self._fd >= 0:
+            if self._locks:
                 fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, _ROWS + number)
             at = number * _TAG_BYTES
             if self._map[at : at + _TAG_BYTES] == tag:
@@ -93,7 +94,7 @@ class SharedTable:
             os.close(self._fd)
 
     def _release(self, number: int) -> None:
-        if self._fd >= 0:
+        if self._locks:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _ROWS + number)
 
     def _take_seat(self) -> int:
@@ -116,7 +117,7 @@ class SharedTable:
         tag = hashlib.blake2b(name.encode(), digest_size=_TAG_BYTES).digest()
         first = int.from_bytes(tag[:4]) % MAX_ROWS
         numbers = [(first + step) % MAX_ROWS for step in range(_PROBES)]
-        if self._fd >= 0:
+        if self._locks:
             fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, _INSERTING)
         try:
             tags = {number: self._map[number * _TAG_BYTES : (number + 1) * _TAG_BYTES] for number in numbers}
@@ -127,7 +128,7 @@ class SharedTable:
                     raise TableFullError(f"more than {MAX_ROWS} keys and firms are active; that is the limit")
                 self._clear(found, tag)
         finally:
-            if self._fd >= 0:
+            if self._locks:
                 fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _INSERTING)
         self._rows[name] = (found, tag)
         return found, tag
@@ -140,7 +141,7 @@ class SharedTable:
         return tag == bytes(_TAG_BYTES) or (not any(running) and not 0 <= now_s - used_s <= _IDLE_S)
 
     def _clear(self, number: int, tag: bytes) -> None:
-        if self._fd >= 0:
+        if self._locks:
             fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, _ROWS + number)
         at = number * _ROW_WORDS
         self._words[at : at + _ROW_WORDS] = memoryview(bytes(_ROW_WORDS * _WORD)).cast("q")
