@@ -27,6 +27,7 @@ from hub.datasets.checking import check_dataset, fail_orphaned_checks
 from hub.datasets.previewing import fail_orphaned_previews, preview_dataset
 from hub.datasets.previews import PREVIEW_KIND
 from hub.datasets.service import CHECK_KIND
+from hub.deployments.merging import MERGE_KIND, merge_version
 from hub.errors import GuanmoError
 from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.service import give_up_role, hold_role
@@ -88,6 +89,7 @@ def list_kinds(settings: Settings, secrets: Secrets) -> dict[str, Kind]:
         DEPLOY_KIND: Kind(deploy_version, "beside"),
         PUBLISH_KIND: Kind(publish_held, "beside"),
         PROVE_KIND: Kind(prove_version, "beside"),
+        MERGE_KIND: Kind(merge_version, "beside"),
         MIRROR_KIND: Kind(MirrorVersions(mirror), "beside"),
     }
 

@@ -11,6 +11,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from hub.actor import READERS
 from hub.deployments import service
 from hub.deployments.internal import add_internal_routes
+from hub.deployments.merging import request_merge, split_off
 from hub.deployments.policies import DEFAULT_POLICY, Policy, list_policies, set_policy
 from hub.deployments.tables import Deployment
 from hub.web import Body, Query, context, current_actor
@@ -83,6 +84,24 @@ def delete_deploy(path: VersionPath) -> dict[str, Any]:
     actor = current_actor()
     with context().sessions.write() as session:
         return present_deployment(service.undeploy(session, actor, path.version_id, now=context().clock()))
+
+
+@blueprint.post("/api/v1/versions/<version_id>/merge")
+def post_merge(path: VersionPath) -> tuple[dict[str, Any], int]:
+    """Ask for an engine with merged weights for a hot adapter; its public name stays."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        request_merge(session, actor, path.version_id, now=context().clock())
+        return {"version_id": path.version_id}, 202
+
+
+@blueprint.delete("/api/v1/versions/<version_id>/merge")
+def delete_merge(path: VersionPath) -> dict[str, Any]:
+    """Serve an adapter from a slot of its base's engines again."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        split_off(session, actor, path.version_id, now=context().clock())
+        return {"version_id": path.version_id}
 
 
 @blueprint.get("/api/v1/deployments")

@@ -12,7 +12,15 @@ from hub.catalogue.tables import ModelVersion
 from hub.clock import to_us
 from hub.compute.allocation import list_slots
 from hub.compute.tables import Slot
-from hub.deployments.tables import Deployment, DeploymentState, Evaluation, PoolState, ReplicaSet, SetState
+from hub.deployments.tables import (
+    Deployment,
+    DeploymentState,
+    Evaluation,
+    ObservedReplica,
+    PoolState,
+    ReplicaSet,
+    SetState,
+)
 from serving import contract
 
 POOL_NAME = "pool"
@@ -71,6 +79,7 @@ def _list_adapters(
     asked = select(ModelVersion, Evaluation.set_id).join(Evaluation, Evaluation.version_id == ModelVersion.id)
     asked = asked.where(Evaluation.ended_at.is_(None)).order_by(Evaluation.id)
     found: dict[str, contract.DesiredAdapter] = {}
+    carried = list_carried(session)
     for version, set_id in [*session.execute(served).all(), *session.execute(asked).all()]:
         row = wanted.get(set_id)
         if row is None or version.artifact_digest == row.base_digest:
@@ -84,9 +93,21 @@ def _list_adapters(
             uri=version.artifact_uri,
             rank=version.rank or 0,
             min_replicas=needed,
+            merged=version.artifact_digest in carried,
             purposes=tuple(purposes),
         )
     return tuple(found.values())
+
+
+def list_carried(session: Session) -> set[str]:
+    """Return the adapters that an engine with merged weights answers for now: nobody loads them beside it."""
+    ready = select(ReplicaSet.serves_digest).join(ObservedReplica, ObservedReplica.set_id == ReplicaSet.id)
+    ready = ready.where(
+        ReplicaSet.state == SetState.WANTED,
+        ReplicaSet.serves_digest != ReplicaSet.base_digest,
+        ObservedReplica.state == contract.ReplicaState.READY,
+    )
+    return set(session.scalars(ready))
 
 
 def _needs_engine(row: ReplicaSet, pending: Collection[str]) -> bool:
@@ -94,6 +115,7 @@ def _needs_engine(row: ReplicaSet, pending: Collection[str]) -> bool:
 
 
 def _present_set(row: ReplicaSet, *, is_pending: bool) -> contract.ReplicaSet:
+    is_plain = row.serves_digest == row.base_digest
     return contract.ReplicaSet(
         set_id=row.id,
         base_digest=row.base_digest,
@@ -107,7 +129,8 @@ def _present_set(row: ReplicaSet, *, is_pending: bool) -> contract.ReplicaSet:
         engine_args=row.engine_args,
         task=row.task,
         idle_s=row.idle_s,
-        merged=None if row.serves_digest == row.base_digest else row.serves_digest,
+        merged=None if is_plain else row.serves_digest,
+        weights_folder=None if is_plain else row.uri.rstrip("/").rpartition("/")[2],
     )
 
 

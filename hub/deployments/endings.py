@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hub.compute.allocation import release_slot
 from hub.deployments.aliases import drop_alias, find_alias
-from hub.deployments.tables import Deployment, DeploymentState
+from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, SetState
 from hub.events.service import record_event
 
 
@@ -18,6 +19,9 @@ def stop_deployment(session: Session, deployment: Deployment, *, actor_id: str, 
     deployment.state, deployment.stopped_at = DeploymentState.STOPPED, now
     session.flush()
     drop_alias(session, deployment, before=_find_before(session, deployment), actor_id=actor_id, now=now)
+    merged = find_merged_set(session, deployment.digest)
+    if merged is not None:
+        end_merged_set(session, merged, now=now)
     record_change(session, "deployment.stopped", deployment, actor_id, now)
 
 
@@ -47,3 +51,22 @@ def record_change(session: Session, topic: str, deployment: Deployment, actor_id
 def _find_before(session: Session, deployment: Deployment) -> Deployment | None:
     alias = find_alias(session, deployment.public_name.rpartition("@")[0])
     return None if alias is None else find_ready(session, alias.previous_version_id)
+
+
+def find_merged_set(session: Session, digest: str) -> ReplicaSet | None:
+    """Return the wanted set whose weights carry an adapter."""
+    return session.scalar(
+        select(ReplicaSet)
+        .where(
+            ReplicaSet.serves_digest == digest,
+            ReplicaSet.base_digest != digest,
+            ReplicaSet.state == SetState.WANTED,
+        )
+        .with_for_update()
+    )
+
+
+def end_merged_set(session: Session, found: ReplicaSet, *, now: datetime) -> None:
+    """End an engine set of merged weights; its adapter is loaded into the base's engines again where deployed."""
+    found.state = SetState.STOPPED
+    release_slot(session, found.id, now=now)

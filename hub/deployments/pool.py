@@ -12,7 +12,7 @@ from hub.clock import from_us, to_us
 from hub.compute.tables import Slot
 from hub.deployments import rules
 from hub.deployments.aliases import find_alias, move_alias
-from hub.deployments.desired import find_pool
+from hub.deployments.desired import bump_generation, find_pool, list_carried
 from hub.deployments.evaluating import end_stale_evaluations
 from hub.deployments.idle import end_idle_sets
 from hub.deployments.places import grant_wanted, take_back_unused
@@ -69,7 +69,11 @@ def apply_observed(session: Session, message: contract.Observed, *, now: datetim
     pool.wants = [
         {"set_id": want.set_id, "slots": want.slots, "queue_wait_ms": want.queue_wait_ms} for want in message.wants
     ]
+    carried = list_carried(session)
     _keep_replicas(session, message, now)
+    session.flush()
+    if list_carried(session) != carried:
+        bump_generation(session)
     _keep_adapters(session, message, now)
     _meter_slots(session, message)
     for deployment in session.scalars(
@@ -92,7 +96,7 @@ def _settle(session: Session, deployment: Deployment, message: contract.Observed
     """Move one deployment to what was observed of it."""
     adapter = next((item for item in message.adapters if item.digest == deployment.digest), None)
     is_base = session.get_one(ReplicaSet, deployment.set_id).base_digest == deployment.digest
-    ready = (
+    ready = deployment.digest in list_carried(session) or (
         rules.is_base_ready(deployment.set_id, message.replicas)
         if is_base
         else rules.is_adapter_ready(deployment.set_id, message.replicas, adapter)

@@ -3,7 +3,9 @@
 It leaves rows to `hub.deployments.service` and placement to the pool controller.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from serving.contract import AdapterState, ObservedAdapter, ObservedReplica, ReplicaState, Task
@@ -30,6 +32,14 @@ def choose_task(facts: Mapping[str, Any]) -> Task:
     return Task(facts.get("task") or Task.GENERATE)
 
 
+def choose_engine_args(facts: Mapping[str, Any], context_tokens: int) -> dict[str, str | int]:
+    """Return the engine's options of a base: its context, and how an embedding model pools."""
+    if choose_task(facts) is not Task.EMBED:
+        return {"max-model-len": context_tokens}
+    pooler = {"pooling_type": facts.get("pooling") or "CLS", "use_activation": bool(facts.get("normalize", True))}
+    return {"max-model-len": context_tokens, "pooler-config": json.dumps(pooler, sort_keys=True)}
+
+
 def is_base_ready(set_id: str, replicas: Sequence[ObservedReplica]) -> bool:
     """Return whether any engine of the set passed its warm-up."""
     return any(replica.set_id == set_id and replica.state is ReplicaState.READY for replica in replicas)
@@ -50,3 +60,38 @@ def find_failure(set_id: str, replicas: Sequence[ObservedReplica], adapter: Obse
     if own and all(replica.state is ReplicaState.FAILED for replica in own):
         return next((replica.reason_code for replica in own if replica.reason_code), "engine_failed")
     return None
+
+
+MERGE_ABOVE = 0.15
+SPLIT_BELOW = 0.05
+
+
+@dataclass(frozen=True)
+class MergeCase:
+    """What merging an adapter would bring: its share of its base's tokens, how much faster it would be, and room.
+
+    `speed_up` is tokens a second of a merged engine over the same adapter in a slot, as `make bench-pool` measures it.
+    """
+
+    traffic_share: float
+    speed_up: float
+    engine_bytes: int
+    free_bytes: int
+    is_merged: bool = False
+
+
+def is_worth_merging(case: MergeCase) -> bool:
+    """Return whether an adapter should have an engine of its own with merged weights.
+
+    The gain is the share of the base's engine time that it saves. It must be worth the memory of a whole engine: more
+    than 0.15, and more the less memory is free; one that is merged stays so until the gain falls below 0.05.
+    """
+    if case.is_merged:
+        return _gain(case) >= SPLIT_BELOW
+    if case.engine_bytes > case.free_bytes:
+        return False
+    return _gain(case) >= MERGE_ABOVE * (1 + case.engine_bytes / case.free_bytes)
+
+
+def _gain(case: MergeCase) -> float:
+    return case.traffic_share * (1 - 1 / case.speed_up) if case.speed_up > 1 else 0.0

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from hub.catalogue.tables import ModelVersion
 from hub.compute.allocation import NoCapacityError, grant_slot
 from hub.deployments import rules
+from hub.deployments.endings import find_merged_set
 from hub.deployments.idle import end_idle_sets
 from hub.deployments.policies import find_policy
 from hub.deployments.tables import ReplicaSet, SetState
 from hub.ids import new_id
-from serving.contract import Purpose
+from serving.contract import Purpose, Task
 
 EVALUATE_IDLE_S = 60
 """An engine for evaluations waits so long for the next one."""
@@ -57,7 +58,7 @@ def ensure_set(
 def _make_set(session: Session, base: ModelVersion, purpose: Purpose, now: datetime) -> ReplicaSet:
     context_tokens = rules.choose_context_tokens(base.facts)
     policy = find_policy(session, base.id)
-    serves = purpose is Purpose.SERVE
+    serves, task = purpose is Purpose.SERVE, rules.choose_task(base.facts)
     return ReplicaSet(
         id=new_id("set"),
         base_version_id=base.id,
@@ -65,15 +66,31 @@ def _make_set(session: Session, base: ModelVersion, purpose: Purpose, now: datet
         uri=base.artifact_uri,
         engine=rules.ENGINE,
         purpose=purpose,
-        task=rules.choose_task(base.facts),
+        task=task,
         serves_digest=base.artifact_digest,
         state=SetState.WANTED,
         min=policy.min if serves else 1,
         max=policy.max if serves else 1,
-        max_loras=policy.max_loras,
+        max_loras=0 if task is Task.EMBED else policy.max_loras,
         max_lora_rank=rules.LEAST_LORA_RANK,
         context_tokens=context_tokens,
-        engine_args={"max-model-len": context_tokens},
+        engine_args=rules.choose_engine_args(base.facts, context_tokens),
         idle_s=policy.idle_s if serves else EVALUATE_IDLE_S,
         created_at=now,
     )
+
+
+def ensure_merged_set(session: Session, base: ModelVersion, digest: str, uri: str, *, now: datetime) -> ReplicaSet:
+    """Return the wanted set whose weights at `uri` carry the adapter `digest`, with a slot.
+
+    Raises:
+        NoCapacityError: no machine has room for another engine.
+    """
+    found = find_merged_set(session, digest)
+    if found is None:
+        found = _make_set(session, base, Purpose.SERVE, now)
+        found.serves_digest, found.uri, found.max_loras = digest, uri, 0
+        session.add(found)
+        session.flush()
+    grant_slot(session, found.id, now=now)
+    return found

@@ -73,7 +73,8 @@ class LeadGrant:
 class ReplicaSet:
     """Interchangeable engine processes on one base; `engine_args` are long option names without dashes.
 
-    Without a call for `idle_s` it shrinks to `min`. `merged` is the adapter that the weights at `uri` already carry.
+    Without a call for `idle_s` it shrinks to `min`. `merged` is the adapter that the weights at `uri` carry; such a
+    folder has a digest of its own, `weights_folder`, instead of the base's.
     """
 
     set_id: str
@@ -89,6 +90,7 @@ class ReplicaSet:
     task: Task = Task.GENERATE
     idle_s: int = 600
     merged: str | None = None
+    weights_folder: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from serving.contract import BASE_ENGINE_NAME, ReplicaSet, Slot
+from serving.contract import BASE_ENGINE_NAME, ReplicaSet, Slot, Task, engine_name
 from serving.pool import engine_start
 from serving.pool.errors import EngineError
 from serving.pool.settings import Accelerator
@@ -20,12 +20,14 @@ from serving.pool.settings import Accelerator
 DRAIN_IN_ENGINE_S = 20
 WITNESS = "serving.witness.middleware.WitnessMiddleware"
 _DEFAULT_MODEL_LEN = 1024
+_KEPT_IN_MEMORY = 64
+"""Adapters kept parsed in main memory, so that one that comes back into a slot is not read from disk again."""
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _ALLOWED_ARGS = frozenset(
     (
         *("max-model-len", "max-num-seqs", "max-num-batched-tokens", "dtype", "quantization", "kv-cache-dtype"),
         *("block-size", "seed", "gpu-memory-utilization", "tensor-parallel-size", "enforce-eager"),
-        *("enable-prefix-caching", "enable-chunked-prefill"),
+        *("enable-prefix-caching", "enable-chunked-prefill", "pooler-config"),
     )
 )
 
@@ -93,7 +95,10 @@ class VllmCommands:
 
 def engine_options(replica_set: ReplicaSet, accelerator: Accelerator) -> list[str]:
     """vLLM options of a set, without model and address. Raises: EngineError for an option not allowed here."""
-    options = ["--served-model-name", BASE_ENGINE_NAME, "--shutdown-timeout", str(DRAIN_IN_ENGINE_S)]
+    names = [BASE_ENGINE_NAME, *([engine_name(replica_set.merged)] if replica_set.merged else [])]
+    options = ["--served-model-name", *names, "--shutdown-timeout", str(DRAIN_IN_ENGINE_S)]
+    if replica_set.task is Task.EMBED:
+        options += ["--runner", "pooling"]
     options += ["--enable-force-include-usage", "--enable-prompt-tokens-details", "--enable-request-id-headers"]
     options += ["--disable-uvicorn-access-log", "--middleware", WITNESS, *_lora_options(replica_set)]
     wanted = {name.replace("_", "-"): value for name, value in replica_set.engine_args.items()}
@@ -118,5 +123,5 @@ def _lora_options(replica_set: ReplicaSet) -> list[str]:
     if rank is None:
         limit = _LORA_RANKS[-1]
         raise EngineError("rank_above_limit", f"max_lora_rank {replica_set.max_lora_rank} is above vLLM's {limit}")
-    slots = str(replica_set.max_loras)
-    return ["--enable-lora", "--max-loras", slots, "--max-cpu-loras", slots, "--max-lora-rank", str(rank)]
+    slots, kept = str(replica_set.max_loras), str(max(replica_set.max_loras, _KEPT_IN_MEMORY))
+    return ["--enable-lora", "--max-loras", slots, "--max-cpu-loras", kept, "--max-lora-rank", str(rank)]

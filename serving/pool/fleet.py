@@ -153,14 +153,16 @@ class Fleet:
 
     def _observe_adapter(self, adapter: DesiredAdapter) -> ObservedAdapter:
         digest = adapter.digest
+        merged = [one for one in self._live.values() if one.planned.replica_set.merged == digest]
+        carrying = tuple(one.replica_id for one in merged if one.state is ReplicaState.READY)
         shelved = [
             (replica, replica.shelf.states()[digest])
             for replica in self._live.values()
             if replica.state is ReplicaState.READY and digest in replica.shelf.states()
         ]
         ready_on = tuple(replica.replica_id for replica, item in shelved if item.state is AdapterState.READY)
-        if ready_on:
-            return ObservedAdapter(digest, ready_on, AdapterState.READY)
+        if ready_on or carrying:
+            return ObservedAdapter(digest, (*ready_on, *carrying), AdapterState.READY)
         if not self._has_folder(adapter):
             failure = self._folders.failure(digest)
             return ObservedAdapter(digest, (), AdapterState.FAILED if failure else AdapterState.FETCHING, failure)

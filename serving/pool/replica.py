@@ -150,7 +150,7 @@ class Replica:
         self._started_us = _now_us()
         self._set(ReplicaState.STARTING)
         wanted = self.planned.replica_set
-        model = await asyncio.to_thread(verify_base, wanted.uri, wanted.base_digest)
+        model = await asyncio.to_thread(verify_base, wanted.uri, wanted.weights_folder or wanted.base_digest)
         await self.process.start(self.planned, epoch=self.process.epoch, model=model)
 
     async def _wait_up(self, timeout_s: float) -> None:

@@ -1,0 +1,158 @@
+"""An adapter served by an engine whose weights carry it: merged by a job, served under the same public name.
+
+It leaves the arithmetic to `python -m finetune.merge` and starting the engine to the pool. Calls go to the merged
+engine once that is ready, and back to a slot of the base's engines when it is split off again.
+"""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from hub.actor import Actor, Role
+from hub.catalogue.service import find_version, root_base
+from hub.catalogue.tables import ModelVersion
+from hub.compute.allocation import NoCapacityError
+from hub.deployments.desired import bump_generation
+from hub.deployments.endings import end_merged_set, find_merged_set
+from hub.deployments.service import find_open_deployment
+from hub.deployments.sets import ensure_merged_set
+from hub.deployments.tables import ReplicaSet
+from hub.errors import ConflictError
+from hub.events.service import SYSTEM, record_event
+from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
+from hub.jobs.work import DONE, Verdict, Work, again, failed, later
+
+MERGE_KIND = "version.merge"
+_POLL_S, _RETRY_S, _CAPACITY_PAUSE_S = 0.5, 5.0, 5.0
+_TIMEOUT_S = 3600.0
+_MAX_FAILURES = 3
+
+
+class NotMergeableError(ConflictError):
+    """The version is no deployed adapter."""
+
+    code = "not_mergeable"
+
+
+@dataclass(frozen=True)
+class _Parts:
+    base: Path
+    adapter: Path
+    out: Path
+
+
+def request_merge(session: Session, actor: Actor, version_id: str, *, now: datetime) -> None:
+    """Ask for an engine with merged weights for a deployed adapter; again changes nothing.
+
+    Raises:
+        ForbiddenError: not the operator, whose machines it takes. NotFoundError: no such version.
+        NotMergeableError: a base, or not deployed.
+    """
+    actor.require(Role.OPERATOR)
+    version = find_version(session, actor, version_id)
+    if version.base_version_id is None or find_open_deployment(session, version.id) is None:
+        raise NotMergeableError(
+            f"Version {version.id} is no deployed adapter. Deploy the adapter first.",
+            f"版本 {version.id} 不是已部署的适配器。请先部署。",
+            field="version_id",
+        )
+    enqueue_job(
+        session,
+        kind=MERGE_KIND,
+        subject=version.id,
+        organisation_id=version.organisation_id,
+        now=now,
+        max_failures=_MAX_FAILURES,
+    )
+
+
+def split_off(session: Session, actor: Actor, version_id: str, *, now: datetime) -> None:
+    """End the merged engine of an adapter, which goes on in a slot; again changes nothing.
+
+    Raises: ForbiddenError, NotFoundError.
+    """
+    actor.require(Role.OPERATOR)
+    version = find_version(session, actor, version_id)
+    found = find_merged_set(session, version.artifact_digest)
+    if found is not None:
+        end_merged_set(session, found, now=now)
+        bump_generation(session)
+        _record(session, "version.split", version, found, actor.user_id, now)
+
+
+def merge_version(work: Work, claim: Claim) -> Verdict:
+    """One pass of the job: merge in the background, store the folder by its digest, then want the engine."""
+    pending = work.pending.get(claim.job_id)
+    if pending is None:
+        work.pending[claim.job_id] = work.slow.submit(_merge, _locate(work, claim), dict(work.environment))
+        return again(_POLL_S)
+    if not pending.done():
+        return again(_POLL_S)
+    try:
+        out = pending.result()
+    except (OSError, subprocess.SubprocessError) as error:
+        del work.pending[claim.job_id]
+        return failed(f"the merge did not finish: {error}", retry_after_s=_RETRY_S)
+    artifact = work.store.add_folder(out)
+    if not _want_engine(work, claim, work.store.uri(artifact.digest)):
+        return later(_CAPACITY_PAUSE_S)
+    del work.pending[claim.job_id]
+    shutil.rmtree(out, ignore_errors=True)
+    return DONE
+
+
+def _locate(work: Work, claim: Claim) -> _Parts:
+    with work.sessions.read() as session:
+        version = session.get_one(ModelVersion, claim.subject)
+        base = root_base(session, version)
+        folder = work.settings.home / "run" / "merges"
+        folder.mkdir(parents=True, exist_ok=True)
+        return _Parts(
+            work.store.path(base.artifact_digest), work.store.path(version.artifact_digest), folder / version.id
+        )
+
+
+def _merge(parts: _Parts, environment: dict[str, str]) -> Path:
+    if not parts.out.exists():
+        argv = [sys.executable, "-m", "finetune.merge", str(parts.base), str(parts.adapter), str(parts.out)]
+        subprocess.run(argv, env=environment, check=True, timeout=_TIMEOUT_S, capture_output=True)
+    return parts.out
+
+
+def _want_engine(work: Work, claim: Claim, uri: str) -> bool:
+    """Return False where no machine has room yet; an adapter that was undeployed meanwhile needs no engine."""
+    now = work.clock()
+    with work.sessions.write() as session:
+        require_lock(session, claim)
+        version = session.get_one(ModelVersion, claim.subject)
+        if find_open_deployment(session, version.id) is not None:
+            try:
+                with session.begin_nested():
+                    base = root_base(session, version)
+                    found = ensure_merged_set(session, base, version.artifact_digest, uri, now=now)
+            except NoCapacityError:
+                return False
+            bump_generation(session)
+            _record(session, "version.merged", version, found, SYSTEM, now)
+        finish_job(session, claim, now=now)
+    return True
+
+
+def _record(
+    session: Session, topic: str, version: ModelVersion, found: ReplicaSet, actor_id: str, now: datetime
+) -> None:
+    record_event(
+        session,
+        topic,
+        version.id,
+        organisation_id=version.organisation_id,
+        actor_id=actor_id,
+        now=now,
+        set_id=found.id,
+        digest=found.serves_digest,
+    )
