@@ -10,6 +10,7 @@ from examples.city_year.city import City
 from hub.audit.chain import chain_all
 from hub.audit.checkpoints import make_checkpoint
 from hub.audit.signing import AuditKey
+from hub.claims.service import collect_debts, take_back_redeemed
 from hub.filings.service import withdraw_filing
 from hub.orders import service as orders
 from hub.payouts.service import conclude_payout, earned, request_payout, send_payout
@@ -27,6 +28,8 @@ def run_worker(city: City) -> None:
         orders.expire_quotes(session, clock.now)
         orders.end_due_rentals(session, clock.now)
         vouchers.lapse_grants(session, clock.now)
+        clock.done["taken back"] += take_back_redeemed(session, clock.now)
+        collect_debts(session, clock.now)
     for step in (orders.settle_tranches, orders.close_months):
         for _ in range(_ROUNDS):
             with clock.sessions.write() as session:
@@ -68,18 +71,28 @@ def pay_providers(city: City, month: str) -> None:
 
 def change_rule(city: City) -> str:
     """Lower the compute voucher's share from half to two fifths from the next day on; drafted and approved by two."""
+    return _change(city, "compute", "hold", share={"num": 2, "den": 5})
+
+
+def reimburse_from_now(city: City) -> str:
+    """Let the model voucher pay after the fact from the next day on: pay first, redeem after."""
+    return _change(city, "model", "charge", mode="reimburse")
+
+
+def _change(city: City, name: str, basis_date: str, **changes: object) -> str:
     now = city.clock.now
     with city.clock.sessions.write() as session:
-        programme = vouchers.find_programme(session, "compute")
+        programme = vouchers.find_programme(session, name)
         old = next(rule for rule in vouchers.list_rules(session, programme.id) if rule.state is RuleState.APPROVED)
         drafted = vouchers.draft_rule(
             session,
             city.checker,
-            programme="compute",
-            body={**old.body, "share": {"num": 2, "den": 5}},
+            programme=name,
+            body={**old.body, **changes},
             effective_from_at=now + timedelta(days=1),
             effective_to_at=old.effective_to_at,
             source="simulated change",
+            basis_date=basis_date,
             now=now,
         )
         vouchers.approve_rule(session, city.approver, drafted.id, now=now)

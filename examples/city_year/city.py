@@ -51,6 +51,8 @@ class Firm:
     serial: int
     adapters: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
+    """Calls that have been billed, by request id."""
 
 
 @dataclass
@@ -58,6 +60,7 @@ class City:
     """Everybody and everything that trades."""
 
     clock: Clockwork
+    home: Path
     operator: Actor
     checker: Actor
     approver: Actor
@@ -82,7 +85,7 @@ def build_city(clock: Clockwork, *, firms: int, home: Path) -> City:
     hashed = hash_password("nobody signs in here")
     with clock.sessions.write() as session:
         people = _add_operator(session, hashed, clock.now)
-        city = City(clock, *people)
+        city = City(clock, home, *people)
         seed_programmes(session, city.checker.user_id, city.approver.user_id, clock.now)
         _add_providers(session, city, hashed)
         city.call_price = _publish_prices(session, city)

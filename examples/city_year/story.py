@@ -13,8 +13,16 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from examples.city_year.chores import change_rule, keep_trail, pay_providers, run_worker, withdraw_a_filing
+from examples.city_year.chores import (
+    change_rule,
+    keep_trail,
+    pay_providers,
+    reimburse_from_now,
+    run_worker,
+    withdraw_a_filing,
+)
 from examples.city_year.city import City, build_city
+from examples.city_year.claiming import add_papers, claim_month, correct_redeemed, redeem_month
 from examples.city_year.clockwork import Clockwork
 from examples.city_year.trade import apply_for_voucher, fund, plan_month, plan_tuning_at
 from hub.audit.chain import count_missing
@@ -98,6 +106,9 @@ def _award(city: City, year: str, serial: int, programmes: tuple[str, ...] = ("m
 def _run_month(city: City, month: str, *, turning: tuple[bool, bool]) -> None:
     start, end = month_bounds(month)
     plan_month(city, start, end)
+    if city.clock.done["rule changed"] > 1:
+        for firm in city.firms[1::5]:  # a fifth asks for the model voucher that pays after the fact
+            _award(city, f"{month}-after", firm.serial, ("model",))
     if month.endswith("-12"):
         _cross_the_year(city, end)
     if month.endswith("-01"):
@@ -112,9 +123,13 @@ def _run_month(city: City, month: str, *, turning: tuple[bool, bool]) -> None:
         run_worker(city)
         if turning[0] and day - timedelta(days=1) < middle <= day:
             change_rule(city)
+            reimburse_from_now(city)
         if turning[1] and day - timedelta(days=1) < middle <= day:
             withdraw_a_filing(city)
     pay_providers(city, month)
+    add_papers(city, month)
+    redeem_month(city, month)
+    claim_month(city, month)
 
 
 def _cross_the_year(city: City, end: datetime) -> None:
@@ -126,7 +141,9 @@ def _cross_the_year(city: City, end: datetime) -> None:
 def _come_to_rest(city: City, key: AuditKey, home: Path) -> None:
     """Let what was started end, a few days into the next month."""
     city.clock.run_until(city.clock.now + timedelta(days=3))
+    correct_redeemed(city)
     run_worker(city)
+    claim_month(city, month_key(city.clock.now))
     keep_trail(city, key, home)
 
 

@@ -17,10 +17,13 @@ from hub.compute.metering import report_meter
 from hub.compute.tables import Offer, Rental
 from hub.filings.service import standing_of
 from hub.metering.service import accept_usage
+from hub.metering.tables import Usage
 from hub.orders import service as orders
+from hub.orders.call_corrections import CallsWanted, propose_call_correction
+from hub.orders.call_figures import CallFigures
 from hub.orders.corrections import Wanted, propose_correction
 from hub.orders.rentals import end_rental, rent_offer
-from hub.orders.tables import Order
+from hub.orders.tables import Order, RatedUsage
 from hub.vouchers import service as vouchers
 from serving import contract
 
@@ -61,7 +64,8 @@ def apply_for_voucher(session: Session, city: City, firm: Firm, programme: str, 
 def plan_month(city: City, start: datetime, end: datetime) -> None:
     """Draw what every firm does in a month and when."""
     for firm in city.firms:
-        for kind, chance in ((_plan_tuning, 0.35), (_plan_rental, 0.2), (_plan_correction, 0.05)):
+        plans = ((_plan_tuning, 0.35), (_plan_rental, 0.2), (_plan_correction, 0.06), (_plan_call_correction, 0.06))
+        for kind, chance in plans:
             if city.rng.random() < chance:
                 kind(city, firm, _moment(city, start, end))
         for _ in range(city.rng.choice((0, 1, 1, 2))):
@@ -154,6 +158,21 @@ def _plan_correction(city: City, firm: Firm, moment: datetime) -> None:
     city.clock.at(moment, "corrected", correct)
 
 
+def _plan_call_correction(city: City, firm: Firm, moment: datetime) -> None:
+    part, fault = city.rng.uniform(0.0, 1.4), city.rng.choice((None, None, "platform", "provider"))
+
+    def correct(session: Session) -> None:
+        if not firm.called:
+            return
+        usage = session.get_one(Usage, (firm.called.pop(), 0))
+        rated = session.get_one(RatedUsage, (usage.request_id, 0))
+        right = CallFigures(usage.request_id, 0, usage.prompt_tokens, 0, int(usage.completion_tokens * part))
+        wanted = CallsWanted("calls counted again", [right], fault)
+        propose_call_correction(session, city.operator, rated.bill_line_id, wanted, now=city.clock.now)
+
+    city.clock.at(moment, "calls corrected", correct)
+
+
 def _plan_rental(city: City, firm: Firm, moment: datetime) -> None:
     offer, hours = city.rng.choice(city.offers), city.rng.randrange(1, 30)
     used, lie = city.rng.uniform(0.05, 1.0), city.rng.random() < 0.1
@@ -218,9 +237,8 @@ def _plan_calls(city: City, firm: Firm, moment: datetime) -> None:
             _record(name, number, answer.allowance_id, (firm, chosen, price), (*count, at))
             for number, count in enumerate(counts)
         )
-        city.clock.at(
-            city.clock.now + closes_after, "window", _closing(city, f"gw-{name}", answer.allowance_id, records)
-        )
+        closing = _closing(city, firm, f"gw-{name}", answer.allowance_id, records)
+        city.clock.at(city.clock.now + closes_after, "window", closing)
 
     city.clock.at(moment, "drawn", draw)
 
@@ -254,7 +272,7 @@ def _record(
 
 
 def _closing(
-    city: City, gateway: str, allowance_id: str, records: tuple[contract.UsageRecord, ...]
+    city: City, firm: Firm, gateway: str, allowance_id: str, records: tuple[contract.UsageRecord, ...]
 ) -> Callable[[Session], None]:
     times = 2 if city.rng.random() < 0.05 else 1
 
@@ -263,6 +281,7 @@ def _closing(
         for _ in range(times):  # a reply that was lost is sent again, and counts once
             accept_usage(session, batch, city.clock.now, check=lambda new: orders.check_records(session, new))
         city.clock.done["calls"] += len(records)
+        firm.called.append(records[0].request_id)
         ended = contract.AllowanceClose(allowance_id, 0, len(records))
         orders.close_allowance(session, ended, city.clock.now)
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hub.audit.content import ACCOUNT_FIELDS, plain
 from hub.catalogue.tables import ModelVersion
+from hub.claims.tables import Claim, ClaimLine, Redemption, RedemptionLine
 from hub.compute.tables import MeterRecord, MeterState, Rental
 from hub.events.tables import Event
 from hub.filings.tables import Filing
@@ -182,6 +183,18 @@ GRANT_FIELDS = (
     "period_key",
     "amount_fen",
 )
+CLAIM_FIELDS = ("id", "organisation_id", "programme_id", "number", "period", "cut_at", "amount_fen", "drafted_by")
+CLAIM_LINE_FIELDS = ("position", "organisation_id", "grant_id", "transfer_id", "amount_fen", "booked_at")
+REDEMPTION_FIELDS = (
+    "id",
+    "organisation_id",
+    "grant_id",
+    "rule_version_id",
+    "eligible_fen",
+    "amount_fen",
+    "requested_by",
+    "created_at",
+)
 VERSION_FIELDS = ("id", "organisation_id", "base_version_id", "weights_digest", "artifact_digest")
 FILING_FIELDS = ("id", "weights_digest", "number", "track", "filed_at", "valid_until")
 
@@ -278,6 +291,19 @@ def _grant(session: Session, event: Event) -> dict[str, Any]:
     return plain(grant, GRANT_FIELDS) | {"account": plain(account, ACCOUNT_FIELDS)}
 
 
+def _claim(session: Session, event: Event) -> dict[str, Any]:
+    claim = session.get_one(Claim, event.subject)
+    lines = session.scalars(select(ClaimLine).where(ClaimLine.claim_id == claim.id).order_by(ClaimLine.position))
+    return plain(claim, CLAIM_FIELDS) | {"lines": [plain(line, CLAIM_LINE_FIELDS) for line in lines]}
+
+
+def _redemption(session: Session, event: Event) -> dict[str, Any]:
+    row = session.get_one(Redemption, event.subject)
+    query = select(RedemptionLine).where(RedemptionLine.redemption_id == row.id).order_by(RedemptionLine.charge_id)
+    lines = [plain(line, ("charge_id", "fee_fen")) for line in session.scalars(query)]
+    return plain(row, REDEMPTION_FIELDS) | {"lines": lines}
+
+
 def _version(session: Session, event: Event) -> dict[str, Any] | None:
     version = session.get(ModelVersion, event.subject)
     return plain(version, VERSION_FIELDS) if version else None
@@ -307,6 +333,8 @@ _ANNEXES: dict[str, Callable[[Session, Event], dict[str, Any] | None]] = {
     "rule.approved": _rule,
     "price.published": _price,
     "grant.awarded": _grant,
+    "claim.drafted": _claim,
+    "redemption.requested": _redemption,
     "version.registered": _version,
     "version.created": _version,
     "filing.recorded": _filing,

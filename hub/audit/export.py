@@ -43,9 +43,23 @@ ANNEX_FILES = {
     "version.registered": "versions",
     "version.created": "versions",
     "filing.recorded": "filings",
+    "claim.drafted": "claims",
+    "redemption.requested": "redemptions",
 }
 """File of each topic's annexes. Usage is exported for the period alone; the rest, being referred to, from the start."""
-KEPT_TOPICS = (*(topic for topic in ANNEX_FILES if topic != "tranche.resolved"), "filing.withdrawn", "grant.returned")
+KEPT_TOPICS = (
+    *(topic for topic in ANNEX_FILES if topic != "tranche.resolved"),
+    "filing.withdrawn",
+    "grant.returned",
+    "claim.submitted",
+    "claim.withdrawn",
+    "claim.paid",
+    "claim.reconciled",
+    "redemption.checked",
+    "redemption.paid",
+    "redemption.refused",
+    "redemption.taken_back",
+)
 _EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 
 

@@ -176,6 +176,7 @@ def _take_back(session: Session, base: Base, cause: Charge, cut: _Cut, *, now: d
         actor_id=SYSTEM,
         now=now,
         claw_back_id=key,
+        group_id=derive_id("grp", key),
         charge_id=cause.id,
         grant_id=redemption.grant_id,
         fee_fen=cut.fee_fen,

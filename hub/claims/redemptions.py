@@ -69,6 +69,7 @@ def request_redemption(
         reason="",
     )
     _insert(session, redemption, portions)
+    session.flush()
     _record(session, "redemption.requested", redemption, actor, now)
     return redemption
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from .books import check_books
 from .calls import check_calls
+from .claims import check_claims
 from .orders import check_orders, check_quotes
 from .reading import Export
+from .redemptions import check_redemptions
 from .rules import check_rules
 from .signatures import check_signatures
 from .trail import check_files, check_rows, check_tree
@@ -36,6 +38,8 @@ def verify(place: Path, *, key: str | None = None, notes: list[str] | None = Non
         ("quotes and holds follow prices and rules", check_quotes),
         ("orders computed again from the meter", check_orders),
         ("hosted calls rated and billed again from the meter", check_calls),
+        ("redemptions computed again from their charges", check_redemptions),
+        ("claims computed again from their transfers", check_claims),
     ]
     lines, whole = [_describe(export)], True
     for title, check in checks:

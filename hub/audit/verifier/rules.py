@@ -37,6 +37,10 @@ def _check_funds(export: Export, rules: dict[str, Row]) -> Iterator[str]:
     for account in export.rows("accounts"):
         if account["kind"] == "appropriation":
             released[account["subject"]] += account["closing"][1]
+    claims = export.annexes("claims")
+    for event in export.events("claim.paid"):
+        # What was repaid to the authority is a debit of the same account, and no release.
+        released[claims[event["subject"]]["programme_id"]] += min(0, event["payload"]["paid_fen"])
     for programme_id, amount in sorted(released.items()):
         fund = funds.get(programme_id, {}).get("fund_fen")
         if fund is not None and amount > fund:

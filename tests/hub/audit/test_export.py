@@ -113,7 +113,7 @@ def _paths(place: Path) -> Iterator[tuple[str, Path]]:
 def test_a_true_export_is_verified(whole: Path) -> None:
     holds, lines = verify(whole, key=verifier_key(KEY.public), notes=outside(whole))
     assert holds, "\n".join(lines)
-    assert [line[:4] for line in lines[1:10]] == ["ok  "] * 9
+    assert [line[:4] for line in lines[1:12]] == ["ok  "] * 11
     assert "8 metered calls" in lines[0]
     assert lines[-1] == "VERIFIED"
 
