@@ -3,6 +3,8 @@
 It leaves counting to the gateway, rating and bills to `hub.orders`.
 """
 
+import csv
+import io
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,11 +14,15 @@ from sqlalchemy.orm import Session
 from hub.catalogue.tables import Model, ModelVersion
 from hub.clock import from_us
 from hub.columns import Whole
+from hub.ledger.periods import SHANGHAI
 from hub.metering.tables import Usage
 from hub.orders.usage_tables import RatedUsage
 from hub.organisations.tables import ApiKey
+from hub.reports.comma_separated import guard_cell
 
+COLUMNS = ("day", "key", "model", "calls", "prompt_tokens", "cached_tokens", "completion_tokens", "rated_cny")
 DAY_US = 86_400_000_000
+UFEN_PER_YUAN = 100_000_000
 SHANGHAI_US = 8 * 3_600_000_000
 MAX_ROWS = 200
 
@@ -35,8 +41,10 @@ class UsageRow:
     cost_ufen: int
 
 
-def list_usage_by_day(session: Session, organisation_id: str, start: datetime, end: datetime) -> list[UsageRow]:
-    """Return at most 200 rows of [start, end), newest day first."""
+def list_usage_by_day(
+    session: Session, organisation_id: str, start: datetime, end: datetime, *, most: int | None = MAX_ROWS
+) -> list[UsageRow]:
+    """Return at most `most` rows of [start, end), newest day first; all of them for None."""
     # The bare operator divides whole numbers downwards on both databases; SQLAlchemy's own `/` would not.
     day = (type_coerce(Usage.ended_at, Whole) + SHANGHAI_US).op("/", precedence=8)(DAY_US).label("day")
     query = (
@@ -73,4 +81,17 @@ def list_usage_by_day(session: Session, organisation_id: str, start: datetime, e
             cost_ufen=int(row[9]),
         )
         for row in reversed(rows)
-    ][:MAX_ROWS]
+    ][:most]
+
+
+def write_usage_csv(rows: list[UsageRow]) -> bytes:
+    """Return rows as CSV in UTF-8 with a byte order mark; days are those of Shanghai, money is yuan."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        numbers = (row.calls, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+        day = row.day.astimezone(SHANGHAI).date().isoformat()
+        yuan, rest = divmod(row.cost_ufen, UFEN_PER_YUAN)
+        writer.writerow([day, guard_cell(row.key), guard_cell(row.model), *numbers, f"{yuan}.{rest:08d}"])
+    return ("\ufeff" + out.getvalue()).encode()

@@ -12,7 +12,7 @@ def write_csv(sheet: Sheet) -> bytes:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([sheet.title, sheet.month, sheet.ribbon])
     for head in sheet.heads:
-        writer.writerow([_guard(text) for text in head])
+        writer.writerow([guard_cell(text) for text in head])
     for table in sheet.tables:
         writer.writerow([])
         writer.writerow([table.title])
@@ -33,9 +33,9 @@ def show_cell(cell: Cell, column: Column) -> str:
         return ""
     if column.kind is Kind.FEN and isinstance(cell, int):
         return show_yuan(cell)
-    return _guard(str(cell))
+    return guard_cell(str(cell))
 
 
-def _guard(text: str) -> str:
-    # A cell that starts like a formula would run in a spreadsheet.
+def guard_cell(text: str) -> str:
+    """Return a text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

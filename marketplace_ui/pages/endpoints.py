@@ -19,7 +19,7 @@ from hub.organisations.tables import ApiKey
 from hub.web import context, current_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import BUYERS, read_notice
-from marketplace_ui.usage import list_usage_by_day
+from marketplace_ui.usage import list_usage_by_day, write_usage_csv
 from serving.contract import ReplicaState
 
 blueprint = Blueprint("endpoints", __name__)
@@ -49,6 +49,19 @@ class Endpoint:
 @blueprint.get("/endpoints")
 def show_endpoints() -> str:
     return _show(_require_user(), Form())
+
+
+@blueprint.get("/endpoints/usage.csv")
+def send_usage() -> Response:
+    """The month's usage by day, key and model, every row of it."""
+    actor = _require_user()
+    month = request.args.get("month") or month_key(context().clock())
+    start, end = month_bounds(month)
+    with context().sessions.read() as session:
+        rows = list_usage_by_day(session, actor.organisation_id, start, end, most=None)
+    name = f"usage-{month}.csv"
+    headers = {"Content-Disposition": f"attachment; filename={name}"}
+    return Response(write_usage_csv(rows), content_type="text/csv; charset=utf-8", headers=headers)
 
 
 @blueprint.post("/endpoints/<any(deploy,undeploy):step>")

@@ -17,6 +17,7 @@ from hub.deployments.policies import DEFAULT_POLICY, LIMITS, Policy, list_polici
 from hub.deployments.tables import ObservedAdapter, ObservedReplica, PoolState
 from hub.web import context, current_actor
 from marketplace_ui.forms import Form
+from marketplace_ui.gateway_load import read_load
 from marketplace_ui.layout import read_notice
 
 blueprint = Blueprint("pool", __name__)
@@ -44,6 +45,7 @@ def save_policy() -> Response | tuple[str, int]:
 
 
 def _show(actor: Actor, form: Form | None) -> str:
+    load = read_load(context().settings)
     with context().sessions.read() as session:
         policies = [(base, name_of(session, base), policy) for base, policy in list_policies(session)]
         return render_template(
@@ -57,6 +59,7 @@ def _show(actor: Actor, form: Form | None) -> str:
             form=form or _prefill(policies),
             writes=actor.role is Role.OPERATOR,
             notice=read_notice(NOTICES),
+            load=load,
             now=context().clock(),
         )
 

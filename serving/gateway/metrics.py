@@ -34,6 +34,7 @@ FAMILIES = {
     "running": ("gauge", "Calls that an engine works on."),
     "waiting": ("gauge", "Calls that wait for a replica."),
     "queue_wait_seconds": ("gauge", "How long the call that has waited longest for a replica has waited."),
+    "tokens_per_second": ("gauge", "Generated tokens a second, averaged over some seconds."),
     "turns_waiting": ("gauge", "Calls that wait for their turn on a busy replica."),
     "replica_running": ("gauge", "Calls on a replica."),
     "connections": ("gauge", "Open client connections."),
@@ -96,6 +97,15 @@ class Metrics:
     def refused(self, error: GatewayError) -> None:
         """Count an error that a client got."""
         self._counts["refusals_total", (("code", error.code), ("status", str(error.status)))] += 1
+
+    def completion_tokens(self) -> dict[Labels, float]:
+        """Return the generated tokens of this process by adapter, since its seat's first process."""
+        kind = ("kind", "completion")
+        return {
+            labels[:-1]: value
+            for (name, labels), value in self._counts.items()
+            if name == "tokens_total" and labels[-1] == kind
+        }
 
     def write(self, gauges: Iterable[Sample]) -> None:
         """Leave counters and gauges where the other processes find them."""

@@ -15,6 +15,7 @@ from serving.gateway.access import Target, resolve_target
 from serving.gateway.body_checks import no_json, parse_body
 from serving.gateway.bounds import bound_tokens, split_prompts, worst_cost_ufen
 from serving.gateway.errors import unavailable
+from serving.gateway.markers import defuse_markers
 from serving.gateway.quick_json import encode_json
 from serving.gateway.surfaces import COMPLETIONS, EMBEDDINGS, Dialect, Surface
 from serving.gateway.transcript import may_continue
@@ -69,6 +70,7 @@ def plan_request(
     Raises: GatewayError 400 naming the parameter, or the refusals of `resolve_target`.
     """
     body = parse_body(surface, raw, key.scopes)
+    defuse_markers(surface, body)
     target = resolve_target(view, key, body["model"], request_id=request_id, now_us=now_us)
     prices = view.prices.get(target.model.price_version_id, ())
     if not prices:

@@ -30,7 +30,7 @@ def spent_on(world: World, organisation_id: str) -> int:
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_sixty_four_calls_on_a_nearly_empty_account(tmp_path: Path, say: Say, processes: int) -> None:
+def test_s5_10_sixty_four_calls_on_a_nearly_empty_account(tmp_path: Path, say: Say, processes: int) -> None:
     with running_world(SNAPSHOT, tmp_path) as world:
         balance = world.hub.balance_ufen = 40 * ONE_CALL_UFEN
         world.engines[0].delay_s = 0.05

@@ -1,6 +1,9 @@
 """Forms keep what was typed, say beside the input what is wrong, and change what they promise."""
 
+import csv
+import io
 import re
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import select
@@ -8,6 +11,7 @@ from sqlalchemy import select
 from hub.organisations.rules import make_demo_uscc
 from hub.organisations.tables import ApiKey, Organisation, OrganisationState, User, UserState
 from marketplace_ui.forms import Form
+from marketplace_ui.usage import UsageRow, write_usage_csv
 from tests.ui.world import World, mark_ready
 
 FIRM = {
@@ -240,6 +244,26 @@ def test_usage_is_summed_by_day_key_and_model(market: World) -> None:
     page = market.visit("factory").get("/endpoints").text
     assert page.count('translate="no">demo-integrator/orders@1</td>') >= 1
     assert "No calls this month" in market.visit("integrator").get("/endpoints").text
+
+
+def test_usage_goes_home_as_csv(market: World) -> None:
+    client = market.visit("factory")
+    assert "/endpoints/usage.csv?month=" in client.get("/endpoints").text
+    answer = client.get("/endpoints/usage.csv")
+    assert (answer.status_code, answer.mimetype) == (200, "text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.get_data().decode("utf-8-sig"))))
+    assert rows
+    assert {row["model"] for row in rows} == {"demo-integrator/orders@1"}
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", row["day"]) for row in rows)
+    assert sum(int(row["calls"]) for row in rows) > 0
+    assert all(re.fullmatch(r"\d+\.\d{8}", row["rated_cny"]) for row in rows)
+    assert len(market.visit("integrator").get("/endpoints/usage.csv").text.splitlines()) == 1
+    assert market.visit("integrator").get("/endpoints/usage.csv?month=2026-13").status_code == 422
+
+
+def test_a_formula_in_a_keys_name_stays_text() -> None:
+    row = UsageRow(datetime(2026, 11, 2, 4, tzinfo=UTC), "=1+1", "@x/y@1", 1, 2, 0, 3, 123_456_789)
+    assert write_usage_csv([row]).decode().splitlines()[1] == "2026-11-02,'=1+1,'@x/y@1,1,2,0,3,1.23456789"
 
 
 def test_roll_back_is_offered_only_with_a_version_before(world: World) -> None:

