@@ -13,6 +13,8 @@ from hub.settings import Settings
 from registry.mlflow_server import prepare_server, server_argv, server_env
 
 LOG_BYTES = 10_000_000
+# OpenTelemetry's own name for where spans go; engines inherit it, the gateway is told.
+TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 # The warm trainer forks, so it must not open a CUDA context by only asking whether there is a device.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
@@ -64,7 +66,7 @@ def list_processes(settings: Settings) -> list[Process]:
         pepper_file=f"{home}/secrets/pepper",
         admin=f"{local}:{settings.gateway_admin_port}",
     )
-    gateway.append("--log-calls")
+    gateway += ["--log-calls", *(("--otlp-endpoint", os.environ[TRACES]) if os.environ.get(TRACES) else ())]
     door = f"http://{settings.reach}"
     return [
         _mlflow(settings),

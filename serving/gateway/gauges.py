@@ -31,7 +31,7 @@ class Gauges:
     seat: int
     connections: Callable[[], int]
     _looked_at_s: float = field(default_factory=time.monotonic)
-    _tokens: dict[Labels, float] = field(default_factory=dict)
+    _tokens: dict[Labels, int] = field(default_factory=dict)
     _rates: dict[Labels, float] = field(default_factory=dict)
 
     async def write(self) -> None:

@@ -11,7 +11,7 @@ import json
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,7 @@ FAMILIES = {
     "unsent_records": ("gauge", "Usage records that the hub does not have yet."),
     "snapshot_age_seconds": ("gauge", "How long ago the hub was last heard, by process."),
 }
+_KINDS = ("prompt", "cached", "completion")
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -53,6 +54,48 @@ class Sample:
     value: float
 
 
+class _Times:
+    """A histogram: how many values fell between two bounds, and their sum."""
+
+    __slots__ = ("counts", "total_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.total_s = 0.0
+
+    def add(self, value_s: float) -> None:
+        self.counts[bisect_left(BUCKETS_S, value_s)] += 1
+        self.total_s += value_s
+
+    def samples(self, name: str, labels: Labels) -> Iterator[Sample]:
+        below = 0
+        for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), self.counts, strict=True):
+            below += count
+            yield Sample(f"{name}_bucket", (*labels, ("le", bound)), below)
+        yield Sample(f"{name}_sum", labels, self.total_s)
+        yield Sample(f"{name}_count", labels, below)
+
+
+class _Adapter:
+    """What is counted of one adapter; cheap to count, made into series when they are written."""
+
+    __slots__ = ("call_seconds", "ends", "first_token_seconds", "tokens")
+
+    def __init__(self) -> None:
+        self.ends: Counter[tuple[str, EndReason]] = Counter()
+        self.tokens = [0, 0, 0]
+        self.call_seconds = _Times()
+        self.first_token_seconds = _Times()
+
+    def samples(self, labels: Labels) -> Iterator[Sample]:
+        for (surface, reason), count in self.ends.items():
+            yield Sample("calls_total", (("surface", surface), *labels, ("end", reason.value)), count)
+        for kind, amount in zip(_KINDS, self.tokens, strict=True):
+            yield Sample("tokens_total", (*labels, ("kind", kind)), amount)
+        yield from self.call_seconds.samples("call_seconds", labels)
+        yield from self.first_token_seconds.samples("first_token_seconds", labels)
+
+
 class Metrics:
     """The counters of this process, kept in `folder` under the number of its `seat`."""
 
@@ -60,11 +103,10 @@ class Metrics:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._path = folder / f"{seat}.json"
-        self._counts: Counter[tuple[str, Labels]] = Counter()
-        self._adapters: dict[tuple[str, str], Labels] = {}
-        for sample in _read(self._path):
-            if _kind_of(sample.name) != "gauge":
-                self._counts[sample.name, sample.labels] += sample.value  # type: ignore[assignment]
+        self._labels: dict[tuple[str, str], Labels] = {}
+        self._adapters: dict[Labels, _Adapter] = {}
+        self._refusals: Counter[tuple[str, int]] = Counter()
+        self._inherited = [sample for sample in _read(self._path) if _kind_of(sample.name) != "gauge"]
 
     def adapter_labels(self, target: Target) -> Labels:
         """Return the labels of what answers a call: base and adapter by digest, `other` beyond the first 256."""
@@ -73,68 +115,70 @@ class Metrics:
     def labels_of(self, base_digest: str, engine_name: str) -> Labels:
         """Return the labels of an artifact by its base and the name that engines know it by."""
         name = (base_digest, engine_name)
-        found = self._adapters.get(name)
+        found = self._labels.get(name)
         if found is None:
-            if len(self._adapters) >= MAX_ADAPTERS:
+            if len(self._labels) >= MAX_ADAPTERS:
                 return (("base", OTHER), ("adapter", OTHER))
-            found = self._adapters[name] = (("base", base_digest[:12]), ("adapter", engine_name))
+            found = self._labels[name] = (("base", base_digest[:12]), ("adapter", engine_name))
         return found
 
     def ended(
         self, surface: str, labels: Labels, reason: EndReason, *, tokens: tuple[int, int, int], took_s: float
     ) -> None:
         """Count a call with its prompt, cached and completion tokens."""
-        counts = self._counts
-        counts["calls_total", (("surface", surface), *labels, ("end", reason.value))] += 1
-        for kind, amount in zip(("prompt", "cached", "completion"), tokens, strict=True):
-            counts["tokens_total", (*labels, ("kind", kind))] += amount
-        self._observe("call_seconds", labels, took_s)
+        counted = self._of(labels)
+        counted.ends[surface, reason] += 1
+        total = counted.tokens
+        total[0], total[1], total[2] = total[0] + tokens[0], total[1] + tokens[1], total[2] + tokens[2]
+        counted.call_seconds.add(took_s)
 
     def first_token(self, labels: Labels, took_s: float) -> None:
         """Count the time to a first token."""
-        self._observe("first_token_seconds", labels, took_s)
+        self._of(labels).first_token_seconds.add(took_s)
 
     def refused(self, error: GatewayError) -> None:
         """Count an error that a client got."""
-        self._counts["refusals_total", (("code", error.code), ("status", str(error.status)))] += 1
+        self._refusals[error.code, error.status] += 1
 
-    def completion_tokens(self) -> dict[Labels, float]:
-        """Return the generated tokens of this process by adapter, since its seat's first process."""
-        kind = ("kind", "completion")
-        return {
-            labels[:-1]: value
-            for (name, labels), value in self._counts.items()
-            if name == "tokens_total" and labels[-1] == kind
-        }
+    def completion_tokens(self) -> dict[Labels, int]:
+        """Return the generated tokens of this process by adapter."""
+        return {labels: counted.tokens[2] for labels, counted in self._adapters.items()}
 
     def write(self, gauges: Iterable[Sample]) -> None:
         """Leave counters and gauges where the other processes find them."""
-        own = [Sample(name, labels, value) for (name, labels), value in self._counts.items()]
-        rows = [[sample.name, sample.labels, sample.value] for sample in (*own, *gauges)]
+        rows = [[sample.name, sample.labels, sample.value] for sample in (*_add_up(self._samples()), *gauges)]
         fresh = self._path.with_suffix(".new")
         fresh.write_text(json.dumps(rows))
         fresh.replace(self._path)
 
     def collect(self) -> list[Sample]:
         """Return what all processes count, added up."""
-        total: Counter[tuple[str, Labels]] = Counter()
+        found: list[Sample] = []
         for path in sorted(self._folder.glob("*.json")):
             running = time.time() - path.stat().st_mtime < _GONE_AFTER_S
-            for sample in _read(path):
-                if running or _kind_of(sample.name) != "gauge":
-                    total[sample.name, sample.labels] += sample.value  # type: ignore[assignment]
-        return [Sample(name, labels, value) for (name, labels), value in total.items()]
+            found += [sample for sample in _read(path) if running or _kind_of(sample.name) != "gauge"]
+        return _add_up(found)
 
-    def _observe(self, name: str, labels: Labels, value_s: float) -> None:
-        counts = self._counts
-        if (f"{name}_count", labels) not in counts:
-            for bound in BUCKETS_S:
-                counts[f"{name}_bucket", (*labels, ("le", str(bound)))] = 0
-        for bound in BUCKETS_S[bisect_left(BUCKETS_S, value_s) :]:
-            counts[f"{name}_bucket", (*labels, ("le", str(bound)))] += 1
-        counts[f"{name}_bucket", (*labels, ("le", "+Inf"))] += 1
-        counts[f"{name}_sum", labels] += value_s  # type: ignore[assignment]
-        counts[f"{name}_count", labels] += 1
+    def _of(self, labels: Labels) -> _Adapter:
+        counted = self._adapters.get(labels)
+        if counted is None:
+            counted = self._adapters[labels] = _Adapter()
+        return counted
+
+    def _samples(self) -> Iterator[Sample]:
+        yield from self._inherited
+        for labels, counted in self._adapters.items():
+            yield from counted.samples(labels)
+        for (code, status), count in self._refusals.items():
+            yield Sample("refusals_total", (("code", code), ("status", str(status))), count)
+
+
+def _add_up(samples: Iterable[Sample]) -> list[Sample]:
+    total: dict[tuple[str, Labels], float] = {}
+    for sample in samples:
+        series = (sample.name, sample.labels)
+        total[series] = total.get(series, 0) + sample.value
+    return [Sample(name, labels, value) for (name, labels), value in total.items()]
 
 
 def render(samples: Iterable[Sample]) -> bytes:

@@ -21,7 +21,7 @@ from serving.pool.server import create_app
 from serving.pool.settings import Accelerator, Settings
 
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "XDG_CACHE_HOME")
-_INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "VLLM_", "TORCH", "HF_HOME")
+_INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "VLLM_", "TORCH", "HF_HOME", "OTEL_")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,6 +17,8 @@ from serving.pool import engine_start
 from serving.pool.errors import EngineError
 from serving.pool.settings import Accelerator
 
+# Where engines send their spans; OpenTelemetry's own name, so that `guanmo up` and Docker pass it as they find it.
+TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 DRAIN_IN_ENGINE_S = 20
 WITNESS = "serving.witness.middleware.WitnessMiddleware"
 _DEFAULT_MODEL_LEN = 1024
@@ -61,6 +63,8 @@ class VllmCommands:
             raise EngineError("unknown_engine", f"engine {replica_set.engine!r} is not known here; this pool runs vllm")
         argv = [*self._program(), *engine_options(replica_set, self.accelerator)]
         argv += ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+        if TRACES in self.environment:
+            argv += ["--otlp-traces-endpoint", self.environment[TRACES]]
         return EngineCommand(tuple(argv), self._environment(slot))
 
     def _program(self) -> list[str]:
@@ -76,6 +80,8 @@ class VllmCommands:
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
+        if TRACES in self.environment:
+            shared["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
         if self.accelerator is Accelerator.CUDA:
             devices = ",".join(device.removeprefix("cuda:") for device in slot.devices)
             return {**self.environment, **shared, **({"CUDA_VISIBLE_DEVICES": devices} if devices else {})}

@@ -2,6 +2,8 @@
 
 import configparser
 import importlib.util
+import itertools
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +80,17 @@ def test_processes_start_in_order_and_stop_in_reverse(settings: Settings) -> Non
 def test_engines_get_time_to_drain(settings: Settings) -> None:
     found = read(write_configuration(settings, list_processes(settings)))
     assert int(found["program:pool"]["stopwaitsecs"]) > int(found["program:gateway"]["stopwaitsecs"])
+
+
+def test_one_gateway_process_a_core_with_its_door_on_loopback(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")
+    argv = next(process.argv for process in list_processes(settings) if process.name == "gateway")
+    options = dict(itertools.pairwise(argv))
+    assert int(options["--processes"]) == len(os.sched_getaffinity(0))
+    assert options["--admin"] == f"127.0.0.1:{settings.gateway_port + 1}"
+    assert options["--otlp-endpoint"] == "http://127.0.0.1:4318/v1/traces"
 
 
 def test_configuration_is_private_and_names_no_other_secret(settings: Settings) -> None:

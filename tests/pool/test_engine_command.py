@@ -91,3 +91,11 @@ def test_bad_settings_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[s
         main(["--hub", "u", "--token-file", "/no/file", "--listen", "127.0.0.1:1", "--store", "s", "--state", "s"])
     assert caught.value.code == 2
     assert "/no/file" in capsys.readouterr().err
+
+
+def test_engines_send_spans_where_the_environment_says(tmp_path: Path) -> None:
+    found = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"}
+    for environment, told in (({}, False), (found, True)):
+        command = VllmCommands(Accelerator.CPU, 2, environment)(ONE, DESIRED.slots[0], model=tmp_path, port=1)
+        assert ("--otlp-traces-endpoint" in command.argv) is told
+        assert command.environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") == ("http/protobuf" if told else None)
