@@ -33,7 +33,7 @@ def count_double(sessions: Sessions) -> int:
     with sessions.read() as session:
         count, total = session.execute(
             select(func.count(func.distinct(Transfer.business_id)), func.sum(Transfer.amount_fen)).where(
-                Transfer.code == "deposit"
+                Transfer.business_id.like("pay-%")
             )
         ).one()
         return int(total or 0) // AMOUNT_FEN - int(count)

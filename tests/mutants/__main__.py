@@ -5,15 +5,19 @@ python -m tests.mutants [NAME ...]
 
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from tests.mutants.catalogue import MUTANTS, Mutant
-from tests.mutants.running import UnusableMutantError, check_sound, copy_tree, try_mutant
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant
+from tests.mutants.running import UnusableMutantError, check_sound, copy_tree, import_shared, try_mutant
 
 
 def main(names: list[str]) -> int:
     """Try the mutants of these names, or all."""
     wanted = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    began = time.monotonic()
+    import_shared()
     with tempfile.TemporaryDirectory(prefix="guanmo-mutants-") as folder, copy_tree(Path(folder)) as tree:
         try:
             check_sound(tree, wanted)
@@ -21,7 +25,9 @@ def main(names: list[str]) -> int:
         except UnusableMutantError as error:
             sys.stderr.write(f"tests.mutants: {error}\n")
             return 1
-    sys.stdout.write(f"{len(wanted)} mutants, {len(wanted) - survivors} killed, {survivors} survived\n")
+    spent = time.monotonic() - began
+    killed = len(wanted) - survivors
+    sys.stdout.write(f"{len(wanted)} mutants, {killed} killed, {survivors} survived, {spent:.0f} s\n")
     return 1 if survivors or not wanted else 0
 
 

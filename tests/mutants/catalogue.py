@@ -1,25 +1,15 @@
-"""The mutants: one wrong edit of one file each, and the tests that must fail under it.
+"""The mutants of ledger and orders, and with those of `tests.mutants.rooms` all of them.
 
 It leaves making the edits and running the tests to `tests.mutants.running`.
 """
 
-from dataclasses import dataclass
+from tests.mutants.mutant import Mutant
+from tests.mutants.rooms import ROOMS
 
 LEDGER = "tests/hub/ledger"
 MONEY = "tests/hub/money"
 ORDERS = "tests/hub/orders"
 VOUCHERS = "tests/hub/vouchers"
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """Replace `old`, which stands once in `file`, by `new`; `test` must fail."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    test: str
 
 
 MUTANTS = (
@@ -169,6 +159,7 @@ MUTANTS = (
         "ORDER BY id FOR NO KEY UPDATE)",
         "ORDER BY id)",
         f"{LEDGER}/test_concurrency.py::test_one_grant_is_never_overspent",
+        postgresql=True,
     ),
     Mutant(
         "ends_do_not_lock_the_account",
@@ -176,6 +167,7 @@ MUTANTS = (
         '_LOCK, wanted, end=" FOR NO KEY UPDATE")',
         "_LOCK, wanted)",
         f"{LEDGER}/test_concurrency.py::test_an_end_waits_for_the_one_under_way",
+        postgresql=True,
     ),
     Mutant(
         "one_statement_forgets_the_limit",
@@ -183,6 +175,7 @@ MUTANTS = (
         "WHERE (limited = 1 AND debits_pending + debits_posted > credits_posted)",
         "WHERE (limited = 1 AND debits_posted > credits_posted)",
         f"{LEDGER}/test_posting.py::test_held_money_counts_against_the_limit",
+        postgresql=True,
     ),
     Mutant(
         "deleting_history_is_allowed",
@@ -359,6 +352,7 @@ MUTANTS = (
         "rental.state is not HoldState.ACTIVE",
         f"{ORDERS}/test_order_leases.py::test_a_running_rental_is_never_swept_and_one_that_is_over_is",
     ),
+    *ROOMS,
 )
 
 SHORT = ("held_money_is_free", "a_post_releases_only_what_it_takes", "a_hold_ends_twice", "floats_are_money")

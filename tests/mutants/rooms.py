@@ -1,0 +1,210 @@
+"""Mutants of the rooms above the ledger: vouchers, claims, payouts, meters, rentals, the audit chain.
+
+Those of ledger and orders stand in `tests.mutants.catalogue`.
+"""
+
+from tests.mutants.mutant import Mutant
+
+VOUCHERS = "tests/hub/vouchers"
+PAYOUTS = "tests/hub/payouts/test_payouts.py"
+RENTALS = "tests/hub/orders/test_rentals.py"
+
+ROOMS = (
+    Mutant(
+        "whoever_drafts_a_rule_approves_it",
+        "hub/vouchers/programmes.py",
+        "    if first == second:",
+        "    if first == second == '':",
+        f"{VOUCHERS}/test_rules.py::test_rules_change_by_version_and_by_two_persons",
+    ),
+    Mutant(
+        "whoever_checked_an_application_approves_it",
+        "hub/vouchers/reviews.py",
+        'return "decided" if any(row.actor_id == actor.user_id for row in heard) else ""',
+        'return "decided" if any(row.actor_id == actor.organisation_id for row in heard) else ""',
+        f"{VOUCHERS}/test_rules.py::test_four_eyes_are_told_apart_by_person",
+    ),
+    Mutant(
+        "an_award_passes_the_firms_cap",
+        "hub/vouchers/awards.py",
+        "    if amount_fen > left:",
+        "    if amount_fen > rule.per_firm_cap_fen:",
+        f"{VOUCHERS}/test_rules.py::test_award_stops_at_the_firms_cap",
+    ),
+    Mutant(
+        "a_programme_whose_objects_are_not_held_awards",
+        "hub/vouchers/awards.py",
+        "    if not programme.objects_held:",
+        "    if programme.objects_held is None:",
+        f"{VOUCHERS}/test_rules.py::test_programme_whose_objects_are_not_held_refuses_with_its_reason",
+    ),
+    Mutant(
+        "an_unfiled_base_draws_a_model_voucher",
+        "hub/vouchers/cover.py",
+        "    if rule.needs_filed_base and not line.filed_base:",
+        "    if rule.needs_filed_base and line.filed_base is None:",
+        f"{VOUCHERS}/test_rules.py::test_unfiled_base_gets_no_model_voucher_and_the_reason",
+    ),
+    Mutant(
+        "one_bill_spends_a_grant_twice",
+        "hub/vouchers/cover.py",
+        "        left = account.available_fen - line.reserved.get(grant.id, 0)",
+        "        left = account.available_fen",
+        f"{VOUCHERS}/test_rules.py::test_lines_of_one_bill_share_a_grant",
+    ),
+    Mutant(
+        "related_parties_are_subsidised",
+        "hub/vouchers/cover.py",
+        "        if relation.blocks:",
+        "        if relation is None:",
+        f"{VOUCHERS}/test_related.py::test_a_relation_stops_the_voucher_with_a_reason_until_an_officer_clears_it",
+    ),
+    Mutant(
+        "tax_is_subsidised_where_the_rule_says_not",
+        "hub/vouchers/rules.py",
+        'if rule.tax == "incl" or rule.vat_bp is None:',
+        "if rule.tax or rule.vat_bp is None:",
+        f"{VOUCHERS}/test_rules.py::test_tax_comes_off_before_the_share_and_the_share_is_floored_once",
+    ),
+    Mutant(
+        "a_revoked_grants_rest_stays_with_the_firm",
+        "hub/vouchers/endings.py",
+        "    return_leftover(session, grant, now)\n\n\ndef _list_ended",
+        "\n\ndef _list_ended",
+        f"{VOUCHERS}/test_life.py::test_what_is_left_lapses_into_the_fund_by_a_posting",
+    ),
+    Mutant(
+        "whoever_drafts_a_claim_submits_it",
+        "hub/claims/drafting.py",
+        "    if claim.drafted_by == actor.user_id:",
+        "    if claim.drafted_by == actor.organisation_id:",
+        f"{VOUCHERS}/test_claims.py::test_a_claim_runs_from_draft_to_reconciled",
+    ),
+    Mutant(
+        "what_another_claim_took_is_claimed_again",
+        "hub/claims/drafting.py",
+        "    if _count_claimed(session, wanted):",
+        "    if _count_claimed(session, []):",
+        f"{VOUCHERS}/test_postgresql.py::test_money_is_used_claimed_once_reported_and_lapsed",
+        postgresql=True,
+    ),
+    Mutant(
+        "whoever_checked_a_redemption_pays_it",
+        "hub/claims/redemptions.py",
+        "if actor.user_id == redemption.checked_by or ",
+        "if ",
+        f"{VOUCHERS}/test_redemptions.py::test_nothing_is_deducted_and_the_share_is_paid_back_after_two_persons",
+    ),
+    Mutant(
+        "a_redemption_pays_beyond_its_grant",
+        "hub/claims/redemptions.py",
+        "amount = min(share_fen(eligible, *share), left) if",
+        "amount = share_fen(eligible, *share) if",
+        f"{VOUCHERS}/test_redemptions.py::test_it_pays_at_most_what_the_grant_has_left",
+    ),
+    Mutant(
+        "whoever_proposed_a_correction_decides_it",
+        "hub/orders/correction_steps.py",
+        "    if actor.user_id == version.proposed_by:",
+        "    if actor.organisation_id == version.proposed_by:",
+        "tests/hub/orders/test_corrections.py::test_above_the_limit_a_second_person_approves",
+    ),
+    Mutant(
+        "an_unknown_payout_is_sent_again",
+        "hub/payouts/rules.py",
+        "    PayoutState.UNKNOWN: (PayoutState.PAID, PayoutState.FAILED),",
+        "    PayoutState.UNKNOWN: (PayoutState.PAID, PayoutState.FAILED, PayoutState.IN_PAYOUT),",
+        f"{PAYOUTS}::test_nothing_that_was_sent_is_sent_again",
+    ),
+    Mutant(
+        "whoever_sent_an_unknown_payout_settles_it",
+        "hub/payouts/service.py",
+        "if payout.state is PayoutState.UNKNOWN and actor.user_id == sent_by:",
+        "if payout.state is PayoutState.UNKNOWN and actor.user_id is None:",
+        f"{PAYOUTS}::test_unknown_stays_held_and_is_settled_by_another_person",
+    ),
+    Mutant(
+        "a_failed_payout_leaves_anyway",
+        "hub/payouts/service.py",
+        "paid=result is PayoutState.PAID",
+        "paid=True",
+        f"{PAYOUTS}::test_failed_money_comes_back_and_may_be_asked_for_anew",
+    ),
+    Mutant(
+        "more_device_time_than_passed_is_believed",
+        "hub/compute/meter_rules.py",
+        "    if device_ms <= max(0, elapsed_ms):",
+        "    if device_ms <= max(0, elapsed_ms) + 10**9:",
+        f"{RENTALS}::test_reports_that_cannot_be_are_quarantined_and_not_billed",
+    ),
+    Mutant(
+        "a_counter_may_run_back",
+        "hub/compute/meter_rules.py",
+        "    if new.device_ms < before.device_ms or (after is not None",
+        "    if (after is not None",
+        f"{RENTALS}::test_reports_that_cannot_be_are_quarantined_and_not_billed",
+    ),
+    Mutant(
+        "a_forged_report_counts",
+        "hub/compute/meter_rules.py",
+        "    if not hmac.compare_digest(",
+        "    if not report.signature and not hmac.compare_digest(",
+        f"{RENTALS}::test_forged_and_unsigned_reports_are_quarantined",
+    ),
+    Mutant(
+        "a_device_works_in_two_places_at_once",
+        "hub/compute/meter_spans.py",
+        "            MeterRecord.rental_id != rental.id,",
+        "            MeterRecord.rental_id == rental.id,",
+        f"{RENTALS}::test_one_device_is_never_counted_for_two_rentals_at_once",
+    ),
+    Mutant(
+        "what_was_counted_beyond_the_clock_is_billed",
+        "hub/orders/rentals.py",
+        "    return min(rental.device_ms, elapsed // MILLISECOND)",
+        "    return elapsed // MILLISECOND",
+        f"{RENTALS}::test_settles_on_the_last_believed_counter",
+    ),
+    Mutant(
+        "a_budget_is_checked_without_what_is_open",
+        "hub/orders/allowances.py",
+        "int(granted if state is AllowanceState.OPEN else spent)",
+        "int(spent)",
+        "tests/hub/money/test_allowances.py::test_budgets_stop_a_key_within_a_month",
+    ),
+    Mutant(
+        "an_order_forgets_that_the_filing_ended",
+        "hub/orders/placing.py",
+        "    _check_filing(session, quote, now)\n",
+        "",
+        "tests/hub/money/test_filing_at_order.py::test_a_filing_withdrawn_after_the_quote_stops_the_order",
+    ),
+    Mutant(
+        "a_deposit_is_booked_under_an_id_of_its_own",
+        "hub/orders/cash.py",
+        'key = derive_id("tra", "deposit", reference)',
+        'key = derive_id("tra", "deposit", reference, str(now))',
+        "tests/hub/money/test_orders.py::test_deposits_are_booked_once_and_by_operators",
+    ),
+    Mutant(
+        "a_running_month_is_topped_up",
+        "hub/orders/month_close.py",
+        "BillLine.month < month_key(now),",
+        "BillLine.month <= month_key(now),",
+        "tests/hub/money/test_month_close.py::test_a_month_that_goes_on_is_not_topped_up",
+    ),
+    Mutant(
+        "a_link_forgets_the_one_before",
+        "hub/audit/chain.py",
+        "hashlib.sha256(bytes.fromhex(chain_hash) + leaf)",
+        "hashlib.sha256(bytes.fromhex(chain_hash)[:0] + leaf)",
+        "tests/hub/audit/test_chain.py::test_a_rewritten_chain_is_caught_by_the_checkpoint_outside",
+    ),
+    Mutant(
+        "a_checkpoint_of_any_key_is_taken",
+        "hub/audit/checking.py",
+        "            problems.append(error.en)\n",
+        "            continue\n",
+        "tests/hub/audit/test_chain.py::test_a_forged_line_in_the_file_is_named",
+    ),
+)
