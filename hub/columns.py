@@ -15,6 +15,8 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from hub.clock import from_us, to_us
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 class Whole(TypeDecorator[int]):
     """A 64-bit signed integer: INTEGER on SQLite, BIGINT on PostgreSQL."""
@@ -84,7 +86,7 @@ class Choice(TypeDecorator[Any]):
 
 def write_json(value: Any) -> str:
     """Return canonical JSON: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 Key = Annotated[str, mapped_column(Text, primary_key=True)]

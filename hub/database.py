@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, Text, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, Text, create_engine, event
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from hub.driver import execute
 
 BUSY_TIMEOUT_MS = 10_000
 IDLE_S = 2
@@ -38,26 +40,45 @@ class Sessions:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._make = sessionmaker(engine, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Yield a session whose transaction refuses to write."""
-        with self._make() as session:
-            session.connection(execution_options={"guanmo_mode": "read"})
+        with self.engine.connect().execution_options(guanmo_mode="read") as connection, _open(connection) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Yield a session in a writing transaction (BEGIN IMMEDIATE on SQLite); keep it under 10 ms."""
-        with self._make() as session:
-            session.connection(execution_options={"guanmo_mode": "write"})
+        with self.engine.connect() as connection, _open(connection) as session:
+            transaction = connection.get_transaction()
             yield session
-            session.commit()
+            # A session that never mapped a row has no transaction of its own, and beginning one is half its cost.
+            if session.in_transaction():
+                session.commit()
+            if transaction is not None and transaction.is_active:
+                transaction.commit()
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+@contextmanager
+def _open(connection: Connection) -> Iterator[Session]:
+    connection.begin()
+    session = Session(connection, expire_on_commit=False, join_transaction_mode="control_fully")
+    try:
+        yield session
+    finally:
+        if session.in_transaction() or session.identity_map:
+            session.close()
+
+
+def find_connection(session: Session) -> Connection:
+    """Return the connection of a session, without beginning the session's own transaction where it has none yet."""
+    bound = session.bind
+    return bound if isinstance(bound, Connection) else session.connection()
 
 
 def open_sessions(url: str) -> Sessions:
@@ -67,6 +88,7 @@ def open_sessions(url: str) -> Sessions:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
+        event.listen(engine, "do_connect", _connect_postgresql)
         event.listen(engine, "begin", _begin_postgresql)
         event.listen(engine, "checkin", _note_idle)
         event.listen(engine, "checkout", _ask_if_idle)
@@ -87,15 +109,25 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _begin_sqlite(connection: Any) -> None:
+def _begin_sqlite(connection: Connection) -> None:
     reading = connection.get_execution_options().get("guanmo_mode") == "read"
-    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if reading else 'OFF'}")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    if reading is not connection.info.get("reads_only", False):
+        execute(connection, f"PRAGMA query_only={'ON' if reading else 'OFF'}", ())
+        connection.info["reads_only"] = reading
+    execute(connection, "BEGIN" if reading else "BEGIN IMMEDIATE", ())
 
 
-def _begin_postgresql(connection: Any) -> None:
-    if connection.get_execution_options().get("guanmo_mode") == "read":
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+def _connect_postgresql(_dialect: Any, _record: Any, arguments: Any, named: Any) -> Any:
+    from hub.postgresql import DirectConnection
+
+    return DirectConnection.connect(*arguments, **named)
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("guanmo_mode") == "read"
+    driver: Any = connection.connection.driver_connection
+    if driver.read_only is not reading:
+        driver.read_only = reading
 
 
 def _note_idle(_connection: Any, record: Any) -> None:

@@ -25,6 +25,23 @@ def execute(connection: Connection, statement: str, parameters: Any, *, many: bo
         raise DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect) from error
 
 
+def call_routine(connection: Connection, name: str, values: Sequence[str | int | None]) -> str | None:
+    """Call a routine of PostgreSQL within the connection's transaction and return its one value as text.
+
+    Raises:
+        DBAPIError: what SQLAlchemy would have raised.
+    """
+    driver: Any = connection.connection.driver_connection
+    statement = f"SELECT {name}({', '.join(f'${number}' for number in range(1, len(values) + 1))})"
+    encoded = [None if value is None else str(value).encode() for value in values]
+    try:
+        found = driver.call(name, statement, encoded)
+    except connection.dialect.loaded_dbapi.Error as error:
+        base = connection.dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(statement, values, error, base, dialect=connection.dialect) from error
+    return None if found is None else found.decode()
+
+
 def select_listed(
     connection: Connection, query: str, lists: Mapping[str, Sequence[str]], *, end: str = ""
 ) -> list[Any]:

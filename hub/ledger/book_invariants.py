@@ -8,13 +8,15 @@ from hub.ledger.law import Invariant
 INVARIANTS = (
     Invariant(
         "I1",
-        "Every group's debits equal its credits, leg by leg.",
-        "每组分录借贷相等。",
+        "Every group's debits equal its credits, leg by leg, and no entry is without its transfer.",
+        "每组分录借贷相等，且每条分录都有其转账。",
         "SELECT t.group_id FROM ledger_transfers t LEFT JOIN ledger_entries e ON e.transfer_id = t.id "
         "AND e.amount_fen = t.amount_fen "
         "AND e.account_id = CASE e.leg WHEN 'debit' THEN t.debit_id ELSE t.credit_id END GROUP BY t.group_id "
         "HAVING sum(CASE e.leg WHEN 'credit' THEN e.amount_fen ELSE -e.amount_fen END) <> 0 "
-        "OR count(e.transfer_id) <> 2 * count(DISTINCT t.id)",
+        "OR count(e.transfer_id) <> 2 * count(DISTINCT t.id) "
+        "UNION ALL SELECT e.transfer_id FROM ledger_entries e LEFT JOIN ledger_transfers t ON t.id = e.transfer_id "
+        "WHERE t.id IS NULL",
     ),
     Invariant(
         "I2",

@@ -10,13 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
-from hub.clock import from_us
+from hub.clock import from_us, to_us
+from hub.database import find_connection
 from hub.errors import NotFoundError
 from hub.ledger import at_once, statements
 from hub.ledger.accounts import find_account, open_account
 from hub.ledger.books import Books, Group, LockedAccount, Plan, Posted
 from hub.ledger.periods import month_key
-from hub.ledger.planning import is_stored, plan_group
+from hub.ledger.planning import build_row, is_stored, plan_group
 from hub.ledger.rules import Movement, PeriodClosedError, check_movement
 from hub.ledger.tables import Account, ClosedMonth, Transfer
 
@@ -49,21 +50,23 @@ def list_transfers(session: Session, business_id: str) -> list[Transfer]:
 
 
 class NewTransfers(Sequence[Transfer]):
-    """Transfers as just written, each built when asked for, because most callers never look.
+    """A group's transfers as just written, each built when asked for, because most callers never look.
 
     They belong to no session and have no `seq`, which only the database knows.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
-        self._rows = rows
+    def __init__(self, group: Group) -> None:
+        self._group = group
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._group.movements)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return NewTransfers(self._rows[index])
-        row = self._rows[index]
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        movement, moment = self._group.movements[position], to_us(self._group.posted.now)
+        row = build_row(movement, self._group, position=position, moment=moment)
         times = {"event_at": from_us(row["event_at"]), "recorded_at": from_us(row["recorded_at"])}
         return Transfer(**{**row, **times})
 
@@ -79,9 +82,9 @@ def post_group(session: Session, group_id: str, movements: Sequence[Movement], p
         ReversalError: not a posted transfer, or reversed before.
         InvalidValueError: a movement that makes no sense, or a post above its hold.
     """
-    plan = Plan()
-    if _post(session, [Group(group_id, movements, posted)], plan) == [True]:
-        return NewTransfers(plan.transfers)
+    group = Group(group_id, movements, posted)
+    if _post(session, [group]) == [True]:
+        return NewTransfers(group)
     return list(session.scalars(select(Transfer).where(Transfer.group_id == group_id).order_by(Transfer.position)))
 
 
@@ -94,30 +97,30 @@ def post_groups(session: Session, groups: Sequence[Group]) -> list[bool]:
 
     Raises: as `post_group`.
     """
-    return _post(session, groups, Plan())
+    return _post(session, groups)
 
 
-def _post(session: Session, groups: Sequence[Group], plan: Plan) -> list[bool]:
+def _post(session: Session, groups: Sequence[Group]) -> list[bool]:
     for group in groups:
         for movement in group.movements:
             check_movement(movement)
-    if at_once.can_post_at_once(session.connection(), groups):
-        plan.transfers, moved = at_once.post_at_once(session.connection(), groups)
-        if plan.transfers:
+    connection = find_connection(session)
+    if at_once.can_post_at_once(connection, groups):
+        moved = at_once.post_at_once(connection, groups)
+        if moved is not None:
             _refresh_accounts(session, moved)
-            return [True] * len(groups)
-    return _post_by_plan(session, groups, plan)
+            return [bool(moved)] * len(groups)
+    return _post_by_plan(session, groups)
 
 
-def _post_by_plan(session: Session, groups: Sequence[Group], plan: Plan) -> list[bool]:
-    books = _open_books(session, groups)
-    new = []
+def _post_by_plan(session: Session, groups: Sequence[Group]) -> list[bool]:
+    books, plan, new = _open_books(session, groups), Plan(), []
     for group in groups:
         new.append(not is_stored(books, group))
         if new[-1]:
             plan_group(books, group, plan)
     if plan.transfers:
-        statements.write_plan(session.connection(), plan)
+        statements.write_plan(find_connection(session), plan)
         _refresh_accounts(session, [_list_sides(account) for account in plan.accounts.values()])
     return new
 
@@ -126,12 +129,12 @@ def _open_books(session: Session, groups: Sequence[Group]) -> Books:
     movements = [movement for group in groups for movement in group.movements]
     wanted = {name for movement in movements for name in (movement.debit_id, movement.credit_id)}
     months = {month_key(group.posted.event_at or group.posted.now) for group in groups}
-    accounts, closed = statements.lock_accounts(session.connection(), wanted, months)
+    accounts, closed = statements.lock_accounts(find_connection(session), wanted, months)
     for name in sorted(wanted - accounts.keys()):
         raise NotFoundError.of("account", name)
     books = Books(accounts)
     statements.read_stored(
-        session.connection(),
+        find_connection(session),
         books,
         ids=[movement.id for movement in movements],
         groups=[group.id for group in groups],
@@ -159,6 +162,8 @@ def _check_open(session: Session, books: Books, groups: Sequence[Group]) -> None
 
 def _refresh_accounts(session: Session, moved: Iterable[Sequence[Any]]) -> None:
     """Show new (id, sides, version) on account rows that the session has loaded, as if it had read them again."""
+    if not session.identity_map:
+        return
     for account_id, *values in moved:
         loaded = session.identity_map.get(Account.__mapper__.identity_key_from_primary_key((account_id,)))
         if loaded is not None:

@@ -55,7 +55,7 @@ def lock_accounts(
     """Lock accounts in id order and return those that exist, and the first closed month among those given."""
     wanted = {"ids": sorted(account_ids), "months": sorted(months)}
     # On SQLite BEGIN IMMEDIATE is the lock: there is one writer.
-    rows = select_listed(connection, _LOCK, wanted, end=" FOR NO KEY UPDATE")
+    rows = select_listed(connection, _LOCK, wanted, end=' COLLATE "C" FOR NO KEY UPDATE')
     accounts = {
         row[0]: LockedAccount(row[0], AccountKind(row[1]), bool(row[2]), bool(row[3]), *row[4:9]) for row in rows
     }

@@ -4,12 +4,13 @@ from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import Connection, Integer, inspect, text
+from sqlalchemy import Connection, Integer, inspect
 from sqlalchemy.types import TypeDecorator
 
 from hub.append_only import trigger_statements
 from hub.columns import Flag, Moment, Whole
 from hub.database import open_sessions
+from hub.routines import routine_statements
 from hub.tables import import_tables, metadata
 
 
@@ -27,10 +28,13 @@ def render_type(kind: str, item: Any, _context: AutogenContext) -> str | Literal
 
 
 def protect_tables(connection: Connection) -> None:
-    """Install the triggers of append-only tables that exist by now; harmless when they are there."""
-    existing = set(inspect(connection).get_table_names())
-    for statement in trigger_statements(metadata, connection.dialect.name, existing):
-        connection.execute(text(statement.replace(":", "\\:")))
+    """Install the routines and append-only triggers of tables that exist by now; harmless when they are there."""
+    existing, dialect = set(inspect(connection).get_table_names()), connection.dialect.name
+    for statement in (
+        *routine_statements(metadata, dialect, existing),
+        *trigger_statements(metadata, dialect, existing),
+    ):
+        connection.exec_driver_sql(statement)
 
 
 import_tables()

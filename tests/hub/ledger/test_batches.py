@@ -1,5 +1,6 @@
 """Many groups in one call: as if posted one after the other, all or none, repeats answered."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -38,13 +39,17 @@ def test_a_batch_takes_as_many_statements_as_one_transfer(
 ) -> None:
     sent: list[str] = []
 
-    def note(connection: Connection, statement: str, *given: Any, **more: Any) -> Any:
-        sent.append(statement)
-        return execute(connection, statement, *given, **more)
+    def note(work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(connection: Connection, statement: str, *given: Any, **more: Any) -> Any:
+            sent.append(statement)
+            return work(connection, statement, *given, **more)
 
-    execute = driver.execute
-    for module in (driver, statements, at_once):
-        monkeypatch.setattr(module, "execute", note)
+        return noted
+
+    execute = note(driver.execute)
+    for module in (driver, statements):
+        monkeypatch.setattr(module, "execute", execute)
+    monkeypatch.setattr(at_once, "call_routine", note(driver.call_routine))
     counts = []
     with both.write() as session:
         books = open_books(session, now)

@@ -58,6 +58,10 @@ BREAKS: dict[str, list[Break]] = {
     "I1": [
         run("UPDATE ledger_entries SET amount_fen = amount_fen + 1 WHERE leg = 'debit'"),
         run("DELETE FROM ledger_entries WHERE leg = 'credit'"),
+        run(
+            "INSERT INTO ledger_entries SELECT account_id, account_version + 1000, 'nobody', leg, amount_fen, "
+            "debits_pending, debits_posted, credits_pending, credits_posted, recorded_at FROM ledger_entries LIMIT 1"
+        ),
     ],
     "I2": [run("UPDATE ledger_accounts SET credits_posted = credits_posted + 1 WHERE kind = 'bank'")],
     "I3": [
