@@ -25,6 +25,31 @@ def execute(connection: Connection, statement: str, parameters: Any, *, many: bo
         raise DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect) from error
 
 
+def insert_whole(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
+    """Insert rows on SQLite and say so; False: a constraint or a trigger refused one, and none is there.
+
+    Raises:
+        DBAPIError: anything but a refusal.
+    """
+    driver: Any = connection.connection.driver_connection
+    refusal = connection.dialect.loaded_dbapi.IntegrityError
+    if len(rows) == 1:
+        try:
+            driver.execute(statement, rows[0])
+        except refusal:
+            return False  # A statement undoes itself.
+        return True
+    driver.execute("SAVEPOINT whole")
+    try:
+        driver.executemany(statement, rows)
+    except refusal:
+        driver.execute("ROLLBACK TO whole")
+        return False
+    finally:
+        driver.execute("RELEASE whole")
+    return True
+
+
 def call_routine(connection: Connection, name: str, values: Sequence[str | int | None]) -> str | None:
     """Call a routine of PostgreSQL within the connection's transaction and return its one value as text.
 

@@ -1,10 +1,12 @@
-"""Gives a table what only PostgreSQL has: routines installed before it, and CHECKs that call them.
+"""Gives a table what each database has of its own: routines, and CHECKs that call them.
 
-It leaves the routines themselves to the rooms. `create_all` installs them; every migration runs `routine_statements`.
+PostgreSQL's are installed before the table, whose CHECKs may call them; SQLite's after it, because they are views and
+triggers on it. It leaves the routines themselves to the rooms. `create_all` installs them, and so does every migration
+by `routine_statements`.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any, cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 
 from sqlalchemy import CheckConstraint, Connection, MetaData, Table, event
 from sqlalchemy.orm import DeclarativeBase
@@ -12,23 +14,24 @@ from sqlalchemy.orm import DeclarativeBase
 _MARK = "routines"
 
 
-def install_routines(mapped: type[DeclarativeBase], statements: Sequence[str]) -> None:
-    """Let statements that create or replace routines run on PostgreSQL before the table is created."""
+def install_routines(mapped: type[DeclarativeBase], by_dialect: Mapping[str, Sequence[str]]) -> None:
+    """Let statements that create or replace routines run when the table is created; harmless when run again."""
     table = cast(Table, mapped.__table__)
-    table.info[_MARK] = tuple(statements)
+    table.info[_MARK] = dict(by_dialect)
 
-    def install(_table: Table, connection: Connection, **_more: Any) -> None:
-        if connection.dialect.name == "postgresql":
-            for statement in statements:
+    def install(connection: Connection, dialect: str) -> None:
+        if connection.dialect.name == dialect:
+            for statement in by_dialect.get(dialect, ()):
                 connection.exec_driver_sql(statement)
 
-    event.listen(table, "before_create", install)
+    event.listen(table, "before_create", lambda _table, connection, **_: install(connection, "postgresql"))
+    event.listen(table, "after_create", lambda _table, connection, **_: install(connection, "sqlite"))
 
 
 def routine_statements(metadata: MetaData, dialect: str, existing: Collection[str]) -> list[str]:
     """Return the DDL for the tables in `existing` that a migration runs at its end; running it twice is harmless."""
-    tables = [table for table in metadata.sorted_tables if table.name in existing and dialect == "postgresql"]
-    return [statement for table in tables for statement in table.info.get(_MARK, ())]
+    tables = [table for table in metadata.sorted_tables if table.name in existing]
+    return [statement for table in tables for statement in table.info.get(_MARK, {}).get(dialect, ())]
 
 
 def only_on(dialect: str, **checks: str) -> list[CheckConstraint]:

@@ -11,8 +11,6 @@ from hub.ledger.periods import month_key
 from hub.ledger.rules import Movement, fingerprint
 from hub.ledger.tables import TransferKind
 
-Moved = list[tuple[str, int, int, int, int, int]]
-"""Accounts by id with their new sides and version."""
 FIELD, RECORD = "\x1f", "\x1e"
 _FIELDS = 16
 _DEBIT_PENDING, _DEBIT, _CREDIT_PENDING, _CREDIT = 1, 2, 3, 4
@@ -52,16 +50,6 @@ class Batch:
             RECORD.join(self.months),
             RECORD.join(self.groups),
         ]
-
-    def list_moved(self, before: Sequence[int]) -> Moved:
-        """Return the accounts as they stand now, given their sides and versions before, side by side."""
-        count = len(self.accounts)
-        moved = []
-        for number, name in enumerate(self.accounts):
-            times, *growth = self._moves[name][:5]
-            dp, d, cp, c, version = before[number::count]
-            moved.append((name, dp + growth[0], d + growth[1], cp + growth[2], c + growth[3], version + times))
-        return moved
 
     def _list_lines(self, group: Group) -> list[str]:
         posted = group.posted

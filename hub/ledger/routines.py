@@ -1,8 +1,9 @@
-"""The ledger's routines inside PostgreSQL: what a row may be, and posting in one call.
+"""The ledger's routines inside the database: what a row may be, and posting in one call.
 
-`ledger_post_one` and `ledger_post_many` say yes only where nothing is in the way: then everything is written, and the
-accounts' sides are the answer. An empty answer means that the same was posted before. NULL means that nothing was
-changed; why, `hub.ledger.planning` knows. It leaves filling in their arguments to `hub.ledger.at_once`.
+SQLite has no routines; a view that is never read and the trigger of its inserts are one.
+`ledger_post_one` and `ledger_post_many` say `posted` only where nothing is in the way: then everything is written.
+`stored` means that the same was posted before, and NULL that nothing was changed; why, `hub.ledger.planning` knows. It
+leaves filling in their arguments to `hub.ledger.at_once`.
 """
 
 SIDES_HOLD = """
@@ -33,10 +34,10 @@ _ENTRY = """account_id, account_version, transfer_id, leg, amount_fen, debits_pe
 # Accounts are moved in the order of their ids, which is the lock; what was moved is moved back where something later
 # stands in the way, because a savepoint would cost more than the two updates.
 POST_ONE = f"""
-CREATE OR REPLACE FUNCTION ledger_post_one(p_month text, p_id text, p_group text, p_kind text, p_debit text,
+CREATE OR REPLACE FUNCTION ledger_post_one(p_id text, p_group text, p_position bigint, p_kind text, p_debit text,
   p_credit text, p_amount bigint, p_code text, p_business_type text, p_business text, p_rule text, p_price text,
-  p_actor text, p_event_at bigint, p_now bigint, p_fingerprint text, p_expires_at bigint)
-RETURNS bigint[] LANGUAGE plpgsql AS $guanmo$
+  p_actor text, p_event_at bigint, p_now bigint, p_fingerprint text, p_month text, p_expires_at bigint)
+RETURNS text LANGUAGE plpgsql AS $guanmo$
 DECLARE
   held bigint := CASE p_kind WHEN 'pending' THEN p_amount ELSE 0 END;
   posted bigint := p_amount - held;
@@ -62,7 +63,7 @@ BEGIN
   END LOOP;
   IF moved = 2 AND NOT EXISTS (SELECT FROM ledger_closed_months WHERE month = p_month) THEN
     INSERT INTO ledger_transfers ({_TRANSFER})
-    VALUES (p_id, p_group, 0, p_kind, p_debit, p_credit, p_amount, p_code, p_business_type, p_business,
+    VALUES (p_id, p_group, p_position, p_kind, p_debit, p_credit, p_amount, p_code, p_business_type, p_business,
       p_rule, p_price, p_actor, p_event_at, p_now, p_fingerprint) ON CONFLICT DO NOTHING;
     IF FOUND THEN
       INSERT INTO ledger_entries ({_ENTRY})
@@ -73,9 +74,7 @@ BEGIN
       IF p_expires_at IS NOT NULL THEN
         INSERT INTO ledger_hold_leases (hold_id, expires_at, renewed_at) VALUES (p_id, p_expires_at, p_now);
       END IF;
-      RETURN ARRAY[debit.debits_pending, debit.debits_posted, debit.credits_pending, debit.credits_posted,
-        debit.version, credit.debits_pending, credit.debits_posted, credit.credits_pending, credit.credits_posted,
-        credit.version];
+      RETURN 'posted';
     END IF;
   END IF;
   IF moved = 2 OR (moved = 1 AND debit_first) THEN
@@ -89,7 +88,7 @@ BEGIN
   -- A repeat of what is stored is answered here; its fingerprint says its group and its place in it too.
   IF EXISTS (SELECT FROM ledger_transfers WHERE id = p_id AND fingerprint = p_fingerprint)
     AND NOT EXISTS (SELECT FROM ledger_transfers WHERE group_id = p_group AND position > 0) THEN
-    RETURN ARRAY[]::bigint[];
+    RETURN 'stored';
   END IF;
   RETURN NULL;
 END $guanmo$"""  # noqa: S608  names are constants above
@@ -102,7 +101,7 @@ END $guanmo$"""  # noqa: S608  names are constants above
 POST_MANY = f"""
 CREATE OR REPLACE FUNCTION ledger_post_many(p_accounts text, p_moves bigint[], p_ids text, p_legs bigint[],
   p_transfers text, p_leases text, p_months text, p_groups text)
-RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+RETURNS text LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $guanmo$
 DECLARE
   accounts text[] := string_to_array(p_accounts, E'\\x1e');
@@ -165,10 +164,37 @@ BEGIN
     SELECT leases[i], leases[i + 1]::bigint, leases[i + 2]::bigint
     FROM generate_series(1, cardinality(leases), 3) i;
   END IF;
-  RETURN dp || d || cp || c || version;
+  RETURN 'posted';
 END $guanmo$"""  # noqa: S608  names are constants above
 
-ROW_RULES = (SIDES_HOLD, TRANSFER_HOLDS)
-"""What the tables' CHECKs call. One call costs a third of the same sum spelled out, which PostgreSQL parses again for
-every statement on the table."""
-ROUTINES = (*ROW_RULES, POST_ONE, POST_MANY)
+_POSTING = f"{_TRANSFER}, month, expires_at"
+_PLACES = ", ".join("NEW." + name.strip() for name in _TRANSFER.split(","))
+POSTING_VIEW = """
+CREATE VIEW IF NOT EXISTS ledger_posting AS
+SELECT t.*, '' AS month, 0 AS expires_at FROM ledger_transfers t WHERE FALSE"""
+# The CHECKs of the accounts and the keys of the transfers are the rules; what breaks one undoes its statement.
+POSTING_TRIGGER = f"""
+CREATE TRIGGER IF NOT EXISTS ledger_posting_insert INSTEAD OF INSERT ON ledger_posting BEGIN
+  SELECT RAISE(ABORT, 'closed') WHERE EXISTS (SELECT 1 FROM ledger_closed_months WHERE month = NEW.month);
+  UPDATE ledger_accounts SET version = version + 1,
+    debits_pending = debits_pending + iif(NEW.kind = 'pending', NEW.amount_fen, 0),
+    debits_posted = debits_posted + iif(NEW.kind = 'pending', 0, NEW.amount_fen) WHERE id = NEW.debit_id;
+  UPDATE ledger_accounts SET version = version + 1,
+    credits_pending = credits_pending + iif(NEW.kind = 'pending', NEW.amount_fen, 0),
+    credits_posted = credits_posted + iif(NEW.kind = 'pending', 0, NEW.amount_fen) WHERE id = NEW.credit_id;
+  INSERT INTO ledger_transfers ({_TRANSFER}) VALUES ({_PLACES});
+  INSERT INTO ledger_entries ({_ENTRY})
+  SELECT id, version, NEW.id, 'debit', NEW.amount_fen, debits_pending, debits_posted, credits_pending, credits_posted,
+    NEW.recorded_at FROM ledger_accounts WHERE id = NEW.debit_id;
+  INSERT INTO ledger_entries ({_ENTRY})
+  SELECT id, version, NEW.id, 'credit', NEW.amount_fen, debits_pending, debits_posted, credits_pending, credits_posted,
+    NEW.recorded_at FROM ledger_accounts WHERE id = NEW.credit_id;
+  INSERT INTO ledger_hold_leases (hold_id, expires_at, renewed_at)
+  SELECT NEW.id, NEW.expires_at, NEW.recorded_at WHERE NEW.expires_at IS NOT NULL;
+END"""  # noqa: S608  names are constants above
+POST_SQLITE = f"INSERT INTO ledger_posting ({_POSTING}) VALUES ({', '.join('?' * (_POSTING.count(',') + 1))})"  # noqa: S608
+
+POSTGRESQL = (SIDES_HOLD, TRANSFER_HOLDS, POST_ONE, POST_MANY)
+"""The first two are what the tables' CHECKs call: one call costs a third of the same sums spelled out, which PostgreSQL
+parses again for every statement on the table."""
+SQLITE = (POSTING_VIEW, POSTING_TRIGGER)

@@ -3,10 +3,10 @@
 It leaves why money moves to the rooms that build the groups, and proofs over the books to `hub.ledger.invariants`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -15,7 +15,7 @@ from hub.database import find_connection
 from hub.errors import NotFoundError
 from hub.ledger import at_once, statements
 from hub.ledger.accounts import find_account, open_account
-from hub.ledger.books import Books, Group, LockedAccount, Plan, Posted
+from hub.ledger.books import Books, Group, Plan, Posted
 from hub.ledger.periods import month_key
 from hub.ledger.planning import build_row, is_stored, plan_group
 from hub.ledger.rules import Movement, PeriodClosedError, check_movement
@@ -89,7 +89,7 @@ def post_group(session: Session, group_id: str, movements: Sequence[Movement], p
 
 
 def post_groups(session: Session, groups: Sequence[Group]) -> list[bool]:
-    """Post many groups with at most four statements in all and say of each whether it was new; a refusal refuses all.
+    """Post many groups with one statement, or a few, and say of each whether it was new; a refusal refuses all.
 
     All accounts are locked in id order before anything is read or inserted (foreign keys first, or locking group by
     group, would deadlock on PostgreSQL), and every rule is checked before anything is written: a refusal leaves the
@@ -105,12 +105,12 @@ def _post(session: Session, groups: Sequence[Group]) -> list[bool]:
         for movement in group.movements:
             check_movement(movement)
     connection = find_connection(session)
-    if at_once.can_post_at_once(connection, groups):
-        moved = at_once.post_at_once(connection, groups)
-        if moved is not None:
-            _refresh_accounts(session, moved)
-            return [bool(moved)] * len(groups)
-    return _post_by_plan(session, groups)
+    new = at_once.post_at_once(connection, groups) if at_once.can_post_at_once(groups) else None
+    if new is None:
+        new = _post_by_plan(session, groups)
+    if session.identity_map:
+        _refresh_accounts(session, connection, groups)
+    return new
 
 
 def _post_by_plan(session: Session, groups: Sequence[Group]) -> list[bool]:
@@ -121,7 +121,6 @@ def _post_by_plan(session: Session, groups: Sequence[Group]) -> list[bool]:
             plan_group(books, group, plan)
     if plan.transfers:
         statements.write_plan(find_connection(session), plan)
-        _refresh_accounts(session, [_list_sides(account) for account in plan.accounts.values()])
     return new
 
 
@@ -160,16 +159,14 @@ def _check_open(session: Session, books: Books, groups: Sequence[Group]) -> None
             )
 
 
-def _refresh_accounts(session: Session, moved: Iterable[Sequence[Any]]) -> None:
-    """Show new (id, sides, version) on account rows that the session has loaded, as if it had read them again."""
-    if not session.identity_map:
+def _refresh_accounts(session: Session, connection: Connection, groups: Sequence[Group]) -> None:
+    """Show new sides and version on account rows that the session has loaded, as if it had read them again."""
+    names = {name for group in groups for one in group.movements for name in (one.debit_id, one.credit_id)}
+    keys = {name: Account.__mapper__.identity_key_from_primary_key((name,)) for name in names}
+    loaded = {name: session.identity_map.get(key) for name, key in keys.items()}
+    known = {name: row for name, row in loaded.items() if row is not None}
+    if not known:
         return
-    for account_id, *values in moved:
-        loaded = session.identity_map.get(Account.__mapper__.identity_key_from_primary_key((account_id,)))
-        if loaded is not None:
-            for name, value in zip(statements.SIDES, values, strict=True):
-                set_committed_value(loaded, name, value)
-
-
-def _list_sides(account: LockedAccount) -> list[Any]:
-    return [account.id, *(getattr(account, name) for name in statements.SIDES)]
+    for account_id, *values in statements.read_sides(connection, known):
+        for name, value in zip(statements.SIDES, values, strict=True):
+            set_committed_value(known[account_id], name, value)

@@ -62,6 +62,12 @@ def lock_accounts(
     return accounts, rows[0][9] if rows else None
 
 
+def read_sides(connection: Connection, account_ids: Iterable[str]) -> list[Any]:
+    """Return (id, sides, version) of accounts as they stand within the transaction."""
+    query = f"SELECT id, {', '.join(SIDES)} FROM ledger_accounts WHERE id {{ids}}"  # noqa: S608  constants above
+    return select_listed(connection, query, {"ids": list(account_ids)})
+
+
 def read_stored(
     connection: Connection,
     books: Books,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from hub.append_only import protect_rows
 from hub.columns import Choice, Int64, Key, Switch, When, Whole
 from hub.database import Base
-from hub.ledger.routines import ROUTINES
+from hub.ledger.routines import POSTGRESQL, SQLITE
 from hub.routines import install_routines, only_on
 
 PLATFORM = "platform"
@@ -211,7 +211,8 @@ class ClosedMonth(Base):
     closed_at: Mapped[When]
 
 
-install_routines(Account, ROUTINES)
+install_routines(Account, {"postgresql": POSTGRESQL})
+install_routines(Transfer, {"sqlite": SQLITE})
 protect_rows(Account, mutable=("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version"))
 protect_rows(Transfer)
 protect_rows(Entry)
