@@ -50,14 +50,18 @@ def insert_whole(connection: Connection, statement: str, rows: Sequence[Sequence
     return True
 
 
-def call_routine(connection: Connection, name: str, values: Sequence[str | int | None]) -> str | None:
+def call_routine(
+    connection: Connection, name: str, values: Sequence[str | int | None], *, statement: str | None = None
+) -> str | None:
     """Call a routine of PostgreSQL within the connection's transaction and return its one value as text.
+
+    A `statement` of `$1` marks is prepared under the name instead, and its first value is returned.
 
     Raises:
         DBAPIError: what SQLAlchemy would have raised.
     """
     driver: Any = connection.connection.driver_connection
-    statement = f"SELECT {name}({', '.join(f'${number}' for number in range(1, len(values) + 1))})"
+    statement = statement or f"SELECT {name}({', '.join(f'${number}' for number in range(1, len(values) + 1))})"
     encoded = [None if value is None else str(value).encode() for value in values]
     try:
         found = driver.call(name, statement, encoded)

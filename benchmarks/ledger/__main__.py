@@ -1,21 +1,24 @@
 """Measures the ledger's ratios; the last line is one JSON object.
 
-    python -m benchmarks.ledger [--rounds 5] [--seconds 4]
+    python -m benchmarks.ledger [--rounds 5] [--seconds 4] [--flush-ms 2]
 
 Each round runs pgbench's TPC-B-like script between the cases, so that a busy moment of the machine hits both; a ratio
-is taken within its round and the median of the rounds is printed. How to read the figures is in NOTES.md.
+is taken within its round and the median of the rounds is printed. Then the same with every flush made `--flush-ms`
+longer, yardsticks too, because a machine whose disk flushes for nothing shows processor time alone; those figures stand
+in the last line under `slow_flush`. How to read the figures is in NOTES.md.
 """
 
 import argparse
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 from benchmarks.ledger import embedded, ingest, posting
 from benchmarks.ledger.cluster import CLIENTS, Cluster, run_cluster
-from benchmarks.ledger.crowd import Make, measure_here, measure_rate
+from benchmarks.ledger.crowd import Make, Step, measure_here, measure_rate, with_flush
 from benchmarks.running_market import describe_machine
 from hub.database import Sessions, open_sessions
 
@@ -41,16 +44,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, at least 1")
     parser.add_argument("--seconds", type=float, default=4, help="length of each case")
+    parser.add_argument(
+        "--flush-ms", type=float, default=2, help="how much longer a flush takes in the second set, 0: no"
+    )
     options = parser.parse_args(arguments)
     print(json.dumps({"machine": describe_machine()}), flush=True)
-    rounds: Rounds = {}
     with run_cluster() as cluster, embedded.open_file() as (embedded_sessions, folder):
         sessions = open_sessions(cluster.url)
-        fixture, small = posting.prepare(sessions), posting.prepare(embedded_sessions)
-        for _ in range(options.rounds):
-            _measure_server(cluster, sessions, fixture, options.seconds, rounds)
-            _measure_file(embedded_sessions, small, folder, options.seconds, rounds)
-        figures = {name: round(statistics.median(values), 3) for name, values in rounds.items()}
+        stage = Stage(
+            cluster,
+            sessions,
+            posting.prepare(sessions),
+            embedded_sessions,
+            posting.prepare(embedded_sessions),
+            folder,
+            options.seconds,
+        )
+        figures = stage.measure(options.rounds)
+        slow = stage.measure(max(1, options.rounds // 3), flush_ms=options.flush_ms) if options.flush_ms else {}
         figures |= {
             "hot_deadlocks": cluster.count_deadlocks(),
             "cap_overspend_fen": _measure_overspend(cluster, sessions),
@@ -58,8 +69,36 @@ def main(arguments: list[str] | None = None) -> int:
         posting.verify(sessions)
         posting.verify(embedded_sessions)
         sessions.close()
-    print(json.dumps({name: figures[name] for name in KEYS}))
+    more = {"slow_flush": {"flush_ms": options.flush_ms, **slow}} if slow else {}
+    beside = {name: value for name, value in figures.items() if name not in KEYS}
+    print(json.dumps({**{name: figures[name] for name in KEYS}, **beside, **more}))
     return 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all cases work on: a server and a file, both filled."""
+
+    cluster: Cluster
+    sessions: Sessions
+    fixture: posting.Fixture
+    file_sessions: Sessions
+    file_fixture: posting.Fixture
+    folder: Path
+    seconds: float
+
+    def measure(self, count: int, *, flush_ms: float = 0) -> dict[str, float]:
+        """Return the medians of that many rounds."""
+        rounds: Rounds = {}
+        print(f"flush longer by {flush_ms} ms", flush=True)
+        self.cluster.set_flush_ms(flush_ms)
+        for _ in range(count):
+            _measure_server(self.cluster, self.sessions, self.fixture, self.seconds, rounds)
+            _measure_file(self, rounds, flush_ms)
+        self.cluster.set_flush_ms(0)
+        posting.verify(self.sessions)
+        posting.verify(self.file_sessions)
+        return {name: round(statistics.median(values), 3) for name, values in rounds.items()}
 
 
 def _measure_server(
@@ -70,12 +109,15 @@ def _measure_server(
         ("transfer", lambda own, seed: posting.single_transfers(own, fixture, seed)),
         ("batch50", lambda own, seed: posting.batched_transfers(own, fixture, seed)),
         ("hot_batched", lambda own, seed: posting.hot_transfers(own, fixture, seed)),
-        ("cap_check", lambda own, seed: posting.capped_holds(own, grant, clearing, seed)),
+        ("cap_check_hub", lambda own, seed: posting.capped_holds(own, grant, clearing, seed)),
     ]
     run: Callable[[Make], float] = partial(_run, cluster.url, seconds)
+    script = posting.write_capped_script(grant, clearing)
+    measures: list[tuple[str, Callable[[], float]]] = [(name, partial(run, make)) for name, make in cases]
+    measures.append(("cap_check", lambda: cluster.measure_script(script, seconds)))
     before = cluster.measure_tpcb(seconds)
-    for name, make in cases:
-        rate = run(make)
+    for name, measure in measures:
+        rate = measure()
         after = cluster.measure_tpcb(seconds)
         _keep(rounds, name, rate, (before + after) / 2, "tpcb")
         before = after
@@ -85,12 +127,15 @@ def _measure_server(
     _keep(rounds, "ingest_vs_single", accepted, single, "single")
 
 
-def _measure_file(sessions: Sessions, fixture: posting.Fixture, folder: Any, seconds: float, rounds: Rounds) -> None:
-    bare = embedded.bare_inserts(folder)
-    before = measure_here(bare, seconds=seconds)
-    transfer = measure_here(posting.single_transfers(sessions, fixture, 1), seconds=seconds)
-    batched = measure_here(posting.hot_transfers(sessions, fixture, 1), seconds=seconds)
-    base = (before + measure_here(bare, seconds=seconds)) / 2
+def _measure_file(stage: Stage, rounds: Rounds, flush_ms: float) -> None:
+    def run(step: Step) -> float:
+        return measure_here(with_flush(step, flush_ms), seconds=stage.seconds)
+
+    bare = embedded.bare_inserts(stage.folder)
+    before = run(bare)
+    transfer = run(posting.single_transfers(stage.file_sessions, stage.file_fixture, 1))
+    batched = run(posting.hot_transfers(stage.file_sessions, stage.file_fixture, 1))
+    base = (before + run(bare)) / 2
     _keep(rounds, "sqlite_transfer", transfer, base, "bare")
     _keep(rounds, "sqlite_batch100", batched, base, "bare")
 

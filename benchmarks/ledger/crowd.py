@@ -41,6 +41,17 @@ def measure_here(step: Step, *, seconds: float) -> float:
     return done / (time.perf_counter() - begin)
 
 
+def with_flush(step: Step, flush_ms: float) -> Step:
+    """Return the step with a commit's flush made so much longer; exact where one process writes alone, as on SQLite."""
+
+    def slowed() -> int:
+        done = step()
+        time.sleep(flush_ms / 1000)
+        return done
+
+    return slowed if flush_ms else step
+
+
 def _work(url: str, make: Make, seed: int, seconds: float, start: Any, results: Any) -> None:
     try:
         sessions = open_sessions(url)

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
+from hub.clock import to_us
 from hub.database import Sessions
 from hub.ids import new_id
 from hub.ledger.invariants import check_invariants
 from hub.ledger.movements import hold, move
+from hub.ledger.periods import month_key
 from hub.ledger.rules import AccountLimitError
 from hub.ledger.service import Group, Posted, open_account, post_group, post_groups
 from hub.ledger.tables import PLATFORM, Account, AccountKind
@@ -122,6 +124,16 @@ def capped_holds(sessions: Sessions, grant: Account, clearing: Account, seed: in
         return 1
 
     return step
+
+
+def write_capped_script(grant: Account, clearing: Account) -> str:
+    """Return the same hold for pgbench: the hub's own routine, called by the client that the yardstick has."""
+    moment = to_us(NOW)
+    return f"""\\set amount random(1, 50)
+SELECT ledger_post_one('tra_' || gen_random_uuid(), 'grp_' || gen_random_uuid(), 0, 'pending', '{grant.id}',
+  '{clearing.id}', :amount, 'hold', 'bench', 'bench', NULL, NULL, 'bench', {moment}, {moment}, repeat('f', 64),
+  '{month_key(NOW)}', NULL);
+"""
 
 
 def count_overspend(sessions: Sessions, grant: Account) -> int:

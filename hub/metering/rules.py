@@ -3,8 +3,11 @@
 It leaves whether its allowance exists to the caller's check.
 """
 
+import re
+
 from serving.contract import UsageRecord
 
+_CONTROL = re.compile(r"[\x00-\x1f]")
 MAX_TOKENS = 10**9
 MAX_BATCH = 500
 
@@ -20,4 +23,6 @@ def check_record(record: UsageRecord) -> str | None:
         return "ends_before_start"
     if record.attempt < 0 or not record.request_id:
         return "bad_key"
+    if _CONTROL.search("".join([value for value in vars(record).values() if isinstance(value, str)])):
+        return "control_character"
     return None

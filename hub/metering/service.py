@@ -12,7 +12,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from hub.errors import InvalidValueError
-from hub.metering.bulk import list_values, store_usage
+from hub.metering.bulk import Row, list_values, store_usage
 from hub.metering.rules import MAX_BATCH, check_record
 from hub.metering.tables import GatewayStream, RejectedUsage, Usage
 from serving import contract
@@ -83,7 +83,7 @@ def _list_fresh(records: Sequence[contract.UsageRecord], codes: dict[int, str]) 
         if index in codes:
             continue
         known = first.setdefault((record.request_id, record.attempt), index)
-        if _counts(records[known]) != _counts(record):
+        if known != index and _counts(records[known]) != _counts(record):
             codes[index] = CONFLICT
     return list(first.values())
 
@@ -125,7 +125,7 @@ def _find_known(session: Session, records: Sequence[contract.UsageRecord]) -> di
     return {(row.request_id, row.attempt): row for row in rows}
 
 
-def _list_row(batch: contract.UsageBatch, index: int, now: datetime) -> dict[str, Any]:
+def _list_row(batch: contract.UsageBatch, index: int, now: datetime) -> Row:
     return list_values(
         batch.records[index],
         gateway_id=batch.gateway_id,

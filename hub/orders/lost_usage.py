@@ -5,14 +5,13 @@ It leaves taking the witness to `hub.metering` and prices to `rating`.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.catalogue.tables import ModelVersion
 from hub.clock import to_us
-from hub.metering.bulk import list_values, store_usage
+from hub.metering.bulk import Row, list_values, store_usage
 from hub.metering.reconciling import list_unbilled
 from hub.metering.tables import EngineWitness, Usage
 from hub.orders.usage_tables import Allowance
@@ -46,9 +45,7 @@ def _goes_on(row: EngineWitness, said: set[tuple[str, int]]) -> bool:
     return any((row.request_id, attempt) in said for attempt in range(1, row.attempt))
 
 
-def _build_row(
-    session: Session, allowance: Allowance, row: EngineWitness, *, goes_on: bool, now: datetime
-) -> dict[str, Any]:
+def _build_row(session: Session, allowance: Allowance, row: EngineWitness, *, goes_on: bool, now: datetime) -> Row:
     version = session.get(ModelVersion, row.version_id)
     key = session.get(ApiKey, row.key_id)
     record = contract.UsageRecord(

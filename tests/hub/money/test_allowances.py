@@ -127,15 +127,17 @@ def test_usage_that_fits_no_allowance_is_rejected_with_its_reason(market: Market
         market.record(piece.allowance_id, "r2", (1, 0, 1), who="rival"),
         market.record(piece.allowance_id, "r3", (1, 2, 1)),
         market.record(piece.allowance_id, "r4", (1, 0, 1)),
+        market.record(piece.allowance_id, "r5\x1e", (1, 0, 1)),
     )
-    assert reply.through_seq == 4
+    assert reply.through_seq == 5
     assert [(item.seq, item.code) for item in reply.rejected] == [
         (1, "unknown_allowance"),
         (2, "wrong_organisation"),
         (3, "cached_above_prompt"),
+        (5, "control_character"),
     ]
-    market.close(piece.allowance_id, through_seq=4)
-    late = market.send(market.record(piece.allowance_id, "r5", (1, 0, 1)), first_seq=5)
+    market.close(piece.allowance_id, through_seq=5)
+    late = market.send(market.record(piece.allowance_id, "r6", (1, 0, 1)), first_seq=6)
     assert [item.code for item in late.rejected] == ["allowance_closed"]
 
 
