@@ -76,9 +76,12 @@ def _open(connection: Connection) -> Iterator[Session]:
 
 
 def find_connection(session: Session) -> Connection:
-    """Return the connection of a session, without beginning the session's own transaction where it has none yet."""
+    """Return the connection of a session, without beginning the session's own transaction where it has none yet.
+
+    Where it has one, it is asked: a savepoint of it is set only when its connection is.
+    """
     bound = session.bind
-    return bound if isinstance(bound, Connection) else session.connection()
+    return bound if isinstance(bound, Connection) and not session.in_transaction() else session.connection()
 
 
 def open_sessions(url: str) -> Sessions:

@@ -8,12 +8,21 @@ from sqlalchemy import func, select
 
 from hub.database import Sessions
 from hub.errors import GuanmoError
+from hub.ledger.audit import check_books
 from hub.ledger.closing import close_month
 from hub.ledger.movements import hold, move, resolve
 from hub.ledger.rules import Movement, PeriodClosedError
-from hub.ledger.service import Group, Posted, post_group, post_groups
+from hub.ledger.service import Group, Posted, open_account, post_group, post_groups
 from hub.ledger.tables import Account, AccountKind, Entry, Transfer, TransferKind
-from tests.hub.ledger.books import by, open_books
+from tests.hub.ledger.books import Books, by, open_books
+
+SIDES = (
+    Account.debits_pending,
+    Account.debits_posted,
+    Account.credits_pending,
+    Account.credits_posted,
+    Account.version,
+)
 
 
 def count_rows(session: Any) -> tuple[int, int, int]:
@@ -121,3 +130,49 @@ def test_nobody_pays_more_than_is_owed(both: Sessions, now: datetime) -> None:
         post_group(session, "g3", [hold("c", books.cash, owed, amount_fen=30, code="paid")], by(now))
         with pytest.raises(GuanmoError, match="holds 0 fen"):
             post_group(session, "g4", [move("d", books.cash, owed, amount_fen=1, code="paid")], by(now))
+
+
+def test_what_was_moved_before_a_refusal_is_moved_back(both: Sessions, now: datetime) -> None:
+    """A single posting moves its accounts in the order of their ids and finds what is in the way after that."""
+    with both.write() as session:
+        books = open_books(session, now)
+        owed = open_account(session, organisation_id="org_1", kind=AccountKind.FIRM_RECEIVABLE, now=now)
+        assert books.bank.id < books.cash.id < books.clearing.id < owed.id
+        before = session.execute(select(*SIDES).order_by(Account.id)).all()
+        refused = {
+            "the debit comes second": move("a", books.clearing, books.cash, amount_fen=1, code="c"),
+            "the credit comes second": move("b", books.bank, owed, amount_fen=1, code="c"),
+            "the id is taken": move("dep", books.bank, books.cash, amount_fen=1, code="c"),
+        }
+        for name, movement in refused.items():
+            with pytest.raises(GuanmoError):
+                post_group(session, name, [movement], by(now))
+        assert session.execute(select(*SIDES).order_by(Account.id)).all() == before
+        assert post_group(session, "dep", [deposit_of(books)], by(now))[0].seq == 1
+        assert session.execute(select(*SIDES).order_by(Account.id)).all() == before
+    with both.read() as session:
+        assert check_books(session) == []
+
+
+def test_posting_goes_on_after_a_rollback(both: Sessions, now: datetime) -> None:
+    """The driver drops what it has prepared after a rollback; what was prepared beside it must know."""
+    with both.write() as session:
+        books = open_books(session, now)
+    for turn in range(8):
+        with both.write() as session:
+            session.scalar(select(Account.version).where(Account.id == books.cash.id))
+            attempt = session.begin_nested()
+            post_group(
+                session, f"g{turn}", [move(f"m{turn}", books.cash, books.clearing, amount_fen=1, code="c")], by(now)
+            )
+            attempt.rollback()
+            post_group(
+                session, f"g{turn}", [move(f"m{turn}", books.cash, books.clearing, amount_fen=2, code="c")], by(now)
+            )
+    with both.read() as session:
+        assert session.get_one(Account, books.cash.id).available_fen == 100 - 8 * 2
+        assert check_books(session) == []
+
+
+def deposit_of(books: Books) -> Movement:
+    return move("dep", books.bank, books.cash, amount_fen=100, code="deposit")
