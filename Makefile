@@ -9,7 +9,7 @@ DETACH ?=
 
 SPLIT ?= val
 
-.PHONY: help setup setup-tests demo test test-fast lint types bench bench-ledger bench-gateway bench-finetune \
+.PHONY: help setup setup-tests demo test test-fast lint types bench bench-ledger bench-gateway bench-pool bench-finetune \
 	bench-maintnorm bench-datasets mutants faults-ledger faults-serving city-year status down clean lock
 
 help: ## list the targets
@@ -45,6 +45,9 @@ bench-ledger: ## ratios of the ledger to pgbench and COPY on a private PostgreSQ
 
 bench-gateway: ## compare the gateway with the engine itself and with LiteLLM
 	@$(VENV)/python -m benchmarks.gateway
+
+bench-pool: ## real vLLM: gateway, adapters, merged weights, affinity, hot loads and promotions, as ratios
+	@$(VENV)/python -m benchmarks.pool
 
 bench-finetune: ## compare the trainer with TRL and LLaMA-Factory, each in its own environment
 	@$(VENV)/python -m benchmarks.finetune

@@ -11,6 +11,7 @@ from pathlib import Path
 from registry.base_facts import BaseFacts, read_facts
 from registry.errors import RegistryError
 from registry.identity import read_template
+from registry.pooling import POOLING_FOLDERS
 from registry.report import Report
 from registry.safetensors_header import BASE_LIMITS, SafetensorsRefusedError, TensorEntry, read_header
 from registry.template_check import MAX_TEMPLATE_BYTES, check_template
@@ -18,7 +19,7 @@ from registry.upload_files import check_size, list_plain_files, read_json_file
 
 _TAKEN = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json"
-    r"|merges\.txt|chat_template\.jinja|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+    r"|vocab\.txt|merges\.txt|chat_template\.jinja|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
     r"|README\.md|LICENSE(\.txt|\.md)?|NOTICE"
 )
 _DANGEROUS = re.compile(
@@ -54,7 +55,7 @@ class BaseCheck:
 def check_base(folder: Path) -> BaseCheck:
     """Return every finding on `folder`; a broken folder is a finding, never an exception."""
     report = Report()
-    sizes = list_plain_files(folder, report)
+    sizes = list_plain_files(folder, report, left_out=POOLING_FOLDERS)
     taken = _check_names(sizes, report)
     check_size(sizes, _SIZE_LIMITS, report)
     entries = _read_shards(folder, [name for name in taken if name.endswith(".safetensors")], report)

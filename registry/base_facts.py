@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.pooling import read_pooling
 from registry.report import Report
 from registry.safetensors_header import TensorEntry
 
 _MAX_COUNT = 10**9
+_UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}
+"""Positions that these families count from 2: that many of their table are never reached."""
 _FRONT_MATTER_BYTES = 16 * 1024
 _LICENSE = re.compile(r"""^license:\s*["']?([A-Za-z0-9.+_-]{1,64})["']?\s*$""", re.MULTILINE)
 _WORDS = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -21,7 +24,10 @@ _WORDS = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFacts:
-    """`parameters` counts stored values (a tied output layer once); `dtype` is the word most values have."""
+    """`parameters` counts stored values (a tied output layer once); `dtype` is the word most values have.
+
+    `task` is `generate` or `embed`; `pooling` and `normalize` say how an embedding model makes one vector of many.
+    """
 
     model_type: str
     architecture: str
@@ -33,6 +39,9 @@ class BaseFacts:
     hidden_size: int
     layers: int
     license: str | None
+    task: str = "generate"
+    pooling: str | None = None
+    normalize: bool = False
 
 
 def read_facts(
@@ -49,6 +58,7 @@ def read_facts(
     model_type = _read_word("model_type", config.get("model_type"), report)
     if not architecture or not model_type or 0 in counts.values():
         return None
+    pooling = read_pooling(folder, architecture, report)
     values = Counter[str]()
     for entry in entries:
         values[entry.dtype] += math.prod(entry.shape)
@@ -59,10 +69,13 @@ def read_facts(
         size_bytes=sum(entry.end - entry.begin for entry in entries),
         dtype=values.most_common(1)[0][0],
         vocab_size=counts["vocab_size"],
-        context_length=counts["max_position_embeddings"],
+        context_length=counts["max_position_embeddings"] - _UNUSED_POSITIONS.get(model_type, 0),
         hidden_size=counts["hidden_size"],
         layers=counts["num_hidden_layers"],
         license=read_license(folder / "README.md"),
+        task="generate" if pooling is None else "embed",
+        pooling=None if pooling is None else pooling.kind,
+        normalize=pooling is not None and pooling.normalize,
     )
 
 

@@ -4,7 +4,7 @@ It leaves what stands in the files to the gates of their kinds.
 """
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from registry.report import Report
@@ -14,15 +14,18 @@ from registry.strict_json import JsonRefusedError, find_keys, read_json_object
 CODE_KEYS = frozenset({"trust_remote_code", "auto_map", "custom_pipelines", "auto_mapping", "parent_library"})
 
 
-def list_plain_files(folder: Path, report: Report) -> dict[str, int]:
-    """Return name -> size in bytes of the folder's plain files; links, folders and pipes are rejected in the report."""
+def list_plain_files(folder: Path, report: Report, *, left_out: Collection[str] = ()) -> dict[str, int]:
+    """Return name -> size in bytes of the folder's plain files; links, folders and pipes are rejected in the report.
+
+    Folders named in `left_out` are passed over.
+    """
     plain: dict[str, int] = {}
     odd: list[str] = []
     for entry in sorted(folder.iterdir()):
         status = entry.lstat()
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
             plain[entry.name] = status.st_size
-        else:
+        elif not (stat.S_ISDIR(status.st_mode) and entry.name in left_out):
             odd.append(entry.name)
     for name in odd:
         report.reject(

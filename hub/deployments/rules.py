@@ -37,7 +37,13 @@ def choose_engine_args(facts: Mapping[str, Any], context_tokens: int) -> dict[st
     if choose_task(facts) is not Task.EMBED:
         return {"max-model-len": context_tokens}
     pooler = {"pooling_type": facts.get("pooling") or "CLS", "use_activation": bool(facts.get("normalize", True))}
-    return {"max-model-len": context_tokens, "pooler-config": json.dumps(pooler, sort_keys=True)}
+    chosen: dict[str, str | int] = {
+        "max-model-len": context_tokens,
+        "pooler-config": json.dumps(pooler, sort_keys=True),
+    }
+    if facts.get("dtype") == "F32":
+        chosen["dtype"] = "float32"  # the engine would round to 16 bits, which moves vectors by more than 1e-3
+    return chosen
 
 
 def is_base_ready(set_id: str, replicas: Sequence[ObservedReplica]) -> bool:

@@ -48,7 +48,7 @@ class Controller:
         self._shown: tuple[Any, ...] = ()
         self._hub_problem: str | None = "hub_not_asked"
         self.routes = RoutesBoard()
-        self.demand = DemandBoard(time.monotonic)
+        self.demand = DemandBoard(time.monotonic, self._work_due.set)
         shop = Workshop(
             launch=launch,
             http=http,

@@ -9,13 +9,18 @@ from serving.pool.placement import SetLoad
 _STALE_S = 5.0
 _SMOOTHING = 0.1
 _SAMPLE_S = 1.0
+_NEVER = float("-inf")
 
 
 class DemandBoard:
-    """Last rows of each gateway, the last call of each digest and its smoothed load. `clock` is monotonic seconds."""
+    """Last rows of each gateway, the last call of each digest and its smoothed load. `clock` is monotonic seconds.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    `on_wake` is called when something is asked for that was not asked for lately.
+    """
+
+    def __init__(self, clock: Callable[[], float], on_wake: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
+        self._on_wake = on_wake
         self._last_call: dict[str, float] = {}
         self._rows: dict[str, tuple[float, dict[str, DemandRow]]] = {}
         self._activity: dict[str, float] = {}
@@ -25,9 +30,11 @@ class DemandBoard:
         """Take one gateway's whole picture of this second."""
         now = self._clock()
         self._rows[demand.gateway_id] = (now, {row.digest: row for row in demand.rows})
-        for row in demand.rows:
-            if row.in_flight + row.queued > 0:
-                self._last_call[row.digest] = now
+        called = [row.digest for row in demand.rows if row.in_flight + row.queued > 0]
+        is_new = any(now - self._last_call.get(digest, _NEVER) > _STALE_S for digest in called)
+        self._last_call.update(dict.fromkeys(called, now))
+        if is_new:
+            self._on_wake()
 
     def sample(self) -> dict[str, float]:
         """Load by digest, requests under way and waiting, smoothed over about ten seconds."""
@@ -59,8 +66,7 @@ class DemandBoard:
 
     def _is_called(self, digests: Iterable[str], idle_s: float) -> bool:
         now = self._clock()
-        never = float("-inf")
-        return any(now - self._last_call.get(digest, never) < idle_s for digest in digests)
+        return any(now - self._last_call.get(digest, _NEVER) < idle_s for digest in digests)
 
     def _longest_wait_ms(self, digests: set[str]) -> int:
         return max((row.queue_wait_ms for row in self._fresh_rows() if row.digest in digests), default=0)

@@ -59,7 +59,7 @@ class EngineClient:
 
     async def ask(self, model: str, *, prompt_tokens: int, timeout_s: float) -> None:
         """One greedy token, or one vector, for a prompt of that many token ids. Raises: EngineError."""
-        prompt = [1 + index % 199 for index in range(prompt_tokens)]
+        prompt = [1 + index % 61 for index in range(prompt_tokens)]  # within the smallest vocabulary
         path, part = ("/v1/embeddings", "data") if self._task is Task.EMBED else ("/v1/completions", "choices")
         wanted = (
             {"input": prompt} if self._task is Task.EMBED else {"prompt": prompt, "max_tokens": 1, "temperature": 0}

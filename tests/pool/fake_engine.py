@@ -39,7 +39,10 @@ class FakeEngine:
             await asyncio.sleep(body["max_tokens"] / 100)
         self.running -= 1
         self.tokens += len(body["prompt"]) + int(body["max_tokens"])
-        return web.json_response({"choices": [{"text": self.adapters.get(body["model"], "base")}]})
+        answer = {"index": 0, "text": self.adapters.get(body["model"], "base"), "finish_reason": "stop"}
+        usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": body["max_tokens"]}
+        usage["total_tokens"] = sum(usage.values())
+        return web.json_response({"object": "text_completion", "choices": [answer], "usage": usage})
 
     async def load(self, request: web.Request) -> web.Response:
         body = await request.json()

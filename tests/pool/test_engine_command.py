@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.contract import ReplicaSet
+from serving.contract import ReplicaSet, Task
 from serving.pool.__main__ import main, read_settings
 from serving.pool.engine_command import EngineCommand, VllmCommands
 from serving.pool.errors import EngineError
@@ -99,3 +99,12 @@ def test_engines_send_spans_where_the_environment_says(tmp_path: Path) -> None:
         command = VllmCommands(Accelerator.CPU, 2, environment)(ONE, DESIRED.slots[0], model=tmp_path, port=1)
         assert ("--otlp-traces-endpoint" in command.argv) is told
         assert command.environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") == ("http/protobuf" if told else None)
+
+
+def test_an_embedding_set_pools_and_a_merged_one_answers_to_its_adapter_too() -> None:
+    embed = build(replace(ONE, max_loras=0, task=Task.EMBED, engine_args={"pooler-config": "{}"}))
+    assert option(embed, "runner") == "pooling"
+    assert "--enable-lora" not in embed.argv
+    merged = build(replace(ONE, max_loras=0, merged="a" * 64))
+    start = merged.argv.index("--served-model-name")
+    assert merged.argv[start + 1 : start + 3] == ("base", "lora-" + "a" * 32)

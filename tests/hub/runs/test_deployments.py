@@ -360,3 +360,15 @@ def test_a_block_on_a_base_reaches_what_gateways_compare(scene: Scene, subject: 
 
         built = build_snapshot(session, scene.work.clock())
     assert version.artifact_digest in {block.subject for block in built.blocks}
+
+
+def test_an_embedding_base_gets_a_pooling_engine_without_adapters(scene: Scene) -> None:
+    with scene.sessions.write() as session:
+        base = session.get_one(ModelVersion, scene.base_version)
+        base.facts = base.facts | {"task": "embed", "pooling": "MEAN", "normalize": True, "dtype": "F32"}
+    deploy(scene, scene.base_version, "operator")
+    wanted = desired(scene)
+    assert wanted is not None
+    (row,) = wanted.replica_sets
+    assert (row.task, row.max_loras, row.engine_args["dtype"]) == (contract.Task.EMBED, 0, "float32")
+    assert json.loads(str(row.engine_args["pooler-config"])) == {"pooling_type": "MEAN", "use_activation": True}

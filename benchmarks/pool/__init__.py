@@ -1,0 +1,1 @@
+"""Measures the pool on real vLLM: `python -m benchmarks.pool`."""
