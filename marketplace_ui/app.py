@@ -29,6 +29,7 @@ PAGES = (
     "endpoints",
     "offers",
     "rentals",
+    "offer_form",
     "provider",
     "earnings",
     "integrator",

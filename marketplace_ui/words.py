@@ -124,6 +124,11 @@ WORDS: dict[str, dict[str, Word]] = {
         "unknown": Word("结果不明，核实中", "Unknown, being looked into", "bad"),
         "netted": Word("已全额抵扣欠款", "All netted against what was owed", "good"),
     },
+    "offer_state": {
+        "open": Word("出租中", "Open", "good"),
+        "paused": Word("已暂停", "Paused", "wait"),
+        "withdrawn": Word("已下架", "Withdrawn"),
+    },
     "offer_sort": {
         "price": Word("价格从低到高", "Cheapest first"),
         "memory": Word("显存从大到小", "Most memory first"),

@@ -31,7 +31,7 @@ def add_papers(city: City, month: str) -> None:
     """Give grants of firms that were charged in a month their invoice and proof of payment; one in twenty forgets."""
     with city.clock.sessions.read() as session:
         charged = set(session.scalars(select(Charge.organisation_id).where(Charge.month == month)))
-        grants = [row for row in session.scalars(select(Grant).order_by(Grant.id)) if row.organisation_id in charged]
+        grants = _in_order(city, [row for row in session.scalars(select(Grant)) if row.organisation_id in charged])
     actors = {firm.actor.organisation_id: firm.actor for firm in city.firms}
     for number, grant in enumerate(grants):
         if city.rng.random() < 0.95:
@@ -62,7 +62,9 @@ def correct_redeemed(city: City, count: int = 6) -> None:
     """Correct some fees that were redeemed already: the worker then takes the voucher's share of them back."""
     with city.clock.sessions.read() as session:
         query = select(Charge).join(RedemptionLine, RedemptionLine.redeemed_charge_id == Charge.id)
-        found = session.scalars(query.where(Charge.version == 1).order_by(Charge.meter, Charge.id)).all()
+        found = session.scalars(
+            query.where(Charge.version == 1).order_by(Charge.meter, Charge.charged_at, Charge.fee_fen)
+        ).all()
     calls = [charge for charge in found if charge.bill_line_id][:count]
     for charge in calls + [charge for charge in found if charge.order_id][:count]:
         city.clock.act("redeemed fee corrected", lambda session, charge=charge: _correct(session, city, charge))
@@ -124,9 +126,14 @@ def _list_reimbursing(city: City) -> list[Grant]:
             select(Grant, RuleVersion)
             .join(RuleVersion, RuleVersion.id == Grant.rule_version_id)
             .where(Grant.state == GrantState.ACTIVE)
-            .order_by(Grant.created_at, Grant.id)
         )
-        return [grant for grant, version in rows if read_body(version.body).mode == "reimburse"]
+        return _in_order(city, [grant for grant, version in rows if read_body(version.body).mode == "reimburse"])
+
+
+def _in_order(city: City, grants: list[Grant]) -> list[Grant]:
+    """Return grants in an order that ids, which are drawn anew each time, have no part in."""
+    serials = {firm.actor.organisation_id: firm.serial for firm in city.firms}
+    return sorted(grants, key=lambda grant: (serials[grant.organisation_id], grant.created_at, grant.amount_fen))
 
 
 def _redeem(session: Session, city: City, firm: Actor, grant_id: str, names: list[str]) -> None:

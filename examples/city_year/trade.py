@@ -30,7 +30,13 @@ from serving import contract
 PAPER = {"kind": "contract", "name": "contract.pdf", "digest": "c" * 64}
 ENDS = ("settle",) * 34 + ("platform", "provider", "cancel", "user", "early", "early")
 VOUCHERS = {"model": 400_000, "compute": 300_000}
-NOT_HELD = ("edge_node", "data_asset", "data_standard", "typical_case", "scenario_model")
+AWARDS = {
+    "edge_node": None,
+    "data_asset": None,
+    "data_standard": "joining",
+    "typical_case": None,
+    "scenario_model": None,
+}
 
 
 def fund(session: Session, city: City, firm: Firm, amount_fen: int, reference: str) -> None:
@@ -46,7 +52,7 @@ def fund(session: Session, city: City, firm: Firm, amount_fen: int, reference: s
 
 
 def apply_for_voucher(session: Session, city: City, firm: Firm, programme: str, contract_no: str) -> None:
-    """Apply, then check and approve by two officers; a programme without objects here is refused."""
+    """Apply, then check and approve by two officers; edge nodes are refused, the hub holds none."""
     now = city.clock.now
     application = vouchers.apply_for_voucher(
         session,
@@ -54,6 +60,7 @@ def apply_for_voucher(session: Session, city: City, firm: Firm, programme: str, 
         programme=programme,
         asked_fen=VOUCHERS.get(programme, 1_000_000),
         contract_no=contract_no,
+        tier=AWARDS.get(programme),
         evidence=[PAPER],
         now=now,
     )
@@ -71,7 +78,7 @@ def plan_month(city: City, start: datetime, end: datetime) -> None:
         for _ in range(city.rng.choice((0, 1, 1, 2))):
             _plan_calls(city, firm, _moment(city, start, end))
         if city.rng.random() < 0.02:
-            programme = city.rng.choice(NOT_HELD)
+            programme = city.rng.choice(tuple(AWARDS))
             city.clock.at(_moment(city, start, end), "application", _applying(city, firm, programme))
 
 

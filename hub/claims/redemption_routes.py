@@ -29,9 +29,12 @@ class RedemptionPath(Query):
 
 
 class RequestBody(Body):
-    """The charges whose share is asked for; a bill line of hosted calls stands for all its open charges."""
+    """The charges whose share is asked for; a bill line of hosted calls stands for all its open charges.
 
-    charge_ids: list[str] = Field(min_length=1, max_length=500)
+    An award without a share is asked for whole, without charges.
+    """
+
+    charge_ids: list[str] = Field([], max_length=500)
 
 
 class DecisionBody(Body):

@@ -19,6 +19,7 @@ from hub.errors import ConflictError, FourEyesError, InvalidValueError, NotFound
 from hub.events.service import record_event
 from hub.ids import new_id
 from hub.ledger.movements import move
+from hub.ledger.periods import month_key
 from hub.ledger.rules import derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
@@ -43,12 +44,14 @@ def request_redemption(
     actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)
     _require_active(grant)
     rule, version = read_rule(session, grant)
-    portions = take_portions(session, grant, charge_ids)
-    _check_papers(session, grant, rule, portions)
-    _check_period(rule, version, grant, now)
-    eligible = sum(portion.fee_fen for portion in portions)
     left = session.get_one(Account, grant.account_id).available_fen
-    share = effective_share(rule)
+    is_lump = rule.mode == "reimburse" and rule.share is None
+    portions = [] if is_lump and not charge_ids else take_portions(session, grant, charge_ids)
+    _check_papers(session, grant, rule, portions, now=now, is_lump=is_lump)
+    _check_period(rule, version, grant, now)
+    # An award without a share is a sum that two persons granted: all that is left of it is paid.
+    eligible = left if is_lump else sum(portion.fee_fen for portion in portions)
+    share = (1, 1) if is_lump else effective_share(rule)
     amount = min(share_fen(eligible, *share), left) if share and eligible > 0 else 0
     if amount < 1:
         raise InvalidValueError(
@@ -127,13 +130,16 @@ def _require_active(grant: Grant) -> None:
         )
 
 
-def _check_papers(session: Session, grant: Grant, rule: RuleBody, portions: Sequence[Portion]) -> None:
-    if not portions:
+def _check_papers(
+    session: Session, grant: Grant, rule: RuleBody, portions: Sequence[Portion], *, now: datetime, is_lump: bool
+) -> None:
+    if not portions and not is_lump:
         raise InvalidValueError("Name the charges to redeem.", "请选择要兑付的费用。", field="charge_ids")
     application = session.get_one(Application, grant.application_id)
     always = {str(paper["kind"]) for paper in application.evidence}
     papers = list_papers(session, [grant.id])
-    for month in sorted({portion.charge.month for portion in portions}):
+    months = {month_key(now)} if is_lump else {portion.charge.month for portion in portions}
+    for month in sorted(months):
         have = always | {str(paper.kind) for paper in papers if paper.month == month}
         missing = [kind for kind in rule.claim_evidence if kind not in have]
         if missing:

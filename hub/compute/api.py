@@ -114,6 +114,25 @@ def delete_offer(path: OfferPath) -> dict[str, Any]:
         return {"id": offer.id, "state": offer.state}
 
 
+@blueprint.post("/offers/<offer_id>/pause")
+def pause_offer(path: OfferPath) -> dict[str, Any]:
+    """Let an own offer take no new rental for a while."""
+    return _set_paused(path.offer_id, paused=True)
+
+
+@blueprint.post("/offers/<offer_id>/resume")
+def resume_offer(path: OfferPath) -> dict[str, Any]:
+    """Let a paused offer take rentals again."""
+    return _set_paused(path.offer_id, paused=False)
+
+
+def _set_paused(offer_id: str, *, paused: bool) -> dict[str, Any]:
+    actor = current_actor()
+    with context().sessions.write() as session:
+        offer = service.pause_offer(session, actor, offer_id, paused=paused, now=context().clock())
+        return {"id": offer.id, "state": offer.state}
+
+
 @blueprint.get("/providers")
 def get_providers() -> dict[str, Any]:
     """Return the providers."""

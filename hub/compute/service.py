@@ -13,7 +13,7 @@ from hub.compute import rules
 from hub.compute.allocation import NoCapacityError, allocate, count_free, meter_rental, release
 from hub.compute.rules import OfferFilter, OfferPrice
 from hub.compute.tables import Device, Offer, OfferState, Provider, Rental
-from hub.errors import InvalidValueError, NotFoundError
+from hub.errors import ConflictError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
 from hub.organisations.tables import Organisation
@@ -138,9 +138,30 @@ def withdraw_offer(session: Session, actor: Actor, offer_id: str, *, now: dateti
     if offer is None:
         raise NotFoundError.of("offer", offer_id)
     _require_own(actor, offer.organisation_id)
-    if offer.state is OfferState.OPEN:
+    if offer.state is not OfferState.WITHDRAWN:
         offer.state = OfferState.WITHDRAWN
         _record(session, "offer.withdrawn", offer, actor, now)
+    return offer
+
+
+def pause_offer(session: Session, actor: Actor, offer_id: str, *, paused: bool, now: datetime) -> Offer:
+    """Let an own offer take no new rental for a while, or again; the same again changes nothing.
+
+    Raises:
+        NotFoundError: no such offer, or another provider's. ConflictError: it was withdrawn.
+    """
+    offer = session.get(Offer, offer_id, with_for_update=True)
+    if offer is None:
+        raise NotFoundError.of("offer", offer_id)
+    _require_own(actor, offer.organisation_id)
+    if offer.state is OfferState.WITHDRAWN:
+        raise ConflictError(
+            f"Offer '{offer.id}' was withdrawn; publish a new one.", f"报价“{offer.id}”已下架，请发布新报价。"
+        )
+    wanted = OfferState.PAUSED if paused else OfferState.OPEN
+    if offer.state is not wanted:
+        offer.state = wanted
+        _record(session, "offer.paused" if paused else "offer.resumed", offer, actor, now)
     return offer
 
 

@@ -38,9 +38,10 @@ class Device(StrEnum):
 
 
 class OfferState(StrEnum):
-    """Withdrawn offers take no new order; running rentals finish."""
+    """Paused and withdrawn offers take no new order; running rentals finish. Only a paused one opens again."""
 
     OPEN = "open"
+    PAUSED = "paused"
     WITHDRAWN = "withdrawn"
 
 

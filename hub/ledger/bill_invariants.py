@@ -33,11 +33,11 @@ INVARIANTS = (
         "I11",
         "Awards are at most what was released, and releases at most the programme's fund.",
         "发放总额不超过已释放资金，释放不超过项目总额。",
-        "SELECT p.code FROM programmes p WHERE "
+        "SELECT p.code FROM programmes p WHERE p.fund_fen IS NOT NULL AND ("
         "(SELECT coalesce(sum(g.amount_fen - g.returned_fen), 0) FROM voucher_grants g WHERE g.programme_id = p.id) > "
         "(SELECT coalesce(sum(f.amount_fen), 0) FROM fund_tranches f "
         "WHERE f.programme_id = p.id AND f.released_at IS NOT NULL) "
-        "OR (SELECT coalesce(sum(f.amount_fen), 0) FROM fund_tranches f WHERE f.programme_id = p.id) > p.fund_fen",
+        "OR (SELECT coalesce(sum(f.amount_fen), 0) FROM fund_tranches f WHERE f.programme_id = p.id) > p.fund_fen)",
     ),
     Invariant(
         "I12",

@@ -34,6 +34,7 @@ class ApplicationBody(Body):
     programme: str
     asked_fen: int
     contract_no: str = Field(min_length=1, max_length=100)
+    tier: str | None = Field(None, max_length=100)
     evidence: list[PaperBody] = Field(max_length=20)
 
 
@@ -69,6 +70,7 @@ def present_application(session: Session, application: Application) -> dict[str,
         "rule_version_id": application.rule_version_id,
         "asked_fen": application.asked_fen,
         "contract_no": application.contract_no,
+        "tier": application.tier,
         "evidence": application.evidence,
         "state": application.state,
         "round": application.round,
@@ -99,6 +101,7 @@ def apply_for_voucher(body: ApplicationBody) -> tuple[dict[str, Any], int]:
             programme=body.programme,
             asked_fen=body.asked_fen,
             contract_no=body.contract_no,
+            tier=body.tier,
             evidence=[paper.model_dump() for paper in body.evidence],
             now=context().clock(),
         )

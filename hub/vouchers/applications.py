@@ -18,7 +18,7 @@ from hub.ledger.rules import MAX_AMOUNT_FEN
 from hub.organisations.service import require_verified
 from hub.vouchers.awards import require_open
 from hub.vouchers.programmes import find_programme
-from hub.vouchers.rules import FIRM_STEPS, ProgrammeClosedError, RuleBody, read_body
+from hub.vouchers.rules import FIRM_STEPS, ProgrammeClosedError, RuleBody, Tier, find_tier, read_body
 from hub.vouchers.tables import Application, ApplicationState, Programme, RuleVersion
 
 
@@ -37,10 +37,14 @@ def apply_for_voucher(
     contract_no: str,
     evidence: Sequence[dict[str, str]],
     now: datetime,
+    tier: str | None = None,
 ) -> Application:
     """Ask a programme for an amount on a contract. Evidence: {kind, name, digest} of each paper.
 
+    A rule with tiers needs one of them, by its label; its cap then counts beside the firm's.
+
     Raises:
+        TierRefusedError: no tier of the rule.
         ProgrammeClosedError: the hub does not hold what the programme pays for, or no rule is in force.
         InvalidValueError: amount out of 1..cap, or evidence missing.
         ConflictError: the contract has an application already.
@@ -51,7 +55,8 @@ def apply_for_voucher(
     rule_version = require_open(session, found, now)
     rule = read_body(rule_version.body)
     _check_applicant(found, rule, str(organisation.kind))
-    _check_asked(rule, asked_fen)
+    chosen = find_tier(rule, tier)
+    _check_asked(rule, asked_fen, chosen)
     _check_evidence(rule, contract_no, evidence)
     number, key = contract_no.strip(), new_id("app")
     application = Application(
@@ -60,6 +65,7 @@ def apply_for_voucher(
         programme_id=found.id,
         rule_version_id=rule_version.id,
         asked_fen=asked_fen,
+        tier=chosen.label_en if chosen else None,
         contract_no=number,
         contract_key=number if rule.one_award_per_contract else key,
         evidence=[dict(paper) for paper in evidence],
@@ -94,7 +100,7 @@ def resubmit_application(
     version = session.get_one(RuleVersion, application.rule_version_id)
     rule = read_body(version.body)
     papers = [*application.evidence, *(dict(paper) for paper in evidence)]
-    _check_asked(rule, asked_fen)
+    _check_asked(rule, asked_fen, find_tier(rule, application.tier))
     _check_evidence(rule, application.contract_no, papers)
     application.asked_fen, application.evidence = asked_fen, papers
     application.state, application.round = ApplicationState.SUBMITTED, application.round + 1
@@ -168,8 +174,8 @@ def _check_applicant(programme: Programme, rule: RuleBody, kind: str) -> None:
         )
 
 
-def _check_asked(rule: RuleBody, asked_fen: int) -> None:
-    limit = rule.per_firm_cap_fen or MAX_AMOUNT_FEN
+def _check_asked(rule: RuleBody, asked_fen: int, tier: Tier | None) -> None:
+    limit = tier.cap_fen if tier else rule.per_firm_cap_fen or MAX_AMOUNT_FEN
     if not 1 <= asked_fen <= limit:
         raise InvalidValueError(
             f"{asked_fen} fen asked; the programme awards 1..{limit} fen to a firm. Ask for less.",

@@ -14,13 +14,15 @@ from hub.events.service import record_event
 from hub.ledger.movements import move
 from hub.ledger.rules import AccountLimitError, derive_id
 from hub.ledger.service import Posted, open_account, post_group
-from hub.ledger.tables import Account, AccountKind
+from hub.ledger.tables import PLATFORM, Account, AccountKind
 from hub.vouchers.programmes import fund_account, release_due_tranches, rule_of_day
 from hub.vouchers.rules import (
     CapExceededError,
     FundExhaustedError,
     ProgrammeClosedError,
     RuleBody,
+    Tier,
+    find_tier,
     lapse_day,
     period_of,
     read_body,
@@ -68,7 +70,7 @@ def award_grant(session: Session, actor: Actor, application: Application, *, amo
             f"批准 {amount_fen} 分，申请为 {application.asked_fen} 分，须在 1 与申请额之间。",
             field="granted_fen",
         )
-    _check_cap(session, application, rule, period=period, amount_fen=amount_fen)
+    _check_caps(session, application, rule, period=period, amount_fen=amount_fen)
     release_due_tranches(session, now)
     grant_id = derive_id("gra", application.id)
     account = open_account(
@@ -118,29 +120,44 @@ def _record(session: Session, grant: Grant, programme: Programme) -> None:
     )
 
 
-def _check_cap(session: Session, application: Application, rule: RuleBody, *, period: str, amount_fen: int) -> None:
-    if rule.per_firm_cap_fen is None:
-        return
-    awarded = session.scalar(
-        select(func.coalesce(func.sum(Grant.amount_fen - Grant.returned_fen), 0)).where(
+def _check_caps(session: Session, application: Application, rule: RuleBody, *, period: str, amount_fen: int) -> None:
+    """Pass an award within the firm's cap and within its tier's, where the rule has them. Raises: CapExceededError."""
+    tier = find_tier(rule, application.tier)
+    if rule.per_firm_cap_fen is not None:
+        _check_cap(session, application, rule.per_firm_cap_fen, None, period=period, amount_fen=amount_fen)
+    if tier is not None:
+        _check_cap(session, application, tier.cap_fen, tier, period=period, amount_fen=amount_fen)
+
+
+def _check_cap(
+    session: Session, application: Application, cap_fen: int, tier: Tier | None, *, period: str, amount_fen: int
+) -> None:
+    query = (
+        select(func.coalesce(func.sum(Grant.amount_fen - Grant.returned_fen), 0))
+        .join(Application, Application.id == Grant.application_id)
+        .where(
             Grant.organisation_id == application.organisation_id,
             Grant.programme_id == application.programme_id,
             Grant.period_key == period,
         )
     )
-    left = rule.per_firm_cap_fen - int(awarded or 0)
+    awarded = session.scalar(query if tier is None else query.where(Application.tier == tier.label_en))
+    left = cap_fen - int(awarded or 0)
     if amount_fen > left:
+        en, zh = (f"tier '{tier.label_en}'", f"档次“{tier.label_zh}”") if tier else ("the firm", "企业")
         raise CapExceededError(
-            f"{amount_fen} fen would pass the firm's cap of {rule.per_firm_cap_fen} fen for {period}: "
+            f"{amount_fen} fen would pass the cap of {cap_fen} fen of {en} for {period}: "
             f"{left} fen are left. Grant at most that.",
-            f"{amount_fen} 分超出企业上限 {rule.per_firm_cap_fen} 分（{period}），剩余 {left} 分。",
-            limit=rule.per_firm_cap_fen,
+            f"{amount_fen} 分超出{zh}上限 {cap_fen} 分（{period}），剩余 {left} 分。",
+            limit=cap_fen,
             left=left,
         )
 
 
 def _fund_grant(session: Session, account: Account, programme: Programme, *, amount_fen: int, posted: Posted) -> None:
     fund = fund_account(session, programme.id, posted.now)
+    if programme.fund_fen is None:
+        _appropriate(session, fund, programme, amount_fen=amount_fen, posted=posted)
     key = derive_id("tra", "award", posted.business_id)
     try:
         post_group(session, key, [move(key, fund, account, amount_fen=amount_fen, code="voucher_awarded")], posted)
@@ -151,3 +168,12 @@ def _fund_grant(session: Session, account: Account, programme: Programme, *, amo
             f"{programme.title_zh}已释放资金剩余 {fund.available_fen} 分，申请 {amount_fen} 分，请减少或等待下一批。",
             left=fund.available_fen,
         ) from error
+
+
+def _appropriate(session: Session, fund: Account, programme: Programme, *, amount_fen: int, posted: Posted) -> None:
+    """Release what an award needs where the papers name no fund: the authority owes each award as it is made."""
+    books = open_account(
+        session, organisation_id=PLATFORM, kind=AccountKind.APPROPRIATION, subject=programme.id, now=posted.now
+    )
+    key = derive_id("tra", "appropriate", posted.business_id)
+    post_group(session, key, [move(key, books, fund, amount_fen=amount_fen, code="fund_released")], posted)

@@ -16,7 +16,7 @@ from hub.vouchers.lines import LineToCover
 from hub.vouchers.programmes import list_rules_of_day
 from hub.vouchers.related import explain_relation, find_relation
 from hub.vouchers.rules import Cover, Refusal, RuleBody, effective_share, period_of, read_body, share_fen
-from hub.vouchers.tables import Grant, GrantState, Programme, RuleVersion
+from hub.vouchers.tables import Application, Grant, GrantState, Programme, RuleVersion
 
 GRANT_HELD = "grant_held"
 
@@ -125,7 +125,9 @@ def _cover_by(
     chosen, left_fen = _choose_grant(line, accounts, wanted_fen=wanted)
     if chosen is None:
         return _refuse_empty(programme, period, held=any(account.debits_pending for _, account in accounts))
-    amount = min(wanted, left_fen, _left_of_cap(line, rule, accounts))
+    amount = min(
+        wanted, left_fen, _left_of_cap(line, rule, accounts), _left_of_tier(session, line, rule, chosen, accounts)
+    )
     if amount <= 0:
         return Refusal(programme.code, "too_small", "金额不足一分或已达上限", "Below one fen, or the cap is reached.")
     return Cover(programme.code, version.id, chosen.id, *share, amount, period)
@@ -223,6 +225,29 @@ def _left_of_cap(line: LineToCover, rule: RuleBody, accounts: Sequence[tuple[Gra
     for grant, account in accounts:
         used += grant.amount_fen - grant.returned_fen - account.available_fen + line.reserved.get(grant.id, 0)
     return rule.per_firm_cap_fen - used
+
+
+def _left_of_tier(
+    session: Session,
+    line: LineToCover,
+    rule: RuleBody,
+    chosen: Grant,
+    accounts: Sequence[tuple[Grant, Account]],
+) -> int:
+    """Return what the cap of the chosen grant's tier leaves, by the rule of the day; the line's amount without one."""
+    if not rule.tiers:
+        return line.amount_fen
+    wanted = [grant.application_id for grant, _ in accounts]
+    query = select(Application.id, Application.tier).where(Application.id.in_(wanted))
+    tiers = {key: tier for key, tier in session.execute(query)}
+    caps = {tier.label_en: tier.cap_fen for tier in rule.tiers}
+    own = tiers[chosen.application_id]
+    used = sum(
+        grant.amount_fen - grant.returned_fen - account.available_fen + line.reserved.get(grant.id, 0)
+        for grant, account in accounts
+        if tiers[grant.application_id] == own
+    )
+    return caps.get(own or "", 0) - used
 
 
 def _list_accounts(

@@ -78,6 +78,12 @@ class FundExhaustedError(GuanmoError):
     status = 409
 
 
+class TierRefusedError(InvalidValueError):
+    """The application names no tier of the rule."""
+
+    code = "bad_tier"
+
+
 class GrantEndedError(ConflictError):
     """The grant has lapsed or was revoked."""
 
@@ -165,6 +171,26 @@ class Refusal:
     en: str
 
 
+def find_tier(rule: RuleBody, tier: str | None) -> Tier | None:
+    """Return the tier of an application by its English or Chinese label; None where the rule has no tiers.
+
+    Raises:
+        TierRefusedError: a tier where there are none, or none or an unknown one where there are; lists them.
+    """
+    for known in rule.tiers:
+        if tier in (known.label_en, known.label_zh):
+            return known
+    if not rule.tiers and tier is None:
+        return None
+    en = ", ".join(known.label_en for known in rule.tiers) or "none"
+    zh = "、".join(known.label_zh for known in rule.tiers) or "无"
+    raise TierRefusedError(
+        f"Tier '{tier or ''}' is none of this rule's; its tiers: {en}.",
+        f"档次“{tier or ''}”不属于该规则，可选：{zh}。",
+        field="tier",
+    )
+
+
 def read_body(body: Mapping[str, Any]) -> RuleBody:
     """Return the rule.
 
@@ -180,6 +206,8 @@ def read_body(body: Mapping[str, Any]) -> RuleBody:
     unknown += sorted(set(rule.our_defaults) - set(RuleBody.model_fields))
     unknown += sorted({*rule.required_evidence, *rule.claim_evidence} - set(PaperKind))
     unknown += sorted(set(rule.eligible_kinds) - set(OrganisationKind))
+    labels = [label for tier in rule.tiers for label in (tier.label_en, tier.label_zh)]
+    unknown += sorted({label for label in labels if labels.count(label) > 1 or not label.strip()})
     if unknown or (rule.share and rule.share.num > rule.share.den):
         text = f"unknown {', '.join(unknown)}" if unknown else "share above 1"
         raise RuleRefusedError(f"Rule refused: {text}.", f"规则有误：{text}。", field="body")
@@ -226,6 +254,12 @@ def check_words(rule: RuleBody) -> None:
             "share_base",
             "a metered fee is no investment; use 'actual_fee' or 'actual_paid'",
             "计量费用不是投资，请用实际费用或实付金额",
+        ),
+        (
+            rule.per_firm_cap_fen is not None and any(tier.cap_fen > rule.per_firm_cap_fen for tier in rule.tiers),
+            "tiers",
+            "a tier's cap is within the firm's cap",
+            "分档上限不得高于企业上限",
         ),
         (
             set(rule.cap_counts) != {"held", "settled"},

@@ -145,7 +145,8 @@ class Application(Base):
     """A firm asks a programme for an amount on one contract.
 
     `contract_key` is the contract's number where the rule subsidises a contract once, else the application's own id.
-    `round` counts how often the firm has completed its papers; a person decides once in each.
+    `tier` is the label of the rule's tier where it has tiers. `round` counts how often the firm has completed its
+    papers; a person decides once in each.
     """
 
     __tablename__ = "voucher_applications"
@@ -170,6 +171,7 @@ class Application(Base):
     programme_id: Mapped[str] = mapped_column(ForeignKey("programmes.id"))
     rule_version_id: Mapped[str] = mapped_column(ForeignKey("rule_versions.id"))
     asked_fen: Mapped[Int64]
+    tier: Mapped[str | None]
     contract_no: Mapped[str]
     contract_key: Mapped[str]
     evidence: Mapped[Json]

@@ -25,6 +25,7 @@ from marketplace_ui.layout import BUYERS
 blueprint = Blueprint("offers", __name__)
 VIA = {"yes": True, "no": False}
 MOST_HOURS = 744
+MOST_COMPARED = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,17 @@ def show_offers() -> tuple[str, int]:
         ]
         page = render_template("offers/offers.html", form=form, rows=rows, sorts=list(OfferSort), buys=_buys(actor))
     return page, 200 if form.ok else 422
+
+
+@blueprint.get("/offers/compare")
+def compare() -> str:
+    """The chosen offers in columns, at most four; none chosen: the first ones of the list."""
+    actor, chosen = find_actor(), request.args.getlist("offer")[:MOST_COMPARED]
+    with context().sessions.read() as session:
+        views = compare_offers(session, OfferFilter(), now=context().clock())
+        found = [view for view in views if view.offer.id in chosen] if chosen else views[:MOST_COMPARED]
+        rows = [OfferRow(view, _estimate(session, actor, view, HOUR_MS)) for view in found]
+        return render_template("offers/compare.html", rows=rows, buys=_buys(actor))
 
 
 @blueprint.get("/offers/<offer_id>")

@@ -1,6 +1,6 @@
 """A provider's desk: its offers, who rents them, the device time reported and doubted, its meter key.
 
-It leaves earnings and payouts to their own page and publishing offers to the API.
+It leaves earnings and payouts to their own page and the form of an offer to `offer_form`.
 """
 
 from flask import Blueprint, redirect, render_template
@@ -13,7 +13,7 @@ from hub.compute.market import view_offer
 from hub.compute.meter_api import DERIVED_FROM
 from hub.compute.meter_review import list_meters
 from hub.compute.metering import issue_meter_key
-from hub.compute.service import withdraw_offer
+from hub.compute.service import pause_offer, withdraw_offer
 from hub.compute.tables import MeterState, Offer, OfferState, Provider, Rental, RentalPurpose
 from hub.orders.rentals import ends_at, fail_rental
 from hub.payouts.service import earned
@@ -23,6 +23,10 @@ from marketplace_ui.layout import read_notice
 
 blueprint = Blueprint("provider", __name__)
 NOTICES = {
+    "published": ("报价已发布，企业可见。", "The offer is published; firms see it."),
+    "changed": ("新报价已发布，原报价已下架。", "The new offer is published and the old one withdrawn."),
+    "paused": ("报价已暂停，不接受新租用。", "The offer is paused and takes no new rental."),
+    "resumed": ("报价已恢复。", "The offer takes rentals again."),
     "withdrawn": ("报价已下架；进行中的租用照常完成。", "The offer is withdrawn; running rentals finish."),
     "failed": (
         "租用已因供应商故障结束，款项已全额退回企业。",
@@ -53,6 +57,14 @@ def withdraw(offer_id: str) -> Response:
     with context().sessions.write() as session:
         withdraw_offer(session, actor, offer_id, now=context().clock())
     return redirect("/provider?done=withdrawn")
+
+
+@blueprint.post("/provider/offers/<offer_id>/<any(pause,resume):step>")
+def pause(offer_id: str, step: str) -> Response:
+    actor = _require_provider()
+    with context().sessions.write() as session:
+        pause_offer(session, actor, offer_id, paused=step == "pause", now=context().clock())
+    return redirect(f"/provider?done={step}d")
 
 
 @blueprint.post("/provider/rentals/<rental_id>/fail")

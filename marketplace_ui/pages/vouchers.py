@@ -189,13 +189,17 @@ def _apply(actor: Actor, form: Form) -> None:
     evidence = _take_papers(form)
     if not form.ok or asked is None:
         return
-    with form.catching("programme", "asked_fen", "contract_no", "evidence"), context().sessions.write() as session:
+    with (
+        form.catching("programme", "asked_fen", "contract_no", "tier", "evidence"),
+        context().sessions.write() as session,
+    ):
         service.apply_for_voucher(
             session,
             actor,
             programme=form.value("programme"),
             asked_fen=asked,
             contract_no=contract,
+            tier=form.optional("tier", most=100),
             evidence=evidence,
             now=context().clock(),
         )

@@ -408,6 +408,20 @@ MUTANTS = (
         "rental.state is not HoldState.ACTIVE",
         f"{ORDERS}/test_order_leases.py::test_a_running_rental_is_never_swept_and_one_that_is_over_is",
     ),
+    Mutant(
+        "a_tier_has_no_cap",
+        "hub/vouchers/awards.py",
+        "query if tier is None else query.where(Application.tier == tier.label_en)",
+        "query if tier is None else query.where(Application.tier != tier.label_en)",
+        f"{VOUCHERS}/test_awards.py::test_each_tier_has_its_own_cap_beside_the_firms",
+    ),
+    Mutant(
+        "a_lowered_tier_still_pays",
+        "hub/vouchers/cover.py",
+        '    return caps.get(own or "", 0) - used',
+        "    return line.amount_fen",
+        f"{VOUCHERS}/test_awards.py::test_a_tiers_cap_holds_when_the_voucher_pays",
+    ),
     *ROOMS,
 )
 

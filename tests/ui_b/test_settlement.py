@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from hub.compute.meter_rules import Report, sign_report
 from hub.compute.rules import OfferSort
-from hub.compute.tables import HoldState, MeterRecord, MeterState, Offer, Rental, RentalPurpose
+from hub.compute.tables import HoldState, MeterRecord, MeterState, Offer, OfferState, Rental, RentalPurpose
 from hub.orders.rentals import list_rental_orders
 from hub.orders.tables import BillVersionState
 from hub.payouts.tables import Payout, PayoutState
@@ -154,11 +154,13 @@ def pay_out(market: World, provider: FlaskClient) -> None:
 PAGES = (
     ("/offers", "factory"),
     ("/offers?sort=reliability&memory=1&free=yes", "factory"),
+    ("/offers/compare", "factory"),
     ("/offers/{offer}", "factory"),
     ("/offers/{offer}", None),
     ("/rentals", "factory"),
     ("/rentals", "developer"),
     ("/provider", "provider"),
+    ("/provider/offers/new", "provider"),
     ("/earnings", "provider"),
     ("/earnings", "integrator"),
     ("/operator/settlement", "operator"),
@@ -209,6 +211,7 @@ def test_a_rental_is_its_firms_and_its_providers(market: World) -> None:
         (BillVersionState, "correction"),
         (PayoutState, "payout"),
         (OfferSort, "offer_sort"),
+        (OfferState, "offer_state"),
     ],
 )
 def test_every_state_has_a_word(members: type[StrEnum], family: str) -> None:

@@ -57,6 +57,9 @@ def _check_request(bills: Bills, annex: Row, charges: dict[str, Row], redeemed: 
         if not 0 < line["fee_fen"] <= charge["fee_fen"]:
             yield f"{name} counts {line['fee_fen']} fen of charge {charge['id']}, which is {charge['fee_fen']} fen"
     total = sum(line["fee_fen"] for line in annex["lines"])
+    if rule["body"]["share"] is None:
+        # A sum that two persons granted: the ledger keeps it within the grant.
+        total = annex["amount_fen"]
     if annex["eligible_fen"] != total:
         yield f"{name} says {annex['eligible_fen']} fen are eligible, its charges give {total}"
     if annex["amount_fen"] > _share(rule, total):
@@ -121,6 +124,8 @@ def _free(annex: Row | None, redeemed: dict[str, str]) -> None:
 def _share(rule: Row, fee: int) -> int:
     """Return the rule's share of a fee that contains tax, floored once."""
     body = rule["body"]
+    if body["share"] is None:
+        return fee
     num, den = body["share"]["num"], body["share"]["den"]
     if body["tax"] == "excl" and body.get("vat_bp") is not None:
         num, den = num * 10_000, den * (10_000 + body["vat_bp"])

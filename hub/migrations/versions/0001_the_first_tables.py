@@ -146,6 +146,19 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_table(
+        "engine_readings",
+        sa.Column("replica_id", sa.Text(), nullable=False),
+        sa.Column("replica_epoch", hub.columns.Whole(), autoincrement=False, nullable=False),
+        sa.Column("through_seq", hub.columns.Whole(), nullable=False),
+        sa.Column("prompt_tokens", hub.columns.Whole(), nullable=False),
+        sa.Column("completion_tokens", hub.columns.Whole(), nullable=False),
+        sa.Column("witnessed_prompt_tokens", hub.columns.Whole(), nullable=False),
+        sa.Column("witnessed_completion_tokens", hub.columns.Whole(), nullable=False),
+        sa.Column("read_at", hub.columns.Whole(), nullable=False),
+        sa.PrimaryKeyConstraint("replica_id", "replica_epoch", name=op.f("pk_engine_readings")),
+        sqlite_strict=True,
+    )
+    op.create_table(
         "engine_witness",
         sa.Column("replica_id", sa.Text(), nullable=False),
         sa.Column("replica_epoch", hub.columns.Whole(), autoincrement=False, nullable=False),
@@ -159,7 +172,7 @@ def upgrade() -> None:
         sa.Column("allowance_id", sa.Text(), nullable=True),
         sa.Column("key_id", sa.Text(), nullable=True),
         sa.Column("version_id", sa.Text(), nullable=True),
-        sa.Column("cut", hub.columns.Flag(), nullable=False),
+        sa.Column("cut", hub.columns.Whole(), nullable=False),
         sa.Column("received_at", hub.columns.Whole(), nullable=False),
         sa.PrimaryKeyConstraint("replica_id", "replica_epoch", "seq", name=op.f("pk_engine_witness")),
         info={"append_only": ()},
@@ -168,19 +181,6 @@ def upgrade() -> None:
     op.create_index("ix_engine_witness_allowance_id", "engine_witness", ["allowance_id"], unique=False)
     op.create_index("ix_engine_witness_received_at", "engine_witness", ["received_at"], unique=False)
     op.create_index("ix_engine_witness_request_id_attempt", "engine_witness", ["request_id", "attempt"], unique=False)
-    op.create_table(
-        "engine_readings",
-        sa.Column("replica_id", sa.Text(), nullable=False),
-        sa.Column("replica_epoch", hub.columns.Whole(), autoincrement=False, nullable=False),
-        sa.Column("through_seq", hub.columns.Whole(), nullable=False),
-        sa.Column("prompt_tokens", hub.columns.Whole(), nullable=False),
-        sa.Column("completion_tokens", hub.columns.Whole(), nullable=False),
-        sa.Column("witnessed_prompt_tokens", hub.columns.Whole(), nullable=False),
-        sa.Column("witnessed_completion_tokens", hub.columns.Whole(), nullable=False),
-        sa.Column("read_at", hub.columns.Whole(), nullable=False),
-        sa.PrimaryKeyConstraint("replica_id", "replica_epoch", name=op.f("pk_engine_readings")),
-        sqlite_strict=True,
-    )
     op.create_table(
         "events",
         sa.Column("seq", hub.columns.Whole(), autoincrement=True, nullable=False),
@@ -1201,6 +1201,7 @@ def upgrade() -> None:
         sa.Column("programme_id", sa.Text(), nullable=False),
         sa.Column("rule_version_id", sa.Text(), nullable=False),
         sa.Column("asked_fen", hub.columns.Whole(), nullable=False),
+        sa.Column("tier", sa.Text(), nullable=True),
         sa.Column("contract_no", sa.Text(), nullable=False),
         sa.Column("contract_key", sa.Text(), nullable=False),
         sa.Column("evidence", sa.Text(), nullable=False),
@@ -2683,11 +2684,11 @@ def downgrade() -> None:
     op.drop_index("ix_events_subject", table_name="events")
     op.drop_index("ix_events_organisation_id_topic", table_name="events")
     op.drop_table("events")
-    op.drop_table("engine_readings")
     op.drop_index("ix_engine_witness_request_id_attempt", table_name="engine_witness")
     op.drop_index("ix_engine_witness_received_at", table_name="engine_witness")
     op.drop_index("ix_engine_witness_allowance_id", table_name="engine_witness")
     op.drop_table("engine_witness")
+    op.drop_table("engine_readings")
     op.drop_table("authority_reports")
     op.drop_index("ix_audit_records_at", table_name="audit_records")
     op.drop_table("audit_records")

@@ -159,7 +159,7 @@ BREAKS: dict[str, list[Break]] = {
     "I19": [
         add("claims", id="clm_x", amount_fen=5),
         both_of(
-            add("claim_lines", id="1", amount_fen=-99_999_999),
+            add("claim_lines", id="1", amount_fen=-99_999_999_999_999),
             run("UPDATE claim_lines SET transfer_id = (SELECT min(id) FROM ledger_transfers)"),
         ),
         both_of(
