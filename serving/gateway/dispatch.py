@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from urllib.parse import quote
 
 from serving.contract import RouteReplica
@@ -24,6 +25,7 @@ from serving.gateway.surfaces import EMBEDDINGS, Dialect
 
 MAX_REFUSALS = 3
 UPSTREAM_FAILED = "upstream_failed"
+_quote = lru_cache(maxsize=4096)(quote)
 _DRAINING_TEXT = b"cannot schedule new futures"
 
 KeepWaiting = Callable[[], Awaitable[None]]
@@ -121,7 +123,7 @@ class Dispatcher:
                 call.path,
                 call.body,
                 request_id=f"{call.request_id}-{call.attempt}",
-                account=" ".join(map(quote, (entry.allowance_id, entry.key_id, entry.version_id))),
+                account=" ".join(map(_quote, (entry.allowance_id, entry.key_id, entry.version_id))),
                 traceparent=None if call.trace is None else call.trace.ask(replica, call.attempt),
             )
             # On the wire first: the engine computes while the reservation is written, which costs nobody time.
