@@ -5,7 +5,6 @@ It leaves the choice of prefix to the room that owns the noun.
 
 import os
 import time
-import uuid
 
 
 def new_id(prefix: str) -> str:
@@ -15,4 +14,4 @@ def new_id(prefix: str) -> str:
     value = (milliseconds << 80) | (value & ((1 << 80) - 1))
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    return f"{prefix}_{uuid.UUID(int=value).hex}"
+    return f"{prefix}_{value:032x}"

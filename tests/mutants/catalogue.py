@@ -158,7 +158,7 @@ MUTANTS = (
         "hub/ledger/routines.py",
         'ORDER BY id COLLATE "C" FOR NO KEY UPDATE)',
         'ORDER BY id COLLATE "C")',
-        f"{LEDGER}/test_concurrency.py::test_one_grant_is_never_overspent",
+        f"{LEDGER}/test_concurrency.py::test_a_batch_waits_for_the_one_under_way",
         postgresql=True,
     ),
     Mutant(

@@ -11,7 +11,7 @@ from hub.database import Sessions
 from hub.ledger.audit import check_books
 from hub.ledger.movements import hold, move, resolve
 from hub.ledger.rules import AccountLimitError, HoldResolvedError
-from hub.ledger.service import Posted, find_transfer, open_account, post_group
+from hub.ledger.service import Group, Posted, find_transfer, open_account, post_group, post_groups
 from hub.ledger.tables import PLATFORM, Account, AccountKind, Transfer, TransferKind
 
 WORKERS = 8
@@ -121,4 +121,29 @@ def test_an_end_waits_for_the_one_under_way(both: Sessions, now: datetime) -> No
     with both.read() as session:
         account = session.get_one(Account, grant.id)
         assert (account.debits_pending, account.debits_posted) == (0, 80)
+        assert check_books(session) == []
+
+
+def test_a_batch_waits_for_the_one_under_way(both: Sessions, now: datetime) -> None:
+    grant, clearing = prepare(both, now)
+    posted = Posted("t", "t", "u", now)
+
+    def post(name: str) -> list[bool]:
+        groups = [
+            Group(f"{name}{turn}", [hold(f"{name}_{turn}", grant, clearing, amount_fen=300, code="hold")], posted)
+            for turn in range(2)
+        ]
+        with both.write() as session:
+            return post_groups(session, groups)
+
+    with ThreadPoolExecutor(1) as pool:
+        with both.write() as session:
+            wanted = [hold(f"a_{turn}", grant, clearing, amount_fen=100, code="hold") for turn in range(2)]
+            post_group(session, "a", wanted, posted)
+            waiting = pool.submit(post, "b")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+        assert waiting.result(timeout=30) == [True, True]
+    with both.read() as session:
+        assert session.get_one(Account, grant.id).debits_pending == 800
         assert check_books(session) == []

@@ -101,6 +101,8 @@ def test_a_closed_month_takes_nothing_new(both: Sessions, now: datetime) -> None
         late = move("late", books.cash, books.clearing, amount_fen=1, code="c")
         with pytest.raises(PeriodClosedError, match="2026-10"):
             post_groups(session, [Group("x", [], by(now)), Group("late", [late], backdated)])
+        with pytest.raises(PeriodClosedError, match="2026-10"):
+            post_group(session, "late", [late], backdated)
         assert count_rows(session) == before
         assert post_group(session, "early", early, backdated)[0].id == "early"
         assert post_group(session, "late", [late], by(now))[0].event_at == now
