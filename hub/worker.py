@@ -28,6 +28,8 @@ from hub.datasets.previewing import fail_orphaned_previews, preview_dataset
 from hub.datasets.previews import PREVIEW_KIND
 from hub.datasets.service import CHECK_KIND
 from hub.deployments.merging import MERGE_KIND, merge_version
+from hub.deployments.retirements import announce_retirements
+from hub.deployments.rollouts import watch_rollouts
 from hub.errors import GuanmoError
 from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.service import give_up_role, hold_role
@@ -43,10 +45,20 @@ from hub.settings import Settings, read_settings
 from hub.tuning.deploying import deploy_version
 from hub.tuning.endings import fail_orphaned_runs
 from hub.tuning.keeping_holds import keep_holds
-from hub.tuning.kinds import DEPLOY_KIND, MIRROR_KIND, ORDER_KIND, PLAN_KIND, PROVE_KIND, PUBLISH_KIND, TRAIN_KIND
+from hub.tuning.kinds import (
+    DEPLOY_KIND,
+    MIRROR_KIND,
+    ORDER_KIND,
+    PLAN_KIND,
+    PROBE_KIND,
+    PROVE_KIND,
+    PUBLISH_KIND,
+    TRAIN_KIND,
+)
 from hub.tuning.mirroring import MirrorVersions
 from hub.tuning.ordering import queue_accepted_runs
 from hub.tuning.planning import plan_run
+from hub.tuning.probing import probe_rollout, queue_probes
 from hub.tuning.proving import prove_version, queue_proofs
 from hub.tuning.publishing import publish_held
 from hub.tuning.service import expire_runs
@@ -88,6 +100,7 @@ def list_kinds(settings: Settings, secrets: Secrets) -> dict[str, Kind]:
         TRAIN_KIND: Kind(train_run, "train"),
         DEPLOY_KIND: Kind(deploy_version, "beside"),
         PUBLISH_KIND: Kind(publish_held, "beside"),
+        PROBE_KIND: Kind(probe_rollout, "beside"),
         PROVE_KIND: Kind(prove_version, "beside"),
         MERGE_KIND: Kind(merge_version, "beside"),
         MIRROR_KIND: Kind(MirrorVersions(mirror), "beside"),
@@ -106,6 +119,7 @@ def list_chores() -> list[Chore]:
         Chore("close months", 60.0, _close_months),
         Chore("compare the meters", 60.0, _compare_meters),
         Chore("keep holds", 30.0, _keep_holds),
+        Chore("announce retirements", 60.0, _announce_retirements),
         Chore("lapse vouchers", 60.0, _lapse_vouchers),
         Chore("take back redeemed money", 60.0, _take_back_redeemed),
         Chore("keep the audit trail", 1.0, _keep_audit),
@@ -114,6 +128,8 @@ def list_chores() -> list[Chore]:
         Chore("close statements", 60.0, _close_statements),
         Chore("queue accepted runs", 1.0, _queue_accepted),
         Chore("queue proofs", 1.0, _queue_proofs),
+        Chore("watch rollouts", 1.0, _watch_rollouts),
+        Chore("queue probes", 1.0, _queue_probes),
         Chore("expire quotes and runs", 10.0, _expire),
         Chore("fail orphans", 10.0, _fail_orphans),
         Chore("reap trainers", 10.0, reap_trainers),
@@ -247,6 +263,21 @@ def _take_back_redeemed(work: Work) -> object:
 def _close_months(work: Work) -> object:
     with work.sessions.write() as session:
         return close_months(session, work.clock())
+
+
+def _queue_probes(work: Work) -> object:
+    with work.sessions.write() as session:
+        return queue_probes(session, now=work.clock())
+
+
+def _watch_rollouts(work: Work) -> object:
+    with work.sessions.write() as session:
+        return watch_rollouts(session, work.clock())
+
+
+def _announce_retirements(work: Work) -> object:
+    with work.sessions.write() as session:
+        return announce_retirements(session, work.clock())
 
 
 def _compare_meters(work: Work) -> object:

@@ -48,6 +48,7 @@ PAGES = (
     "operator",
     "pool",
     "meters",
+    "rollouts",
     "settlement",
 )
 """Modules of `marketplace_ui.pages`; each offers `blueprint`."""

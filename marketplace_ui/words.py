@@ -82,6 +82,18 @@ WORDS: dict[str, dict[str, Word]] = {
         "failed": Word("启动失败，重试中", "Failed, being retried", "bad"),
         "stopped": Word("已停止", "Stopped"),
     },
+    "rollout": {
+        "waiting": Word("等待就绪", "Waits for its version", "wait"),
+        "running": Word("灰度中", "Under way", "info"),
+        "promoted": Word("已转正", "Promoted", "good"),
+        "taken_back": Word("已回退", "Taken back", "bad"),
+    },
+    "rollout_end": {
+        "by_owner": Word("由人员回退", "by a person"),
+        "too_many_errors": Word("自动：错误过多", "by itself: too many errors", "bad"),
+        "answers_worse": Word("自动：回答变差", "by itself: answers got worse", "bad"),
+        "undeployed": Word("版本已下线", "a version was undeployed"),
+    },
     "key": {
         "live": Word("有效", "Live", "good"),
         "expired": Word("已过期", "Expired"),

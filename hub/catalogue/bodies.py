@@ -166,9 +166,10 @@ class Because(Body):
 
 
 class Retirement(Body):
-    """When a version ends; left out: now."""
+    """When a version ends, left out: now; and the public name that its callers should use then."""
 
     retires_at: AwareDatetime | None = Field(default=None, strict=False)
+    successor: Word | None = None
 
 
 class Access(Body):

@@ -78,19 +78,27 @@ def set_access(
 
 
 def retire_version(
-    session: Session, actor: Actor, version_id: str, *, retires_at: datetime, now: datetime
+    session: Session,
+    actor: Actor,
+    version_id: str,
+    *,
+    retires_at: datetime,
+    successor: str | None = None,
+    now: datetime,
 ) -> ModelVersion:
     """End a version at a time; from then on neither it nor anything made from it is served.
+
+    `successor` is the public name that callers are sent to; without one a newer version is named where there is one.
 
     Raises:
         ConflictError: it is quarantined or retired already.
     """
     version = find_owned_version(session, actor, version_id)
     require_state(version, SELLABLE, "retired")
-    version.retires_at = retires_at
+    version.retires_at, version.successor = retires_at, successor
     if retires_at <= now:
         version.state = VersionState.RETIRED
-    record_step(session, "version.retired", version, actor, now, retires_at=retires_at.isoformat())
+    record_step(session, "version.retired", version, actor, now, retires_at=retires_at.isoformat(), successor=successor)
     return version
 
 

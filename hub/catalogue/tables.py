@@ -172,6 +172,8 @@ class ModelVersion(Base):
     state_before: Mapped[VersionState | None] = mapped_column(Choice(VersionState))
     listed_at: Mapped[datetime | None] = mapped_column(Moment)
     retires_at: Mapped[datetime | None] = mapped_column(Moment)
+    successor: Mapped[str | None]
+    """Public name that its owner names for callers of a version that retires."""
     mlflow_model: Mapped[str | None]
     mlflow_version: Mapped[str | None]
     created_by: Mapped[str]

@@ -130,7 +130,9 @@ def retire_version(path: VersionPath, body: Retirement) -> dict[str, Any]:
     actor = current_actor()
     now = context().clock()
     with context().sessions.write() as session:
-        version = service.retire_version(session, actor, path.version_id, retires_at=body.retires_at or now, now=now)
+        version = service.retire_version(
+            session, actor, path.version_id, retires_at=body.retires_at or now, successor=body.successor, now=now
+        )
         return _show(session, version)
 
 

@@ -9,7 +9,7 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from hub.cli import audit, demo, finetune, gateway, home, ledger, market, operators, programmes, running, top
+from hub.cli import audit, demo, finetune, gateway, home, ledger, market, operators, programmes, rollouts, running, top
 from hub.errors import GuanmoError
 from hub.outages import explain_outage
 from hub.settings import read_settings
@@ -35,6 +35,7 @@ app.command("gateway-key")(gateway.make_key)
 app.command("verify")(audit.verify)
 app.add_typer(audit.audit, name="audit", help="The audit trail: sign, check, export.")
 app.add_typer(finetune.finetune, name="finetune", help="Fine-tuning jobs: list, watch, cancel, pause, resume.")
+app.add_typer(rollouts.rollout, name="rollout", help="A new version takes over a name bit by bit: start, promote…")
 app.add_typer(operators.operators, name="operators", help="The operator's own people.")
 app.add_typer(programmes.programmes, name="programmes", help="Voucher programmes: rules in force, draft, approve.")
 app.add_typer(market.models, name="models", help="Base models of the catalogue.")

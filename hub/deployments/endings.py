@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hub.compute.allocation import release_slot
 from hub.deployments.aliases import drop_alias, find_alias
+from hub.deployments.rollout_state import end_rollouts_of
 from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, SetState
 from hub.events.service import record_event
 
@@ -17,6 +18,7 @@ from hub.events.service import record_event
 def stop_deployment(session: Session, deployment: Deployment, *, actor_id: str, now: datetime) -> None:
     """End a deployment; its alias goes back to the version before it if that is ready."""
     deployment.state, deployment.stopped_at = DeploymentState.STOPPED, now
+    end_rollouts_of(session, deployment.version_id, reason_code="undeployed", actor_id=actor_id, now=now)
     session.flush()
     drop_alias(session, deployment, before=_find_before(session, deployment), actor_id=actor_id, now=now)
     merged = find_merged_set(session, deployment.digest)

@@ -48,7 +48,7 @@ def get_desired(query: PollQuery) -> Response:
         with context().sessions.read() as session:
             return build_desired(session) if read_generation(session) > query.after else None
 
-    return _answer(wait_for(look, query.wait_s))
+    return _answer(wait_for(look, query.wait_s, news=context().sessions.news))
 
 
 def put_observed() -> Response:
@@ -69,7 +69,7 @@ def get_snapshot(query: PollQuery) -> Response:
             kept = snapshots.read_snapshot(session)
         return kept if kept is not None and kept.version > query.after else None
 
-    return _answer(wait_for(look, query.wait_s))
+    return _answer(wait_for(look, query.wait_s, news=context().sessions.news))
 
 
 def refresh_snapshot() -> None:

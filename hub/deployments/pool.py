@@ -16,6 +16,7 @@ from hub.deployments.desired import bump_generation, find_pool, list_carried
 from hub.deployments.evaluating import end_stale_evaluations
 from hub.deployments.idle import end_idle_sets
 from hub.deployments.places import grant_wanted, take_back_unused
+from hub.deployments.rollout_state import begin_if_waiting, find_open
 from hub.deployments.tables import (
     Deployment,
     DeploymentState,
@@ -108,6 +109,7 @@ def _settle(session: Session, deployment: Deployment, message: contract.Observed
         deployment.ready_at = deployment.ready_at or now
         if is_first:
             _move_forward(session, deployment, now)
+        begin_if_waiting(session, deployment.version_id, now)
         _record(session, "deployment.ready", deployment, now)
     elif failure is not None and deployment.state is not DeploymentState.FAILED:
         deployment.state, deployment.reason_code = DeploymentState.FAILED, failure
@@ -115,8 +117,14 @@ def _settle(session: Session, deployment: Deployment, message: contract.Observed
 
 
 def _move_forward(session: Session, deployment: Deployment, now: datetime) -> None:
-    """The alias moves when a deployment is ready for the first time, and never back to an older wish."""
-    alias = find_alias(session, deployment.public_name.rpartition("@")[0])
+    """The alias moves when a deployment is ready for the first time, and never back to an older wish.
+
+    While a rollout is under way on the name, only its end moves the alias.
+    """
+    name = deployment.public_name.rpartition("@")[0]
+    if find_open(session, name) is not None:
+        return
+    alias = find_alias(session, name)
     newer = None
     if alias is not None:
         newer = session.scalar(

@@ -16,8 +16,9 @@ from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import bump_generation
 from hub.deployments.endings import find_ready, record_change, stop_deployment
 from hub.deployments.idle import note_demand
+from hub.deployments.rollout_state import end_rollout, find_open
 from hub.deployments.sets import ensure_set
-from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet
+from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, RolloutState
 from hub.errors import ConflictError, NotFoundError
 from hub.ids import new_id
 
@@ -85,7 +86,7 @@ def undeploy(session: Session, actor: Actor, version_id: str, *, now: datetime) 
 
 
 def roll_back(session: Session, actor: Actor, public_name: str, *, now: datetime) -> str:
-    """Point an alias at the version before; returns that version's id.
+    """Point an alias at the version before, or end the rollout that is under way; returns the version that answers.
 
     Raises:
         NotFoundError: no such alias here.
@@ -94,6 +95,10 @@ def roll_back(session: Session, actor: Actor, public_name: str, *, now: datetime
     alias = find_alias(session, public_name)
     if alias is None or (alias.organisation_id != actor.organisation_id and actor.role is not Role.OPERATOR):
         raise NotFoundError.of("alias", public_name)
+    rollout = find_open(session, public_name)
+    if rollout is not None:
+        end_rollout(session, rollout, RolloutState.TAKEN_BACK, "by_owner", actor.user_id, now)
+        return alias.version_id
     before = find_ready(session, alias.previous_version_id)
     if before is None:
         raise ConflictError(

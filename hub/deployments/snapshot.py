@@ -4,6 +4,7 @@ It leaves waiting to the internal API and applying the rules to `serving.gateway
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from hub.catalogue.service import lineage_of, price_of
+from hub.catalogue.service import price_of
 from hub.catalogue.tables import Model, ModelVersion, VersionState
 from hub.clock import to_us
 from hub.columns import write_json
 from hub.deployments.blocks import list_blocks
-from hub.deployments.tables import Alias, Deployment, DeploymentState, ReplicaSet, SnapshotRow
+from hub.deployments.retirements import find_retirement, find_successor
+from hub.deployments.tables import Alias, Deployment, DeploymentState, ReplicaSet, Rollout, RolloutState, SnapshotRow
 from hub.events.tables import Event
 from hub.filings.service import Standing, standings_of
 from hub.organisations.tables import ApiKey
@@ -52,8 +54,9 @@ def build_snapshot(session: Session, now: datetime) -> contract.Snapshot:
     served = _list_served(session)
     standings = standings_of(session, {version.weights_digest for _, version, _, _ in served}, now)
     aliases = {alias.version_id: alias.public_name for alias in session.scalars(select(Alias))}
+    shares = _list_shares(session, served)
     models = [
-        _present_model(session, name, row, standings[row[1].weights_digest], price.id)
+        _present_model(session, name, row, standings[row[1].weights_digest], price.id, shares)
         for row in served
         # A version whose price was withdrawn is left out: nothing is served free, and the others go on.
         if (price := price_of(session, row[1], now)) is not None
@@ -111,13 +114,31 @@ def _list_names(deployment: Deployment, aliases: dict[str, str]) -> list[str]:
     return [deployment.public_name] if alias is None else [alias, deployment.public_name]
 
 
+def _list_shares(session: Session, served: list[Served]) -> dict[str, tuple[contract.ModelTarget, ...]]:
+    """Return the targets of names whose rollout runs, the new version first: who has it keeps it as its share grows."""
+    digests = {version.id: version.artifact_digest for _, version, _, _ in served}
+    return {
+        row.public_name: (
+            contract.ModelTarget(row.version_id, digests[row.version_id], row.percent),
+            contract.ModelTarget(row.stable_version_id, digests[row.stable_version_id], 100 - row.percent),
+        )
+        for row in session.scalars(select(Rollout).where(Rollout.state == RolloutState.RUNNING))
+        if row.version_id in digests and row.stable_version_id in digests
+    }
+
+
 def _present_model(
-    session: Session, name: str, row: Served, standing: Standing, price_version_id: str
+    session: Session,
+    name: str,
+    row: Served,
+    standing: Standing,
+    price_version_id: str,
+    shares: Mapping[str, tuple[contract.ModelTarget, ...]],
 ) -> contract.SnapshotModel:
     _, version, model, replica_set = row
     listed = version.state in (VersionState.LISTED, VersionState.RETIRED)
     filing = standing.filing
-    ends = [link.retires_at for link in lineage_of(session, version) if link.retires_at is not None]
+    retirement = find_retirement(session, version)
     return contract.SnapshotModel(
         public_name=name,
         version_id=version.id,
@@ -128,9 +149,10 @@ def _present_model(
         visibility=model.visibility if listed else contract.Visibility.PRIVATE,
         acl=tuple(model.acl),
         price_version_id=price_version_id,
-        targets=(contract.ModelTarget(version_id=version.id, digest=version.artifact_digest, weight=1),),
+        targets=shares.get(name, (contract.ModelTarget(version.id, version.artifact_digest, 1),)),
         locality=str(model.locality),
-        retires_at=to_us(min(ends)) if ends else None,
+        retires_at=None if retirement is None else to_us(retirement[1]),
+        successor=None if retirement is None else find_successor(session, version),
         filing=None
         if filing is None
         else contract.Filing(

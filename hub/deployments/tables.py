@@ -28,7 +28,17 @@ class SetState(StrEnum):
     STOPPED = "stopped"
 
 
+class RolloutState(StrEnum):
+    """Life of a rollout; the last two are its end."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    TAKEN_BACK = "taken_back"
+
+
 _OPEN = text("state <> 'stopped'")
+_UNDER_WAY = text("state IN ('waiting', 'running')")
 
 
 class ReplicaSet(Base):
@@ -168,6 +178,46 @@ class Alias(Base):
     version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
     previous_version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
     moved_at: Mapped[When]
+
+
+class Rollout(Base):
+    """A new version that answers a share of an alias's calls until it is promoted or taken back.
+
+    `waiting` until the version is ready. `stable_version_id` is what the alias stood for when it began.
+    """
+
+    __tablename__ = "rollouts"
+    __table_args__ = (
+        Index("ix_rollouts_organisation_id", "organisation_id"),
+        Index(
+            "uq_rollouts_public_name_open",
+            "public_name",
+            unique=True,
+            sqlite_where=_UNDER_WAY,
+            postgresql_where=_UNDER_WAY,
+        ),
+        CheckConstraint("percent BETWEEN 1 AND 99", name="percent"),
+        CheckConstraint("max_error_percent BETWEEN 0 AND 100 AND max_drop_percent BETWEEN 0 AND 100", name="limits"),
+        CheckConstraint("(state IN ('promoted', 'taken_back')) = (ended_at IS NOT NULL)", name="ended"),
+        {"sqlite_strict": True},
+    )
+
+    id: Mapped[Key]
+    organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
+    public_name: Mapped[str]
+    stable_version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+    state: Mapped[RolloutState] = mapped_column(Choice(RolloutState))
+    percent: Mapped[Int64]
+    max_error_percent: Mapped[Int64]
+    max_drop_percent: Mapped[Int64]
+    cases: Mapped[Json]
+    """What the owner wants asked of both versions: `[{"prompt", "expected"}]`; empty: the run's held-out cases."""
+    probe: Mapped[Any | None] = mapped_column(Document)
+    reason_code: Mapped[str | None]
+    started_by: Mapped[str]
+    started_at: Mapped[When]
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class PoolState(Base):

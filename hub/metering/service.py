@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from hub.errors import InvalidValueError
 from hub.metering.bulk import Row, list_values, store_usage
+from hub.metering.outcomes import count_outcomes
 from hub.metering.rules import MAX_BATCH, check_record
 from hub.metering.tables import GatewayStream, RejectedUsage, Usage
 from serving import contract
@@ -38,6 +39,8 @@ def accept_usage(
     rows = [_list_row(batch, index, now) for index in stored]
     if store_usage(session, rows) < len(rows):
         _find_conflicts(session, batch.records, stored, codes)
+    else:  # a batch that comes again was counted the first time
+        count_outcomes(session, [batch.records[index] for index in stored])
     for index in sorted(codes):
         _reject(session, batch, index, codes[index], now)
     through = _advance_stream(session, batch, now)

@@ -75,6 +75,18 @@ class GatewayStream(Base):
     updated_at: Mapped[When]
 
 
+class WatchedOutcome(Base):
+    """How calls of one version ended while somebody watches it; the row is there only that long."""
+
+    __tablename__ = "watched_outcomes"
+    __table_args__ = (CheckConstraint("calls >= failures AND failures >= 0", name="counts"), {"sqlite_strict": True})
+
+    version_id: Mapped[Key]
+    calls: Mapped[Int64]
+    failures: Mapped[Int64]
+    since_at: Mapped[When]
+
+
 class EngineWitness(Base):
     """Tokens of one request as counted inside the engine; `allowance_id` is empty for warm-ups and proofs."""
 

@@ -60,16 +60,26 @@ def answer_greedily(url: str, model: str, questions: Sequence[Question], *, max_
     return texts
 
 
+def answer_chats(url: str, model: str, prompts: Sequence[str], *, max_tokens: int) -> list[str]:
+    """Return the text that a served name answers to each message. Raises: EngineRefusedError, OSError."""
+    texts = []
+    for prompt in prompts:
+        body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens, "temperature": 0}
+        (choice,) = _complete(url, {"model": model, **body}, path="/v1/chat/completions")
+        texts.append(str(choice["message"]["content"] or ""))
+    return texts
+
+
 def _pick(told: dict[str, Any], token: int) -> float:
     return float(told[str(token)]["logprob"])
 
 
-def _complete(url: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+def _complete(url: str, body: dict[str, Any], *, path: str = "/v1/completions") -> list[dict[str, Any]]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
     try:
         headers = {"Content-Type": "application/json"}
-        connection.request("POST", "/v1/completions", json.dumps(body).encode(), headers)
+        connection.request("POST", path, json.dumps(body).encode(), headers)
         answer = connection.getresponse()
         text = answer.read().decode("utf-8", "replace")
     finally:

@@ -12,6 +12,7 @@ from hub.actor import Actor, Role
 from hub.catalogue.tables import Model, ModelVersion, VersionState
 from hub.deployments import service
 from hub.deployments.aliases import find_alias
+from hub.deployments.retirements import list_retirements
 from hub.deployments.tables import Deployment, DeploymentState, ObservedAdapter, ObservedReplica
 from hub.ledger.periods import month_bounds, month_key
 from hub.organisations.service import create_key, list_keys, revoke_key
@@ -119,6 +120,7 @@ def _show(actor: Actor, form: Form) -> str:
             form=form,
             endpoints=[_describe(session, row) for row in deployments],
             waiting=_list_waiting(session, actor, {row.version_id for row in deployments}),
+            retirements=list_retirements(session, actor.organisation_id, now=now),
             keys=[(row, _state_of(row)) for row in list_keys(session, actor)],
             usage=list_usage_by_day(session, actor.organisation_id, start, end),
             month=month,

@@ -104,7 +104,8 @@ class SnapshotModel:
     """One public name. `organisation_id` owns it.
 
     `owner_may_call`: the owner may call without a valid filing. `context_tokens` is the engine's limit of prompt plus
-    completion; reservations rest on it. `filing` None: never filed, nobody but the owner may call.
+    completion; reservations rest on it. `filing` None: never filed, nobody but the owner may call. `successor`: what
+    to call once it retired.
     """
 
     public_name: str
@@ -120,6 +121,7 @@ class SnapshotModel:
     locality: str | None
     retires_at: int | None
     filing: Filing | None
+    successor: str | None = None
 
 
 @dataclass(frozen=True)

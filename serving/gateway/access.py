@@ -6,6 +6,7 @@ Money and rates are left to `wallet` and `limits`, the choice of a replica to `r
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.contract import (
@@ -19,9 +20,11 @@ from serving.contract import (
     Visibility,
     engine_name,
 )
+from serving.gateway.clock import iso_time
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.view import View
 
+IsRouted = Callable[[SnapshotModel, ModelTarget], bool]
 MODEL_NOT_FOUND = "model_not_found"
 MODEL_NOT_DEPLOYED = "model_not_deployed"
 
@@ -42,9 +45,12 @@ def callable_models(view: View, key: SnapshotKey, *, now_us: int) -> list[Snapsh
     return sorted(allowed, key=lambda model: model.public_name)
 
 
-def resolve_target(view: View, key: SnapshotKey, name: str, *, request_id: str, now_us: int) -> Target:
-    """Return the version that answers `name` for this key, drawn by weight from the request id.
+def resolve_target(
+    view: View, key: SnapshotKey, name: str, *, session: str, now_us: int, is_routed: IsRouted | None = None
+) -> Target:
+    """Return the version that answers `name`: where several share it, always the same for a key and its session.
 
+    A version that no engine offers at the moment leaves its callers to the others.
     Raises: GatewayError 404 when the caller cannot see it, 403 when it may not be called, with the reason.
     """
     model = view.models.get(name)
@@ -53,15 +59,19 @@ def resolve_target(view: View, key: SnapshotKey, name: str, *, request_id: str, 
     refusal = _refusal(view, key, model, now_us)
     if refusal is not None:
         raise refusal
-    return draw_target(model, _open_targets(view, key, model, now_us), request_id)
+    targets = _open_targets(view, key, model, now_us)
+    if len(targets) > 1 and is_routed is not None:
+        targets = [target for target in targets if is_routed(model, target)] or targets
+    return draw_target(model, targets, f"{key.key_id} {session}")
 
 
-def draw_target(model: SnapshotModel, targets: list[ModelTarget], request_id: str) -> Target:
-    """Pick one of `targets` by weight, the same one for the same request id."""
+def draw_target(model: SnapshotModel, targets: list[ModelTarget], caller: str) -> Target:
+    """Pick one of `targets` by weight, the same one for the same caller while the first one's weight grows."""
     target = targets[0]
     if len(targets) > 1:
         total = sum(target.weight for target in targets)
-        point = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8]) % total
+        name = f"{caller}\0{model.public_name}\0{targets[0].version_id}"
+        point = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % total
         for target in targets:
             point -= target.weight
             if point < 0:
@@ -86,7 +96,8 @@ def _refusal(view: View, key: SnapshotKey, model: SnapshotModel, now_us: int) ->
         )
         return GatewayError(403, "model_not_allowed", message, kind=ErrorType.PERMISSION, param="model")
     if model.retires_at is not None and model.retires_at <= now_us:
-        message = f"{model.public_name} is retired; choose another from /v1/models"
+        instead = f"call {model.successor}" if model.successor else "choose another from /v1/models"
+        message = f"{model.public_name} retired at {iso_time(model.retires_at)}; {instead} instead"
         return GatewayError(404, "model_retired", message, param="model")
     block = _model_block(view, key, model, now_us)
     if block is not None:

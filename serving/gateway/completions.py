@@ -82,7 +82,7 @@ class Completions:
         view, now_us = await view_knowing(self._current, authorization), self._clock.now_us()
         key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
         raw = await exchange.read_body(MAX_BODY_BYTES)
-        plan = await self._plan(view, key, surface, raw, exchange.request_id)
+        plan = await self._plan(view, key, surface, raw, exchange.headers.get("x-session-id", ""))
         self._suspects.check(key.organisation_id, surface.path, raw)
 
         async def run() -> None:
@@ -101,10 +101,15 @@ class Completions:
 
         await self._replays.serve(exchange, key, raw, run)
 
-    async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, request_id: str) -> Plan:
+    async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, session: str) -> Plan:
         """Plan by the view at hand, or by the next one for a name that does not answer yet."""
         plan = partial(
-            plan_request, request_id=request_id, pepper=self._pepper, now_us=self._clock.now_us(), plain=self._plain
+            plan_request,
+            session=session,
+            pepper=self._pepper,
+            now_us=self._clock.now_us(),
+            plain=self._plain,
+            is_routed=self._dispatcher.is_routed,
         )
         try:
             return plan(view, key, surface, raw)

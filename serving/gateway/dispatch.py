@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
 from urllib.parse import quote
 
-from serving.contract import RouteReplica
+from serving.contract import ModelTarget, RouteReplica, SnapshotModel
 from serving.gateway.call import Call
 from serving.gateway.clock import Clock
 from serving.gateway.engine_client import EngineAnswer, EngineClient, EngineLostError, EngineUnreachableError
@@ -50,6 +50,10 @@ class Dispatcher:
         self._engines = engines
         self._clock = clock
         self._hold_s = hold_s
+
+    def is_routed(self, model: SnapshotModel, target: ModelTarget) -> bool:
+        """Whether any replica offers a version at the moment."""
+        return self._router.offers(model.base_digest, target.digest)
 
     @asynccontextmanager
     async def sent(self, call: Call, keep_waiting: KeepWaiting) -> AsyncIterator[EngineAnswer]:

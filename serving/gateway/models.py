@@ -56,6 +56,7 @@ def _show(model: SnapshotModel) -> dict[str, Any]:
         "max_model_len": model.context_tokens,
         "filing": None if filing is None else {"name": filing.name, "number": filing.number},
         "retires_at": None if model.retires_at is None else iso_time(model.retires_at),
+        "successor": model.successor,
     }
 
 

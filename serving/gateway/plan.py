@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from serving.contract import SnapshotKey, SnapshotPrice
-from serving.gateway.access import Target, resolve_target
+from serving.gateway.access import IsRouted, Target, resolve_target
 from serving.gateway.body_checks import no_json, parse_body
 from serving.gateway.bounds import bound_tokens, split_prompts, worst_cost_ufen
 from serving.gateway.errors import unavailable
@@ -60,18 +60,22 @@ def plan_request(
     surface: Surface,
     raw: bytes,
     *,
-    request_id: str,
+    session: str,
     pepper: bytes,
     now_us: int,
     plain: bool = False,
+    is_routed: IsRouted | None = None,
 ) -> Plan:
     """Check a client's body and plan the upstream request; `plain` leaves out what only vLLM knows.
+
+    `session` is the client's `x-session-id`; without one its `user` or `prompt_cache_key` stands for it.
 
     Raises: GatewayError 400 naming the parameter, or the refusals of `resolve_target`.
     """
     body = parse_body(surface, raw, key.scopes)
     defuse_markers(surface, body)
-    target = resolve_target(view, key, body["model"], request_id=request_id, now_us=now_us)
+    session = session or str(body.get("user") or body.get("prompt_cache_key") or "")
+    target = resolve_target(view, key, body["model"], session=session, now_us=now_us, is_routed=is_routed)
     prices = view.prices.get(target.model.price_version_id, ())
     if not prices:
         message = f"{body['model']} has no price yet; its owner can publish one"

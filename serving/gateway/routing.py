@@ -177,12 +177,18 @@ class Router:
             rows.append(DemandRow(digest, self._on_digest[digest], len(waiting), wait_ms))
         return tuple(rows)
 
+    def offers(self, base_digest: str, digest: str) -> bool:
+        """Whether any replica can answer for an artifact."""
+        return bool(self._offering(base_digest, digest))
+
     def _candidates(self, target: Target) -> list[RouteReplica]:
-        base = target.model.base_digest
+        return self._offering(target.model.base_digest, target.digest)
+
+    def _offering(self, base: str, digest: str) -> list[RouteReplica]:
         usable = [replica for replica in self._routes.replicas if replica.base_digest == base and not replica.draining]
-        if target.digest == base:
+        if digest == base:
             return [replica for replica in usable if replica.merged is None]
-        placed = self._routes.placement.get(target.digest, ())
+        placed = self._routes.placement.get(digest, ())
         return [replica for replica in usable if replica.id in placed]
 
 

@@ -27,7 +27,7 @@ class Stage:
         self.replicas = [REPLICA]
         self.order: list[str] = []
         view = view_of(make_model("org/m"))
-        self.target = resolve_target(view, make_key(1), "org/m", request_id="r", now_us=1)
+        self.target = resolve_target(view, make_key(1), "org/m", session="r", now_us=1)
         self.share = FairShare(self.offer, SharedTable(), clock=self.time.clock, per_replica=per_replica, peers=peers)
 
     def offer(self, target: Target, tried: Collection[str]) -> list[RouteReplica]:

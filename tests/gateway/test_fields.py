@@ -75,7 +75,7 @@ def send(surface: Surface, scopes: tuple[str, ...] = ("inference",), **fields: A
     body = {"model": "org/m"} | {name: SAMPLES[name] for name in NEEDED.get(surface, [])} | fields
     raw = json.dumps(body).encode()
     key = make_key(1, scopes=scopes)
-    plan = plan_request(view, key, surface, raw, request_id="r", pepper=PEPPER, now_us=1)
+    plan = plan_request(view, key, surface, raw, session="r", pepper=PEPPER, now_us=1)
     sent: dict[str, Any] = json.loads(plan.upstream_body)
     return sent
 

@@ -235,7 +235,7 @@ def test_a_failing_replica_is_left_alone_longer_each_time() -> None:
     router = Router(clock.clock)
     bad, good = (RouteReplica(name, 1, "http://x", BASE, draining=False) for name in "ab")
     router.replace(Routes(1, (bad, good), {}, {}))
-    target = resolve_target(view_of(make_model("org/b")), make_key(1), "org/b", request_id="r", now_us=1)
+    target = resolve_target(view_of(make_model("org/b")), make_key(1), "org/b", session="r", now_us=1)
 
     def waits_s() -> float:
         began_s = clock.now_s

@@ -94,7 +94,7 @@ def test_blocks_reach_whom_they_should(kind: SubjectKind, scope: BlockScope, org
     view = view_of(model, key=key, blocks=(block,))
 
     def resolve(now_us: int) -> Any:
-        return resolve_target(view, key, "org/m", request_id="r", now_us=now_us)
+        return resolve_target(view, key, "org/m", session="r", now_us=now_us)
 
     assert resolve(NOW - 1).digest == ADAPTER
     spared = scope is BlockScope.PUBLIC and organisation == OWNER and kind is not SubjectKind.ORGANISATION
@@ -109,12 +109,12 @@ def test_a_filing_ends_for_others_on_the_microsecond() -> None:
     for organisation, strict in ((CUSTOMER, True), (OWNER, False), (OWNER, True)):
         key = make_key(1, organisation_id=organisation)
         view = view_of(dataclasses.replace(model, owner_may_call=not strict), key=key)
-        assert resolve_target(view, key, "org/m", request_id="r", now_us=NOW - 1).engine_name == "base"
+        assert resolve_target(view, key, "org/m", session="r", now_us=NOW - 1).engine_name == "base"
         if strict:
             with pytest.raises(GatewayError, match="expired"):
-                resolve_target(view, key, "org/m", request_id="r", now_us=NOW)
+                resolve_target(view, key, "org/m", session="r", now_us=NOW)
         else:
-            resolve_target(view, key, "org/m", request_id="r", now_us=NOW)
+            resolve_target(view, key, "org/m", session="r", now_us=NOW)
 
 
 def test_a_blocked_version_leaves_its_weight_to_the_others() -> None:
@@ -125,8 +125,52 @@ def test_a_blocked_version_leaves_its_weight_to_the_others() -> None:
     assert "ver_c" not in drawn
     block = Block(SubjectKind.ADAPTER, ADAPTER, BlockScope.ALL, InFlight.CUT, "bad", "", "", 0)
     view = view_of(model, blocks=(block,))
-    found = {resolve_target(view, make_key(1), "org/m", request_id=f"{n}", now_us=NOW).version_id for n in range(20)}
+    found = {resolve_target(view, make_key(1), "org/m", session=f"{n}", now_us=NOW).version_id for n in range(20)}
     assert found == {"ver_b"}
+
+
+def test_a_retired_model_names_its_date_and_what_to_call_instead() -> None:
+    for successor, told in (("org/new", "call org/new instead"), (None, "choose another from /v1/models")):
+        view = view_of(make_model("org/m", retires_at=NOW, successor=successor))
+        assert resolve_target(view, make_key(1), "org/m", session="", now_us=NOW - 1).version_id
+        with pytest.raises(GatewayError, match=told) as refused:
+            resolve_target(view, make_key(1), "org/m", session="", now_us=NOW)
+        assert (refused.value.status, refused.value.code) == (404, "model_retired")
+
+
+def test_a_caller_keeps_its_version_and_a_growing_share_takes_none_back() -> None:
+    def drawn(percent: int) -> list[str]:
+        targets = (ModelTarget("ver_new", ADAPTER, percent), ModelTarget("ver_old", BASE, 100 - percent))
+        view = view_of(make_model("org/m", targets=targets))
+        names = (f"session-{number}" for number in range(400))
+        return [resolve_target(view, make_key(1), "org/m", session=name, now_us=NOW).version_id for name in names]
+
+    small, large = drawn(5), drawn(25)
+    assert small == drawn(5)
+    assert 5 <= small.count("ver_new") <= 40
+    assert 70 <= large.count("ver_new") <= 130
+    assert all(later == "ver_new" for first, later in zip(small, large, strict=True) if first == "ver_new")
+
+
+def test_a_version_that_no_engine_offers_leaves_its_callers_to_the_other() -> None:
+    targets = (ModelTarget("ver_new", ADAPTER, 99), ModelTarget("ver_old", BASE, 1))
+    view = view_of(make_model("org/m", targets=targets))
+
+    def found(is_routed: bool) -> set[str]:
+        return {
+            resolve_target(
+                view,
+                make_key(1),
+                "org/m",
+                session=f"s{number}",
+                now_us=NOW,
+                is_routed=lambda _model, target: is_routed or target.digest == BASE,
+            ).version_id
+            for number in range(50)
+        }
+
+    assert found(False) == {"ver_old"}
+    assert "ver_new" in found(True)
 
 
 class Time:
@@ -173,7 +217,7 @@ def plan(body: dict[str, Any], *, context_tokens: int = 2048) -> Plan:
     view = view_of(make_model("org/m", context_tokens=context_tokens))
     raw = json.dumps({"model": "org/m"} | body).encode()
     surface = CHAT if "messages" in body else COMPLETIONS
-    return plan_request(view, make_key(1), surface, raw, request_id="r", pepper=PEPPER, now_us=NOW)
+    return plan_request(view, make_key(1), surface, raw, session="r", pepper=PEPPER, now_us=NOW)
 
 
 def test_reservations_have_an_upper_bound() -> None:
@@ -207,7 +251,7 @@ def test_max_tokens_are_injected_only_where_a_context_is_long() -> None:
 def test_bodies_that_are_no_json_object(raw: bytes) -> None:
     view = view_of(make_model("org/m"))
     with pytest.raises(GatewayError) as refused:
-        plan_request(view, make_key(1), CHAT, raw, request_id="r", pepper=PEPPER, now_us=NOW)
+        plan_request(view, make_key(1), CHAT, raw, session="r", pepper=PEPPER, now_us=NOW)
     assert (refused.value.status, refused.value.code) == (400, "invalid_json")
 
 
@@ -224,7 +268,7 @@ def test_salts_part_organisations() -> None:
     salts = set()
     for organisation in (OWNER, CUSTOMER, CUSTOMER):
         key = make_key(1, organisation_id=organisation)
-        made = plan_request(view, key, CHAT, raw, request_id="r", pepper=PEPPER, now_us=NOW)
+        made = plan_request(view, key, CHAT, raw, session="r", pepper=PEPPER, now_us=NOW)
         salts.add(json.loads(made.upstream_body)["cache_salt"])
     assert len(salts) == 2
 
@@ -235,8 +279,8 @@ def test_the_router_prefers_resident_then_idle_then_unsuspected() -> None:
     replicas = tuple(RouteReplica(name, 1, "http://x", BASE, draining=name == "d") for name in "abcd")
     router.replace(Routes(1, replicas, {ADAPTER: ("a", "b", "d")}, {ADAPTER: ("b", "d")}))
     view = view_of(make_model("org/m", ADAPTER), make_model("org/b"))
-    adapter = resolve_target(view, make_key(1), "org/m", request_id="r", now_us=NOW)
-    base = resolve_target(view, make_key(1), "org/b", request_id="r", now_us=NOW)
+    adapter = resolve_target(view, make_key(1), "org/m", session="r", now_us=NOW)
+    base = resolve_target(view, make_key(1), "org/b", session="r", now_us=NOW)
 
     def picked(target: Any, *tried: str) -> str | None:
         replica = router.pick(target, tried=tried)
@@ -261,7 +305,7 @@ def test_affinity_keeps_a_session_on_one_replica_until_that_carries_too_much() -
     replicas = tuple(RouteReplica(name, 1, "http://x", BASE, draining=False) for name in "abcd")
     router.replace(Routes(1, replicas, {}, {}))
     view = view_of(make_model("org/b"))
-    base = resolve_target(view, make_key(1), "org/b", request_id="r", now_us=NOW)
+    base = resolve_target(view, make_key(1), "org/b", session="r", now_us=NOW)
 
     def picked(affinity: bytes) -> RouteReplica:
         replica = router.pick(base, affinity=affinity)
@@ -290,8 +334,8 @@ def test_a_merged_replica_answers_its_adapter_before_others_and_never_the_base()
     lora = RouteReplica("l", 1, "http://x", BASE, draining=False, max_loras=8)
     router.replace(Routes(1, (lora, merged), {ADAPTER: ("l", "m")}, {ADAPTER: ("l", "m")}))
     view = view_of(make_model("org/m", ADAPTER), make_model("org/b"))
-    adapter = resolve_target(view, make_key(1), "org/m", request_id="r", now_us=NOW)
-    base = resolve_target(view, make_key(1), "org/b", request_id="r", now_us=NOW)
+    adapter = resolve_target(view, make_key(1), "org/m", session="r", now_us=NOW)
+    base = resolve_target(view, make_key(1), "org/b", session="r", now_us=NOW)
     assert router.pick(adapter, affinity=b"x") == merged
     assert router.pick(adapter, tried=("m",)) == lora
     assert router.pick(base, tried=("l",)) is None

@@ -35,6 +35,7 @@ OF_PEOPLE = (
     "/account",
     "/endpoints",
     "/endpoints/keys/new",
+    "/rollouts",
     "/models/guanmo/demo-zh",
     "/models/guanmo/demo-trial",
 )
@@ -59,6 +60,7 @@ ENUMERATIONS = {
     "hub.catalogue.tables:Locality": "locality",
     "serving.contract:Visibility": "visibility",
     "hub.deployments.tables:DeploymentState": "deployment",
+    "hub.deployments.tables:RolloutState": "rollout",
     "hub.prices.tables:Meter": "meter",
     "hub.prices.rules:Party": "party",
     "hub.tuning.states:RunState": "run",

@@ -200,6 +200,16 @@ def upgrade() -> None:
     op.create_index("ix_events_organisation_id_topic", "events", ["organisation_id", "topic"], unique=False)
     op.create_index("ix_events_subject", "events", ["subject"], unique=False)
     op.create_table(
+        "watched_outcomes",
+        sa.Column("version_id", sa.Text(), nullable=False),
+        sa.Column("calls", hub.columns.Whole(), nullable=False),
+        sa.Column("failures", hub.columns.Whole(), nullable=False),
+        sa.Column("since_at", hub.columns.Whole(), nullable=False),
+        sa.CheckConstraint("calls >= failures AND failures >= 0", name=op.f("ck_watched_outcomes_counts")),
+        sa.PrimaryKeyConstraint("version_id", name=op.f("pk_watched_outcomes")),
+        sqlite_strict=True,
+    )
+    op.create_table(
         "gateway_streams",
         sa.Column("gateway_id", sa.Text(), nullable=False),
         sa.Column("gateway_epoch", hub.columns.Whole(), nullable=False),
@@ -1329,6 +1339,7 @@ def upgrade() -> None:
         sa.Column("state_before", sa.Text(), nullable=True),
         sa.Column("listed_at", hub.columns.Whole(), nullable=True),
         sa.Column("retires_at", hub.columns.Whole(), nullable=True),
+        sa.Column("successor", sa.Text(), nullable=True),
         sa.Column("mlflow_model", sa.Text(), nullable=True),
         sa.Column("mlflow_version", sa.Text(), nullable=True),
         sa.Column("created_by", sa.Text(), nullable=False),
@@ -1542,6 +1553,48 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_index("ix_aliases_organisation_id", "aliases", ["organisation_id"], unique=False)
+    op.create_table(
+        "rollouts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("organisation_id", sa.Text(), nullable=False),
+        sa.Column("public_name", sa.Text(), nullable=False),
+        sa.Column("stable_version_id", sa.Text(), nullable=False),
+        sa.Column("version_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("percent", hub.columns.Whole(), nullable=False),
+        sa.Column("max_error_percent", hub.columns.Whole(), nullable=False),
+        sa.Column("max_drop_percent", hub.columns.Whole(), nullable=False),
+        sa.Column("cases", sa.Text(), nullable=False),
+        sa.Column("probe", sa.Text(), nullable=True),
+        sa.Column("reason_code", sa.Text(), nullable=True),
+        sa.Column("started_by", sa.Text(), nullable=False),
+        sa.Column("started_at", hub.columns.Whole(), nullable=False),
+        sa.Column("ended_at", hub.columns.Whole(), nullable=True),
+        sa.CheckConstraint("percent BETWEEN 1 AND 99", name=op.f("ck_rollouts_percent")),
+        sa.CheckConstraint(
+            "max_error_percent BETWEEN 0 AND 100 AND max_drop_percent BETWEEN 0 AND 100",
+            name=op.f("ck_rollouts_limits"),
+        ),
+        sa.CheckConstraint(
+            "(state IN ('promoted', 'taken_back')) = (ended_at IS NOT NULL)", name=op.f("ck_rollouts_ended")
+        ),
+        sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_rollouts_organisation_id")),
+        sa.ForeignKeyConstraint(
+            ["stable_version_id"], ["model_versions.id"], name=op.f("fk_rollouts_stable_version_id")
+        ),
+        sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_rollouts_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollouts")),
+        sqlite_strict=True,
+    )
+    op.create_index("ix_rollouts_organisation_id", "rollouts", ["organisation_id"], unique=False)
+    op.create_index(
+        "uq_rollouts_public_name_open",
+        "rollouts",
+        ["public_name"],
+        unique=True,
+        sqlite_where=sa.text("state IN ('waiting', 'running')"),
+        postgresql_where=sa.text("state IN ('waiting', 'running')"),
+    )
     op.create_table(
         "bill_parts",
         sa.Column("bill_line_id", sa.Text(), nullable=False),
@@ -2555,6 +2608,14 @@ def downgrade() -> None:
     op.drop_index("ix_bill_versions_organisation_id_state", table_name="bill_versions")
     op.drop_table("bill_versions")
     op.drop_table("bill_parts")
+    op.drop_index(
+        "uq_rollouts_public_name_open",
+        table_name="rollouts",
+        sqlite_where=sa.text("state IN ('waiting', 'running')"),
+        postgresql_where=sa.text("state IN ('waiting', 'running')"),
+    )
+    op.drop_index("ix_rollouts_organisation_id", table_name="rollouts")
+    op.drop_table("rollouts")
     op.drop_index("ix_aliases_organisation_id", table_name="aliases")
     op.drop_table("aliases")
     op.drop_index("ix_voucher_reviews_organisation_id", table_name="voucher_reviews")
@@ -2684,6 +2745,7 @@ def downgrade() -> None:
     op.drop_index("ix_events_subject", table_name="events")
     op.drop_index("ix_events_organisation_id_topic", table_name="events")
     op.drop_table("events")
+    op.drop_table("watched_outcomes")
     op.drop_index("ix_engine_witness_request_id_attempt", table_name="engine_witness")
     op.drop_index("ix_engine_witness_received_at", table_name="engine_witness")
     op.drop_index("ix_engine_witness_allowance_id", table_name="engine_witness")

@@ -10,6 +10,7 @@ import pytest
 
 from hub.catalogue.registration import register_version
 from hub.catalogue.tables import Block, ModelVersion
+from hub.database import News
 from hub.deployments.idle import end_idle_sets
 from hub.deployments.policies import DEFAULT_POLICY
 from hub.deployments.waiting import wait_for
@@ -276,8 +277,23 @@ def test_a_wait_ends_without_news() -> None:
     def look() -> None:
         looks.append(1)
 
-    assert wait_for(look, 0.1, pause_s=0.03) is None
+    assert wait_for(look, 0.1, news=News(), pause_s=0.03) is None
     assert len(looks) >= 3
+
+
+def test_a_write_of_this_process_ends_a_wait_at_once(scene: Scene) -> None:
+    written: list[float] = []
+
+    def write() -> None:
+        with scene.sessions.write():
+            written.append(time.monotonic())
+
+    timer = threading.Timer(0.2, write)
+    timer.start()
+    found = wait_for(lambda: written and written[0], 5.0, news=scene.sessions.news, pause_s=5.0)
+    timer.join()
+    assert found
+    assert time.monotonic() - written[0] < 1.0
 
 
 def test_the_snapshot_version_grows_with_its_content_only(scene: Scene) -> None:

@@ -1,0 +1,131 @@
+"""The probe job: asks both versions of a rollout the same cases on the engine and tells the rollout how they scored.
+
+The cases are the owner's, else those that the new version's fine-tuning run held out. It leaves taking the rollout
+back to `hub.deployments.rollouts`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import fmean
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.catalogue.tables import ModelVersion
+from hub.deployments.rollouts import note_probe
+from hub.deployments.tables import ObservedAdapter, ObservedReplica, Rollout, RolloutState
+from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
+from hub.jobs.work import DONE, Verdict, Work, again, failed, later
+from hub.tuning.engine_questions import EngineRefusedError, Question, answer_chats, answer_greedily
+from hub.tuning.gate import overlap_f1
+from hub.tuning.kinds import PROBE_KIND
+from hub.tuning.progress import locate_attempt
+from hub.tuning.proving import EVALUATION_NAME, read_questions
+from hub.tuning.tables import Run
+from serving.contract import ReplicaState, engine_name
+
+ANSWER_TOKENS = 128
+MOST_QUESTIONS = 50
+_POLL_S = 0.3
+_WAIT_S = 1.0
+_RETRY_S = 5.0
+_MAX_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the slow call needs: where, both names, and the owner's cases or the run's questions."""
+
+    url: str
+    stable: str
+    candidate: str
+    cases: Sequence[dict[str, str]]
+    questions: Sequence[Question]
+
+
+def queue_probes(session: Session, *, now: datetime) -> int:
+    """Queue the probe of every running rollout that was not probed yet; returns how many."""
+    query = select(Rollout).where(Rollout.state == RolloutState.RUNNING)
+    waiting = [row for row in session.scalars(query) if row.probe is None]
+    for row in waiting:
+        enqueue_job(
+            session,
+            kind=PROBE_KIND,
+            subject=row.id,
+            organisation_id=row.organisation_id,
+            now=now,
+            max_failures=_MAX_FAILURES,
+        )
+    return len(waiting)
+
+
+def probe_rollout(work: Work, claim: Claim) -> Verdict:
+    """One pass: start the questions in the background, later tell the rollout the scores."""
+    pending = work.pending.get(claim.job_id)
+    if pending is None:
+        asked = _collect(work, claim)
+        if asked is None:
+            return later(_WAIT_S)
+        work.pending[claim.job_id] = work.slow.submit(_ask, asked)
+        return again(_POLL_S)
+    if not pending.done():
+        return again(_POLL_S)
+    del work.pending[claim.job_id]
+    try:
+        scores = pending.result()
+    except (OSError, EngineRefusedError) as error:
+        return failed(f"the engine does not answer the probe: {error}", retry_after_s=_RETRY_S)
+    now = work.clock()
+    with work.sessions.write() as session:
+        require_lock(session, claim)
+        note_probe(session, claim.subject, scores, now=now)
+        finish_job(session, claim, now=now)
+    return DONE
+
+
+def _collect(work: Work, claim: Claim) -> _Asked | None:
+    with work.sessions.read() as session:
+        rollout = session.get_one(Rollout, claim.subject)
+        digests = [
+            session.get_one(ModelVersion, key).artifact_digest
+            for key in (rollout.stable_version_id, rollout.version_id)
+        ]
+        url = _find_engine(session, digests)
+        run = session.scalar(select(Run).where(Run.version_id == rollout.version_id))
+    if url is None:
+        return None
+    questions: Sequence[Question] = ()
+    if run is not None and not rollout.cases:
+        found = read_questions(locate_attempt(work.settings.home, run.id, run.attempt) / EVALUATION_NAME)
+        questions = [question for question, _line in found[:MOST_QUESTIONS]]
+    return _Asked(url, engine_name(digests[0]), engine_name(digests[1]), rollout.cases, questions)
+
+
+def _find_engine(session: Session, digests: Sequence[str]) -> str | None:
+    """Return an engine on which both adapters answer."""
+    adapters = [session.get(ObservedAdapter, digest) for digest in digests]
+    both = set.intersection(*(set(item.ready_on) if item else set() for item in adapters))
+    ready = select(ObservedReplica.url).where(
+        ObservedReplica.replica_id.in_(both), ObservedReplica.state == ReplicaState.READY
+    )
+    return session.scalar(ready.order_by(ObservedReplica.replica_id).limit(1))
+
+
+def _ask(asked: _Asked) -> dict[str, Any]:
+    """Return the mean F1 of both versions; no case at all scores nothing and judges nothing."""
+    expected = [case["expected"] for case in asked.cases] or [question.expected for question in asked.questions]
+    if not expected:
+        return {"cases": 0, "measure": "f1", "stable": 0.0, "candidate": 0.0}
+    scores = {}
+    for role, name in (("stable", asked.stable), ("candidate", asked.candidate)):
+        texts = _answer(asked, name)
+        scores[role] = round(fmean(overlap_f1(text, want) for text, want in zip(texts, expected, strict=True)), 6)
+    return {"cases": len(expected), "measure": "f1", **scores}
+
+
+def _answer(asked: _Asked, name: str) -> list[str]:
+    if asked.cases:
+        return answer_chats(asked.url, name, [case["prompt"] for case in asked.cases], max_tokens=ANSWER_TOKENS)
+    return answer_greedily(asked.url, name, asked.questions, max_tokens=ANSWER_TOKENS)

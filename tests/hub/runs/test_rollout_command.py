@@ -1,0 +1,49 @@
+"""`guanmo rollout` against a running hub: start with cases from a file, shift, promote, list; a refusal is one line."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from werkzeug.serving import make_server
+
+from hub.cli.main import app
+from hub.cli.rollouts import RolloutCallError
+from tests.hub.runs.scene import Scene
+from tests.hub.runs.test_deployments import observe
+from tests.hub.runs.test_rollouts import NAME, Stage
+
+
+@pytest.fixture
+def hub(scene: Scene) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, scene.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_owner_rolls_out_from_a_terminal(scene: Scene, hub: str, tmp_path: Path) -> None:
+    stage = Stage(scene)
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text(json.dumps({"prompt": "pump leaks", "expected": "replace seal"}) + "\n")
+
+    def run(*words: str) -> str:
+        options = ["--hub", hub, "--key", scene.token_of("factory")]
+        result = CliRunner().invoke(app, ["rollout", *words, *options])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.output
+
+    assert "waiting" in run("start", stage.version, "--percent", "5", "--cases", str(cases))
+    observe(scene, stage.epoch, a="ready", b="ready")
+    rollout_id = stage.read()["id"]
+    assert "50 %" in run("shift", rollout_id, "--percent", "50")
+    assert "promoted" in run("promote", rollout_id)
+    assert NAME in run("list")
+    with pytest.raises(RolloutCallError, match="promoted"):
+        run("take-back", rollout_id)
