@@ -239,6 +239,7 @@ def test_other_firms_neither_see_nor_accept(rich: Market) -> None:
 
 def test_deposits_are_booked_once_and_by_operators(market: Market) -> None:
     market.fund("factory", 500, "bank-1")
+    market.now += timedelta(hours=1)
     market.fund("factory", 500, "bank-1")
     with pytest.raises(TransferConflictError):
         market.fund("factory", 501, "bank-1")
