@@ -30,10 +30,11 @@ def test_rates_and_answers_are_one_for_all_processes(tmp_path: Path) -> None:
         outcomes = crowd(gateway, 60, RPM, stream=False)
         assert [one.status for one in outcomes].count(200) == 20
         assert {one.code for one in outcomes if one.status != 200} == {"rate_limit_exceeded"}
-        world.engines[0].delay_s = 0.5
+        world.engines[0].delay_s, world.engines[0].most_running = 0.5, 0
         statuses = [one.status for one in crowd(gateway, 30, CROWDED, stream=False)]
         assert (statuses.count(200), world.engines[0].most_running) == (5, 5)
-        assert [one.status for one in crowd(gateway, 5, CROWDED, stream=False)] == [200] * 5
+        # A seat is free a moment after the answer's last byte.
+        wait_for(lambda: [one.status for one in crowd(gateway, 5, CROWDED, stream=False)] == [200] * 5)
         _ask_under_one_name(world, gateway)
 
 
@@ -65,6 +66,7 @@ def test_killed_processes_leave_no_count_and_no_money_behind(tmp_path: Path) -> 
             records = wait_for(lambda: world.hub.usage if len(world.hub.usage) == 5 else None)
             assert {record.end_reason for record in records.values()} == {EndReason.GATEWAY_RESTART}
             assert all(0 < record.completion_tokens <= world.engines[0].produced for record in records.values())
+            wait_for(lambda: world.engines[0].running == 0)
             assert {one.status for one in crowd(gateway, 5, CROWDED, leave_after=2)} == {200}
             gateway.kill()
         with running_gateway(world) as fewer:
