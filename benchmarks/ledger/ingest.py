@@ -39,6 +39,8 @@ def accept_batches(sessions: Sessions, seed: int) -> Step:
 def copy_batches(sessions: Sessions, seed: int) -> Step:
     """COPY 500 records in each transaction into a table of the same columns without any key."""
     connection = open_plain(sessions)
+    # IF NOT EXISTS alone does not hold where four processes ask at once.
+    connection.execute("SELECT pg_advisory_xact_lock(1)")
     connection.execute("CREATE TABLE IF NOT EXISTS plain_usage (LIKE usage_records)")
     connection.commit()
     statement = f"COPY plain_usage ({', '.join(_COLUMNS)}) FROM STDIN"
