@@ -183,6 +183,7 @@ MUTANTS = (
         "IF fits IS NOT TRUE OR found_ids <> accounts",
         "IF found_ids IS DISTINCT FROM accounts",
         f"{LEDGER}/test_batches.py::test_one_refusal_refuses_the_whole_batch",
+        postgresql=True,
     ),
     Mutant(
         "one_call_posts_in_a_closed_month",
@@ -190,6 +191,7 @@ MUTANTS = (
         "IF moved = 2 AND NOT EXISTS (SELECT FROM ledger_closed_months WHERE month = p_month) THEN",
         "IF moved = 2 THEN",
         f"{LEDGER}/test_refusals.py::test_a_closed_month_takes_nothing_new",
+        postgresql=True,
     ),
     Mutant(
         "the_insert_posts_in_a_closed_month",
@@ -211,6 +213,7 @@ MUTANTS = (
         "WHERE id = p_id AND fingerprint = p_fingerprint)",
         "WHERE id = p_id)",
         f"{LEDGER}/test_posting.py::test_same_id_with_other_content_is_a_conflict",
+        postgresql=True,
     ),
     Mutant(
         "a_refused_call_keeps_the_debit",
@@ -218,6 +221,7 @@ MUTANTS = (
         "IF moved = 2 OR (moved = 1 AND debit_first) THEN",
         "IF moved = 3 THEN",
         f"{LEDGER}/test_refusals.py::test_what_was_moved_before_a_refusal_is_moved_back",
+        postgresql=True,
     ),
     Mutant(
         "a_refused_call_keeps_the_credit",
@@ -225,6 +229,7 @@ MUTANTS = (
         "IF moved = 2 OR (moved = 1 AND NOT debit_first) THEN",
         "IF moved = 3 THEN",
         f"{LEDGER}/test_refusals.py::test_what_was_moved_before_a_refusal_is_moved_back",
+        postgresql=True,
     ),
     Mutant(
         "postings_pass_by_the_savepoint",
