@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import Cursor
 from sqlalchemy import event, make_url
 
-from hub.database import Sessions, open_sessions
+from hub.database import Sessions, _connect_postgresql, open_sessions
 from tests.faults.ground import Ground
 from tests.faults.story import Step
 from tests.hub.money.market import Market
@@ -43,6 +43,8 @@ class Range:
         self._ground, self._place, self._target = ground, Place(None), url
         self.sessions: Sessions = open_sessions(url)
         self.market: Market = replace(ground.pattern, sessions=self.sessions, actors=dict(ground.pattern.actors))
+        if ground.kind == "postgresql":
+            event.remove(self.sessions.engine, "do_connect", _connect_postgresql)  # the first one to connect wins
         event.listen(self.sessions.engine, "do_connect", self._aim)
         event.listen(self.sessions.engine, "connect", self._watch)
         if ground.kind == "postgresql":
@@ -78,12 +80,13 @@ class Range:
         """Close the engine."""
         self.sessions.close()
 
-    def _aim(self, _dialect: Any, _record: Any, positional: list[Any], named: dict[str, Any]) -> None:
+    def _aim(self, dialect: Any, record: Any, positional: list[Any], named: dict[str, Any]) -> Any:
         database = make_url(self._target).database
         if self._ground.kind == "sqlite":
             positional[0] = database
-        else:
-            named["dbname"] = database
+            return None
+        named["dbname"] = database
+        return _connect_postgresql(dialect, record, positional, named)
 
     def _watch(self, connection: Any, _record: Any) -> None:
         """Hear of every statement below SQLAlchemy, which the ledger goes around."""
@@ -91,6 +94,16 @@ class Range:
             connection.set_trace_callback(self._hear)
             return
         connection.cursor_factory = _tell(self._hear, connection.cursor_factory)
+        connection.call = self._tell_call(connection.call)
+
+    def _tell_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Say a prepared call before it is made: it takes no cursor."""
+
+        def told(name: str, statement: str, values: Any) -> Any:
+            self._hear(f"CALL {name}")
+            return call(name, statement, values)
+
+        return told
 
     def _hear(self, statement: str) -> None:
         words = statement.split()
