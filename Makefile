@@ -10,7 +10,7 @@ DETACH ?=
 SPLIT ?= val
 
 .PHONY: help setup setup-tests demo test test-fast lint types bench bench-ledger bench-gateway bench-pool bench-finetune \
-	bench-maintnorm bench-datasets mutants faults-ledger faults-serving city-year status down clean lock
+	bench-maintnorm bench-datasets mutants faults-finetune faults-ledger faults-serving city-year status down clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ faults-ledger: ## the fault tests of the money in their long form
 
 faults-serving: ## kills of gateway, engines and clients under load, hub outages, restarts; each with its figure
 	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults_serving
+
+faults-finetune: ## 1,000 disturbed fine-tunes with the twin trainer and 40 with PEFT; 60 seeded data errors
+	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults_finetune tests/finetune/test_seeded_errors.py
 
 mutants: ## break each money rule on purpose; fails if a mutant survives
 	@$(VENV)/python -m tests.mutants

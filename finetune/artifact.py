@@ -29,24 +29,24 @@ _CONFIG_FIELDS = (
 )
 
 
-def write_artifact(out: Path, model: Any, weights_digest: str) -> str:
-    """Write OUT/artifact and return its digest: the sha256 of its SHA256SUMS.
+def write_artifact(out: Path, model: Any, weights_digest: str, *, name: str = "artifact") -> str:
+    """Write the adapter into the folder `name` of OUT and return its digest: the sha256 of its SHA256SUMS.
 
     The base is named by its weights, never by a path of this machine.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    folder = out / "artifact"
-    folder.mkdir(exist_ok=True)
+    folder = out / name
+    folder.mkdir(exist_ok=True, parents=True)
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in get_peft_model_state_dict(model).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     sync_file(folder / "adapter_model.safetensors")
     write_atomic(
         folder / "adapter_config.json", format_json(_clean_config(model.peft_config["default"], weights_digest))
     )
-    names = ("adapter_config.json", "adapter_model.safetensors")
-    sums = "".join(f"{digest_file(folder / name)}  {name}\n" for name in names)
+    files = ("adapter_config.json", "adapter_model.safetensors")
+    sums = "".join(f"{digest_file(folder / file)}  {file}\n" for file in files)
     return write_atomic(folder / "SHA256SUMS", sums)
 
 

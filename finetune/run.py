@@ -15,9 +15,6 @@ from finetune.job import Job
 from finetune.recipe import read_count
 from finetune.spec import Event, Fault, Kind, Result, State
 
-_KEPT_ROWS = 40
-"""Rows whose tokens are kept, so that an engine can be asked the very same."""
-
 if TYPE_CHECKING:
     from finetune.evaluate import Scores
     from finetune.prepare import Prepared
@@ -96,6 +93,7 @@ def _score_both(trainer: "Trainer") -> dict[str, Json]:
         base = _score(trainer, rows, "base")
     trainer.charge(round((time.monotonic() - started_s) * 1000))
     _write_answers(trainer.job.out, rows, base=base, adapter=adapter)
+    _write_probe(trainer.job.out, prepared.tokenizer)
     position = trainer.position
     metrics: dict[str, Json] = {
         "base": base.summarise(),
@@ -145,10 +143,25 @@ def _write_answers(out: Path, rows: "Sequence[TokenRow]", *, base: "Scores", ada
             line[name] = scores.answers[index].text
             line[f"{name}_hit"] = scores.hits[index]
             line[f"{name}_logprob"] = round(scores.losses.row_logprobs[index], 6)
-        if index < _KEPT_ROWS:
-            line["ids"], line["learn"] = encode(row.ids), encode(row.learn)
+        line["ids"], line["learn"] = encode(row.ids), encode(row.learn)  # an engine can be asked the very same
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_atomic(out / "evaluation.jsonl", "".join(lines))
+
+
+def _write_probe(out: Path, tokenizer: Any) -> None:
+    """probe.jsonl: the general questions as tokens of this base, for the engine that decides on publishing."""
+    from finetune.general_probe import list_items
+    from finetune.tokens import tokenize_rows
+
+    chats = [
+        (number, [{"role": "user", "content": item.question}, {"role": "assistant", "content": item.answer}])
+        for number, item in enumerate(list_items(), start=1)
+    ]
+    lines = [
+        json.dumps({"ids": row.ids, "learn": [list(span) for span in row.learn], "expected": row.answer}) + "\n"
+        for row in tokenize_rows(tokenizer, chats)
+    ]
+    write_atomic(out / "probe.jsonl", "".join(lines))
 
 
 def _describe(job: Job, prepared: "Prepared", *, metrics: Json, artifact_digest: str) -> dict[str, Json]:

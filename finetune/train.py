@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from finetune.artifact import write_artifact
 from finetune.base import add_adapter, load_model, use_training_precision
 from finetune.batches import Batch, cut_parts
 from finetune.checkpoint import (
@@ -162,7 +163,16 @@ class Trainer:
         self._judge(found)
         self.position = self.position.advance(device_ms=self.position.device_ms + _since_ms(started_s))
         self._publish()
+        self._keep_evaluated()
         self.job.log.write(Event.VALIDATION, {"valid_loss": round(found, 6), "best_step": self.position.best_step})
+
+    def _keep_evaluated(self) -> None:
+        """Each evaluated checkpoint stays as an adapter that an engine can load, so that it may be tried out."""
+        step = self.position.step
+        if step > 0:
+            write_artifact(
+                self.job.out, self.model, self.prepared.digests["weights_digest"], name=f"evaluated/step-{step:08d}"
+            )
 
     def _judge(self, found: float) -> None:
         recipe, position = self.prepared.recipe, self.position

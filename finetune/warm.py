@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     for module in _MODULES:
         importlib.import_module(module)
+    from finetune.__main__ import main as run_spec
+
+    return serve(path, run_spec)
+
+
+def serve(path: Path, run_spec: Callable[[list[str]], int]) -> int:
+    """Fork for each request at the socket `path` until SIGTERM; a fork exits with what `run_spec` returns."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for a trainer: its asker does
     with listen(path) as listener:
@@ -48,7 +56,7 @@ def main(arguments: list[str]) -> int:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                os._exit(_run_guarded(connection))
+                os._exit(_run_guarded(connection, run_spec))
             connection.close()
 
 
@@ -65,11 +73,11 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def _run_guarded(connection: socket.socket) -> int:
+def _run_guarded(connection: socket.socket, run_spec: Callable[[list[str]], int]) -> int:
     """Exit code of the run, sent to the asker too; whatever goes wrong here ends this child alone."""
     exit_code = 1
     try:
-        exit_code = _run(connection)
+        exit_code = _run(connection, run_spec)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -78,7 +86,7 @@ def _run_guarded(connection: socket.socket) -> int:
     return exit_code
 
 
-def _run(connection: socket.socket) -> int:
+def _run(connection: socket.socket, run_spec: Callable[[list[str]], int]) -> int:
     message, descriptors, _, _ = socket.recv_fds(connection, _REQUEST_BYTES, _STREAMS)
     request: dict[str, Any] = json.loads(message)
     os.setsid()
@@ -92,8 +100,6 @@ def _run(connection: socket.socket) -> int:
     os.chdir(request["cwd"])
     connection.send(os.getpid().to_bytes(4, "big"))
     _die_with_asker(connection)
-    from finetune.__main__ import main as run_spec
-
     return run_spec([request["spec"], request["out"]])
 
 

@@ -30,6 +30,7 @@ from hub.datasets.service import CHECK_KIND
 from hub.deployments.merging import MERGE_KIND, merge_version
 from hub.deployments.retirements import announce_retirements
 from hub.deployments.rollouts import watch_rollouts
+from hub.deployments.service import end_tryouts
 from hub.errors import GuanmoError
 from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.service import give_up_role, hold_role
@@ -44,27 +45,29 @@ from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
 from hub.tuning.deploying import deploy_version
 from hub.tuning.endings import fail_orphaned_runs
+from hub.tuning.gating import gate_run
 from hub.tuning.keeping_holds import keep_holds
 from hub.tuning.kinds import (
     DEPLOY_KIND,
+    GATE_KIND,
     MIRROR_KIND,
     ORDER_KIND,
     PLAN_KIND,
     PROBE_KIND,
     PROVE_KIND,
-    PUBLISH_KIND,
     TRAIN_KIND,
+    TRYOUT_KIND,
 )
 from hub.tuning.mirroring import MirrorVersions
 from hub.tuning.ordering import queue_accepted_runs
 from hub.tuning.planning import plan_run
 from hub.tuning.probing import probe_rollout, queue_probes
 from hub.tuning.proving import prove_version, queue_proofs
-from hub.tuning.publishing import publish_held
 from hub.tuning.service import expire_runs
 from hub.tuning.standing_orders import order_run
 from hub.tuning.stopping import end_long_pauses
 from hub.tuning.training import train_run
+from hub.tuning.tryouts import open_tryouts
 from hub.vouchers.service import lapse_grants, release_due_tranches
 from registry.mlflow_mirror import Mirror
 from registry.mlflow_server import USERNAME
@@ -99,7 +102,8 @@ def list_kinds(settings: Settings, secrets: Secrets) -> dict[str, Kind]:
         ORDER_KIND: Kind(order_run, "light"),
         TRAIN_KIND: Kind(train_run, "train"),
         DEPLOY_KIND: Kind(deploy_version, "beside"),
-        PUBLISH_KIND: Kind(publish_held, "beside"),
+        GATE_KIND: Kind(gate_run, "beside"),
+        TRYOUT_KIND: Kind(open_tryouts, "beside"),
         PROBE_KIND: Kind(probe_rollout, "beside"),
         PROVE_KIND: Kind(prove_version, "beside"),
         MERGE_KIND: Kind(merge_version, "beside"),
@@ -325,7 +329,8 @@ def _queue_proofs(work: Work) -> object:
 def _expire(work: Work) -> object:
     with work.sessions.write() as session:
         now = work.clock()
-        return expire_runs(session, now=now) + expire_quotes(session, now) + end_long_pauses(session, now=now)
+        runs = expire_runs(session, now=now) + end_long_pauses(session, now=now)
+        return runs + expire_quotes(session, now) + end_tryouts(session, now=now)
 
 
 def _fail_orphans(work: Work) -> object:

@@ -214,9 +214,29 @@ REASONS: dict[str, tuple[str, str]] = {
         "It ran far longer than quoted and was stopped. Ask for a new quote, or the operator.",
     ),
     "gate_regression": (
-        "适配器在留出数据上没有优于基座，未登记为版本。请补充数据或调整配方后再试。",
-        "The adapter was not better than its base on held-out rows, so no version was registered. Add data or change "
-        "the recipe.",
+        "新模型没有通过发布门禁，暂不发布；不符的条目见下。请补充数据、调整配方，或写明理由后放行。",
+        "The new model did not pass the publish gate and is held back; the rules below say why. Add data, change the "
+        "recipe, or publish it with a reason.",
+    ),
+    "gate_not_measured": (
+        "没有评测引擎可用，新模型暂缓发布。请重新测评，或写明理由后放行。",
+        "No engine could be asked, so the new model is held back. Measure it again, or publish it with a reason.",
+    ),
+    "adapter_not_applied": (
+        "引擎没有应用训练所得，新模型已隔离。请重新训练，或联系运营方。",
+        "The engine does not apply what was trained, so the model is quarantined. Run it again, or ask the operator.",
+    ),
+    "adapter_no_effect": (
+        "训练没有改变基座的回答，新模型已隔离。请补充数据或提高学习率。",
+        "Training left the base's answers as they were, so the model is quarantined. Add data or raise the rate.",
+    ),
+    "adapter_differs": (
+        "引擎运行的不是训练所得，新模型已隔离。请重新训练，或联系运营方。",
+        "The engine runs something else than was trained, so the model is quarantined. Ask the operator.",
+    ),
+    "base_differs": (
+        "引擎上的基座与训练时不同，新模型已隔离。请联系运营方。",
+        "The engine runs another base than was trained on, so the model is quarantined. Ask the operator.",
     ),
     "user_cancelled": ("您已取消；只收取已计量部分。", "You cancelled it; only the metered part is billed."),
     "quote_expired": ("报价已过期，没有扣款。请重新发起。", "The quote ran out; nothing was charged. Start again."),

@@ -32,13 +32,14 @@ def check_dataset(work: Work, claim: Claim) -> Verdict:
     """One pass of a check: start or adopt the process, look, apply its report once it ended."""
     with work.sessions.read() as session:
         version = session.get(DatasetVersion, claim.subject)
+        held = session.get(DatasetVersion, version.held_version_id) if version and version.held_version_id else None
     if version is None or version.state is not DatasetState.CHECKING:
         return _close(work, claim)
     attempt = claim.failures + 1
     name = f"check-{version.id}-a{attempt}"
     folder = f"checked-{version.id}-a{attempt}"
     out = locate_folder(work.settings.home, version.organisation_id, version.source_digest) / folder
-    make_spec = partial(_build_spec, work.settings.home, version, attempt)
+    make_spec = partial(_build_spec, work.settings.home, version, held, attempt)
     ensure_trainer(work, claim, name=name, make_spec=make_spec, out=out, threads=1)
     sighting = look_at_trainer(work, name, out)
     if sighting.phase is Phase.RUNNING:
@@ -66,15 +67,19 @@ def fail_orphaned_checks(session: Session, *, now: datetime) -> int:
     return len(found)
 
 
-def _build_spec(home: Path, version: DatasetVersion, attempt: int) -> RunSpec:
-    source = locate_source(home, version.organisation_id, version.source_digest, version.format)
+def _build_spec(home: Path, version: DatasetVersion, held: DatasetVersion | None, attempt: int) -> RunSpec:
+    source, valid = (
+        None if one is None else str(locate_source(home, one.organisation_id, one.source_digest, one.format))
+        for one in (version, held)
+    )
     return RunSpec(
         kind=Kind.CHECK,
         run_id=version.id,
         attempt=attempt,
         fence=attempt,
         data=Data(
-            source=str(source),
+            source=source,
+            valid=valid,
             format=version.format,
             mapping=version.mapping,
             fixes=version.fixes,

@@ -49,7 +49,8 @@ def delete_dataset(
     statement = select(DatasetVersion).where(
         DatasetVersion.organisation_id == actor.organisation_id, DatasetVersion.dataset_id == dataset.id
     )
-    versions = list(session.scalars(statement.order_by(DatasetVersion.number).with_for_update()))
+    own = list(session.scalars(statement.order_by(DatasetVersion.number).with_for_update()))
+    versions = own + _list_holding(session, actor, own)
     needs = find_needs(session, [version.id for version in versions])
     if needs:
         raise _in_use(dataset.id, needs)
@@ -71,8 +72,18 @@ def delete_dataset(
         "versions": removed,
     }
     dataset.receipt = receipt | {"receipt_digest": digest_text(write_json(receipt))}
-    record(session, "dataset.deleted", versions[-1], actor.user_id, now)
+    record(session, "dataset.deleted", own[-1], actor.user_id, now)
     return dataset
+
+
+def _list_holding(session: Session, actor: Actor, versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
+    """Versions of other data sets that hold one of these out: their checked files carry its rows."""
+    statement = select(DatasetVersion).where(
+        DatasetVersion.organisation_id == actor.organisation_id,
+        DatasetVersion.held_version_id.in_([version.id for version in versions]),
+        DatasetVersion.dataset_id != versions[0].dataset_id,
+    )
+    return list(session.scalars(statement.order_by(DatasetVersion.id).with_for_update()))
 
 
 def _delete_previews(session: Session, versions: Sequence[DatasetVersion], now: datetime) -> None:

@@ -36,6 +36,7 @@ class Reading:
     file_name: str
     mapping: Mapping[str, ColumnRole]
     fixes: Mapping[str, FixAction] = field(default_factory=dict)
+    held_version_id: str | None = None
 
 
 class DatasetNotReadyError(ConflictError):
@@ -86,6 +87,7 @@ def add_version(
         size_bytes=reading.stored.size_bytes,
         mapping={column: str(role) for column, role in reading.mapping.items()},
         fixes={code: str(action) for code, action in reading.fixes.items()},
+        held_version_id=reading.held_version_id,
         created_by=actor.user_id,
         created_at=now,
     )
@@ -97,11 +99,16 @@ def add_version(
 
 
 def find_dataset(session: Session, actor: Actor, dataset_id: str) -> tuple[Dataset, DatasetVersion]:
-    """Return a data set of the actor's organisation with its newest version. Raises: NotFoundError."""
+    """Return a data set of the actor's organisation with its newest version, those made for one run left out.
+
+    Raises:
+        NotFoundError.
+    """
     row = session.execute(
         select(Dataset, DatasetVersion)
         .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
         .where(Dataset.organisation_id == actor.organisation_id, Dataset.id == dataset_id)
+        .where(DatasetVersion.held_version_id.is_(None))
         .order_by(DatasetVersion.number.desc())
         .limit(1)
     ).one_or_none()
@@ -121,7 +128,8 @@ def find_usable_version(session: Session, actor: Actor, key: str) -> DatasetVers
         select(DatasetVersion)
         .where(
             DatasetVersion.organisation_id == actor.organisation_id,
-            (DatasetVersion.id == key) | (DatasetVersion.dataset_id == key),
+            (DatasetVersion.id == key)
+            | ((DatasetVersion.dataset_id == key) & DatasetVersion.held_version_id.is_(None)),
         )
         .order_by(DatasetVersion.number.desc())
         .limit(1)
@@ -133,11 +141,17 @@ def find_usable_version(session: Session, actor: Actor, key: str) -> DatasetVers
     return version
 
 
+def next_number(session: Session, dataset_id: str) -> int:
+    """Return the number of a data set's next version."""
+    query = select(func.max(DatasetVersion.number)).where(DatasetVersion.dataset_id == dataset_id)
+    return (session.scalar(query) or 0) + 1
+
+
 def list_datasets(session: Session, actor: Actor) -> list[tuple[Dataset, DatasetVersion]]:
     """Return the organisation's data sets with their newest versions, newest first; deleted ones are left out."""
     newest = (
         select(DatasetVersion.dataset_id, func.max(DatasetVersion.number).label("number"))
-        .where(DatasetVersion.organisation_id == actor.organisation_id)
+        .where(DatasetVersion.organisation_id == actor.organisation_id, DatasetVersion.held_version_id.is_(None))
         .group_by(DatasetVersion.dataset_id)
         .subquery()
     )
@@ -161,6 +175,11 @@ def acknowledge_warnings(session: Session, actor: Actor, dataset_id: str, *, now
         NotFoundError, DatasetNotReadyError: there are errors, or the check still runs.
     """
     _, version = find_dataset(session, actor, dataset_id)
+    return acknowledge_version(session, actor, version, now=now)
+
+
+def acknowledge_version(session: Session, actor: Actor, version: DatasetVersion, *, now: datetime) -> DatasetVersion:
+    """Accept the warnings of one version once. Raises: DatasetNotReadyError."""
     if version.state is DatasetState.READY:
         return version
     if version.state is not DatasetState.WARNED:

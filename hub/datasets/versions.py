@@ -14,9 +14,9 @@ from finetune.spec import ColumnRole, FixAction
 from hub.actor import Actor
 from hub.datasets.files import StoredFile
 from hub.datasets.rules import read_fixes
-from hub.datasets.service import OWNERS, Reading, add_version, find_dataset, not_ready, record
+from hub.datasets.service import OWNERS, Reading, add_version, find_dataset, next_number, not_ready, record
 from hub.datasets.tables import Dataset, DatasetState, DatasetVersion
-from hub.errors import NotFoundError
+from hub.errors import InvalidValueError, NotFoundError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def list_versions(session: Session, actor: Actor, dataset_id: str) -> Sequence[D
 def find_version(session: Session, actor: Actor, dataset_id: str, number: int | None) -> DatasetVersion:
     """Return one version by its number, the newest without one. Raises: NotFoundError."""
     found = list_versions(session, actor, dataset_id)
-    chosen = next((one for one in found if number in (None, one.number)), None)
+    usual = [one for one in found if one.held_version_id is None]
+    chosen = usual[0] if number is None else next((one for one in found if one.number == number), None)
     if chosen is None:
         raise NotFoundError.of("version of the data set", str(number))
     return chosen
@@ -83,7 +84,50 @@ def correct_dataset(
     same = {name: str(role) for name, role in reading.mapping.items()} == newest.mapping and reading.fixes == before
     if same and newest.state is not DatasetState.FAILED:
         return newest
-    return add_version(session, actor, dataset, reading, number=newest.number + 1, now=now)
+    return add_version(session, actor, dataset, reading, number=next_number(session, dataset.id), now=now)
+
+
+def hold_out_file(
+    session: Session, actor: Actor, dataset_id: str, held_dataset_id: str, *, now: datetime
+) -> DatasetVersion:
+    """Read a data set with another upload held out whole, instead of a part of its own rows; again the same version.
+
+    Raises:
+        NotFoundError: one of the two is not this organisation's.
+        DatasetNotReadyError: one of them was deleted.
+        InvalidValueError: both are the same bytes, or files of different formats.
+    """
+    actor.require(*OWNERS)
+    (dataset, newest), (_, held) = (find_dataset(session, actor, key) for key in (dataset_id, held_dataset_id))
+    for version in (newest, held):
+        if version.state is DatasetState.DELETED:
+            raise not_ready(version)
+    if newest.source_digest == held.source_digest or newest.format is not held.format:
+        raise InvalidValueError(
+            f"validation_file is '{held.file_name}' ({held.format}), training_file is '{newest.file_name}' "
+            f"({newest.format}); send another file of the same format.",
+            f"验证文件“{held.file_name}”（{held.format}）与训练文件“{newest.file_name}”（{newest.format}）"
+            "须为同一格式的不同文件。",
+            field="validation_file",
+        )
+    known = session.scalars(
+        select(DatasetVersion).where(
+            DatasetVersion.dataset_id == dataset.id,
+            DatasetVersion.held_version_id == held.id,
+            DatasetVersion.state != DatasetState.FAILED,
+        )
+    ).first()
+    if known is not None:
+        return known
+    reading = Reading(
+        StoredFile(newest.source_digest, newest.size_bytes),
+        newest.format,
+        newest.file_name,
+        {name: ColumnRole(role) for name, role in newest.mapping.items()},
+        {code: FixAction(action) for code, action in newest.fixes.items()},
+        held.id,
+    )
+    return add_version(session, actor, dataset, reading, number=next_number(session, dataset.id), now=now)
 
 
 def register_rights(session: Session, actor: Actor, dataset_id: str, rights: Rights, *, now: datetime) -> Dataset:

@@ -107,7 +107,7 @@ def _settle(session: Session, deployment: Deployment, message: contract.Observed
         is_first = deployment.ready_at is None
         deployment.state, deployment.reason_code = DeploymentState.READY, None
         deployment.ready_at = deployment.ready_at or now
-        if is_first:
+        if is_first and deployment.until_at is None:
             _move_forward(session, deployment, now)
         begin_if_waiting(session, deployment.version_id, now)
         _record(session, "deployment.ready", deployment, now)

@@ -20,7 +20,10 @@ from hub.deployments.rollout_state import end_rollout, find_open
 from hub.deployments.sets import ensure_set
 from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, RolloutState
 from hub.errors import ConflictError, NotFoundError
+from hub.events.service import SYSTEM
 from hub.ids import new_id
+
+_NOT_SERVED = (VersionState.DRAFT, VersionState.QUARANTINED, VersionState.RETIRED)
 
 
 class NotDeployableError(ConflictError):
@@ -29,17 +32,22 @@ class NotDeployableError(ConflictError):
     code = "not_deployable"
 
 
-def deploy(session: Session, actor: Actor, version_id: str, *, now: datetime) -> Deployment:
+def deploy(
+    session: Session, actor: Actor, version_id: str, *, now: datetime, until_at: datetime | None = None
+) -> Deployment:
     """Ask the pool to serve a version; its open deployment is returned again. The alias moves once it is ready.
+
+    With `until_at` a draft is tried out: it ends by itself then, and its alias never moves; again, it lasts longer.
 
     Raises:
         NotFoundError: not visible to the actor, or not the actor's to deploy.
-        NotDeployableError: quarantined, retired or refused.
+        NotDeployableError: a draft, quarantined, retired or refused.
         NoCapacityError: no machine has room for another engine.
     """
     version = find_version(session, actor, version_id)
     _require_owner(actor, version)
-    if version.state in (VersionState.QUARANTINED, VersionState.RETIRED):
+    is_tryout = version.state is VersionState.DRAFT and until_at is not None
+    if not is_tryout and version.state in _NOT_SERVED:
         raise NotDeployableError(
             f"Version {version.id} is '{version.state}' and may not be served. Choose another version.",
             f"版本 {version.id} 状态为“{version.state}”，不能部署。请选择其他版本。",
@@ -56,6 +64,7 @@ def deploy(session: Session, actor: Actor, version_id: str, *, now: datetime) ->
     deployment = found or _add(session, version, replica_set, actor=actor, implied=False, now=now)
     if deployment.implied:
         deployment.implied = False
+    deployment.until_at = until_at if is_tryout else None
     if version.id != base.id and _find_open(session, base.id) is None:
         _add(session, base, replica_set, actor=actor, implied=True, now=now)
     note_demand(session, replica_set.id, now=now)
@@ -83,6 +92,18 @@ def undeploy(session: Session, actor: Actor, version_id: str, *, now: datetime) 
         note_demand(session, deployment.set_id, now=now)
         bump_generation(session)
     return deployment
+
+
+def end_tryouts(session: Session, *, now: datetime) -> int:
+    """Stop every try-out whose time is up; returns how many."""
+    due = select(Deployment).where(Deployment.state != DeploymentState.STOPPED, Deployment.until_at <= now)
+    found = session.scalars(due.order_by(Deployment.id)).all()
+    for deployment in found:
+        stop_deployment(session, deployment, actor_id=SYSTEM, now=now)
+        note_demand(session, deployment.set_id, now=now)
+    if found:
+        bump_generation(session)
+    return len(found)
 
 
 def roll_back(session: Session, actor: Actor, public_name: str, *, now: datetime) -> str:

@@ -110,6 +110,8 @@ class Deployment(Base):
     created_by: Mapped[str]
     created_at: Mapped[When]
     ready_at: Mapped[datetime | None] = mapped_column(Moment)
+    until_at: Mapped[datetime | None] = mapped_column(Moment)
+    """A try-out of a draft ends by itself then, and never moves an alias."""
     stopped_at: Mapped[datetime | None] = mapped_column(Moment)
 
 

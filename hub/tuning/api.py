@@ -10,17 +10,19 @@ from flask_openapi3.blueprint import APIBlueprint
 
 from hub.compute.api import present_offer
 from hub.compute.service import find_provider
-from hub.errors import InvalidValueError
+from hub.errors import InvalidValueError, NotFoundError
 from hub.orders.present import present_order, present_quote
 from hub.tuning import bodies, ordering, service, stopping
+from hub.tuning.examining import read_cases
 from hub.tuning.offers import publish_offer
 from hub.tuning.papers import build_bundle, build_manifest
-from hub.tuning.progress import locate_attempt, read_curve, read_tail
-from hub.tuning.publishing import override_gate
+from hub.tuning.progress import locate_attempt, locate_run, read_curve, read_tail
+from hub.tuning.publishing import measure_again, override_gate
 from hub.tuning.queueing import find_place
 from hub.tuning.rerunning import list_differences, rerun
 from hub.tuning.streaming import Source, read_position, stream_run
 from hub.tuning.submitting import submit_once
+from hub.tuning.tryouts import request_tryout
 from hub.web import context, current_actor
 
 blueprint = APIBlueprint("tuning", __name__, url_prefix="/api/v1")
@@ -143,6 +145,45 @@ def post_publish(path: bodies.RunPath, body: bodies.OverrideBody) -> tuple[dict[
     with context().sessions.write() as session:
         run = override_gate(session, actor, path.run_id, reason=body.reason, now=context().clock())
         return bodies.present_run(run), 202
+
+
+@blueprint.post("/runs/<run_id>/measure")
+def post_measure(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
+    """Ask an engine again about a held run that none could be asked about."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        run = measure_again(session, actor, path.run_id, now=context().clock())
+        return bodies.present_run(run), 202
+
+
+@blueprint.get("/runs/<run_id>/cases")
+def get_cases(path: bodies.RunPath) -> dict[str, Any]:
+    """Return the held-out cases with the answers before and after, to the run's organisation only."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, path.run_id)
+        if run.organisation_id != actor.organisation_id:
+            raise NotFoundError.of("run", path.run_id)
+        return {"cases": read_cases(locate_run(context().settings.home, run.id))}
+
+
+@blueprint.get("/runs/<run_id>/tryouts")
+def get_tryouts(path: bodies.RunPath) -> dict[str, Any]:
+    """Return the run's evaluated checkpoints with what is being tried out."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, path.run_id)
+        return {"checkpoints": bodies.present_checkpoints(session, run, context().settings.home)}
+
+
+@blueprint.post("/runs/<run_id>/tryouts")
+def post_tryout(path: bodies.RunPath, body: bodies.TryoutBody) -> tuple[dict[str, Any], int]:
+    """Have one evaluated checkpoint answer to its name for an hour, for its owner alone."""
+    actor = current_actor()
+    home, now = context().settings.home, context().clock()
+    with context().sessions.write() as session:
+        chosen = request_tryout(session, actor, path.run_id, body.step, home=home, now=now)
+        return {"step": chosen.step, "model": chosen.name}, 202
 
 
 @blueprint.get("/runs/<run_id>/manifest")

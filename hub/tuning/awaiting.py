@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from finetune.spec import Fault
 from hub.actor import Actor
-from hub.datasets.service import acknowledge_warnings
+from hub.datasets.service import acknowledge_version
 from hub.datasets.tables import DatasetState, DatasetVersion
 from hub.jobs.service import Claim, finish_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, later
@@ -67,4 +67,4 @@ def _tell_rows(issue: Mapping[str, Any]) -> str:
 def _acknowledge(session: Session, run: Run, data: DatasetVersion, now: datetime) -> None:
     user = find_user(session, run.created_by)
     actor = Actor(user.id, run.organisation_id, user.role, user.language)
-    acknowledge_warnings(session, actor, data.dataset_id, now=now)
+    acknowledge_version(session, actor, data, now=now)

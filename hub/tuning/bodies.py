@@ -1,5 +1,6 @@
 """Bodies, queries and JSON shapes of the tuning API. It leaves what they cause to the services."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from hub.tuning.queueing import Place
 from hub.tuning.service import list_attempts
 from hub.tuning.states import openai_status
 from hub.tuning.tables import Run
+from hub.tuning.tryouts import find_tryouts, list_evaluated
 from hub.web import Body, Query, context
 
 
@@ -54,6 +56,12 @@ class OverrideBody(Body):
     """Why the gate does not matter here."""
 
     reason: str
+
+
+class TryoutBody(Body):
+    """The step of an evaluated checkpoint."""
+
+    step: int = Field(ge=1)
 
 
 class OfferBody(Body):
@@ -192,3 +200,19 @@ def _cost_so_far(session: Session, run: Run, line: Progress) -> int | None:
         for item in quote.lines
         if item.meter in used
     )
+
+
+def present_checkpoints(session: Session, run: Run, home: Path) -> list[dict[str, Any]]:
+    """Return the evaluated checkpoints of a run as JSON values; `state` and `until_at` of those that are tried out."""
+    opened = find_tryouts(session, run)
+    return [
+        {
+            "step": one.step,
+            "model": one.name,
+            "valid_loss": one.valid_loss,
+            "train_loss": one.train_loss,
+            "state": str(opened[one.name].state) if one.name in opened else None,
+            "until_at": opened[one.name].until_at.isoformat() if one.name in opened else None,  # type: ignore[union-attr]
+        }
+        for one in list_evaluated(run, home)
+    ]

@@ -1,4 +1,4 @@
-"""How an attempt ends: published, held, retried, cancelled or failed, with the money settled in the same transaction.
+"""How an attempt ends: on to the gate, retried, cancelled or failed, with the money settled in the same transaction.
 
 It leaves amounts to `hub.orders`, versions to the catalogue and bytes to the artefact store.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from finetune.spec import Event, Fault, Result, State
+from finetune.spec import Fault, Result, State
 from hub.compute.service import release
 from hub.jobs.service import Claim, finish_job, has_open_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, again
@@ -17,9 +17,9 @@ from hub.orders.service import refund_order, settle_order
 from hub.orders.tables import Fault as OrderFault
 from hub.tuning import rules
 from hub.tuning.following import sum_earlier_rentals
-from hub.tuning.kinds import PLAN_KIND, TRAIN_KIND
+from hub.tuning.kinds import GATE_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.moves import move_run
-from hub.tuning.progress import read_tail
+from hub.tuning.progress import find_commit
 from hub.tuning.states import AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
 
@@ -33,7 +33,7 @@ _ORDER_FAULTS = {
 }
 
 
-def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: int | None, out: Path) -> Verdict:
+def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: int | None) -> Verdict:
     """Apply the end of the current attempt; `result` None: it left none."""
     now = work.clock()
     with work.sessions.write() as session:
@@ -41,12 +41,10 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
         run = session.get_one(Run, claim.subject, with_for_update=True)
         _close_attempt(session, run, result, exit_code=exit_code, now=now)
         if result is not None and result.state in _DONE_STATES:
-            _judge(session, run, result, now)
-            if run.state is RunState.PUBLISHING:
-                return again(0.0)
-            settle_run(session, run, now)
-        elif run.state is RunState.CANCELLING or (result is not None and result.state is State.CANCELLED):
-            _note_committed(run, result, out)
+            _begin_gating(session, run, result, now)
+            return again(0.0)
+        if run.state is RunState.CANCELLING or (result is not None and result.state is State.CANCELLED):
+            _note_committed(run, result, work.settings.home)
             end_cancelled(session, run, now=now)
         elif run.pause_requested_at is not None and rules.is_interrupted(result):
             move_run(session, run, RunState.PAUSED, now=now, reason_code="user_paused")
@@ -62,7 +60,7 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
             move_run(session, run, RunState.RECOVERING, now=now, reason_code=reason)
             return again(_RETRY_S)
         else:
-            _note_committed(run, result, out)
+            _note_committed(run, result, work.settings.home)
             end_failed(
                 session,
                 run,
@@ -91,6 +89,7 @@ def end_failed(session: Session, run: Run, *, reason_code: str, fault: Fault, me
 def fail_orphaned_runs(session: Session, *, now: datetime) -> int:
     """Fail runs whose job was given up and refund those that were ordered; returns how many."""
     ordered = Run.order_id.is_not(None) & Run.finished_at.is_(None) & ~has_open_job(TRAIN_KIND, Run.id)
+    ordered &= ~has_open_job(GATE_KIND, Run.id)
     ordered &= Run.state != RunState.PAUSED
     planning = (Run.state == RunState.VALIDATING) & ~has_open_job(PLAN_KIND, Run.id)
     found = session.scalars(select(Run).where(ordered | planning).order_by(Run.id)).all()
@@ -100,24 +99,20 @@ def fail_orphaned_runs(session: Session, *, now: datetime) -> int:
     return len(found)
 
 
-def _judge(session: Session, run: Run, result: Result, now: datetime) -> None:
-    """Gate a finished run: on to publishing, or held with its adapter kept in its folder."""
-    verdict = rules.judge_gate(result.metrics)
+def _begin_gating(session: Session, run: Run, result: Result, now: datetime) -> None:
+    """The work is done and its meter final; devices go back at once, the money is settled when the gate has decided."""
     move_run(
         session,
         run,
         RunState.GATING,
         now=now,
         metrics=dict(result.metrics),
-        gate=verdict.as_dict(),
+        gate={"trained": str(result.state)},
         artifact_digest=result.artifact_digest,
         device_ms=result.billable_device_ms,
         trained_tokens=result.tokens,
     )
-    if verdict.passed:
-        move_run(session, run, RunState.PUBLISHING, now=now)
-    else:
-        move_run(session, run, RunState.HELD, now=now, reason_code="gate_regression", fault=Fault.NONE)
+    _release(session, run, now)
 
 
 def settle_run(session: Session, run: Run, now: datetime) -> None:
@@ -160,14 +155,13 @@ def _metered(session: Session, run: Run) -> dict[str, int]:
     }
 
 
-def _note_committed(run: Run, result: Result | None, out: Path) -> None:
-    """What counts of an unfinished run is its last commit, from the result or from the progress lines."""
+def _note_committed(run: Run, result: Result | None, home: Path) -> None:
+    """What counts of an unfinished run is its last commit: an attempt that ended before its own leaves the former."""
+    commit = find_commit(home, run.id, run.attempt)
+    counted = [(commit.tokens, commit.device_ms)] if commit is not None else []
     if result is not None:
-        run.device_ms, run.trained_tokens = result.billable_device_ms, result.tokens
-        return
-    commits = [line for line in read_tail(out) if line.type is Event.CHECKPOINT]
-    run.device_ms = commits[-1].device_ms if commits else 0
-    run.trained_tokens = commits[-1].tokens if commits else 0
+        counted.append((result.tokens, result.billable_device_ms))
+    run.trained_tokens, run.device_ms = max(counted, default=(0, 0))
 
 
 def _close_attempt(session: Session, run: Run, result: Result | None, *, exit_code: int | None, now: datetime) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _TIMEOUT_S = 120.0
-_BATCH_ROWS = 8
+_BATCH_ROWS = 16
 
 
 class EngineRefusedError(Exception):
@@ -31,6 +31,19 @@ class Question:
     learn: Sequence[tuple[int, int]]
     expected: str
 
+    @property
+    def places(self) -> list[int]:
+        """Positions of the answers' tokens; the very first token of a text has no probability."""
+        return [place for start, end in self.learn for place in range(max(1, start), end)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said, and whether the model itself ended it."""
+
+    text: str
+    stopped: bool
+
 
 def measure_logprobs(url: str, model: str, questions: Sequence[Question]) -> list[float]:
     """Return each row's mean log-probability per answer token under a served name, in nats.
@@ -39,25 +52,29 @@ def measure_logprobs(url: str, model: str, questions: Sequence[Question]) -> lis
         EngineRefusedError, OSError.
     """
     found = []
-    for question in questions:
-        body = {"model": model, "prompt": list(question.ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        (choice,) = _complete(url, body)
-        told = choice["prompt_logprobs"]
-        places = [place for start, end in question.learn for place in range(max(1, start), end)]
-        found.append(fmean(_pick(told[place], question.ids[place]) for place in places))
+    for part in _cut(questions):
+        prompts = [list(question.ids) for question in part]
+        body = {"model": model, "prompt": prompts, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        for question, choice in zip(part, _complete(url, body), strict=True):
+            told = choice["prompt_logprobs"]
+            found.append(fmean(_pick(told[place], question.ids[place]) for place in question.places))
     return found
 
 
-def answer_greedily(url: str, model: str, questions: Sequence[Question], *, max_tokens: int) -> list[str]:
-    """Return the text that a served name answers to each row's prompt. Raises: EngineRefusedError, OSError."""
-    texts = []
-    for start in range(0, len(questions), _BATCH_ROWS):
-        part = questions[start : start + _BATCH_ROWS]
+def answer_greedily(url: str, model: str, questions: Sequence[Question], *, max_tokens: int) -> list[Answer]:
+    """Return what a served name answers to each row's prompt. Raises: EngineRefusedError, OSError."""
+    answers = []
+    for part in _cut(questions):
         prompts = [list(question.ids[: question.learn[-1][0]]) for question in part]
         body = {"model": model, "prompt": prompts, "max_tokens": max_tokens, "temperature": 0}
-        choices = sorted(_complete(url, body), key=lambda choice: int(choice["index"]))
-        texts += [str(choice["text"]) for choice in choices]
-    return texts
+        answers += [
+            Answer(str(choice["text"]), choice.get("finish_reason") == "stop") for choice in _complete(url, body)
+        ]
+    return answers
+
+
+def _cut(questions: Sequence[Question]) -> list[Sequence[Question]]:
+    return [questions[start : start + _BATCH_ROWS] for start in range(0, len(questions), _BATCH_ROWS)]
 
 
 def answer_chats(url: str, model: str, prompts: Sequence[str], *, max_tokens: int) -> list[str]:
@@ -87,4 +104,4 @@ def _complete(url: str, body: dict[str, Any], *, path: str = "/v1/completions") 
     if answer.status != http.client.OK:
         raise EngineRefusedError(answer.status, text)
     choices: list[dict[str, Any]] = json.loads(text)["choices"]
-    return choices
+    return sorted(choices, key=lambda choice: int(choice["index"]))

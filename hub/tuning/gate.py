@@ -1,23 +1,23 @@
-"""The publish gate's figures: is the served adapter the one that was trained, and what it does to answers. Pure.
+"""The publish gate: what the serving engine's figures of base and adapter decide, each rule with value and limit. Pure.
 
-It leaves asking the engine to `hub.tuning.proving` and the held-out loss, judged before, to `hub.tuning.rules`.
+It leaves asking the engine to `hub.tuning.examining` and the figures of answers to `hub.tuning.scoring`.
 """
 
-import json
-import random
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
+
+from hub.tuning.scoring import Case, bound_gain, compare, is_broken, score_cases
 
 TOLERANCE_NATS = 0.1
 """Mean difference per answer token that number formats of trainer and engine may cause (our default)."""
 LEAST_EFFECT = 0.5
 """Least share of the trained effect that must arrive at the engine."""
+MAX_TASK_LOSS, MAX_STOP_LOSS, MAX_BROKEN, MAX_FORGOTTEN = 0.01, 0.01, 0.01, 0.03
+"""What an adapter may lose against its base, as shares (our defaults; research/finetune.md 6.8)."""
+NOT_MEASURED = "gate_not_measured"
 _LEAST_NATS = 1e-4
-_RESAMPLES = 1000
-_MOST_LABELS = 20
 
 
 @dataclass(frozen=True)
@@ -69,83 +69,125 @@ def judge_parity(found: LogProbs) -> Parity:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One held-out case with the engine's answers before and after."""
+class Side:
+    """What one served name did on the same rows in their order: nats per answer token, answers, whether they ended."""
 
-    expected: str
-    base: str
-    adapter: str
+    logprobs: Sequence[float]
+    answers: Sequence[str]
+    stopped: Sequence[bool]
 
 
-def score_cases(cases: Sequence[Case]) -> dict[str, Any]:
-    """Return the task's figures for base and adapter with the paired 95 % interval of each difference.
+@dataclass(frozen=True)
+class Paper:
+    """Rows that were asked of base and adapter; `tokens` are the answer tokens of each row."""
 
-    Exact match and F1 always; JSON validity where what is expected is JSON; a report by label where few answers recur.
+    questions: Sequence[str]
+    expected: Sequence[str]
+    tokens: Sequence[int]
+    base: Side
+    adapter: Side
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The customer's held-out rows, the general probe, and the trainer's own log-probabilities of the first rows."""
+
+    task: Paper
+    probe: Paper
+    trained_base: Sequence[float]
+    trained_adapter: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition of the gate with the value that was found; it passes where `value` is at least `limit`."""
+
+    code: str
+    value: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the condition holds."""
+        return self.value >= self.limit
+
+
+def judge(found: Examination) -> dict[str, Any]:
+    """Return the gate as it stands on a run: verdict, rules, parity, scores. Figures only, no row.
+
+    `code` is `passed`, the parity's where that failed, else `gate_regression`.
     """
-    measures: dict[str, Callable[[str, str], float]] = {"exact_match": _match, "f1": overlap_f1}
-    if cases and all(_is_json(case.expected) for case in cases):
-        measures["json_valid"] = lambda answer, _expected: float(_is_json(answer))
-    scores: dict[str, Any] = {"n": len(cases), "interval": "paired_bootstrap_95"}
-    for name, measure in measures.items():
-        base = [measure(case.base, case.expected) for case in cases]
-        adapter = [measure(case.adapter, case.expected) for case in cases]
-        low, high = bound_gain(base, adapter)
-        scores[name] = {
-            "base": round(fmean(base), 6),
-            "adapter": round(fmean(adapter), 6),
-            "gain_low": round(low, 6),
-            "gain_high": round(high, 6),
-        }
-    labels = Counter(case.expected.strip() for case in cases)
-    if 2 <= len(labels) <= _MOST_LABELS and len(cases) >= 2 * len(labels):
-        scores["labels"] = report_labels(cases)
-    return scores
+    parity = judge_parity(_read_logprobs(found))
+    scores = _score(found)
+    rules = _list_rules(scores)
+    code = "passed" if all(rule.passed for rule in rules) else "gate_regression"
+    return {
+        "passed": parity.passed and code == "passed",
+        "code": code if parity.passed else parity.code,
+        "rules": [asdict(rule) | {"passed": rule.passed} for rule in rules],
+        "parity": {"passed": parity.passed, "code": parity.code, **parity.figures},
+        "scores": scores,
+    }
 
 
-def report_labels(cases: Sequence[Case]) -> dict[str, dict[str, float]]:
-    """Return precision, recall and support of each expected answer under the adapter (a classification report)."""
-    pairs = [(case.expected.strip(), case.adapter.strip()) for case in cases]
-    report = {}
-    for label in sorted({expected for expected, _ in pairs}):
-        hits = sum(expected == label == answer for expected, answer in pairs)
-        told = sum(answer == label for _, answer in pairs)
-        support = sum(expected == label for expected, _ in pairs)
-        report[label] = {
-            "precision": round(hits / told, 6) if told else 0.0,
-            "recall": round(hits / support, 6),
-            "support": support,
-        }
-    return report
+def _read_logprobs(found: Examination) -> LogProbs:
+    count = len(found.trained_base)
+    served = (found.task.base.logprobs[:count], found.task.adapter.logprobs[:count])
+    return LogProbs(found.trained_base, found.trained_adapter, *served)
 
 
-def overlap_f1(answer: str, expected: str) -> float:
-    """Return F1 over words; over characters where the expected text has no spaces, as in Chinese."""
-    parts = [text.split() if " " in expected.strip() else list(text.strip()) for text in (answer, expected)]
-    common = sum((Counter(parts[0]) & Counter(parts[1])).values())
-    if not common:
-        return float(not parts[0] and not parts[1])
-    precision, recall = common / len(parts[0]), common / len(parts[1])
-    return 2 * precision * recall / (precision + recall)
+def _score(found: Examination) -> dict[str, Any]:
+    task, probe = found.task, found.probe
+    rows = zip(task.expected, task.base.answers, task.adapter.answers, task.questions, strict=True)
+    broken = [
+        [float(is_broken(answer, wanted)) for answer, wanted in zip(side.answers, task.expected, strict=True)]
+        for side in (task.base, task.adapter)
+    ]
+    recalled = [
+        [float(answer.strip() == wanted.strip()) for answer, wanted in zip(side.answers, probe.expected, strict=True)]
+        for side in (probe.base, probe.adapter)
+    ]
+    stops = [[float(stop) for stop in side.stopped] for side in (task.base, task.adapter)]
+    return score_cases([Case(*row) for row in rows]) | {
+        "loss": _compare_losses(task),
+        "stop_rate": compare(stops[0], stops[1]),
+        "broken": compare(broken[0], broken[1]),
+        "probe": {"n": len(probe.expected), **compare(recalled[0], recalled[1]), "loss": _compare_losses(probe)},
+    }
 
 
-def bound_gain(base: Sequence[float], adapter: Sequence[float], *, seed: int = 42) -> tuple[float, float]:
-    """Return the 95 % interval of the mean gain, by resampling pairs. Source: Efron & Tibshirani 1993, chapter 13."""
-    gains = [after - before for before, after in zip(base, adapter, strict=True)]
-    rng = random.Random(seed)  # noqa: S311 - a repeatable interval, not a secret
-    means = sorted(fmean(rng.choices(gains, k=len(gains))) for _ in range(_RESAMPLES))
-    return means[int(0.025 * _RESAMPLES)], means[int(0.975 * _RESAMPLES) - 1]
+def _compare_losses(paper: Paper) -> dict[str, float]:
+    """Mean loss per answer token; the interval is of the mean gain per row."""
+    weight = max(1, sum(paper.tokens))
+    base, adapter = (
+        -sum(value * count for value, count in zip(side.logprobs, paper.tokens, strict=True)) / weight
+        for side in (paper.base, paper.adapter)
+    )
+    low, high = bound_gain(paper.base.logprobs, paper.adapter.logprobs) if paper.tokens else (0.0, 0.0)
+    values = {"base": base, "adapter": adapter, "gain_low": low, "gain_high": high}
+    return {name: round(value, 6) for name, value in values.items()}
+
+
+def _list_rules(scores: dict[str, Any]) -> list[Rule]:
+    """Losses count as negative values, so that more is better throughout."""
+    main = name_main_measure(scores)
+    loss, stop, probe = scores["loss"], scores["stop_rate"], scores["probe"]
+    return [
+        Rule("loss_lower", round(loss["base"] - loss["adapter"], 6), 1e-6),
+        Rule(f"{main}_not_worse", scores[main]["gain_low"], -MAX_TASK_LOSS),
+        Rule("still_stops", round(stop["adapter"] - stop["base"], 6), -MAX_STOP_LOSS),
+        Rule("answers_whole", round(-scores["broken"]["adapter"], 6), -max(MAX_BROKEN, scores["broken"]["base"])),
+        Rule("nothing_forgotten", round(probe["adapter"] - probe["base"], 6), -MAX_FORGOTTEN),
+    ]
+
+
+def name_main_measure(scores: dict[str, Any]) -> str:
+    """Return the measure that decides: error reduction where it applies, else exact match, F1 where nothing matches."""
+    if "error_reduction" in scores:
+        return "error_reduction"
+    matches = scores["exact_match"]
+    return "exact_match" if matches["base"] or matches["adapter"] else "f1"
 
 
 def _distance(first: Sequence[float], second: Sequence[float]) -> float:
     return fmean(abs(one - other) for one, other in zip(first, second, strict=True))
-
-
-def _match(answer: str, expected: str) -> float:
-    return float(answer.strip() == expected.strip())
-
-
-def _is_json(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict | list)
-    except ValueError:
-        return False

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor
 from hub.datasets.service import find_dataset
+from hub.datasets.versions import hold_out_file
 from hub.errors import InvalidValueError, NotFoundError
 from hub.tuning import service, stopping
 from hub.tuning.openai_caller import Caller, find_caller
@@ -62,7 +63,7 @@ def post_job(body: JobBody) -> dict[str, Any]:
                 session,
                 caller.actor,
                 base_version_id=body.model,
-                dataset_version_id=_find_training_file(session, caller, body.training_file),
+                dataset_version_id=_find_data(session, caller, body),
                 model_name=wish.model_name,
                 recipe=wish.recipe,
                 seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
@@ -163,15 +164,22 @@ def _find(session: Session, actor: Actor, job_id: str) -> Run:
     return run
 
 
-def _find_training_file(session: Session, caller: Caller, file_id: str) -> str:
+def _find_data(session: Session, caller: Caller, body: JobBody) -> str:
+    """The data set of the training file; with a validation file the version that holds it out."""
+    dataset_id = _find_file(session, caller, body.training_file, "training_file")
+    if body.validation_file is None:
+        return dataset_id
+    held_id = _find_file(session, caller, body.validation_file, "validation_file")
+    return hold_out_file(session, caller.actor, dataset_id, held_id, now=context().clock()).id
+
+
+def _find_file(session: Session, caller: Caller, file_id: str, field: str) -> str:
     dataset_id, _ = read_file(file_id)
     try:
         find_dataset(session, caller.actor, dataset_id)
     except NotFoundError as error:
         text = f"No file '{file_id[:80]}' here. Upload one with purpose 'fine-tune' and send its id."
-        raise NotFoundError(
-            text, f"没有文件“{file_id[:80]}”，请先以 fine-tune 用途上传。", field="training_file"
-        ) from error
+        raise NotFoundError(text, f"没有文件“{file_id[:80]}”，请先以 fine-tune 用途上传。", field=field) from error
     return dataset_id
 
 

@@ -23,6 +23,7 @@ from hub.tuning.openai_ids import CHECKPOINT, EVENT, show_job
 from hub.tuning.openai_jobs import name_tuned
 from hub.tuning.progress import read_after
 from hub.tuning.tables import Run
+from hub.tuning.tryouts import list_evaluated
 
 MAX_EVENTS = 10_000
 _TOLD_LINES = (LineKind.STEP, LineKind.VALIDATION, LineKind.EVALUATED, LineKind.RESUMED)
@@ -93,31 +94,55 @@ def list_events(session: Session, run: Run, home: Path) -> list[dict[str, Any]]:
 
 
 def list_checkpoints(session: Session, run: Run, home: Path) -> list[dict[str, Any]]:
-    """Return the checkpoints that can be called: the adapter that was kept, once it is a version."""
+    """Return every evaluated checkpoint, newest first.
+
+    The one that was kept answers to the model's own name, the others to theirs while they are tried out: the newest two
+    after the job's end, any by POST /api/v1/runs/{id}/tryouts.
+    """
     name = name_tuned(session, run)
-    if name is None or run.finished_at is None:
-        return []
     train = (run.metrics or {}).get("train", {})
-    points = list(read_after(home, run.id, attempt=0, seq=0))
-    steps = [line for line in points if line.type is LineKind.STEP]
-    step = int(train.get("best_step") or (steps[-1].step if steps else 0))
-    losses = [line for line in steps if line.step <= step] or steps
-    return [
-        {
-            "id": CHECKPOINT + run.id.partition("_")[2],
-            "object": "fine_tuning.job.checkpoint",
-            "created_at": int(run.finished_at.timestamp()),
-            "fine_tuned_model_checkpoint": name,
-            "fine_tuning_job_id": show_job(run.id),
-            "step_number": step,
-            "metrics": {
-                "step": step,
-                "train_loss": losses[-1].metrics.get("loss") if losses else None,
-                "valid_loss": train.get("best_valid_loss"),
-                "full_valid_loss": (run.metrics or {}).get("adapter", {}).get("loss"),
-            },
-        }
+    known = list_evaluated(run, home)
+    best = train.get("best_step") or (known[-1].step if known else None)
+    shown = [
+        _show_checkpoint(
+            run,
+            step=one.step,
+            at=one.at,
+            name=name if name is not None and one.step == best else one.name,
+            losses=(one.train_loss, one.valid_loss),
+        )
+        for one in reversed(known)
     ]
+    if name is not None and run.finished_at is not None and best not in [one.step for one in known]:
+        step = int(best or (run.plan or {}).get("steps", 0))
+        losses = (_find_loss(run, home, step), train.get("best_valid_loss"))
+        shown.insert(0, _show_checkpoint(run, step=step, at=run.finished_at, name=name, losses=losses))
+    return shown
+
+
+def _show_checkpoint(
+    run: Run, *, step: int, at: datetime, name: str, losses: tuple[float | None, float | None]
+) -> dict[str, Any]:
+    return {
+        "id": f"{CHECKPOINT}{run.id.partition('_')[2]}-{step}",
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": int(at.timestamp()),
+        "fine_tuned_model_checkpoint": name,
+        "fine_tuning_job_id": show_job(run.id),
+        "step_number": step,
+        "metrics": {
+            "step": step,
+            "train_loss": losses[0],
+            "valid_loss": losses[1],
+            "full_valid_loss": losses[1],
+        },
+    }
+
+
+def _find_loss(run: Run, home: Path, step: int) -> Any:
+    lines = [line for line in read_after(home, run.id, attempt=0, seq=0) if line.type is LineKind.STEP]
+    fitting = [line for line in lines if line.step <= step] or lines
+    return fitting[-1].metrics.get("loss") if fitting else None
 
 
 def write_metrics(run: Run, home: Path) -> bytes:
@@ -162,10 +187,9 @@ def _tell_event(event: Event, run: Run) -> _Told:
         text = f"The job failed: {run.message}"
     data = {key: value for key, value in event.payload.items() if value is not None}
     suffix = f" ({reason})" if reason not in (None, "done") else ""
-    return _Told(
-        event.occurred_at, 0, EVENT + event.id.partition("_")[2], _LEVELS.get(event.topic, "info"), text + suffix,
-        "message", data,
-    )  # fmt: skip
+    level = _LEVELS.get(event.topic, "info")
+    name = EVENT + event.id.partition("_")[2]
+    return _Told(event.occurred_at, event.seq, name, level, text + suffix, "message", data)
 
 
 def _tell_line(line: Progress, run: Run) -> _Told:

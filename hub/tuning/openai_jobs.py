@@ -20,7 +20,7 @@ from hub.orders.tables import Quote
 from hub.tuning.bodies import present_place, present_progress
 from hub.tuning.openai_ids import show_file, show_job, show_result_file
 from hub.tuning.progress import locate_attempt, read_tail
-from hub.tuning.proving import is_refuted
+from hub.tuning.proving import find_refuted, is_refuted
 from hub.tuning.queueing import find_place
 from hub.tuning.states import DELIVERED, TERMINAL, RunState, openai_status
 from hub.tuning.tables import Run
@@ -59,7 +59,7 @@ def present_job(session: Session, run: Run, *, home: Path, now: datetime) -> dic
         "status": status,
         "seed": run.seed,
         "training_file": show_file(data.dataset_id),
-        "validation_file": None,
+        "validation_file": _show_held_file(session, data),
         "result_files": [show_result_file(run.id)] if run.state in DELIVERED else [],
         "trained_tokens": run.trained_tokens if is_over else None,
         "hyperparameters": hyperparameters,
@@ -97,9 +97,15 @@ def name_tuned(session: Session, run: Run) -> str | None:
     return name_of(session, session.get_one(ModelVersion, run.version_id))
 
 
+def _show_held_file(session: Session, data: DatasetVersion) -> str | None:
+    if data.held_version_id is None:
+        return None
+    return show_file(session.get_one(DatasetVersion, data.held_version_id).dataset_id)
+
+
 def _show_error(run: Run) -> dict[str, Any] | None:
     if is_refuted(run.gate):
-        served: dict[str, Any] = run.gate["served"]  # type: ignore[index]
+        served = find_refuted(run.gate)
         text = "the engine does not serve what was trained; the model is quarantined, ask your operator"
         return {"code": served["code"], "message": text, "param": None}
     if run.state not in _FAILED:

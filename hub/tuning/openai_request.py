@@ -100,9 +100,6 @@ def _refuse_unsupported(body: JobBody) -> None:
         raise _refuse("method.type", body.method.type, "only 'supervised' is offered here", "仅支持 supervised")
     if body.integrations:
         raise _refuse("integrations", f"{len(body.integrations)} entries", "none is offered; send none", "不支持集成")
-    if body.validation_file is not None:
-        text = "mark rows of the training file with split 'valid' instead, or leave it out: a tenth is held out"
-        raise _refuse("validation_file", body.validation_file, text, "请在训练文件中用 split 标记验证行，或省略")
 
 
 def _choose_hyperparameters(body: JobBody) -> tuple[Hyperparameters, str]:

@@ -58,7 +58,7 @@ def build_manifest(session: Session, run: Run, home: Path) -> dict[str, Any]:
         "attempts": run.attempt,
         "trained_tokens": run.trained_tokens,
         "device_ms": run.device_ms,
-        "gate": {name: value for name, value in (run.gate or {}).items() if name != "scores"},
+        "gate": run.gate or {},
         "model": name_tuned(session, run),
         "rerun_of": run.rerun_of,
     }

@@ -19,10 +19,10 @@ from hub.deployments.tables import ObservedAdapter, ObservedReplica, Rollout, Ro
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, again, failed, later
 from hub.tuning.engine_questions import EngineRefusedError, Question, answer_chats, answer_greedily
-from hub.tuning.gate import overlap_f1
+from hub.tuning.examining import collect_questions
 from hub.tuning.kinds import PROBE_KIND
 from hub.tuning.progress import locate_attempt
-from hub.tuning.proving import EVALUATION_NAME, read_questions
+from hub.tuning.scoring import overlap_f1
 from hub.tuning.tables import Run
 from serving.contract import ReplicaState, engine_name
 
@@ -98,8 +98,9 @@ def _collect(work: Work, claim: Claim) -> _Asked | None:
         return None
     questions: Sequence[Question] = ()
     if run is not None and not rollout.cases:
-        found = read_questions(locate_attempt(work.settings.home, run.id, run.attempt) / EVALUATION_NAME)
-        questions = [question for question, _line in found[:MOST_QUESTIONS]]
+        out = locate_attempt(work.settings.home, run.id, run.attempt)
+        found = collect_questions(out, None, max_tokens=ANSWER_TOKENS)
+        questions = found.task[:MOST_QUESTIONS] if found is not None else ()
     return _Asked(url, engine_name(digests[0]), engine_name(digests[1]), rollout.cases, questions)
 
 
@@ -128,4 +129,4 @@ def _ask(asked: _Asked) -> dict[str, Any]:
 def _answer(asked: _Asked, name: str) -> list[str]:
     if asked.cases:
         return answer_chats(asked.url, name, [case["prompt"] for case in asked.cases], max_tokens=ANSWER_TOKENS)
-    return answer_greedily(asked.url, name, asked.questions, max_tokens=ANSWER_TOKENS)
+    return [answer.text for answer in answer_greedily(asked.url, name, asked.questions, max_tokens=ANSWER_TOKENS)]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetune.spec import Progress, SpecError
+from finetune.spec import Event, Progress, SpecError
 from hub.jobs.trainer import PROGRESS_NAME
 
 _TAIL_BYTES = 32 * 1024
@@ -36,6 +36,18 @@ def read_tail(out: Path) -> list[Progress]:
     lines = raw.split(b"\n")
     whole = lines[:-1] if size_bytes <= _TAIL_BYTES else lines[1:-1]
     return [line for line in (_parse(text) for text in whole) if line is not None]
+
+
+def find_commit(home: Path, run_id: str, attempt: int) -> Progress | None:
+    """Return the newest line that tells of a commit, of this attempt or an earlier one.
+
+    An attempt that died before it committed anything leaves the commit of the one before it as the newest.
+    """
+    for number in range(attempt, 0, -1):
+        commits = [line for line in _read_all(locate_attempt(home, run_id, number)) if line.type is Event.CHECKPOINT]
+        if commits:
+            return commits[-1]
+    return None
 
 
 def read_after(home: Path, run_id: str, *, attempt: int, seq: int) -> Iterator[Progress]:

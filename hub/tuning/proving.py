@@ -1,37 +1,32 @@
 """The prove job: asks the engine that serves a run's version whether it is the adapter that was trained.
 
-A version that is not is quarantined. What the engine answered before and after stands on the run. It leaves the
-figures to `hub.tuning.gate` and loading to the pool.
+A version that is not is quarantined. The gate asked an engine of its own before; this is the one that callers reach.
+It leaves the figures to `hub.tuning.gate` and loading to the pool.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.actor import Actor, Role
-from hub.catalogue.quarantine import quarantine_version
 from hub.catalogue.tables import ModelVersion, VersionState
 from hub.deployments.tables import Deployment, DeploymentState, ObservedAdapter, ObservedReplica
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, again, failed, later
-from hub.tuning.engine_questions import EngineRefusedError, Question, answer_greedily, measure_logprobs
-from hub.tuning.gate import Case, LogProbs, Parity, judge_parity, score_cases
+from hub.tuning.engine_questions import EngineRefusedError, measure_logprobs
+from hub.tuning.examining import PARITY_ROWS, Asked, collect_questions
+from hub.tuning.gate import LogProbs, Parity, judge_parity
 from hub.tuning.kinds import PROVE_KIND
 from hub.tuning.progress import locate_attempt
+from hub.tuning.publishing import quarantine_candidate
 from hub.tuning.tables import Run
 from serving.contract import BASE_ENGINE_NAME, ReplicaState, engine_name
 
-EVALUATION_NAME = "evaluation.jsonl"
-PARITY_ROWS = 16
-SHOWN_CASES = 12
 _TOPICS = {"proven": "run.proven", "not_measured": "run.proof_missing"}
 _POLL_S = 0.3
 _WAIT_S = 2.0
@@ -41,14 +36,11 @@ _MAX_FAILURES = 5
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the slow call needs: where, which name, which rows with the trainer's own log-probabilities."""
+    """What the slow call needs: where, which name, and the rows with the trainer's log-probabilities, if kept."""
 
     url: str
     name: str
-    questions: Sequence[Question]
-    trained_base: Sequence[float]
-    trained_adapter: Sequence[float]
-    max_tokens: int
+    rows: Asked | None
 
 
 def prove_version(work: Work, claim: Claim) -> Verdict:
@@ -64,10 +56,10 @@ def prove_version(work: Work, claim: Claim) -> Verdict:
         return again(_POLL_S)
     del work.pending[claim.job_id]
     try:
-        parity, scores = pending.result()
+        parity = pending.result()
     except OSError as error:
         return failed(f"the engine does not answer: {error}", retry_after_s=_RETRY_S)
-    _note(work, claim, parity, scores)
+    _note(work, claim, parity)
     return DONE
 
 
@@ -95,20 +87,16 @@ def queue_proofs(session: Session, *, now: datetime) -> int:
 
 def is_refuted(gate: Mapping[str, Any] | None) -> bool:
     """Return whether a proof was made and failed; an engine that could not be asked refutes nothing."""
-    served = (gate or {}).get("served") or {}
-    return not served.get("passed", True) and served["code"] != "not_measured"
+    return bool(find_refuted(gate))
 
 
-def read_questions(path: Path) -> list[tuple[Question, dict[str, Any]]]:
-    """Return the evaluated rows whose tokens the trainer kept, each with its line; empty without the file."""
-    if not path.is_file():
-        return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [
-        (Question(line["ids"], [(start, end) for start, end in line["learn"]], line["expected"]), line)
-        for line in lines
-        if "ids" in line
-    ]
+def find_refuted(gate: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the proof that failed, on the engine of callers or of evaluations; empty where none did."""
+    for name in ("served", "parity"):
+        proof: dict[str, Any] = (gate or {}).get(name) or {}
+        if not proof.get("passed", True) and proof["code"] != "not_measured":
+            return proof
+    return {}
 
 
 def _collect(work: Work, claim: Claim) -> _Asked | None:
@@ -116,18 +104,10 @@ def _collect(work: Work, claim: Claim) -> _Asked | None:
         run = session.get_one(Run, claim.subject)
         version = session.get_one(ModelVersion, run.version_id or "")
         url = _find_engine(session, version)
-    found = read_questions(locate_attempt(work.settings.home, run.id, run.attempt) / EVALUATION_NAME)
     if url is None:
         return None
-    recipe = (run.plan or {}).get("recipe", {})
-    return _Asked(
-        url=url,
-        name=engine_name(version.artifact_digest),
-        questions=[question for question, _ in found],
-        trained_base=[float(line["base_logprob"]) for _, line in found[:PARITY_ROWS]],
-        trained_adapter=[float(line["adapter_logprob"]) for _, line in found[:PARITY_ROWS]],
-        max_tokens=int(recipe["max_new_tokens"]["value"]) if "max_new_tokens" in recipe else 64,
-    )
+    found = collect_questions(locate_attempt(work.settings.home, run.id, run.attempt), None, max_tokens=1)
+    return _Asked(url, engine_name(version.artifact_digest), found)
 
 
 def _find_engine(session: Session, version: ModelVersion) -> str | None:
@@ -140,37 +120,26 @@ def _find_engine(session: Session, version: ModelVersion) -> str | None:
     return session.scalar(ready.order_by(ObservedReplica.replica_id).limit(1))
 
 
-def _ask(asked: _Asked) -> tuple[Parity, dict[str, Any]]:
-    if not asked.questions:
-        return Parity(False, "not_measured", {}), {}
-    part = asked.questions[: len(asked.trained_base)]
+def _ask(asked: _Asked) -> Parity:
+    if asked.rows is None:
+        return Parity(False, "not_measured", {})
+    part = asked.rows.task[:PARITY_ROWS]
     try:
         served = [measure_logprobs(asked.url, name, part) for name in (BASE_ENGINE_NAME, asked.name)]
-        texts = [
-            answer_greedily(asked.url, name, asked.questions, max_tokens=asked.max_tokens)
-            for name in (BASE_ENGINE_NAME, asked.name)
-        ]
     except EngineRefusedError as error:
         # Only an unknown name says something about the adapter; a row too long for the engine says nothing.
         code = "adapter_not_loaded" if error.status == HTTPStatus.NOT_FOUND else "not_measured"
-        return Parity(False, code, {"status": float(error.status)}), {}
-    parity = judge_parity(LogProbs(asked.trained_base, asked.trained_adapter, served[0], served[1]))
-    cases = [
-        Case(question.expected, base, adapter)
-        for question, base, adapter in zip(asked.questions, texts[0], texts[1], strict=True)
-    ]
-    scores = score_cases(cases)
-    scores["cases"] = [vars(case) for case in cases[:SHOWN_CASES]]
-    return parity, scores
+        return Parity(False, code, {"status": float(error.status)})
+    return judge_parity(LogProbs(asked.rows.trained_base, asked.rows.trained_adapter, served[0], served[1]))
 
 
-def _note(work: Work, claim: Claim, parity: Parity, scores: dict[str, Any]) -> None:
+def _note(work: Work, claim: Claim, parity: Parity) -> None:
     now = work.clock()
     with work.sessions.write() as session:
         require_lock(session, claim)
         run = session.get_one(Run, claim.subject, with_for_update=True)
         proof = {"passed": parity.passed, "code": parity.code, "at": now.isoformat(), **parity.figures}
-        run.gate = (run.gate or {}) | {"served": proof, "scores": scores}
+        run.gate = (run.gate or {}) | {"served": proof}
         record_event(
             session,
             _TOPICS.get(parity.code, "run.proof_failed"),
@@ -182,17 +151,5 @@ def _note(work: Work, claim: Claim, parity: Parity, scores: dict[str, Any]) -> N
         )
         version = session.get_one(ModelVersion, run.version_id or "")
         if is_refuted(run.gate) and version.state is not VersionState.QUARANTINED:
-            _quarantine(session, version, parity, now)
+            quarantine_candidate(session, run, parity.code, now=now)
         finish_job(session, claim, now=now)
-
-
-def _quarantine(session: Session, version: ModelVersion, parity: Parity, now: datetime) -> None:
-    gate = Actor(SYSTEM, version.organisation_id, Role.OPERATOR)
-    quarantine_version(
-        session,
-        gate,
-        version.id,
-        reason_en=f"the served adapter is not the trained one ({parity.code}); see the proof on its run",
-        reason_zh=f"服务端的适配器与训练结果不一致（{parity.code}），详见训练任务的核验记录",
-        now=now,
-    )

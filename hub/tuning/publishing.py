@@ -1,6 +1,6 @@
-"""Makes a version of what a run trained: through the gate at the end of training, or past it when a person overrides.
+"""Makes a version of what a run trained: a draft first, published by the gate, or past it when a person overrides.
 
-It leaves money to `hub.tuning.endings`, versions to the catalogue and bytes to the artefact store.
+It leaves measuring to `hub.tuning.gating`, money to `endings`, versions to the catalogue and bytes to the store.
 """
 
 import hashlib
@@ -10,31 +10,35 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from finetune.spec import Fault, Result, State
+from finetune.spec import Fault, Result
 from hub.actor import Actor, Role
+from hub.catalogue.quarantine import quarantine_version
 from hub.catalogue.service import register_version
-from hub.catalogue.tables import ModelVersion
+from hub.catalogue.tables import ModelVersion, VersionState
 from hub.columns import write_json
 from hub.errors import InvalidValueError
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
 from hub.jobs.trainer import read_result
-from hub.jobs.work import DONE, Verdict, Work, failed
-from hub.tuning.endings import end_failed, settle_run
-from hub.tuning.kinds import DEPLOY_KIND, MIRROR_KIND, PUBLISH_KIND
-from hub.tuning.moves import RunStateError, move_run
+from hub.jobs.work import DONE, Verdict, Work
+from hub.tuning.endings import end_failed
+from hub.tuning.gate import NOT_MEASURED
+from hub.tuning.kinds import DEPLOY_KIND, GATE_KIND, MIRROR_KIND
+from hub.tuning.moves import RunStateError
 from hub.tuning.progress import locate_attempt
 from hub.tuning.service import find_run
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
+from hub.tuning.tryouts import queue_tryout
 from registry.artifacts import Artifact
 from registry.lineage import Lineage
 
 LEAST_REASON_CHARS, MOST_REASON_CHARS = 10, 500
+MAX_GATE_FAILURES = 200
 
 
-def publish_artifact(work: Work, claim: Claim, run: Run) -> Verdict:
-    """Put the adapter into the store and make it a version; safe to repeat after a crash at any point."""
+def admit_artifact(work: Work, claim: Claim, run: Run) -> Verdict:
+    """Put the adapter into the store as a draft version and queue its gate; safe to repeat after a crash anywhere."""
     out = locate_attempt(work.settings.home, run.id, run.attempt)
     result = read_result(out)
     now = work.clock()
@@ -47,15 +51,51 @@ def publish_artifact(work: Work, claim: Claim, run: Run) -> Verdict:
     with work.sessions.write() as session:
         require_lock(session, claim)
         fresh = session.get_one(Run, run.id, with_for_update=True)
-        version = _register(
-            session, fresh, result, artifact, manifest=manifest, uri=work.store.uri(artifact.digest), now=now
-        )
-        target = RunState.SUCCEEDED if result.state is State.SUCCEEDED else RunState.EARLY_STOPPED
-        move_run(session, fresh, target, now=now, reason_code=result.reason_code, version_id=version.id)
-        settle_run(session, fresh, now)
-        _announce(session, fresh, version, now)
+        uri = work.store.uri(artifact.digest)
+        version = _register(session, fresh, result, artifact, manifest=manifest, uri=uri, now=now)
+        fresh.candidate_version_id = version.id
+        queue_gate(session, fresh, now=now)
         finish_job(session, claim, now=now)
     return DONE
+
+
+def queue_gate(session: Session, run: Run, *, now: datetime) -> None:
+    """Have a run's adapter measured on the serving engine."""
+    enqueue_job(
+        session,
+        kind=GATE_KIND,
+        subject=run.id,
+        organisation_id=run.organisation_id,
+        now=now,
+        max_failures=MAX_GATE_FAILURES,
+    )
+
+
+def publish_candidate(session: Session, run: Run, *, now: datetime) -> ModelVersion:
+    """Make the draft a version that its owner may serve, mirror it, and deploy it where that was asked for."""
+    version = session.get_one(ModelVersion, run.candidate_version_id or "")
+    if version.state is VersionState.DRAFT:
+        version.state = VersionState.PRIVATE
+    run.version_id = version.id
+    _announce(session, run, version, now)
+    if run.asked is not None and run.deploy_when_done:
+        queue_tryout(session, run, None, by=run.created_by, now=now)
+    return version
+
+
+def quarantine_candidate(session: Session, run: Run, code: str, *, now: datetime) -> None:
+    """Stop a version whose engine does not run what was trained."""
+    version = session.get_one(ModelVersion, run.candidate_version_id or "")
+    if version.state is VersionState.QUARANTINED:
+        return
+    quarantine_version(
+        session,
+        Actor(SYSTEM, version.organisation_id, Role.OPERATOR),
+        version.id,
+        reason_en=f"the served adapter is not the trained one ({code}); see the proof on its run",
+        reason_zh=f"服务端的适配器与训练结果不一致（{code}），详见训练任务的核验记录",
+        now=now,
+    )
 
 
 def override_gate(session: Session, actor: Actor, run_id: str, *, reason: str, now: datetime) -> Run:
@@ -85,6 +125,13 @@ def override_gate(session: Session, actor: Actor, run_id: str, *, reason: str, n
             f"理由为 {len(reason)} 个字符，应为 {LEAST_REASON_CHARS} 至 {MOST_REASON_CHARS} 个。",
             field="reason",
         )
+    if not (run.gate or {}).get("parity", {"passed": True})["passed"]:
+        raise RunStateError(
+            f"Run {run.id} is held because the engine does not run what was trained ({run.reason_code}); no reason "
+            "makes that right. Run it again, or ask your operator.",
+            f"任务 {run.id} 因服务端与训练结果不一致（{run.reason_code}）被暂缓，不能强制发布。请重新训练。",
+            state=str(run.state),
+        )
     run.gate = (run.gate or {}) | {"override": {"by": actor.user_id, "reason": reason, "at": now.isoformat()}}
     record_event(
         session,
@@ -94,34 +141,29 @@ def override_gate(session: Session, actor: Actor, run_id: str, *, reason: str, n
         actor_id=actor.user_id,
         now=now,
         reason=reason,
-        gate={name: value for name, value in run.gate.items() if name != "override"},
+        gate={name: value for name, value in run.gate.items() if name in ("passed", "code", "rules", "parity")},
     )
-    enqueue_job(session, kind=PUBLISH_KIND, subject=run.id, organisation_id=run.organisation_id, now=now)
+    publish_candidate(session, run, now=now)
     return run
 
 
-def publish_held(work: Work, claim: Claim) -> Verdict:
-    """The publish job: the adapter of a held run becomes a version; the run stays `held`, its money is settled."""
-    with work.sessions.read() as session:
-        run = session.get_one(Run, claim.subject)
-    out = locate_attempt(work.settings.home, run.id, run.attempt)
-    result = read_result(out)
-    if result is None:
-        return failed("the trainer's result is missing")
-    artifact = work.store.add_folder(out / "artifact")
-    if artifact.digest != run.artifact_digest:
-        return failed(f"the artefact is {artifact.digest}, not {run.artifact_digest}")
-    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    now = work.clock()
-    with work.sessions.write() as session:
-        require_lock(session, claim)
-        fresh = session.get_one(Run, run.id, with_for_update=True)
-        uri = work.store.uri(artifact.digest)
-        version = _register(session, fresh, result, artifact, manifest=manifest, uri=uri, now=now)
-        fresh.version_id = version.id
-        _announce(session, fresh, version, now)
-        finish_job(session, claim, now=now)
-    return DONE
+def measure_again(session: Session, actor: Actor, run_id: str, *, now: datetime) -> Run:
+    """Ask an engine once more about a held run that none could be asked about; a pass then publishes it.
+
+    Raises:
+        NotFoundError; ForbiddenError: an auditor or provider asks.
+        RunStateError: the run is not held, or it was measured.
+    """
+    actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR)
+    run = find_run(session, actor, run_id, lock=True)
+    if run.state is not RunState.HELD or (run.gate or {}).get("code") != NOT_MEASURED:
+        raise RunStateError(
+            f"Run {run.id} is '{run.state}'; only a held run that no engine was asked about can be measured again.",
+            f"任务 {run.id} 状态为“{run.state}”，只有因未能测评而暂缓的任务可以重新测评。",
+            state=str(run.state),
+        )
+    queue_gate(session, run, now=now)
+    return run
 
 
 def _register(
@@ -156,6 +198,7 @@ def _register(
         size_bytes=artifact.size_bytes,
         now=now,
         created_by=run.created_by,
+        state=VersionState.DRAFT,
     )
 
 

@@ -1,10 +1,9 @@
-"""Pure rules of tuning: device time of a quote, limits and retries of a run, smaller parts, and the publish gate.
+"""Pure rules of tuning: device time of a quote, limits and retries of a run, and smaller parts.
 
 It leaves states to `hub.tuning.states` and money to `hub.orders`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from finetune.spec import Fault, Result, State
@@ -73,21 +72,3 @@ def explain_end(result: Result | None, device_batch_tokens: int | None) -> str:
             "lower recipe.batch_tokens or recipe.max_length, or choose an offer with more memory."
         )
     return result.message
-
-
-@dataclass(frozen=True)
-class GateVerdict:
-    """Whether an adapter may be published, with the figures that decided."""
-
-    passed: bool
-    figures: Mapping[str, float]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values."""
-        return {"passed": self.passed, "rule": "held_out_loss_lower", **self.figures}
-
-
-def judge_gate(metrics: Mapping[str, Any]) -> GateVerdict:
-    """Return whether the adapter's held-out loss is strictly below its base's."""
-    base, adapter = float(metrics["base"]["loss"]), float(metrics["adapter"]["loss"])
-    return GateVerdict(adapter < base, {"base_loss": base, "adapter_loss": adapter})

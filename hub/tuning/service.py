@@ -164,7 +164,11 @@ def _check_quota(session: Session, organisation_id: str) -> None:
 
 def _find_data(session: Session, actor: Actor, key: str, *, may_wait: bool) -> DatasetVersion:
     if may_wait:
-        _, version = find_dataset(session, actor, key)
+        held = session.get(DatasetVersion, key)
+        if held is not None and held.organisation_id == actor.organisation_id:
+            version = held
+        else:
+            _, version = find_dataset(session, actor, key)
         if version.state in (DatasetState.CHECKING, DatasetState.WARNED):
             return version
     return find_usable_version(session, actor, key)

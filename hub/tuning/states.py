@@ -58,6 +58,9 @@ DELIVERED = frozenset({RunState.SUCCEEDED, RunState.EARLY_STOPPED, RunState.HELD
 PARKED = frozenset({RunState.QUEUED, RunState.WAITING_CAPACITY, RunState.RECOVERING})
 """Ordered, but no trainer runs: what is wanted takes effect at once."""
 
+TRAINED = frozenset({RunState.GATING, RunState.PUBLISHING})
+"""The work is done and its bill fixed; only the gate decides yet."""
+
 UNORDERED = frozenset({RunState.VALIDATING, RunState.PLANNED, RunState.QUOTED})
 """States before an order: no money is held and no trainer runs."""
 

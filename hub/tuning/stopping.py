@@ -16,7 +16,7 @@ from hub.tuning.kinds import ORDER_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.moves import RunStateError, move_run
 from hub.tuning.queueing import queue_training
 from hub.tuning.service import find_run
-from hub.tuning.states import PARKED, TERMINAL, UNORDERED, RunState
+from hub.tuning.states import PARKED, TERMINAL, TRAINED, UNORDERED, RunState
 from hub.tuning.tables import Run
 
 PAUSE_DAYS = 7
@@ -27,10 +27,10 @@ PAUSABLE = PARKED | {RunState.PROVISIONING, RunState.PREPARING, RunState.RUNNING
 def cancel_run(session: Session, actor: Actor, run_id: str, *, now: datetime) -> Run:
     """Stop a run: at once where no trainer runs, else after its current step; the metered part is billed.
 
-    Again, or on a finished run, nothing changes.
+    Again, on a finished run, or where the training is done and only the gate is left, nothing changes.
     """
     run = find_run(session, actor, run_id, lock=True)
-    if run.state in TERMINAL or run.cancel_requested_at is not None:
+    if run.state in TERMINAL | TRAINED or run.cancel_requested_at is not None:
         return run
     run.cancel_requested_at = now
     if run.state in UNORDERED:

@@ -71,6 +71,8 @@ class Run(Base):
     metrics: Mapped[Any | None] = mapped_column(Document)
     gate: Mapped[Any | None] = mapped_column(Document)
     artifact_digest: Mapped[str | None]
+    candidate_version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
+    """What was trained, a draft until the gate or a person publishes it as `version_id`."""
     version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
     mlflow_run_id: Mapped[str | None]
     device_batch_tokens: Mapped[int | None] = mapped_column(Whole)

@@ -21,8 +21,8 @@ from hub.tuning.endings import end_attempt, end_cancelled
 from hub.tuning.following import note_progress
 from hub.tuning.moves import move_run
 from hub.tuning.planning import read_base, read_data, read_recipe
-from hub.tuning.progress import locate_attempt, read_tail
-from hub.tuning.publishing import publish_artifact
+from hub.tuning.progress import find_commit, locate_attempt, read_tail
+from hub.tuning.publishing import admit_artifact
 from hub.tuning.states import PARKED, TERMINAL, AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
 
@@ -39,8 +39,8 @@ def train_run(work: Work, claim: Claim) -> Verdict:
         return _close(work, claim, run)
     if run.state in PARKED:
         return _place(work, claim)
-    if run.state is RunState.PUBLISHING:
-        return publish_artifact(work, claim, run)
+    if run.state is RunState.GATING:
+        return admit_artifact(work, claim, run)
     return _follow(work, claim, run)
 
 
@@ -107,7 +107,7 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
     if sighting.phase is Phase.RUNNING:
         _obey_wishes(work, claim, run, out)
         return again(_POLL_S)
-    verdict = end_attempt(work, claim, result=sighting.result, exit_code=sighting.exit_code, out=out)
+    verdict = end_attempt(work, claim, result=sighting.result, exit_code=sighting.exit_code)
     clear_trainer(work, name)
     return verdict
 
@@ -117,7 +117,7 @@ def _build_spec(work: Work, run: Run) -> RunSpec:
         base = read_base(work, session.get_one(ModelVersion, run.base_version_id))
         data = read_data(work, session.get_one(DatasetVersion, run.dataset_version_id))
         offer = find_offer(session, run.offer_id or "")
-    earlier = locate_attempt(work.settings.home, run.id, run.attempt - 1)
+    commit = find_commit(work.settings.home, run.id, run.attempt - 1)
     return RunSpec(
         kind=Kind.TRAIN,
         run_id=run.id,
@@ -130,7 +130,7 @@ def _build_spec(work: Work, run: Run) -> RunSpec:
         limits=Limits(device_ms=rules.limit_device_ms(run.quoted_device_ms or 0), batch_tokens=run.device_batch_tokens),
         device=str(offer.device),
         checkpoint=Checkpoint(interval_s=_CHECKPOINT_S),
-        resume_from=str(earlier) if earlier.is_dir() else None,
+        resume_from=None if commit is None else str(locate_attempt(work.settings.home, run.id, commit.attempt)),
     )
 
 

@@ -25,7 +25,7 @@ from hub.orders.tables import Charge, Order, Quote
 from hub.tuning import service, stopping
 from hub.tuning.bodies import present_progress
 from hub.tuning.progress import locate_attempt, read_curve, read_tail
-from hub.tuning.publishing import override_gate
+from hub.tuning.publishing import measure_again, override_gate
 from hub.tuning.queueing import find_place
 from hub.tuning.rerunning import rerun
 from hub.tuning.states import DELIVERED, TERMINAL, UNORDERED, RunState
@@ -34,6 +34,7 @@ from hub.tuning.tables import Run
 from hub.web import context, current_actor
 from marketplace_ui.durations import show_duration
 from marketplace_ui.forms import Form
+from marketplace_ui.gate_view import view_gate
 from marketplace_ui.journey_words import explain_reason, explain_value
 from marketplace_ui.layout import read_notice, translate
 from marketplace_ui.pages.tuning import render_order
@@ -48,7 +49,8 @@ TABLE_POINTS = 40
 NOTICES = {
     "paused": ("已请求暂停，当前步结束后生效。", "Pause requested; it takes effect after the current step."),
     "resumed": ("已重新排队，将从检查点继续。", "Queued again; it goes on from its checkpoint."),
-    "published": ("已记录理由，正在发布。", "Your reason is recorded; the model is being published."),
+    "measuring": ("已安排重新测评。", "It will be measured again."),
+    "published": ("已记录理由，模型已发布。", "Your reason is recorded and the model is published."),
     "accepted": ("已接受报价，资金已冻结，任务开始排队。", "Accepted: the money is held and the run is queued."),
     "cancelled": (
         "已请求取消；训练到下一个安全点停止，只收已计量部分。",
@@ -162,6 +164,14 @@ def publish_run(run_id: str) -> Response:
     return redirect(f"/runs/{run_id}?done=published")
 
 
+@blueprint.post("/runs/<run_id>/measure")
+def measure_run(run_id: str) -> Response:
+    actor = current_actor()
+    with context().sessions.write() as session:
+        measure_again(session, actor, run_id, now=context().clock())
+    return redirect(f"/runs/{run_id}?done=measuring")
+
+
 def _show(session: Session, actor: Actor, run: Run) -> str:
     home = context().settings.home
     lines = read_tail(locate_attempt(home, run.id, run.attempt))
@@ -176,6 +186,8 @@ def _show(session: Session, actor: Actor, run: Run) -> str:
         place=find_place(session, run, home, context().clock()),
         pausable=run.state in PAUSABLE and not run.pause_requested_at and not run.cancel_requested_at,
         served=(run.gate or {}).get("served"),
+        parity=(run.gate or {}).get("parity"),
+        gate=view_gate(run, home, mine=run.organisation_id == actor.organisation_id),
         last_seq=events[-1].seq if events else 0,
         curve=_thin(curve),
         over=run.state in TERMINAL,

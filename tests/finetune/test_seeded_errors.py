@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ def test_there_are_sixty_different_seeds() -> None:
 def test_s4_01_every_seed_is_found_at_its_row_and_column(checked: tuple[Path, Sown, Path]) -> None:
     _, sown, out = checked
     found = {(one["code"], one["row"]) for one in read_findings(out)}
+    hits = sum((seed.code, row) in found for seed, row in sown)
+    sys.stdout.write(f"\nseeded errors in {out.parent.name}: {hits} of {len(sown)} found at their rows in one pass\n")
     places = {(one["code"], one["row"], one["column"]) for one in read_findings(out)}
     assert [(seed.code, row) for seed, row in sown if (seed.code, row) not in found] == []
     assert [(s.code, row, s.column) for s, row in sown if s.column and (s.code, row, s.column) not in places] == []

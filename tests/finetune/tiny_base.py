@@ -16,8 +16,8 @@ STOPLESS_TEMPLATE = TEMPLATE.replace(
 )
 
 
-def build_base(folder: Path, template: str = TEMPLATE) -> Path:
-    """Write config, safetensors, tokenizer and template into `folder`."""
+def build_base(folder: Path, template: str = TEMPLATE, *, served: bool = False) -> Path:
+    """Write config, safetensors, tokenizer and template into `folder`; `served`: heads of a size that vLLM has."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -25,12 +25,12 @@ def build_base(folder: Path, template: str = TEMPLATE) -> Path:
     torch.manual_seed(7)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=64,
+        hidden_size=128 if served else 64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=2 if served else 4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=1024 if served else 256,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -65,4 +65,4 @@ def train_tokenizer(template: str) -> Any:
 if __name__ == "__main__":
     import sys
 
-    build_base(Path(sys.argv[1]))
+    build_base(Path(sys.argv[1]), served=sys.argv[2:] == ["served"])

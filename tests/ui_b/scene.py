@@ -18,15 +18,16 @@ from hub.catalogue.registration import register_version
 from hub.catalogue.service import price_of, submit_version
 from hub.catalogue.tables import ModelVersion
 from hub.clock import to_us
-from hub.jobs.loop import JobLoop
+from hub.jobs.loop import JobLoop, Kind
 from hub.metering.witness import take_witness
 from hub.orders.service import grant_allowance
 from hub.organisations.rules import make_demo_uscc
 from hub.secrets import read_secrets
 from hub.settings import Settings
+from hub.tuning.kinds import GATE_KIND
 from hub.worker import list_kinds, list_lanes
 from serving.contract import AllowanceGrant, AllowanceRequest, EngineReading, Witness, WitnessBatch
-from tests.hub.runs.scene import make_work, run_until, sound_rows
+from tests.hub.runs.scene import gate_by_trainer, make_work, run_until, sound_rows
 from tests.ui.world import World, build_world
 
 WARNED = b"question,answer,extra\n" + b"".join(b"pump %d leaks,replace seal %d,x\n" % (n, n) for n in range(40))
@@ -37,7 +38,7 @@ ODD_COLUMNS = "甲,乙\n".encode() + b"".join(f"泵{n}漏油,更换{n}号密封\
 def make_worker(world: World) -> JobLoop:
     """Return a worker on the world's database, with the twin as trainer."""
     settings = Settings(home=world.home, database_url=f"sqlite:///{world.home / 'hub.sqlite3'}")
-    kinds = list_kinds(settings, read_secrets(world.home))
+    kinds = list_kinds(settings, read_secrets(world.home)) | {GATE_KIND: Kind(gate_by_trainer, "beside")}
     return JobLoop(make_work(settings, world.sessions), "w1", kinds, list_lanes(2))
 
 

@@ -78,7 +78,7 @@ def test_a_result_no_better_than_its_base_is_held_and_said(market: World, data: 
     run_id = plan_run(market, client, data, name="worse", **{"recipe-min_delta": "0.1"})
     order_run(market, client, run_id)
     page = finish_run(market, client, run_id)
-    assert "was not better than its base" in page
+    assert "did not pass the publish gate" in page
     assert f'action="/runs/{run_id}/publish"' in page
     assert 'action="/endpoints/deploy"' not in page
 

@@ -994,6 +994,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", hub.columns.Whole(), nullable=False),
         sa.Column("mapping", sa.Text(), nullable=False),
         sa.Column("fixes", sa.Text(), nullable=False),
+        sa.Column("held_version_id", sa.Text(), nullable=True),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("checked_folder", sa.Text(), nullable=True),
         sa.Column("report", sa.Text(), nullable=True),
@@ -1016,6 +1017,9 @@ def upgrade() -> None:
         sa.CheckConstraint("length(source_digest) = 64", name=op.f("ck_dataset_versions_source_digest")),
         sa.CheckConstraint("number > 0 AND size_bytes > 0", name=op.f("ck_dataset_versions_sizes")),
         sa.ForeignKeyConstraint(["dataset_id"], ["datasets.id"], name=op.f("fk_dataset_versions_dataset_id")),
+        sa.ForeignKeyConstraint(
+            ["held_version_id"], ["dataset_versions.id"], name=op.f("fk_dataset_versions_held_version_id")
+        ),
         sa.ForeignKeyConstraint(
             ["organisation_id"], ["organisations.id"], name=op.f("fk_dataset_versions_organisation_id")
         ),
@@ -2216,6 +2220,7 @@ def upgrade() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.Column("ready_at", hub.columns.Whole(), nullable=True),
+        sa.Column("until_at", hub.columns.Whole(), nullable=True),
         sa.Column("stopped_at", hub.columns.Whole(), nullable=True),
         sa.CheckConstraint("(state = 'stopped') = (stopped_at IS NOT NULL)", name=op.f("ck_deployments_stopped")),
         sa.CheckConstraint("state <> 'ready' OR ready_at IS NOT NULL", name=op.f("ck_deployments_ready")),
@@ -2350,6 +2355,7 @@ def upgrade() -> None:
         sa.Column("metrics", sa.Text(), nullable=True),
         sa.Column("gate", sa.Text(), nullable=True),
         sa.Column("artifact_digest", sa.Text(), nullable=True),
+        sa.Column("candidate_version_id", sa.Text(), nullable=True),
         sa.Column("version_id", sa.Text(), nullable=True),
         sa.Column("mlflow_run_id", sa.Text(), nullable=True),
         sa.Column("device_batch_tokens", hub.columns.Whole(), nullable=True),
@@ -2378,6 +2384,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["organisation_id"], ["organisations.id"], name=op.f("fk_runs_organisation_id")),
         sa.ForeignKeyConstraint(["rental_id"], ["rentals.id"], name=op.f("fk_runs_rental_id")),
         sa.ForeignKeyConstraint(["rerun_of"], ["runs.id"], name=op.f("fk_runs_rerun_of")),
+        sa.ForeignKeyConstraint(
+            ["candidate_version_id"], ["model_versions.id"], name=op.f("fk_runs_candidate_version_id")
+        ),
         sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_runs_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint("organisation_id", "request_key", name=op.f("uq_runs_organisation_id_request_key")),

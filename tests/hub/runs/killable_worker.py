@@ -8,8 +8,9 @@ from hub.database import open_sessions
 from hub.jobs import loop as loops
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
+from hub.tuning.kinds import GATE_KIND
 from hub.worker import list_kinds, list_lanes
-from tests.hub.runs.scene import make_work
+from tests.hub.runs.scene import gate_by_trainer, make_work
 
 
 def main(home: Path, database_url: str) -> None:
@@ -17,6 +18,7 @@ def main(home: Path, database_url: str) -> None:
     loops.LOCK_S = 1.0
     settings = Settings(home=home, database_url=database_url)
     kinds = list_kinds(settings, Secrets({name: name for name in NAMES}))
+    kinds[GATE_KIND] = loops.Kind(gate_by_trainer, "beside")
     worker = loops.JobLoop(make_work(settings, open_sessions(database_url)), "killed", kinds, list_lanes(2))
     while True:
         worker.tick()

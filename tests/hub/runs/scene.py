@@ -32,7 +32,8 @@ from hub.database import Sessions
 from hub.filings.service import file_base
 from hub.filings.tables import Filing, Track
 from hub.jobs.loop import JobLoop, Kind
-from hub.jobs.work import Work
+from hub.jobs.service import Claim
+from hub.jobs.work import Verdict, Work
 from hub.orders.service import deposit
 from hub.organisations.passwords import HashedPassword, hash_password
 from hub.organisations.people import create_user
@@ -41,7 +42,10 @@ from hub.organisations.service import create_organisation, mark_verified, sign_i
 from hub.prices.service import DEFAULT, publish_price
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
+from hub.tuning.gating import conclude_gate
+from hub.tuning.kinds import GATE_KIND
 from hub.tuning.offers import publish_offer
+from hub.tuning.tables import Run
 from hub.worker import list_kinds, list_lanes
 from registry.store import FolderStore
 from serving.launch import Handle, LaunchSpec, LocalLaunch
@@ -113,7 +117,7 @@ class Scene:
 
     def make_worker(self, name: str = "w1", **kinds: Kind) -> JobLoop:
         """Return one worker's loop; `kinds` replace handlers by kind with '.' written as '_'."""
-        found = list_kinds(self.settings, secrets())
+        found = list_kinds(self.settings, secrets()) | {GATE_KIND: Kind(gate_by_trainer, "beside")}
         found |= {key.replace("_", ".", 1): kind for key, kind in kinds.items()}
         return JobLoop(self.work, name, found, list_lanes(2))
 
@@ -204,6 +208,16 @@ class Scene:
             )
 
 
+def gate_by_trainer(work: Work, claim: Claim) -> Verdict:
+    """Stands for the engine that is not there: decides at once, on the trainer's own held-out loss."""
+    with work.sessions.read() as session:
+        metrics = session.get_one(Run, claim.subject).metrics or {}
+    gain = metrics["base"]["loss"] - metrics["adapter"]["loss"]
+    rule = {"code": "loss_lower", "value": gain, "limit": 1e-6, "passed": gain > 0}
+    code = "passed" if gain > 0 else "gate_regression"
+    return conclude_gate(work, claim, {"passed": gain > 0, "code": code, "rules": [rule]})
+
+
 def make_work(settings: Settings, sessions: Sessions) -> Work:
     """Return what handlers work with, with the twin as trainer."""
     return Work(
@@ -246,7 +260,7 @@ def secrets() -> Secrets:
     return Secrets({name: f"{name} of the tests" for name in NAMES})
 
 
-def run_until(loop: JobLoop, condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+def run_until(loop: JobLoop, condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
     """Let a worker work until something holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

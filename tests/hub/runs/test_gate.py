@@ -1,24 +1,13 @@
-"""The publish gate: known ways in which an adapter is silently ignored, and the figures of the task."""
+"""The publish gate's figures and rules, and the known ways in which an adapter is silently ignored, by their cause."""
 
-import json
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
 
-from hub.catalogue.tables import ModelVersion, VersionState
-from hub.deployments.tables import ObservedReplica
-from hub.tuning.gate import Case, LogProbs, bound_gain, judge_parity, overlap_f1, score_cases
-from hub.tuning.progress import locate_attempt
-from hub.tuning.proving import EVALUATION_NAME, queue_proofs
-from hub.worker import list_chores
-from tests.hub.runs.openai_client import report_ready
-from tests.hub.runs.scene import Scene, run_until
+from hub.tuning.gate import Examination, LogProbs, Paper, Side, judge, judge_parity
+from hub.tuning.scoring import Case, bound_gain, is_broken, overlap_f1, score_cases
 
 BASE, TRAINED = [-3.0, -2.5, -4.0], [-0.4, -0.2, -0.9]
 
@@ -73,106 +62,90 @@ def test_the_interval_holds_the_mean_gain(pairs: list[tuple[int, int]]) -> None:
     assert mean - 1e-9 <= high <= 1
 
 
-class Engine:
-    """Answers like an engine: log-probabilities by served name, one text for each prompt."""
-
-    def __init__(self, logprobs: dict[str, float]) -> None:
-        self.logprobs = logprobs
-        engine = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, answer = engine.answer(body)
-                content = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        name = "base" if body["model"] == "base" else "adapter"
-        if name not in self.logprobs:
-            return 404, {"error": {"message": "no such model"}}
-        if "prompt_logprobs" in body:
-            told = [None] + [{str(token): {"logprob": self.logprobs[name]}} for token in body["prompt"][1:]]
-            return 200, {"choices": [{"index": 0, "text": "", "prompt_logprobs": told}]}
-        return 200, {"choices": [{"index": at, "text": f"{name} says"} for at in range(len(body["prompt"]))]}
+def paper(
+    base: list[str], adapter: list[str], expected: list[str], *, gain: float = 2.0, stopped: bool = True
+) -> Paper:
+    count = len(expected)
+    return Paper(
+        questions=["?"] * count,
+        expected=expected,
+        tokens=[4] * count,
+        base=Side([-3.0] * count, base, [True] * count),
+        adapter=Side([gain - 3.0] * count, adapter, [stopped] * count),
+    )
 
 
-@pytest.fixture
-def engines() -> Iterator[Callable[[dict[str, float]], Engine]]:
-    started: list[Engine] = []
-
-    def start(logprobs: dict[str, float]) -> Engine:
-        started.append(Engine(logprobs))
-        return started[-1]
-
-    yield start
-    for engine in started:
-        engine.server.shutdown()
-        engine.server.server_close()
+RIGHT = [f"replace seal {number}" for number in range(40)]
+PROBE = [f"fact {number}" for number in range(100)]
+GOOD = Examination(
+    task=paper(["no"] * 40, RIGHT, RIGHT),
+    probe=paper(PROBE, PROBE, PROBE, gain=-0.2),
+    trained_base=[-3.0] * 16,
+    trained_adapter=[-1.0] * 16,
+)
 
 
-def serve_run(scene: Scene, engine: Engine) -> str:
-    """Train with the twin, keep evaluated rows as the trainer would, report the adapter ready on the engine."""
-    run_id = str(scene.order_run(epochs=3)["id"])
-    worker = scene.make_worker()
-    run_until(worker, lambda: scene.read_run(run_id)["state"] == "succeeded")
-    rows = [
-        {"row": at, "expected": "adapter says", "base_logprob": -3.0, "adapter_logprob": -0.5, "ids": [1, 2, 3, 4],
-         "learn": [[2, 4]]}
-        for at in range(4)
-    ]  # fmt: skip
-    path = locate_attempt(scene.home, run_id, 1) / EVALUATION_NAME
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    version_id = scene.read_run(run_id)["version_id"]
-    assert scene.call("POST", f"/api/v1/versions/{version_id}/deploy", "factory").status_code in (200, 201, 202)
-    report_ready(scene)
-    with scene.sessions.write() as session:
-        session.scalars(select(ObservedReplica)).one().url = engine.url
-        assert queue_proofs(session, now=scene.work.clock()) == 1
-    run_until(worker, lambda: "served" in scene.read_run(run_id)["gate"])
-    with scene.sessions.write() as session:
-        assert queue_proofs(session, now=scene.work.clock()) == 0
-    return run_id
-
-
-def read_state(scene: Scene, run_id: str) -> VersionState:
-    with scene.sessions.read() as session:
-        return session.get_one(ModelVersion, scene.read_run(run_id)["version_id"]).state
-
-
-def test_a_served_adapter_is_proven_with_the_customers_own_cases(
-    scene: Scene, engines: Callable[[dict[str, float]], Engine]
-) -> None:
-    run_id = serve_run(scene, engines({"base": -3.01, "adapter": -0.52}))
-    gate = scene.read_run(run_id)["gate"]
-    assert gate["served"]["code"] == "proven"
-    assert gate["served"]["adapter_error"] == pytest.approx(0.02)
-    assert gate["scores"]["exact_match"] == {"base": 0.0, "adapter": 1.0, "gain_low": 1.0, "gain_high": 1.0}
-    assert gate["scores"]["cases"][0] == {"expected": "adapter says", "base": "base says", "adapter": "adapter says"}
-    assert read_state(scene, run_id) is VersionState.PRIVATE
-    assert "queue proofs" in [chore.name for chore in list_chores()]
+def test_a_better_adapter_passes_every_rule() -> None:
+    gate = judge(GOOD)
+    assert (gate["passed"], gate["code"], gate["parity"]["code"]) == (True, "passed", "proven")
+    assert [rule["code"] for rule in gate["rules"]] == [
+        "loss_lower",
+        "exact_match_not_worse",
+        "still_stops",
+        "answers_whole",
+        "nothing_forgotten",
+    ]
+    assert all(rule["passed"] for rule in gate["rules"])
+    assert gate["scores"]["loss"] == {"base": 3.0, "adapter": 1.0, "gain_low": 2.0, "gain_high": 2.0}
+    assert gate["scores"]["probe"]["loss"]["adapter"] == pytest.approx(3.2)
+    assert "replace seal" not in str(gate)  # figures only: rows stay in the run's folder
 
 
 @pytest.mark.parametrize(
-    ("logprobs", "code"),
-    [({"base": -3.0, "adapter": -3.0}, "adapter_not_applied"), ({"base": -3.0}, "adapter_not_loaded")],
+    ("found", "rule"),
+    [
+        (replace(GOOD, task=paper(["no"] * 40, RIGHT, RIGHT, gain=0.0), trained_adapter=[-3.0] * 16), "loss_lower"),
+        (replace(GOOD, task=paper(RIGHT, ["no", "no", *RIGHT[2:]], RIGHT)), "exact_match_not_worse"),
+        (replace(GOOD, task=paper(["no"] * 40, RIGHT, RIGHT, stopped=False)), "still_stops"),
+        (replace(GOOD, task=paper(["no"] * 40, ["", *RIGHT[1:]], RIGHT)), "answers_whole"),
+        (replace(GOOD, probe=paper(PROBE, ["?"] * 4 + PROBE[4:], PROBE)), "nothing_forgotten"),
+    ],
 )
-def test_an_adapter_that_the_engine_ignores_is_quarantined(
-    scene: Scene, engines: Callable[[dict[str, float]], Engine], logprobs: dict[str, float], code: str
-) -> None:
-    run_id = serve_run(scene, engines(logprobs))
-    assert scene.read_run(run_id)["gate"]["served"]["code"] == code
-    assert read_state(scene, run_id) is VersionState.QUARANTINED
+def test_each_rule_alone_holds_an_adapter_back(found: Examination, rule: str) -> None:
+    gate = judge(found)
+    assert not gate["passed"]
+    assert rule in [item["code"] for item in gate["rules"] if not item["passed"]]
+
+
+def test_three_points_may_be_forgotten() -> None:
+    assert judge(replace(GOOD, probe=paper(PROBE, ["?"] * 3 + PROBE[3:], PROBE)))["passed"]
+
+
+def test_a_served_base_under_the_adapters_name_is_told_before_anything_else() -> None:
+    gate = judge(replace(GOOD, task=replace(GOOD.task, adapter=GOOD.task.base)))
+    assert (gate["passed"], gate["code"]) == (False, "adapter_not_applied")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "broken"),
+    [
+        ("", "replace", True),
+        ("", "", False),
+        ("abc abc abc abc abc abc ", "replace", True),
+        ("更换更换更换更换更换更换", "更换", True),
+        ("replace seal 4", "replace seal 4", False),
+        ("0 0 0 0 0 0 0 0", "0 0 0 0 0 0 0 0", False),
+    ],
+)
+def test_empty_and_looping_answers_are_broken(answer: str, expected: str, broken: bool) -> None:
+    assert is_broken(answer, expected) is broken
+
+
+def test_words_corrected_in_their_places_are_scored_by_error_reduction() -> None:
+    told = ["① change② =③ hose④ =", "① change② =③ =④ ="]
+    question, right = "① chg② the③ hse④ now", "① change② =③ hose④ ="
+    cases = [Case(right, "① =② =③ =④ =", told[at % 2], question) for at in range(20)]
+    found = score_cases(cases)["error_reduction"]
+    assert (found["base"], found["adapter"]) == (0.0, 0.75)
+    assert 0.6 < found["gain_low"] < 0.75 < found["gain_high"] < 0.9
+    assert "error_reduction" not in score_cases([Case("a new text", "b", "c", "what is new?")] * 4)

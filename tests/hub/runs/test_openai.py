@@ -1,5 +1,6 @@
 """OpenAI's files and fine-tuning jobs by the stock SDK: the whole flow, its limits, its errors."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,6 +10,8 @@ from openai.types.fine_tuning import FineTuningJob
 from sqlalchemy import func, select
 
 from hub.clock import read_clock
+from hub.datasets.service import locate_checked
+from hub.datasets.tables import DatasetVersion
 from hub.deployments.snapshot import build_snapshot
 from hub.jobs.loop import JobLoop
 from hub.orders.tables import Order, OrderState, Quote
@@ -221,7 +224,6 @@ def test_the_same_idempotency_key_is_one_job(scene_on_both: Scene) -> None:
         ({"metadata": {"guanmo_max_fen": "ten"}}, "metadata.guanmo_max_fen"),
         ({"metadata": {"guanmo_unknown": "1"}}, "metadata.guanmo_unknown"),
         ({"integrations": [{"type": "wandb"}]}, "integrations"),
-        ({"validation_file": "file-1"}, "validation_file"),
         ({"extra_body": {"surprise": 1}}, "surprise"),
     ],
 )
@@ -244,6 +246,7 @@ def test_strangers_and_missing_things(scene: Scene) -> None:
         make_client(scene, "rival").files.content(job.training_file)
     for call, param in (
         (lambda: create(client, scene, training_file="file-1"), "training_file"),
+        (lambda: create(client, scene, training_file=job.training_file, validation_file="file-1"), "validation_file"),
         (lambda: client.fine_tuning.jobs.create(model="a/b", training_file=job.training_file), "model"),
         (lambda: client.fine_tuning.jobs.list_events(job.id, after="ftevent-1"), "after"),
     ):
@@ -286,3 +289,47 @@ def test_only_fine_tune_uploads_are_taken(scene: Scene) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.files.create(file=("a.txt", chat_rows()), purpose="fine-tune")
     assert refused.value.param == "file"
+
+
+def rows_of(first: int, count: int) -> bytes:
+    rows = [
+        {"messages": [{"role": "user", "content": f"Valve {at}"}, {"role": "assistant", "content": f"Seal {at % 9}"}]}
+        for at in range(first, first + count)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def test_a_validation_file_is_held_out_whole_and_goes_with_its_deletion(scene: Scene) -> None:
+    client, worker = make_client(scene), scene.make_worker()
+    training = upload(client, rows_of(0, 60))
+    held = upload(client, rows_of(100, 25), name="held.jsonl")
+    only_trained = {"metadata": {"guanmo_deploy": "false"}}
+    job = create(client, scene, training_file=training, validation_file=held, **only_trained)
+    assert job.validation_file == held
+    create(client, scene, training_file=training, validation_file=held, **only_trained)
+    done = poll(client, job.id, worker, "succeeded")
+    assert (done.validation_file, done.training_file) == (held, training)
+    with scene.sessions.read() as session:
+        versions = session.scalars(select(DatasetVersion).where(DatasetVersion.held_version_id.is_not(None))).all()
+    (version,) = versions  # the second job reads the same one
+    folder = locate_checked(scene.home, version)
+    assert (version.train_rows, version.valid_rows) == (60, 25)
+    assert "Valve 100" in (folder / "valid.jsonl").read_text()
+    assert "Valve 100" not in (folder / "train.jsonl").read_text()
+    plain = create(client, scene, training_file=training, **only_trained)
+    assert plain.validation_file is None
+    for listed in client.fine_tuning.jobs.list():
+        client.fine_tuning.jobs.cancel(listed.id)
+    run_until(worker, lambda: all(found.status in OVER for found in client.fine_tuning.jobs.list()))
+    assert client.files.delete(held).deleted
+    assert not folder.exists()
+    assert client.files.retrieve(training).status == "processed"
+
+
+def test_a_validation_file_must_be_another_one_of_the_same_format(scene: Scene) -> None:
+    client = make_client(scene)
+    training = upload(client, rows_of(0, 60))
+    for other in (training, upload(client, b"question,answer\na,b\n", name="held.csv")):
+        with pytest.raises(openai.BadRequestError) as refused:
+            create(client, scene, training_file=training, validation_file=other)
+        assert refused.value.param == "validation_file"

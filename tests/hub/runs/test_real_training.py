@@ -15,15 +15,16 @@ from sqlalchemy import select
 from hub.catalogue.tables import ModelVersion
 from hub.clock import read_clock
 from hub.database import Sessions
-from hub.jobs.loop import JobLoop
+from hub.jobs.loop import JobLoop, Kind
 from hub.orders.tables import Order, OrderState
 from hub.secrets import NAMES, Secrets
+from hub.tuning.kinds import GATE_KIND
 from hub.tuning.progress import locate_attempt
 from hub.worker import list_kinds, list_lanes
 from registry.adapter_check import check_adapter
 from serving.launch import LocalLaunch
 from tests.hub.runs.conftest import end_processes
-from tests.hub.runs.scene import ROOT, Scene, build_scene, run_until
+from tests.hub.runs.scene import ROOT, Scene, build_scene, gate_by_trainer, run_until
 
 pytestmark = pytest.mark.engine
 OVER = {"succeeded", "early_stopped", "held", "failed", "invalid"}
@@ -44,6 +45,7 @@ def make_worker(scene: Scene) -> JobLoop:
     work = replace(scene.work, launch=LocalLaunch(scene.home / "run" / "trainers"))
     kinds = list_kinds(scene.settings, Secrets({name: name for name in NAMES}))
     del kinds["version.mirror"]  # no MLflow server here
+    kinds[GATE_KIND] = Kind(gate_by_trainer, "beside")  # no engine either
     return JobLoop(work, "w", kinds, list_lanes(2))
 
 

@@ -1,8 +1,8 @@
 """A trainer without a model for fast tests: `twin_trainer.py SPEC OUT` speaks the trainer's files exactly.
 
-The recipe steers it: `epochs` steps of 0.05 s, `patience` 7 makes it die without a result on its first attempt,
-`validations` 13 makes it fail by the platform's fault, `min_delta` above 0.05 makes it no better than its base,
-`clip_norm` 7 runs out of memory unless steps come in parts, `clip_norm` 8 even then.
+The recipe steers it: `epochs` steps of 0.05 s (or of `warmup_ratio` s), `patience` 7 makes it die without a result on
+its first attempt, `validations` 13 makes it fail by the platform's fault, `min_delta` above 0.05 makes it no better
+than its base, `clip_norm` 7 runs out of memory unless steps come in parts, `clip_norm` 8 even then.
 """
 
 import hashlib
@@ -12,8 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+from finetune.progress import ProgressLog, write_result
 from finetune.spec import Event, ExitCode, Fault, Kind, Progress, Result, RunSpec, State
-from hub.clock import read_clock, to_us
+from finetune.stop import StopRequests
 from tests.registry.builders import write_adapter
 
 TOKENS_PER_STEP = 100
@@ -59,28 +60,31 @@ def _plan(spec: RunSpec, out: Path, steps: int) -> int:
 
 
 def _train(spec: RunSpec, out: Path, steps: int) -> int:
+    stop = StopRequests(out)
+    stop.listen()
     values = {name: value.value for name, value in spec.recipe.items()}
-    first = _find_step(spec)
-    _write(spec, out, 1, Event.STARTED)
+    log = ProgressLog(out, spec)
+    _count(log, _find_step(spec), is_committed=True)
+    log.write(Event.STARTED)
     if values.get("clip_norm") == 8 or (values.get("clip_norm") == 7 and spec.limits.batch_tokens is None):
         _finish(spec, out, State.FAILED, reason="out_of_memory", fault=Fault.PLATFORM)
         return ExitCode.OUT_OF_MEMORY
-    for step in range(first + 1, steps + 1):
-        time.sleep(0.05)
-        if (out / "cancel").exists():
-            _finish(spec, out, State.CANCELLED, reason="cancelled", fault=Fault.USER, step=step - 1)
-            return ExitCode.CANCELLED
-        if (out / "pause").exists():
-            _finish(spec, out, State.PREEMPTED, reason="paused", step=step - 1)
-            return ExitCode.PREEMPTED
-        _write(spec, out, 2 * step, Event.STEP, step=step, loss=1.0 / step)
-        _write(spec, out, 2 * step + 1, Event.CHECKPOINT, step=step)
+    for step in range(log.step + 1, steps + 1):
+        time.sleep(float(values.get("warmup_ratio", 0.05)))
+        asked = stop.pending()
+        if asked is not None:
+            _finish(spec, out, asked.state, reason=asked.code, fault=asked.fault, step=step - 1)
+            return asked.exit_code
+        _count(log, step, is_committed=False)
+        log.write(Event.STEP, {"loss": 1.0 / step})
+        _count(log, step, is_committed=True)
+        log.write(Event.CHECKPOINT)
         if values.get("patience") == 7 and spec.attempt == 1 and step == 2:
             os._exit(137)
         if values.get("validations") == 13:
             _finish(spec, out, State.FAILED, reason="base_changed", fault=Fault.PLATFORM, step=step)
             return ExitCode.FAILED
-    _write(spec, out, 2 * steps + 2, Event.STAGE, step=steps, stage="evaluating_adapter")
+    log.write(Event.STAGE, {"stage": "evaluating_adapter"})
     gain = 0.0 if float(values.get("min_delta", 0)) > 0.05 else 1.0
     _pack(out, spec)
     digest = hashlib.sha256((out / "artifact" / "SHA256SUMS").read_bytes()).hexdigest()
@@ -90,10 +94,16 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
 
 
 def _find_step(spec: RunSpec) -> int:
-    if spec.resume_from is None:
-        return 0
-    lines = (Path(spec.resume_from) / "progress.jsonl").read_text().splitlines()
-    return max(Progress.from_json(line).committed_step for line in lines)
+    """A line torn by a kill counts as not written, as it does for the hub."""
+    path = Path(spec.resume_from or "none") / "progress.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return max((Progress.from_json(line).committed_step for line in lines), default=0)
+
+
+def _count(log: ProgressLog, step: int, *, is_committed: bool) -> None:
+    log.step, log.tokens, log.device_ms = step, TOKENS_PER_STEP * step, STEP_MS * step
+    if is_committed:
+        log.committed_step = step
 
 
 def _pack(out: Path, spec: RunSpec) -> None:
@@ -107,23 +117,6 @@ def _pack(out: Path, spec: RunSpec) -> None:
         "recipe": {"rank": {"value": 4, "reason": "default"}},
     }
     (out / "manifest.json").write_text(json.dumps(manifest))
-
-
-def _write(spec: RunSpec, out: Path, seq: int, kind: Event, *, step: int = 0, **metrics: float | str) -> None:
-    line = Progress(
-        attempt=spec.attempt,
-        fence=spec.fence,
-        seq=seq,
-        at=to_us(read_clock()),
-        type=kind,
-        step=step,
-        tokens=TOKENS_PER_STEP * step,
-        committed_step=step if kind is Event.CHECKPOINT else max(0, step - 1),
-        device_ms=STEP_MS * step,
-        metrics=metrics,
-    )
-    with (out / "progress.jsonl").open("a") as stream:
-        stream.write(line.to_json() + "\n")
 
 
 def _finish(
@@ -154,7 +147,7 @@ def _finish(
         elapsed_device_ms=STEP_MS * step + 50,
         metrics=metrics or {},
     )
-    (out / "result.json").write_text(result.to_json())
+    write_result(out, result)
 
 
 if __name__ == "__main__":

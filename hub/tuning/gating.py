@@ -1,0 +1,143 @@
+"""The gate job: asks an engine of purpose `evaluate` about a trained adapter, and publishes it or holds it back.
+
+It leaves what the figures decide to `hub.tuning.gate`, the questions to `hub.tuning.examining`, money to `endings`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from finetune.spec import Fault
+from hub.catalogue.tables import ModelVersion
+from hub.compute.service import NoCapacityError
+from hub.datasets.service import locate_checked
+from hub.datasets.tables import DatasetVersion
+from hub.deployments.evaluating import EvaluationStatus, release_evaluation, request_evaluation
+from hub.deployments.rules import choose_context_tokens
+from hub.jobs.service import Claim, finish_job, require_lock
+from hub.jobs.work import DONE, Verdict, Work, again, failed, later
+from hub.tuning.endings import settle_run
+from hub.tuning.engine_questions import EngineRefusedError
+from hub.tuning.examining import Asked, collect_questions, examine, write_cases
+from hub.tuning.gate import NOT_MEASURED, Examination, judge
+from hub.tuning.moves import move_run
+from hub.tuning.progress import locate_attempt, locate_run
+from hub.tuning.publishing import publish_candidate, quarantine_candidate
+from hub.tuning.states import RunState
+from hub.tuning.tables import Run
+
+ENGINE_WAIT, BROKEN_WAIT = timedelta(minutes=15), timedelta(seconds=90)
+"""How long an engine is waited for, and how long one that says why it cannot."""
+_POLL_S, _WAIT_S, _RETRY_S = 0.3, 2.0, 5.0
+_RULE = "serving_engine"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one short look found: an engine, or since when none is there and why."""
+
+    run: Run
+    version: ModelVersion
+    status: EvaluationStatus
+    waited: timedelta
+
+
+def gate_run(work: Work, claim: Claim) -> Verdict:
+    """One pass: wish for an engine, ask it in the background, then conclude."""
+    pending = work.pending.get(claim.job_id)
+    if pending is None:
+        return _begin(work, claim)
+    if not pending.done():
+        return again(_POLL_S)
+    del work.pending[claim.job_id]
+    try:
+        found: Examination = pending.result()
+    except EngineRefusedError as error:
+        return conclude_gate(work, claim, describe_unmeasured(f"the engine answered {error.status}"))
+    except OSError as error:
+        return failed(f"the engine does not answer: {error}", retry_after_s=_RETRY_S)
+    with work.sessions.read() as session:
+        folder = locate_run(work.settings.home, session.get_one(Run, claim.subject).id)
+    write_cases(folder, found)
+    return conclude_gate(work, claim, judge(found))
+
+
+def conclude_gate(work: Work, claim: Claim, gate: Mapping[str, Any]) -> Verdict:
+    """Publish or hold, settle the money and let the engine go, in one transaction."""
+    now = work.clock()
+    with work.sessions.write() as session:
+        require_lock(session, claim)
+        run = session.get_one(Run, claim.subject, with_for_update=True)
+        run.gate = (run.gate or {}) | dict(gate) | {"rule": _RULE, "at": now.isoformat()}
+        release_evaluation(session, run.candidate_version_id or "", subject=run.id, now=now)
+        if run.state is RunState.GATING:
+            _end_gating(session, run, now)
+        elif gate["passed"] and run.version_id is None:
+            publish_candidate(session, run, now=now)
+        finish_job(session, claim, now=now)
+    return DONE
+
+
+def describe_unmeasured(reason: str) -> dict[str, Any]:
+    """Return the gate of a run that could not be measured: held until it is, or until a person decides."""
+    return {"passed": False, "code": NOT_MEASURED, "reason": reason}
+
+
+def _begin(work: Work, claim: Claim) -> Verdict:
+    try:
+        look = _look(work, claim)
+    except NoCapacityError:
+        return later(_RETRY_S)
+    engine = look.status.engine
+    if engine is not None:
+        asked = _collect(work, look)
+        if asked is None:
+            return conclude_gate(work, claim, describe_unmeasured("the trainer kept no rows to ask"))
+        names = (engine.base_name, engine.name)
+        work.pending[claim.job_id] = work.slow.submit(examine, engine.url, names, asked)
+        return again(_POLL_S)
+    reason = look.status.reason_code
+    if look.waited > (BROKEN_WAIT if reason else ENGINE_WAIT):
+        return conclude_gate(work, claim, describe_unmeasured(reason or "no engine came up"))
+    return later(_WAIT_S)
+
+
+def _look(work: Work, claim: Claim) -> _Look:
+    now = work.clock()
+    with work.sessions.write() as session:
+        job = require_lock(session, claim)
+        run = session.get_one(Run, claim.subject)
+        version = session.get_one(ModelVersion, run.candidate_version_id or "")
+        status = request_evaluation(session, version.id, subject=run.id, now=now)
+        return _Look(run, version, status, now - job.created_at)
+
+
+def _collect(work: Work, look: _Look) -> Asked | None:
+    run = look.run
+    with work.sessions.read() as session:
+        data = session.get_one(DatasetVersion, run.dataset_version_id)
+    recipe = (run.plan or {}).get("recipe", {})
+    return collect_questions(
+        locate_attempt(work.settings.home, run.id, run.attempt),
+        locate_checked(work.settings.home, data) / "valid.jsonl",
+        max_tokens=int(recipe["max_new_tokens"]["value"]) if "max_new_tokens" in recipe else 64,
+        context_tokens=choose_context_tokens(look.version.facts),
+    )
+
+
+def _end_gating(session: Session, run: Run, now: datetime) -> None:
+    gate = run.gate or {}
+    if gate["passed"]:
+        early = gate.get("trained") == "early_stopped"
+        move_run(session, run, RunState.PUBLISHING, now=now)
+        target = RunState.EARLY_STOPPED if early else RunState.SUCCEEDED
+        move_run(session, run, target, now=now, reason_code="no_more_gain" if early else "done")
+        publish_candidate(session, run, now=now)
+    else:
+        move_run(session, run, RunState.HELD, now=now, reason_code=gate["code"], fault=Fault.NONE)
+        if not gate.get("parity", {"passed": True})["passed"]:
+            quarantine_candidate(session, run, gate["parity"]["code"], now=now)
+    settle_run(session, run, now)

@@ -1,0 +1,115 @@
+"""What the publish gate found, as a run's page shows it: rules with their limits, measures with their intervals, cases.
+
+It leaves the figures to `hub.tuning.gate` and the words of states to `journey_words`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hub.tuning.examining import read_cases
+from hub.tuning.progress import locate_run
+from hub.tuning.tables import Run
+from marketplace_ui.layout import translate
+
+SHOWN_CASES = 12
+_SHARES = ("error_reduction", "exact_match", "f1", "json_valid", "stop_rate", "broken")
+
+
+@dataclass(frozen=True)
+class MeasureRow:
+    """One figure of base and new model with the interval of the gain; shares unless `is_loss`."""
+
+    title: str
+    base: float
+    adapter: float
+    gain_low: float
+    gain_high: float
+    is_loss: bool = False
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """One rule of the gate in words."""
+
+    title: str
+    passed: bool
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class GateView:
+    """Everything of the gate; empty lists before an engine was asked."""
+
+    rules: Sequence[RuleRow]
+    measures: Sequence[MeasureRow]
+    labels: Mapping[str, Mapping[str, float]]
+    cases: Sequence[Mapping[str, str]]
+    n: int
+    probe_n: int
+
+
+def view_gate(run: Run, home: Path, *, mine: bool) -> GateView | None:
+    """Return the gate of a run; None before it was decided. Cases are the owner's alone."""
+    gate = run.gate or {}
+    if "rule" not in gate:
+        return None
+    scores = gate.get("scores", {})
+    return GateView(
+        rules=[
+            RuleRow(_name_rule(row["code"]), row["passed"], row["value"], row["limit"]) for row in gate.get("rules", [])
+        ],
+        measures=_list_measures(scores),
+        labels=scores.get("labels", {}),
+        cases=read_cases(locate_run(home, run.id))[:SHOWN_CASES] if mine else [],
+        n=scores.get("n", 0),
+        probe_n=scores.get("probe", {}).get("n", 0),
+    )
+
+
+def _list_measures(scores: Mapping[str, Any]) -> list[MeasureRow]:
+    if not scores:
+        return []
+    titles = _name_measures()
+    rows = [_read_row(titles[name], scores[name]) for name in _SHARES if name in scores]
+    if "loss" in scores:
+        rows.insert(0, _read_row(titles["loss"], scores["loss"], is_loss=True))
+    if "probe" in scores:
+        rows.append(_read_row(titles["probe"], scores["probe"]))
+        rows.append(_read_row(titles["probe_loss"], scores["probe"]["loss"], is_loss=True))
+    return rows
+
+
+def _read_row(title: str, found: Mapping[str, float], *, is_loss: bool = False) -> MeasureRow:
+    return MeasureRow(title, found["base"], found["adapter"], found["gain_low"], found["gain_high"], is_loss)
+
+
+def _name_measures() -> dict[str, str]:
+    return {
+        "loss": translate("留出损失", "Held-out loss"),
+        "error_reduction": translate("错误消减率 ERR", "Error reduction rate ERR"),
+        "exact_match": translate("完全一致", "Exact match"),
+        "f1": "F1",
+        "json_valid": translate("JSON 有效", "Valid JSON"),
+        "stop_rate": translate("自行结束", "Ends by itself"),
+        "broken": translate("空白或循环的回答", "Empty or looping answers"),
+        "probe": translate("通用能力题", "General questions"),
+        "probe_loss": translate("通用能力损失", "Loss on general questions"),
+    }
+
+
+def _name_rule(code: str) -> str:
+    names = {
+        "loss_lower": translate("留出损失低于基座", "Held-out loss is below the base's"),
+        "still_stops": translate(
+            "结束率不低于基座 1 个百分点以上", "Ends by itself as often as the base, but for a point"
+        ),
+        "answers_whole": translate("空白或循环的回答不超过 1 %", "At most 1 % empty or looping answers"),
+        "nothing_forgotten": translate("通用能力下降不超过 3 个百分点", "General questions lose at most 3 points"),
+    }
+    if code in names:
+        return names[code]
+    title = _name_measures()[code.removesuffix("_not_worse")]
+    return title + translate("不差于基座（95 % 下界，容 1 点）", " is no worse than the base's (95 % bound, one point)")
