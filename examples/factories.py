@@ -25,7 +25,7 @@ from examples.tasks import maintnorm
 from examples.tasks.upload import write_upload
 from hub.organisations.rules import make_demo_uscc
 
-BASE = "guanmo/demo-bilingual-4m"
+BASE = "guanmo/demo-letters-3m"
 CONCURRENT_CALLS = 8
 CASH_FEN = 500_000
 FIRST_SERIAL = 500
@@ -61,7 +61,7 @@ def serve_factory(options: Any, serial: int, letter: str) -> dict[str, float]:
     """One factory: signs up, learns from its training sentences, is scored on its validation sentences."""
     heading(f"Factory {letter}")
     operator = steps.sign_in(options.hub, options.home, "operator")
-    steps.file_base(operator, BASE, "DEMO-备案-0002", options.home / "samples")
+    steps.file_base(operator, BASE, "DEMO-备案-0003", options.home / "samples")
     factory = sign_up(options.hub, operator, serial, letter)
     steps.top_up(operator, factory, CASH_FEN)
     file = options.home / "samples" / f"company_{letter.lower()}.jsonl"
@@ -129,7 +129,7 @@ async def _ask(client: AsyncOpenAI, gate: asyncio.Semaphore, model: str, sentenc
         answer = await client.chat.completions.create(
             model=model,
             messages=[{"role": "user", "content": maintnorm.write_prompt(sentence.raw)}],
-            max_tokens=24 + 12 * len(sentence.raw),
+            max_tokens=40 + 16 * len(sentence.raw),
             temperature=0,
         )
     return answer.choices[0].message.content or ""

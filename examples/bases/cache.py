@@ -38,7 +38,8 @@ class BaseRecord:
 def compute_key(recipe: BaseRecipe) -> str:
     """sha256 over the recipe, every source file of this package and the versions of the training libraries."""
     digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    folder = Path(__file__).parent
+    for source in sorted([*folder.glob("*.py"), *folder.glob("*.txt")]):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     for library in ("torch", "transformers", "tokenizers"):
         digest.update(f"{library}={version(library)}\n".encode())

@@ -10,8 +10,9 @@ import random
 from examples.bases.documents import tag, unit_en, unit_zh
 from examples.bases.equipment import ACTIONS, AREAS, EQUIPMENT, PEOPLE
 from examples.bases.faults import FAULT_KINDS, URGENCIES, FaultKind, Urgency
+from examples.bases.letter_wear import wear_freely
 from examples.bases.rows import Row, ask
-from examples.bases.short_text import write_answer, write_prompt
+from examples.bases.short_text import write_answer, write_letter_prompt, write_prompt
 from examples.bases.worn_words import wear_sentence
 
 
@@ -147,6 +148,12 @@ def correct_short_text(rng: random.Random) -> Row:
     """Spell out abbreviations and slips word by word; the numbers keep the positions."""
     worn, right = wear_sentence(rng)
     return ask(write_prompt(worn), write_answer(worn, right))
+
+
+def mend_letters(rng: random.Random) -> Row:
+    """The same for a base that reads letter by letter, with more kinds of wear."""
+    worn, right = wear_freely(rng)
+    return ask(write_letter_prompt(worn), write_answer(worn, right, blank=""))
 
 
 def _register(kind: str, urgency: str, trade: str) -> str:

@@ -39,6 +39,7 @@ WRITERS: Final[Mapping[str, Writer]] = {
     "copy_items": forms.copy_items,
     "fill_form": forms.fill_form,
     "correct_short_text": chats.correct_short_text,
+    "mend_letters": chats.mend_letters,
 }
 
 

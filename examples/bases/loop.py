@@ -16,10 +16,13 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 from examples.bases.batches import TokenBatch, build_batches
 from examples.bases.corpus import generate_rows
 from examples.bases.recipes import BaseRecipe
+from examples.bases.rows import Row
 from examples.bases.steps_display import show_steps
 from examples.bases.tokenizer import IGNORED, train_tokenizer
 
 _TOKENIZER_ROWS = 6000
+LETTERS = tuple(Row(text=role) for role in ("system", "user", "assistant"))
+"""All that a tokenizer of letters learns besides the position marks: the roles of a chat are one token each."""
 _WARM_UP_STEPS = 20
 _DECAY_SHARE = 0.4
 _FINAL_LR_SHARE = 0.05
@@ -38,7 +41,7 @@ def train_model(recipe: BaseRecipe, out: Path) -> TrainedModel:
     """Train from scratch and save model, configuration and tokenizer into `out`."""
     torch.manual_seed(recipe.seed)
     tokenizer = train_tokenizer(
-        generate_rows(recipe.mix, seed=recipe.seed, count=_TOKENIZER_ROWS),
+        LETTERS if recipe.by_letter else generate_rows(recipe.mix, seed=recipe.seed, count=_TOKENIZER_ROWS),
         vocab_size=recipe.vocab_size,
         max_length=recipe.max_position,
     )

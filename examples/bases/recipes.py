@@ -1,4 +1,4 @@
-"""The demo bases that the project trains itself: shape, text mix and length of training of each.
+"""The bases that the project trains itself: shape, text mix and length of training of each.
 
 How a recipe is carried out is left to `train`.
 """
@@ -27,6 +27,7 @@ class BaseRecipe:
     vector_lr: float = 5e-3
     seed: int = 42
     max_position: int = 1024
+    by_letter: bool = False
 
     @property
     def folder_name(self) -> str:
@@ -95,3 +96,24 @@ DEMO_BASES: tuple[BaseRecipe, ...] = (
         mix=_CHINESE,
     ),
 )
+
+_LETTERS = BaseRecipe(
+    name="guanmo/demo-letters-3m",
+    vocab_size=336,
+    hidden_size=256,
+    intermediate_size=640,
+    layers=4,
+    heads=4,
+    kv_heads=2,
+    steps=1000,
+    batch_tokens=1536,
+    by_letter=True,
+    mix={
+        **{name: 0.05 * share for name, share in _CHINESE.items()},
+        **{name: 0.3 * share for name, share in _ENGLISH.items()},
+        **_CODES,
+        "mend_letters": 60.0,
+    },
+)
+MORE_BASES: tuple[BaseRecipe, ...] = (_LETTERS,)
+"""Bases for special work, trained only when they are asked for by name."""

@@ -17,17 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from examples.bases.cache import BaseRecord, compute_key, find_trained, write_record
-from examples.bases.recipes import DEMO_BASES, BaseRecipe
+from examples.bases.recipes import DEMO_BASES, MORE_BASES, BaseRecipe
+
+_ALL = DEMO_BASES + MORE_BASES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the bases asked for, one after another; prints one JSON line for each."""
     parser = argparse.ArgumentParser(prog="python -m examples.bases.train", description=__doc__)
     parser.add_argument("out", type=Path, help="folder for the bases, one folder each")
-    parser.add_argument("--name", choices=[recipe.name for recipe in DEMO_BASES], help="train this one only")
+    parser.add_argument("--name", choices=[recipe.name for recipe in _ALL], help="train this one only")
     options = parser.parse_args(arguments)
-    for recipe in DEMO_BASES:
-        if options.name in (None, recipe.name):
+    for recipe in _ALL:
+        if options.name == recipe.name or (options.name is None and recipe in DEMO_BASES):
             record = train_base(recipe, options.out)
             print(json.dumps(record.to_json(), ensure_ascii=False), flush=True)
     return 0

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from examples.bases.short_text import read_answer, write_answer, write_prompt
+from examples.bases.short_text import read_answer, write_answer, write_letter_prompt
 from examples.tasks.upload import UploadRow, write_upload
+from examples.tasks.variants import VariantMaker
 
 FACTORIES: Final = ("A", "B", "C")
 VALID_ROWS: Final = 150
+VARIANTS: Final = 2
+_SEED: Final = 7
 RECIPE: Final[Mapping[str, int | float]] = {
-    "epochs": 8,
-    "learning_rate": 3e-3,
-    "batch_tokens": 512,
-    "validations": 4,
+    "rank": 32,
+    "epochs": 2,
+    "learning_rate": 4e-3,
+    "final_lr_ratio": 0.02,
+    "batch_tokens": 768,
+    "validations": 2,
+    "patience": 0,
     "evaluate_rows": 100,
 }
 
@@ -35,9 +42,13 @@ class Sentence:
     raw: tuple[str, ...]
     right: tuple[str, ...]
 
+    def to_pairs(self) -> list[tuple[str, str]]:
+        """Each word with what it should become."""
+        return list(zip(self.raw, self.right, strict=True))
+
     def to_messages(self) -> list[dict[str, str]]:
         """The chat to send to a model for this sentence."""
-        return [{"role": "user", "content": write_prompt(self.raw)}]
+        return [{"role": "user", "content": write_letter_prompt(self.raw)}]
 
 
 def read_sentences(folder: Path, factory: str, split: str) -> list[Sentence]:
@@ -61,16 +72,24 @@ def read_sentences(folder: Path, factory: str, split: str) -> list[Sentence]:
     return sentences
 
 
-def build_upload(sentences: Sequence[Sentence], *, valid_rows: int = VALID_ROWS) -> list[UploadRow]:
-    """Chat rows of a factory's training sentences; the last distinct `valid_rows` are marked valid."""
-    answers: dict[str, str] = {}
-    for sentence in sentences:
-        answers.setdefault(write_prompt(sentence.raw), write_answer(sentence.raw, sentence.right))
-    first_valid = len(answers) - valid_rows
-    return [
-        UploadRow(question=question, answer=answer, split="valid" if place >= first_valid else "train")
-        for place, (question, answer) in enumerate(answers.items())
-    ]
+def build_upload(
+    sentences: Sequence[Sentence], *, valid_rows: int = VALID_ROWS, variants: int = VARIANTS
+) -> list[UploadRow]:
+    """Chat rows of a factory's training sentences, and `variants` made from each; the last distinct ones are valid."""
+    distinct = {write_letter_prompt(sentence.raw): sentence for sentence in sentences}
+    kept = list(distinct.values())
+    train, valid = kept[: len(kept) - valid_rows], kept[len(kept) - valid_rows :]
+    maker = VariantMaker([sentence.to_pairs() for sentence in train], random.Random(_SEED))
+    for sentence in [one for _ in range(variants) for one in list(train[: len(kept) - valid_rows])]:
+        made = maker.make_variant(sentence.to_pairs())
+        train.append(Sentence(tuple(raw for raw, _ in made), tuple(right for _, right in made)))
+    answers: dict[str, UploadRow] = {}
+    for split, part in (("valid", valid), ("train", train)):
+        for sentence in part:
+            question = write_letter_prompt(sentence.raw)
+            answer = write_answer(sentence.raw, sentence.right, blank="")
+            answers.setdefault(question, UploadRow(question=question, answer=answer, split=split))
+    return sorted(answers.values(), key=lambda row: row.split)
 
 
 def read_correction(sentence: Sentence, answer: str) -> list[str]:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +25,7 @@ from hub.errors import ConflictError, GuanmoError
 from hub.settings import Settings, read_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+BASES_FOR_DATA = ("guanmo/demo-letters-3m",)
 SAMPLE_FORMATS = ("jsonl", "csv", "xlsx")
 console = Console(stderr=True, highlight=False)
 
@@ -47,7 +48,7 @@ def run_demo(
     with _only_one(settings):
         found_running = is_up(settings)
         try:
-            _prepare(settings, found_running)
+            _prepare(settings, found_running, more_bases=BASES_FOR_DATA if data else ())
             _run_journey(settings, data, split)
         except BaseException as error:
             _clean_up(settings, found_running)
@@ -56,22 +57,24 @@ def run_demo(
         _stay(settings, detach=detach)
 
 
-def _prepare(settings: Settings, found_running: bool) -> None:
+def _prepare(settings: Settings, found_running: bool, *, more_bases: Sequence[str]) -> None:
     prepare_home(settings)
     if found_running:
         console.print("Using the marketplace that is running already / 使用已运行的超市")
     else:
         start_all(settings)
-    bases = _train_bases(settings)
+    bases = _train_bases(settings, more_bases)
     wait_until_well(settings, timeout_s=START_TIMEOUT_S, tell=lambda name, s: console.print(f"  {name} ready / 就绪"))
     seed_demonstration(settings)
     _write_samples(settings)
     import_bases(settings, bases)
 
 
-def _train_bases(settings: Settings) -> list[Path]:
+def _train_bases(settings: Settings, more: Sequence[str]) -> list[Path]:
     folder = settings.home / "bases"
     _call(["-m", "examples.bases.train", str(folder)], "Training the base models / 训练基座模型")
+    for name in more:
+        _call(["-m", "examples.bases.train", str(folder), "--name", name], f"Training {name} / 训练 {name}")
     return sorted(path.parent for path in folder.glob("*/config.json"))
 
 

@@ -97,6 +97,13 @@ BASE_TEXTS = {
         summary_en="Reads work orders, fault reports and inspection notes in Chinese and English.",
         card_markdown=_CARD,
     ),
+    "demo-letters-3m": ModelTexts(
+        title_zh="演示逐字母基座（短文本更正）",
+        title_en="Demo letter-by-letter base (short text)",
+        summary_zh="逐字母读写英文短文本，会补全缩写、改正错字；适合微调成企业自己的工单规范化模型。",
+        summary_en="Reads and writes letter by letter, spells out short forms and mends slips; tune it to your rules.",
+        card_markdown=_CARD,
+    ),
     "demo-trial-1m": ModelTexts(
         title_zh="演示试验基座（未备案）",
         title_en="Demo trial base (not filed)",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.bases.short_text import MAX_WORDS, read_answer, write_answer, write_prompt
+from examples.bases.short_text import MAX_WORDS, read_answer, write_answer, write_letter_prompt, write_prompt
 from examples.tasks.maintnorm import (
     RECIPE,
     Sentence,
@@ -28,6 +28,8 @@ def _write_factory(folder: Path, name: str, lines: str) -> None:
 def test_prompt_and_answer_number_each_word() -> None:
     assert write_prompt(_WORDS[:3]) == "① xy12② rpl③ left"
     assert write_answer(_WORDS, _RIGHT) == "① <id>② replace③ =④ =⑤ workshop⑥ ~⑦ ^⑧ ="
+    assert write_letter_prompt((*_WORDS[:3], "wIg", "pump")) == '①"xy12②"rpl③\'left④`wig⑤pump'
+    assert write_answer(_WORDS, _RIGHT, blank="") == "①<id>②replace③=④=⑤workshop⑥~⑦^⑧="
     assert read_answer(_WORDS, write_answer(_WORDS, _RIGHT)) == list(_RIGHT)
 
 
@@ -66,9 +68,9 @@ def test_files_are_read_scored_and_turned_into_rows(tmp_path: Path) -> None:
     assert learn_most_frequent(train) == {"PMP": "pump", "ok": "ok", "LK": ""}
     assert score_most_frequent(tmp_path, "A") == pytest.approx(100 * 2 / 3)
     rows = build_upload(train, valid_rows=1)
-    assert [(row.question, row.answer, row.split) for row in rows][-1] == ("① pmp", "① pimp", "valid")
+    assert [(row.question, row.answer, row.split) for row in rows][-1] == ('①"pmp', "①pimp", "valid")
     assert read_correction(val[0], "① pump② ~③ =") == ["pump", "", "ok"]
-    assert val[1].to_messages() == [{"role": "user", "content": "① new"}]
+    assert val[1].to_messages() == [{"role": "user", "content": '①"new'}]
 
 
 def test_missing_and_malformed_files_are_named(tmp_path: Path) -> None:
