@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 
 def execute(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> Any:
@@ -31,23 +31,15 @@ def insert_whole(connection: Connection, statement: str, rows: Sequence[Sequence
     Raises:
         DBAPIError: anything but a refusal.
     """
-    driver: Any = connection.connection.driver_connection
-    refusal = connection.dialect.loaded_dbapi.IntegrityError
     if len(rows) == 1:
-        try:
-            driver.execute(statement, rows[0])
-        except refusal:
-            return False  # A statement undoes itself.
-        return True
-    driver.execute("SAVEPOINT whole")
-    try:
-        driver.executemany(statement, rows)
-    except refusal:
-        driver.execute("ROLLBACK TO whole")
-        return False
-    finally:
-        driver.execute("RELEASE whole")
-    return True
+        return _is_taken(connection, statement, rows[0])  # A statement undoes itself.
+    execute(connection, "SAVEPOINT whole", ())
+    taken = _is_taken(connection, statement, rows, many=True)
+    if not taken:
+        execute(connection, "ROLLBACK TO whole", ())
+    # Not after any other failure: a full disk may have ended the transaction, and the savepoint with it.
+    execute(connection, "RELEASE whole", ())
+    return taken
 
 
 def call_routine(
@@ -69,6 +61,14 @@ def call_routine(
         base = connection.dialect.loaded_dbapi.Error
         raise DBAPIError.instance(statement, values, error, base, dialect=connection.dialect) from error
     return None if found is None else found.decode()
+
+
+def _is_taken(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> bool:
+    try:
+        execute(connection, statement, parameters, many=many)
+    except IntegrityError:
+        return False
+    return True
 
 
 def select_listed(

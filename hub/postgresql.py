@@ -64,5 +64,8 @@ class DirectConnection(psycopg.Connection[TupleRow]):
         self._check(self.pgconn.exec_(command))
 
     def _check(self, result: Any) -> None:
-        if result.status not in _FINE:
-            raise error_from_result(result, self.info.encoding)
+        if result.status in _FINE:
+            return
+        if self.pgconn.status == pq.ConnStatus.BAD:
+            raise psycopg.OperationalError(self.pgconn.get_error_message())  # as a cursor names a lost server
+        raise error_from_result(result, self.info.encoding)
