@@ -37,8 +37,8 @@ LEAST_REASON_CHARS, MOST_REASON_CHARS = 10, 500
 MAX_GATE_FAILURES = 200
 
 
-def admit_artifact(work: Work, claim: Claim, run: Run) -> Verdict:
-    """Put the adapter into the store as a draft version and queue its gate; safe to repeat after a crash anywhere."""
+def publish_artifact(work: Work, claim: Claim, run: Run) -> Verdict:
+    """First half of publishing: the adapter into the store as a draft version, its gate queued; safe to repeat."""
     out = locate_attempt(work.settings.home, run.id, run.attempt)
     result = read_result(out)
     now = work.clock()

@@ -22,7 +22,7 @@ from hub.tuning.following import note_progress
 from hub.tuning.moves import move_run
 from hub.tuning.planning import read_base, read_data, read_recipe
 from hub.tuning.progress import find_commit, locate_attempt, read_tail
-from hub.tuning.publishing import admit_artifact
+from hub.tuning.publishing import publish_artifact
 from hub.tuning.states import PARKED, TERMINAL, AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
 
@@ -40,7 +40,7 @@ def train_run(work: Work, claim: Claim) -> Verdict:
     if run.state in PARKED:
         return _place(work, claim)
     if run.state is RunState.GATING:
-        return admit_artifact(work, claim, run)
+        return publish_artifact(work, claim, run)
     return _follow(work, claim, run)
 
 
