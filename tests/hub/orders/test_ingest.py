@@ -34,7 +34,7 @@ def meter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sessions]:
         admin.dispose()
         url = template.format(database=name)
     opened = open_sessions(url)
-    names = ("usage_records", "rejected_usage", "gateway_streams")
+    names = ("usage_records", "rejected_usage", "gateway_streams", "watched_outcomes")
     with opened.engine.begin() as connection:
         metadata.create_all(connection, tables=[metadata.tables[name] for name in names])
     yield opened
