@@ -17,12 +17,7 @@ def execute(connection: Connection, statement: str, parameters: Any, *, many: bo
     Raises:
         DBAPIError: what SQLAlchemy would have raised.
     """
-    driver: Any = connection.connection.driver_connection
-    try:
-        return driver.executemany(statement, parameters) if many else driver.execute(statement, parameters)
-    except connection.dialect.loaded_dbapi.Error as error:
-        base = connection.dialect.loaded_dbapi.Error
-        raise DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect) from error
+    return _run(connection, statement, parameters, many=many)
 
 
 def insert_whole(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
@@ -33,12 +28,12 @@ def insert_whole(connection: Connection, statement: str, rows: Sequence[Sequence
     """
     if len(rows) == 1:
         return _is_taken(connection, statement, rows[0])  # A statement undoes itself.
-    execute(connection, "SAVEPOINT whole", ())
+    _run(connection, "SAVEPOINT whole", ())
     taken = _is_taken(connection, statement, rows, many=True)
     if not taken:
-        execute(connection, "ROLLBACK TO whole", ())
+        _run(connection, "ROLLBACK TO whole", ())
     # Not after any other failure: a full disk may have ended the transaction, and the savepoint with it.
-    execute(connection, "RELEASE whole", ())
+    _run(connection, "RELEASE whole", ())
     return taken
 
 
@@ -63,9 +58,18 @@ def call_routine(
     return None if found is None else found.decode()
 
 
+def _run(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> Any:
+    driver: Any = connection.connection.driver_connection
+    try:
+        return driver.executemany(statement, parameters) if many else driver.execute(statement, parameters)
+    except connection.dialect.loaded_dbapi.Error as error:
+        base = connection.dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect) from error
+
+
 def _is_taken(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> bool:
     try:
-        execute(connection, statement, parameters, many=many)
+        _run(connection, statement, parameters, many=many)
     except IntegrityError:
         return False
     return True
