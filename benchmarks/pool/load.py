@@ -72,7 +72,7 @@ def draw_zipf(amount: int, *, seed: int, exponent: float = 1.0) -> Callable[[], 
 
 async def _ask(http: aiohttp.ClientSession, ask: Ask) -> int:
     rng = random.Random()
-    prompt = [rng.randrange(3, 290) for _ in range(PROMPT_TOKENS)]
+    prompt = [rng.randrange(3, 256) for _ in range(PROMPT_TOKENS)]
     body = {"model": ask.model, "prompt": prompt, "max_tokens": MAX_TOKENS, "temperature": 0, "ignore_eos": True}
     headers = {"authorization": f"Bearer {ask.key}"} if ask.key else {}
     async with http.post(f"{ask.url}/v1/completions", json=body, headers=headers) as answer:
