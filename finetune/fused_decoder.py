@@ -1,7 +1,7 @@
 """A LoRA decoder of the Llama family and its answer loss, computed with few and large operations on a CPU.
 
 Leaves other families, GPUs, dropout, scoring and generating to the model's own code: `build_fused_decoder` returns None
-for them, and `finetune.loss` uses what it gets only after a comparison with the model itself (ADR 0027).
+for them, and `finetune.loss` uses what it gets only after a comparison with the model itself (ADR 0026).
 """
 
 from typing import Any
