@@ -15,7 +15,7 @@ _STARTS = rf"(?:[{_CIRCLED}]|[\s;]\d{{1,3}}[.):、]|$)"
 _ITEM = re.compile(rf"(?:([{_CIRCLED}])|(?:^|(?<=[\s;]))(\d{{1,3}})[.):、])\s*([^{_CIRCLED}]*?)(?=\s*{_STARTS})")
 _LEAST_PLACED = 0.8
 """Share of rows whose question and answer must fit together word by word for the rate to say something."""
-_LEAST_KEPT = 0.2
+_LEAST_KEPT = 0.5
 """Share of words that stay: where fewer do, the task writes new text and normalises nothing."""
 _LEAST_MARK_SHARE = 0.05
 

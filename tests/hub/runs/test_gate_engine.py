@@ -70,7 +70,8 @@ def engine(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     command = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)(wanted, slot, model=base, port=port)
     log = tmp_path_factory.mktemp("engine") / "engine.log"
     with log.open("wb") as stream:
-        environment = {**command.environment, "PYTHONPATH": str(ROOT)}
+        witness = str(log.with_name("witness.jsonl"))
+        environment = {**command.environment, "PYTHONPATH": str(ROOT), "GUANMO_WITNESS_FILE": witness}
         process = subprocess.Popen(command.argv, env=environment, stdout=stream, stderr=stream)
     url = f"http://127.0.0.1:{port}"
     try:
