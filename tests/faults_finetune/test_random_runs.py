@@ -60,7 +60,7 @@ def test_random_runs_with_peft_all_end_in_the_same_weights(sessions: Sessions, t
         tmp_path / "home",
         count=40 if LONG else 3,
         at_once=3,
-        recipe={"epochs": 12, "validations": 2, "learning_rate": 0.004, "rank": 8, "evaluate_rows": 4, "patience": 0},
+        recipe={"epochs": 12, "validations": 2, "learning_rate": 0.004, "rank": 8, "evaluate_rows": 20, "patience": 0},
         span_s=3.0,
         reach_s=4.0,
         seed=SEED,
