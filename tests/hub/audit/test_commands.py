@@ -43,7 +43,7 @@ def test_the_whole_way_of_an_auditor(installed: Market, tmp_path: Path) -> None:
     assert "nothing new to sign" in run("audit", "checkpoint")
     assert "whole, 1 checkpoints" in run("audit", "check")
     place = str(tmp_path / "books.zip")
-    assert "15 files" in run("audit", "export", place, "--to", "2026-12")
+    assert "18 files" in run("audit", "export", place, "--to", "2026-12")
     assert run("verify", place, "--checkpoints", str(tmp_path / "audit" / "checkpoints")).endswith("VERIFIED\n")
     assert "postings" in run("audit", "books", place, str(tmp_path / "j"), "--format", "hledger")
     assert "python" in run("audit", "verifier", str(tmp_path / "verify.pyz"))
