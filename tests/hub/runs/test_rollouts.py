@@ -165,7 +165,7 @@ def engine() -> Iterator[tuple[str, dict[str, str]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told = json.dumps({"choices": [{"message": {"content": answers[body["model"]]}}]}).encode()
+            told = json.dumps({"choices": [{"index": 0, "message": {"content": answers[body["model"]]}}]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(told)))
             self.end_headers()
