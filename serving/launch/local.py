@@ -86,7 +86,7 @@ class LocalLaunch:
         return True
 
     def cpu_s(self, handle: Handle) -> float:
-        """Processor seconds that its process group used so far; what ended is not counted."""
+        """Processor seconds that its process group used so far, ended children of running processes included."""
         return run.read_group_ticks(handle.pid) / os.sysconf("SC_CLK_TCK")
 
     def find(self, name: str) -> Handle | None:

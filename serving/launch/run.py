@@ -56,8 +56,12 @@ def read_start_ticks(pid: int) -> int | None:
 
 
 def read_group_ticks(group: int) -> int:
-    """Clock ticks of processor time, user and system, of the running processes of a group. Source: proc_pid_stat(5)."""
-    return sum(int(fields[11]) + int(fields[12]) for fields in _read_members(group) if fields[0] not in ("Z", "X"))
+    """Clock ticks of processor time, user and system, of a group's running processes and of the children they outlived.
+
+    Without the children the sum would fall when a compiler that an engine ran ends. Source: proc_pid_stat(5).
+    """
+    members = (fields for fields in _read_members(group) if fields[0] not in ("Z", "X"))
+    return sum(sum(map(int, fields[11:15])) for fields in members)
 
 
 def _watch(record_path: Path, writer: int) -> None:

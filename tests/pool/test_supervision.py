@@ -113,6 +113,23 @@ def test_a_sigill_at_the_first_request_is_one_more_start(tmp_path: Path) -> None
     asyncio.run(scenario())
 
 
+def test_processor_time_does_not_fall_when_a_child_ends(tmp_path: Path) -> None:
+    launch = LocalLaunch(tmp_path / "processes")
+    burn = "import time\nuntil = time.process_time() + 0.5\nwhile time.process_time() < until: pass"
+    wait = "open('over', 'w').close()\ntime.sleep(60)"
+    run = f"import subprocess, time\nsubprocess.run(['python3', '-c', {burn!r}])\n{wait}"
+    argv = ("python3", "-c", run)
+    handle = launch.start(LaunchSpec("compile", argv, {"PATH": os.environ["PATH"]}, tmp_path, tmp_path / "log"))
+    try:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "over").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert launch.cpu_s(handle) > 0.5
+    finally:
+        launch.fence(handle)
+
+
 def test_processor_time_is_that_of_the_whole_group(tmp_path: Path) -> None:
     launch = LocalLaunch(tmp_path / "processes")
     burn = "import os, time\nos.fork()\nuntil = time.monotonic() + 60\nwhile time.monotonic() < until: pass"
