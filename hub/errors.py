@@ -9,10 +9,11 @@ from typing import ClassVar
 class GuanmoError(Exception):
     """A refusal that a person can act on.
 
-    Subclasses set `code` (stable, English) and `status` (HTTP) and stand beside the noun that raises them.
+    Subclasses set `code` (stable, English) and `status` (HTTP) and stand beside the noun that raises them. Only a
+    client that passes on another process's refusal sets `code` on the error itself.
     """
 
-    code: ClassVar[str] = "refused"
+    code: str = "refused"
     status: ClassVar[int] = 400
 
     def __init__(self, en: str, zh: str, *, field: str | None = None, **extra: object) -> None:

@@ -76,6 +76,21 @@ def list_redemptions() -> dict[str, Any]:
         return {"items": [present_redemption(row) | {"taken_back_fen": back.get(row.id, 0)} for row in rows]}
 
 
+@blueprint.get("/redemptions/<redemption_id>")
+def read_redemption(path: RedemptionPath) -> dict[str, Any]:
+    """Return a redemption that the caller may see, with the charges that it asks for."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        row = session.get(Redemption, path.redemption_id)
+        if row is None or (row.organisation_id != actor.organisation_id and not actor.reads_all):
+            raise NotFoundError.of("redemption", path.redemption_id)
+        back = service.sum_taken_back(session, [row.id]).get(row.id, 0)
+        lines = [
+            {"charge_id": line.charge_id, "fee_fen": line.fee_fen} for line in service.list_redeemed(session, row.id)
+        ]
+        return present_redemption(row) | {"taken_back_fen": back, "lines": lines}
+
+
 @blueprint.post("/redemptions/<redemption_id>/reviews")
 def review_redemption(path: RedemptionPath, body: DecisionBody) -> dict[str, Any]:
     """Check, approve (which pays) or refuse."""

@@ -9,7 +9,24 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from hub.cli import audit, demo, finetune, gateway, home, ledger, market, operators, programmes, rollouts, running, top
+from hub.cli import (
+    audit,
+    calling,
+    corrections,
+    demo,
+    finetune,
+    gateway,
+    home,
+    ledger,
+    market,
+    offers,
+    operators,
+    programmes,
+    redemptions,
+    rollouts,
+    running,
+    top,
+)
 from hub.errors import GuanmoError
 from hub.outages import explain_outage
 from hub.settings import read_settings
@@ -38,6 +55,10 @@ app.add_typer(finetune.finetune, name="finetune", help="Fine-tuning jobs: list, 
 app.add_typer(rollouts.rollout, name="rollout", help="A new version takes over a name bit by bit: start, promote…")
 app.add_typer(operators.operators, name="operators", help="The operator's own people.")
 app.add_typer(programmes.programmes, name="programmes", help="Voucher programmes: rules in force, draft, approve.")
+app.command("sign-in")(calling.sign_in)
+app.add_typer(corrections.corrections, name="corrections", help="Corrections of settled bills: propose, approve…")
+app.add_typer(redemptions.redemptions, name="redemptions", help="Pay first, redeem after: request, check, approve…")
+app.add_typer(offers.offers, name="offers", help="Compute offers: compare, publish, pause…")
 app.add_typer(market.models, name="models", help="Base models of the catalogue.")
 
 

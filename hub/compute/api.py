@@ -16,6 +16,7 @@ from hub.compute.market import OfferView, compare_offers, view_offer
 from hub.compute.meter_api import register_meters
 from hub.compute.rules import OfferFilter, OfferSort
 from hub.compute.tables import Offer, Provider, Rental
+from hub.errors import NotFoundError
 from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("compute", __name__, url_prefix="/api/v1")
@@ -38,6 +39,12 @@ class OfferPath(Query):
     """One offer."""
 
     offer_id: str
+
+
+class ProviderPath(Query):
+    """One provider."""
+
+    provider_id: str
 
 
 class ProviderBody(Body):
@@ -138,6 +145,18 @@ def get_providers() -> dict[str, Any]:
     """Return the providers."""
     with context().sessions.read() as session:
         return {"providers": [_present_provider(provider) for provider in service.list_providers(session)]}
+
+
+@blueprint.get("/providers/<provider_id>/offers")
+def get_provider_offers(path: ProviderPath) -> dict[str, Any]:
+    """Return all offers of a provider, paused and withdrawn ones too (itself, operator, auditor), newest first."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        provider = service.find_provider(session, path.provider_id)
+        if provider.organisation_id != actor.organisation_id and not actor.reads_all:
+            raise NotFoundError.of("provider", path.provider_id)
+        query = select(Offer).where(Offer.provider_id == provider.id).order_by(Offer.id.desc()).limit(200)
+        return {"offers": [present_offer(session, offer, provider) for offer in session.scalars(query)]}
 
 
 @blueprint.post("/providers")

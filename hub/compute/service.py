@@ -91,7 +91,12 @@ def create_offer(
     provider = find_provider(session, provider_id)
     _require_own(actor, provider.organisation_id)
     _require_positive(
-        count=count, memory_gib=memory_gib, cpu_threads=cpu_threads, available=available, tokens_per_s=tokens_per_s
+        amount_fen=price.amount_fen,
+        count=count,
+        memory_gib=memory_gib,
+        cpu_threads=cpu_threads,
+        available=available,
+        tokens_per_s=tokens_per_s,
     )
     offer = Offer(
         id=new_id("off"),

@@ -107,6 +107,7 @@ def register_corrections(blueprint: APIBlueprint) -> None:
     blueprint.get("/api/v1/late-calls")(read_late_calls)
     blueprint.post("/api/v1/late-calls/billed")(bill_late)
     blueprint.get("/api/v1/corrections")(read_all_corrections)
+    blueprint.get("/api/v1/corrections/<correction_id>")(read_one_correction)
     blueprint.post("/api/v1/corrections/<correction_id>/decision")(decide_on_correction)
 
 
@@ -205,6 +206,16 @@ def read_all_corrections(query: CorrectionQuery) -> dict[str, Any]:
     with context().sessions.read() as session:
         found = list_corrections(session, state=_read_state(query.state))
         return {"items": [present_correction(version) for version in found]}
+
+
+def read_one_correction(path: CorrectionPath) -> dict[str, Any]:
+    """Return a correction that the caller may see: the firm's own, any for operator and auditor."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        version = session.get(BillVersion, path.correction_id)
+        if version is None or (version.organisation_id != actor.organisation_id and not actor.reads_all):
+            raise NotFoundError.of("correction", path.correction_id)
+        return present_correction(version)
 
 
 def decide_on_correction(path: CorrectionPath, body: DecisionBody) -> dict[str, Any]:

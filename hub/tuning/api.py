@@ -9,7 +9,7 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 
 from hub.compute.api import present_offer
-from hub.compute.service import find_provider
+from hub.compute.service import find_provider, withdraw_offer
 from hub.errors import InvalidValueError, NotFoundError
 from hub.orders.present import present_order, present_quote
 from hub.tuning import bodies, ordering, service, stopping
@@ -234,5 +234,7 @@ def post_offer(body: bodies.OfferBody) -> tuple[dict[str, Any], int]:
     """Publish an offer with its price (provider or operator)."""
     actor = current_actor()
     with context().sessions.write() as session:
-        offer = publish_offer(session, actor, now=context().clock(), **body.model_dump())
+        offer = publish_offer(session, actor, now=context().clock(), **body.model_dump(exclude={"replaces"}))
+        if body.replaces:
+            withdraw_offer(session, actor, body.replaces, now=context().clock())
         return present_offer(session, offer, find_provider(session, offer.provider_id)), 201

@@ -65,7 +65,10 @@ class TryoutBody(Body):
 
 
 class OfferBody(Body):
-    """Devices at `amount_fen` per `per_device_ms` milliseconds (default: per hour)."""
+    """Devices at `amount_fen` per `per_device_ms` milliseconds (default: per hour).
+
+    `replaces`: an own offer that the new one takes the place of; it is withdrawn with it or not at all.
+    """
 
     provider_id: str
     title_zh: str = Field(min_length=1, max_length=80)
@@ -82,6 +85,7 @@ class OfferBody(Body):
     device: Device = Field(Device.CPU, strict=False)
     cpu_threads: int = 1
     available: int = 1
+    replaces: str | None = None
 
 
 def present_run(run: Run) -> dict[str, Any]:

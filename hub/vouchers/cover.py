@@ -3,7 +3,7 @@
 It leaves holding the money to the rooms that sell; the grant's ledger limit has the last word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -82,19 +82,23 @@ def find_top_up(
 ) -> list[tuple[Grant, int]]:
     """Return which grants of a rule's programme and of the cap period of `moment` pay how much, oldest first.
 
-    Together at most `wanted_fen`, at most what each has left and at most what the rule's cap leaves.
+    Together at most `wanted_fen`, at most what each has left and at most what the rule's cap and its tiers' leave.
     """
     version = session.get_one(RuleVersion, rule_version_id)
     rule = read_body(version.body)
     line = LineToCover(organisation_id, "", wanted_fen, filed_base=True, via_city_platform=False)
     accounts = _list_accounts(session, organisation_id, version.programme_id, period_of(rule, moment, version.tz))
+    tiers = _read_tiers(session, accounts)
     left = min(wanted_fen, _left_of_cap(line, rule, accounts))
+    left_of_tier = {tier: _left_of_tier(line, rule, tier, tiers, accounts) for tier in tiers.values()}
     shares = []
     for grant, account in accounts:
-        amount = min(left, account.available_fen)
+        tier = tiers[grant.id]
+        amount = min(left, account.available_fen, left_of_tier[tier])
         if amount > 0 and grant.state is GrantState.ACTIVE:
             shares.append((grant, amount))
             left -= amount
+            left_of_tier[tier] -= amount
     return shares
 
 
@@ -125,9 +129,9 @@ def _cover_by(
     chosen, left_fen = _choose_grant(line, accounts, wanted_fen=wanted)
     if chosen is None:
         return _refuse_empty(programme, period, held=any(account.debits_pending for _, account in accounts))
-    amount = min(
-        wanted, left_fen, _left_of_cap(line, rule, accounts), _left_of_tier(session, line, rule, chosen, accounts)
-    )
+    tiers = _read_tiers(session, accounts) if rule.tiers else {chosen.id: None}
+    left_of_tier = _left_of_tier(line, rule, tiers[chosen.id], tiers, accounts)
+    amount = min(wanted, left_fen, _left_of_cap(line, rule, accounts), left_of_tier)
     if amount <= 0:
         return Refusal(programme.code, "too_small", "金额不足一分或已达上限", "Below one fen, or the cap is reached.")
     return Cover(programme.code, version.id, chosen.id, *share, amount, period)
@@ -228,26 +232,30 @@ def _left_of_cap(line: LineToCover, rule: RuleBody, accounts: Sequence[tuple[Gra
 
 
 def _left_of_tier(
-    session: Session,
     line: LineToCover,
     rule: RuleBody,
-    chosen: Grant,
+    tier: str | None,
+    tiers: Mapping[str, str | None],
     accounts: Sequence[tuple[Grant, Account]],
 ) -> int:
-    """Return what the cap of the chosen grant's tier leaves, by the rule of the day; the line's amount without one."""
+    """Return what the cap of a tier leaves, by this rule; the line's amount where the rule has no tiers."""
     if not rule.tiers:
         return line.amount_fen
-    wanted = [grant.application_id for grant, _ in accounts]
-    query = select(Application.id, Application.tier).where(Application.id.in_(wanted))
-    tiers = {key: tier for key, tier in session.execute(query)}
-    caps = {tier.label_en: tier.cap_fen for tier in rule.tiers}
-    own = tiers[chosen.application_id]
+    caps = {known.label_en: known.cap_fen for known in rule.tiers}
     used = sum(
         grant.amount_fen - grant.returned_fen - account.available_fen + line.reserved.get(grant.id, 0)
         for grant, account in accounts
-        if tiers[grant.application_id] == own
+        if tiers[grant.id] == tier
     )
-    return caps.get(own or "", 0) - used
+    return caps.get(tier or "", 0) - used
+
+
+def _read_tiers(session: Session, accounts: Sequence[tuple[Grant, Account]]) -> dict[str, str | None]:
+    """Return the tier that each grant was asked for, by grant id."""
+    wanted = [grant.application_id for grant, _ in accounts]
+    query = select(Application.id, Application.tier).where(Application.id.in_(wanted))
+    asked = {key: tier for key, tier in session.execute(query)}
+    return {grant.id: asked[grant.application_id] for grant, _ in accounts}
 
 
 def _list_accounts(

@@ -423,9 +423,16 @@ MUTANTS = (
     Mutant(
         "a_lowered_tier_still_pays",
         "hub/vouchers/cover.py",
-        '    return caps.get(own or "", 0) - used',
+        '    return caps.get(tier or "", 0) - used',
         "    return line.amount_fen",
         f"{VOUCHERS}/test_awards.py::test_a_tiers_cap_holds_when_the_voucher_pays",
+    ),
+    Mutant(
+        "a_top_up_ignores_tiers",
+        "hub/vouchers/cover.py",
+        "amount = min(left, account.available_fen, left_of_tier[tier])",
+        "amount = min(left, account.available_fen)",
+        f"{VOUCHERS}/test_awards.py::test_a_tiers_cap_holds_when_the_month_is_topped_up",
     ),
     *ROOMS,
 )

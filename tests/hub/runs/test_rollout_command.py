@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
+from hub.cli.calling import HubCallError
 from hub.cli.main import app
-from hub.cli.rollouts import RolloutCallError
 from tests.hub.runs.scene import Scene
 from tests.hub.runs.test_deployments import observe
 from tests.hub.runs.test_rollouts import NAME, Stage
@@ -45,5 +45,5 @@ def test_the_owner_rolls_out_from_a_terminal(scene: Scene, hub: str, tmp_path: P
     assert "50 %" in run("shift", rollout_id, "--percent", "50")
     assert "promoted" in run("promote", rollout_id)
     assert NAME in run("list")
-    with pytest.raises(RolloutCallError, match="promoted"):
+    with pytest.raises(HubCallError, match="promoted"):
         run("take-back", rollout_id)

@@ -10,6 +10,7 @@ from hub.vouchers.papers import add_paper
 from hub.vouchers.rules import CapExceededError, ProgrammeClosedError, RuleRefusedError, TierRefusedError
 from hub.vouchers.tables import Grant, PaperKind
 from tests.hub.money.market import Market
+from tests.hub.money.test_month_close import DECEMBER, close_month, draw, subsidised_line, use
 from tests.hub.orders.call_steps import assert_sound
 from tests.hub.vouchers.steps import add_invoice, apply, draft
 from tests.hub.vouchers.test_redemptions import decide, put_in_force
@@ -57,6 +58,24 @@ def test_a_tiers_cap_holds_when_the_voucher_pays(market: Market) -> None:
     award(market, 2_000, contract_no="A", programme="compute", tier="small")
     put_in_force(market, "compute", "hold", tiers=[tiers[0], {**tiers[1], "cap_fen": 500}])
     assert market.quote(trained_tokens=0).voucher_fen == 500
+
+
+def test_a_tiers_cap_holds_when_the_month_is_topped_up(market: Market) -> None:
+    large, small = (
+        {"label_zh": zh, "label_en": en, "cap_fen": 30_000} for zh, en in (("大", "large"), ("小", "small"))
+    )
+    put_in_force(market, "model", "hold", tiers=[large, small])
+    market.fund("factory", 50_000, "bank-1")
+    for amount, tier in ((30, "small"), (40, "small"), (3, "large")):
+        award(market, amount, contract_no=f"{tier}-{amount}", tier=tier)
+    put_in_force(market, "model", "hold", tiers=[large, {**small, "cap_fen": 45}])
+    use(market, draw(market, "a"), 125_000)  # 100 fen, of which the vouchers owe 50; the second grant paid its 40
+    market.settle()
+    market.now = DECEMBER
+    assert close_month(market) == 1
+    assert subsidised_line(market).subsidised_fen == 45 + 3
+    assert close_month(market) == 0
+    assert_sound(market)
 
 
 @pytest.mark.parametrize(
