@@ -20,7 +20,15 @@ from serving.pool.adapter_placement import Host, Placement, PlacementView, place
 from serving.pool.demand import DemandBoard
 from serving.pool.engine_client import EngineClient
 from serving.pool.engine_process import planned_of
-from serving.pool.placement import SetLoad, goes_onto, is_same_engine, live_adapters, plan_replicas
+from serving.pool.placement import (
+    Planned,
+    SetLoad,
+    goes_onto,
+    is_same_engine,
+    is_same_place,
+    live_adapters,
+    plan_replicas,
+)
 from serving.pool.replica import Replica, Workshop
 from serving.pool.scaling import Scaler
 
@@ -75,10 +83,12 @@ class Fleet:
         self.wants = plan.wants
         planned = {item.replica_id: item for item in plan.replicas}
         for name, replica in self._live.items():
-            if name not in planned or not is_same_engine(planned[name], replica.planned):
+            if name not in planned:
                 replica.stop()
-            else:
+            elif is_same_engine(planned[name], replica.planned):
                 replica.planned = planned[name]
+            elif self._may_restart(name, planned):
+                replica.stop()
         for name, item in planned.items():
             if name not in self._live:
                 self._live[name] = Replica(item, self._shop)
@@ -127,6 +137,22 @@ class Fleet:
             wished[one.set_id] = SetLoad(load.is_called, wait_ms, count)
         return wished
 
+    def _may_restart(self, name: str, planned: Mapping[str, Planned]) -> bool:
+        """Other options come to one engine of a set after the other, so that the rest of them answers meanwhile.
+
+        An engine that does not answer anyway is not waited for, nor one whose slot was given away.
+        """
+        replica, wanted = self._live[name], planned[name]
+        if replica.state is not ReplicaState.READY or not is_same_place(wanted, replica.planned):
+            return True
+        set_id = wanted.replica_set.set_id
+        peers = [other for other, one in planned.items() if one.replica_set.set_id == set_id and other != name]
+        return all(self._is_serving(peer) for peer in peers)
+
+    def _is_serving(self, name: str) -> bool:
+        found = self._live.get(name)
+        return found is not None and found.state is ReplicaState.READY and not found.is_stopping()
+
     def _place_adapters(self, activity: Mapping[str, float]) -> None:
         self._folders.want(item for item in self._adapters if not item.merged)
         wanted: dict[str, dict[str, Path]] = {name: {} for name in self._live}
@@ -136,9 +162,12 @@ class Fleet:
             hosts = [Host(name, replica_set.max_loras) for name, one in self._live.items() if _can_host(one, set_id)]
             view = PlacementView(activity, self._placement.get(set_id, {}))
             self._placement[set_id] = place_adapters(fetched, hosts, view) if hosts else {}
+            ranks = {item.digest: item.rank for item in fetched}
             for digest, names in self._placement[set_id].items():
                 for name in names:
-                    wanted[name][digest] = self._folders.folders[digest]
+                    # An engine that is still to be restarted for a larger rank cannot load it.
+                    if ranks[digest] <= self._live[name].planned.replica_set.max_lora_rank:
+                        wanted[name][digest] = self._folders.folders[digest]
         for name, replica in self._live.items():
             if not replica.is_stopping():
                 replica.want_adapters(wanted[name])

@@ -95,9 +95,18 @@ def is_same_engine(wanted: Planned, running: Planned) -> bool:
     return _engine_identity(wanted) == _engine_identity(running)
 
 
+def is_same_place(wanted: Planned, running: Planned) -> bool:
+    """Whether the slot is still the one that the engine was started on."""
+    return _place(wanted.slot) == _place(running.slot)
+
+
 def _engine_identity(planned: Planned) -> tuple[object, ...]:
-    one, slot = planned.replica_set, planned.slot
+    one = planned.replica_set
     arguments = tuple(sorted((name, repr(value)) for name, value in one.engine_args.items()))
     lora = (one.max_loras, one.max_lora_rank)
     model = (one.base_digest, one.uri, one.merged, one.engine, one.task)
-    return (model, lora, arguments, slot.devices, slot.allocation_epoch)
+    return (model, lora, arguments, _place(planned.slot))
+
+
+def _place(slot: Slot) -> tuple[object, ...]:
+    return (slot.devices, slot.allocation_epoch)

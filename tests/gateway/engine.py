@@ -1,4 +1,7 @@
-"""A small OpenAI upstream that speaks as vLLM 0.32 does with forced running usage; it knows no gateway."""
+"""A small OpenAI upstream that speaks as vLLM 0.32 does with forced running usage; it knows no gateway.
+
+Where real vLLM can be made to do the same, `tests/engines/test_contract.py` asks both the same questions.
+"""
 
 import asyncio
 import json
@@ -25,6 +28,8 @@ class Engine:
     running: int = 0
     most_running: int = 0
     told: dict[str, int] = field(default_factory=dict)
+    names: frozenset[str] | None = None
+    """Models that it serves; None serves every name."""
 
     def app(self) -> web.Application:
         """Return the engine's routes."""
@@ -34,7 +39,13 @@ class Engine:
         app.router.add_post("/v1/embeddings", self.embed)
         app.router.add_post("/v1/messages", self.speak)
         app.router.add_post("/v1/responses", self.speak)
+        app.router.add_get("/metrics", self.metrics)
         return app
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Tell the counters that reconciliation reads."""
+        lines = f"vllm:num_requests_running {self.running}.0\nvllm:generation_tokens_total {self.produced}.0\n"
+        return web.Response(text=lines)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Answer a chat or text completion."""
@@ -47,6 +58,9 @@ class Engine:
                 "_authorization": request.headers.get("authorization"),
             }
         )
+        if self.names is not None and body["model"] not in self.names:
+            text = f"The model `{body['model']}` does not exist."
+            return web.json_response({"error": {"message": text, "type": "NotFoundError"}}, status=404)
         if self.mode == "busy":
             return web.json_response({"error": "secret internal queue text"}, status=503)
         if self.mode == "broken":
@@ -109,7 +123,7 @@ class Engine:
                     self._kill(request)
                 if self.mode == "stalls" and count == 3:
                     await asyncio.sleep(30)
-                if self.mode == "error-mid" and count == 3:
+                if self.mode == "error-now" or (self.mode == "error-mid" and count == 3):
                     await self._send(response, {"error": {"message": "EngineCore died, secret"}})
                     break
                 self._produce(request, 1)
@@ -131,6 +145,7 @@ class Engine:
         chat = "messages" in body
         part = {"role": "assistant", "content": text} if chat else text
         where = ("message" if whole else "delta") if chat else "text"
+        prompt_tokens = self._prompt_tokens(body)
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion" if whole else "chat.completion.chunk",
@@ -138,8 +153,8 @@ class Engine:
             "model": body["model"],
             "choices": [{"index": 0, where: part, "finish_reason": finish}],
             "usage": {
-                "prompt_tokens": self.prompt_tokens,
-                "total_tokens": self.prompt_tokens + count,
+                "prompt_tokens": prompt_tokens,
+                "total_tokens": prompt_tokens + count,
                 "completion_tokens": count,
                 "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
             },
@@ -150,7 +165,13 @@ class Engine:
             chunk["choices"][0]["token_ids"] = [FIRST_TOKEN + count]
             if first:
                 where = chunk if "messages" in body else chunk["choices"][0]
-                where["prompt_token_ids"] = list(range(1, self.prompt_tokens + 1))
+                where["prompt_token_ids"] = list(range(1, self._prompt_tokens(body) + 1))
+
+    def _prompt_tokens(self, body: dict[str, Any]) -> int:
+        """A prompt of ids is as long as it is."""
+        prompt = body.get("prompt")
+        ids = isinstance(prompt, list) and all(isinstance(token, int) for token in prompt)
+        return len(prompt) if ids and prompt else self.prompt_tokens
 
     async def _send(self, response: web.StreamResponse, chunk: dict[str, Any]) -> None:
         await response.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +14,17 @@ import pytest
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from serving.contract import SCOPE_IGNORE_EOS, SCOPE_INFERENCE, Purpose, ReplicaSet, RouteReplica, Routes, Slot
-from serving.pool.engine_command import VllmCommands
-from serving.pool.settings import Accelerator
-from serving.witness.middleware import FILE_VARIABLE
+from serving.contract import SCOPE_IGNORE_EOS, SCOPE_INFERENCE, RouteReplica, Routes
 from tests.gateway.collector import Collector, running_collector
 from tests.gateway.samples import BASE, make_key, make_model, make_snapshot, secret_of
-from tests.gateway.world import Gateway, World, free_port, running_gateway, running_world, wait_for
-from tests.pool.tiny_models import ENVIRONMENT, TinyModels
+from tests.gateway.world import Gateway, World, running_gateway, running_world, wait_for
+from tests.pool.real_engine import CONTEXT_TOKENS, LONG, running_engine
+from tests.pool.tiny_models import TinyModels
 
 NAME = "org/base"
-LONG = "The spindle bearing of machine 7 runs hot after the change of oil. " * 10
 # The bench's random data set asks engines to ignore their end token, which a key may do by scope.
 KEY = make_key(1, scopes=(SCOPE_INFERENCE, SCOPE_IGNORE_EOS))
-SNAPSHOT = make_snapshot(keys=(KEY,), models=(make_model(NAME, context_tokens=1024),))
+SNAPSHOT = make_snapshot(keys=(KEY,), models=(make_model(NAME, context_tokens=CONTEXT_TOKENS),))
 
 
 @dataclass(frozen=True)
@@ -45,45 +40,20 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("clients")
-    with running_collector() as collector, running_world(SNAPSHOT, folder, engines=0) as world:
-        port = free_port()
-        engine = start_engine(tiny_models.base, port, collector, folder)
-        try:
-            wait_for(lambda: answers(port), timeout_s=240)
-            replica = RouteReplica("rep_0", 1, f"http://127.0.0.1:{port}", BASE, draining=False)
-            world.pool.routes = Routes(world.pool.routes.version + 1, (replica,), {}, {})
-            with running_gateway(world, hold_s=60.0, more=("--otlp-endpoint", collector.url)) as gateway:
-                yield Stage(gateway, world, tiny_models.base, collector)
-        finally:
-            os.killpg(engine.pid, signal.SIGKILL)
-            engine.wait()
-
-
-def start_engine(base: Path, port: int, collector: Collector, folder: Path) -> subprocess.Popen[bytes]:
-    replica_set = ReplicaSet("set", BASE, base.as_uri(), "vllm", Purpose.SERVE, 1, 1, 0, 8, {"max-model-len": 1024})
-    slot = Slot("slot", "set", "node", ("cpu:0",), 1)
-    command = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)(replica_set, slot, model=base, port=port)
-    argv = [*command.argv, "--otlp-traces-endpoint", collector.url]
-    environment = {
-        **command.environment,
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-        FILE_VARIABLE: str(folder / "witness.jsonl"),
-    }
-    with (folder / "engine.log").open("wb") as log:
-        return subprocess.Popen(argv, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-
-def answers(port: int) -> bool:
-    """Send the long prompt that a CPU engine needs before any short one."""
-    body = json.dumps({"model": "base", "prompt": LONG, "max_tokens": 4}).encode()
-    asked = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/completions", body, {"content-type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310 - loopback
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    with (
+        running_collector() as collector,
+        running_world(SNAPSHOT, folder, engines=0) as world,
+        running_engine(
+            tiny_models.base,
+            folder,
+            more=("--otlp-traces-endpoint", collector.url),
+            environment={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
+        ) as engine,
+    ):
+        replica = RouteReplica("rep_0", 1, engine.url, BASE, draining=False)
+        world.pool.routes = Routes(world.pool.routes.version + 1, (replica,), {}, {})
+        with running_gateway(world, hold_s=60.0, more=("--otlp-endpoint", collector.url)) as gateway:
+            yield Stage(gateway, world, tiny_models.base, collector)
 
 
 @pytest.mark.engine

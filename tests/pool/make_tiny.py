@@ -1,4 +1,7 @@
-"""Write a random tiny Qwen2 base and PEFT adapters on it: `python make_tiny.py BASE [ADAPTER...]`."""
+"""Write a random tiny Qwen2 base and PEFT adapters on it: `python make_tiny.py [--talks] BASE [ADAPTER...]`.
+
+A base that talks never falls into repeating itself, so that greedy texts tell apart where a continuation began.
+"""
 
 import sys
 from pathlib import Path
@@ -17,7 +20,7 @@ make_fast: Any = PreTrainedTokenizerFast
 make_model: Any = Qwen2ForCausalLM
 
 
-def write_base(folder: Path) -> None:
+def write_base(folder: Path, *, talks: bool = False) -> None:
     """Qwen2 shape: hidden 128, head_dim 64, 2 layers, byte-level BPE of 300 tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -37,12 +40,23 @@ def write_base(folder: Path) -> None:
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=1024,
-        tie_word_embeddings=True,
+        tie_word_embeddings=not talks,
+        initializer_range=0.3 if talks else 0.02,
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,
     )
     model = make_model(config)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    if talks:
+        silence_unprintable(model, fast)
+    model.to(torch.float32 if talks else torch.bfloat16).save_pretrained(folder)
+
+
+def silence_unprintable(model: Any, fast: Any) -> None:
+    """Let greedy decoding choose only tokens that are whole printable characters by themselves."""
+    for token in range(len(fast)):
+        text = fast.decode([token], skip_special_tokens=True).strip()
+        if not text or "\ufffd" in text or not text.isprintable():
+            model.lm_head.weight.data[token] = 0
 
 
 def write_adapter(base: Path, folder: Path) -> None:
@@ -59,6 +73,8 @@ def write_adapter(base: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    write_base(Path(sys.argv[1]))
-    for name in sys.argv[2:]:
-        write_adapter(Path(sys.argv[1]), Path(name))
+    talks = sys.argv[1] == "--talks"
+    base, *adapters = sys.argv[1 + talks :]
+    write_base(Path(base), talks=talks)
+    for name in adapters:
+        write_adapter(Path(base), Path(name))

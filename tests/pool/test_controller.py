@@ -13,6 +13,7 @@ import pytest
 from serving.contract import AdapterState, Demand, DemandRow, Purpose, ReplicaSet, ReplicaState, Slot, engine_name
 from serving.pool.controller import Controller
 from serving.pool.engine_command import EngineCommand
+from tests.pool.engine_contract import check_engine
 from tests.pool.world import (
     World,
     eventually,
@@ -60,6 +61,16 @@ def test_starts_warms_up_and_routes(tmp_path: Path) -> None:
             stopped = world.hub.replica(ReplicaState.STOPPED)
             assert stopped is not None, "the last report says that it stopped"
             assert controller.routes.routes.replicas == ()
+
+    asyncio.run(scenario())
+
+
+def test_the_fake_engine_answers_the_pool_as_vllm_does(tmp_path: Path) -> None:
+    _digest, folder = make_adapter(tmp_path / "new", tmp_path / "store")
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, make_desired(make_base(tmp_path / "base"))) as world, world.controller():
+            await check_engine(await become_ready(world), folder)
 
     asyncio.run(scenario())
 
@@ -270,5 +281,44 @@ def test_an_evaluation_engine_is_outside_the_routes_and_loads_only_what_is_for_i
             assert [sets[name] for name in ready] == ["set_e"]
             assert [sets[item.id] for item in controller.routes.routes.replicas] == ["set_a"]
             assert list(controller.routes.routes.placement) == [served]
+
+    asyncio.run(scenario())
+
+
+def test_other_options_come_to_one_engine_after_the_other(tmp_path: Path) -> None:
+    plain = make_desired(make_base(tmp_path / "base"), minimum=2, slots=2)
+    wide, folder = make_adapter(tmp_path / "new", tmp_path / "store")
+    larger = replace(plain.replica_sets[0], max_lora_rank=16)
+    adapter = replace(want_adapter(wide, folder), rank=16)
+    fewest: list[int] = []
+    states: set[AdapterState] = set()
+
+    def both_are_new(controller: Controller, world: World) -> bool:
+        serving = [item for item in controller.routes.routes.replicas if not item.draining]
+        fewest.append(len(serving))
+        seen = world.hub.adapter(wide)
+        states.update((seen.state,) if seen else ())
+        return [item.epoch for item in serving] == [2, 2] and bool(controller.routes.routes.placement)
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, plain) as world, world.controller() as controller:
+            await eventually(lambda: len(controller.routes.routes.replicas) == 2)
+            world.hub.want(replace(plain, replica_sets=(larger,), adapters=(adapter,)))
+            await eventually(lambda: both_are_new(controller, world))
+            assert min(fewest) == 1
+            assert AdapterState.FAILED not in states
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_whose_slot_was_given_away_does_not_wait_for_others(tmp_path: Path) -> None:
+    plain = make_desired(make_base(tmp_path / "base"), minimum=2, slots=2)
+    slots = tuple(replace(slot, allocation_epoch=2) for slot in plain.slots)
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, plain) as world, world.controller() as controller:
+            await eventually(lambda: len(controller.routes.routes.replicas) == 2)
+            world.hub.want(replace(plain, slots=slots))
+            await eventually(lambda: [item.draining for item in controller.routes.routes.replicas] == [True, True])
 
     asyncio.run(scenario())

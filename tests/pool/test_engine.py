@@ -16,6 +16,7 @@ from serving.contract import ReplicaState, engine_name
 from serving.pool.controller import Controller
 from serving.pool.engine_command import VllmCommands
 from serving.pool.settings import Accelerator, Timing
+from tests.pool.engine_contract import check_engine
 from tests.pool.tiny_models import ENVIRONMENT, TinyModels
 from tests.pool.world import World, eventually, make_desired, make_world, want_adapter
 
@@ -51,6 +52,7 @@ def test_real_engine_from_start_to_drain(tiny_models: TinyModels, tmp_path: Path
         async with make_world(tmp_path, make_desired(base), commands, TIMING) as world:
             async with world.controller(keep_replicas=True):
                 url, texts = await start_and_load(world)
+                await check_engine(url, adapter)
             pids = world.running()
             world.hub.observed = None
             async with world.controller() as controller:

@@ -21,10 +21,20 @@ class TinyModels:
 
 def make_tiny_models(folder: Path, *, adapters: int = 1) -> TinyModels:
     """Train nothing: random weights, the same for the same number."""
-    program = Path(__file__).with_name("make_tiny.py")
     drafts = [folder / f"draft-{number}" for number in range(adapters)]
-    environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, program, folder / "base", *drafts], env=environment, check=True)
+    _write(folder / "base", *drafts)
     for draft in drafts:
         (draft / "README.md").unlink(missing_ok=True)
     return TinyModels(folder / "base", dict(seal_artifact(draft, folder / "artifacts") for draft in drafts))
+
+
+def make_talker(folder: Path) -> Path:
+    """Write a base whose greedy texts never repeat themselves; returns its folder."""
+    _write("--talks", folder / "talker")
+    return folder / "talker"
+
+
+def _write(*arguments: str | Path) -> None:
+    program = Path(__file__).with_name("make_tiny.py")
+    environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, program, *arguments], env=environment, check=True)

@@ -1,0 +1,1 @@
+"""Contract tests: what the fast tests' engines say is what stock vLLM says."""
