@@ -22,8 +22,9 @@ from hub.prices.service import find_price_version
 from hub.prices.tables import CALL_METERS
 from serving.contract import AllowanceGrant, AllowanceRefusal, AllowanceRequest
 
-LIFETIME = timedelta(seconds=30)
-"""How long a gateway may reserve from a slice; short, so that usage is billed soon after it happened."""
+LIFETIME = timedelta(seconds=150)
+"""How long a gateway may reserve from a slice. It takes the next one after a fifth of that, so that usage is billed
+soon after it happened, and the rest outlasts a silent hub for as long as a snapshot is followed (120 s)."""
 
 
 def grant_allowance(session: Session, request: AllowanceRequest, now: datetime) -> AllowanceGrant | AllowanceRefusal:

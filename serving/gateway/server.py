@@ -250,12 +250,15 @@ class _Gateway:
             ("snapshot", lambda: follow_snapshot(self._hub, self._current), 0.1),
             ("routes", lambda: follow_routes(self._pool, self._router, self._fair_share), 0.1),
             ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 0.05),
-            ("accounts", lambda: settle_accounts(self._settlement, self._wallet), 1.0),
+            ("accounts", self._settle_accounts, 1.0),
             ("gauges", self._gauges.write, 1.0),
             ("watch", watch, 0.2),
             ("journal", self._journal.durable, 1.0),
         )
         return [asyncio.create_task(repeat(name, step, pause_s=pause_s)) for name, step, pause_s in steps]
+
+    async def _settle_accounts(self) -> None:
+        await settle_accounts(self._settlement, self._wallet, hub_answers=self._current.hub_answers)
 
     async def _reclaim(self) -> None:
         """Send usage and close slices now; raises a 503 when the hub does not take them."""

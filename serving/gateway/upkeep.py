@@ -46,7 +46,11 @@ async def repeat(name: str, step: Callable[[], Awaitable[None]], *, pause_s: flo
 
 async def follow_snapshot(hub: Hub, current: CurrentView) -> None:
     """Poll the snapshot once and take what came."""
-    snapshot = await hub.poll_snapshot(current.version)
+    try:
+        snapshot = await hub.poll_snapshot(current.version)
+    except HubError:
+        current.miss()
+        raise
     if snapshot is None:
         current.confirm()
     else:
@@ -69,9 +73,11 @@ async def report_demand(pool: Pool, router: Router, *, gateway_id: str) -> None:
         await asyncio.wait_for(router.wanted.wait(), DEMAND_S)
 
 
-async def settle_accounts(settlement: Settlement, wallet: Wallet, *, closing: bool = False) -> None:
+async def settle_accounts(
+    settlement: Settlement, wallet: Wallet, *, closing: bool = False, hub_answers: bool = True
+) -> None:
     """Send usage, then give back finished slices and whatever a former process left."""
     await settlement.send_usage()
-    for allowance_id in await settlement.close_allowances(wallet.finished(closing=closing)):
+    for allowance_id in await settlement.close_allowances(wallet.finished(closing=closing, hub_answers=hub_answers)):
         wallet.drop(allowance_id)
     await settlement.close_inherited()

@@ -60,6 +60,7 @@ class CurrentView:
         self._heard_at_s = clock.monotonic_s()
         self._news = asyncio.Event()
         self._waiting = 0
+        self.hub_answers = True
 
     @property
     def version(self) -> int:
@@ -81,6 +82,11 @@ class CurrentView:
     def confirm(self) -> None:
         """Note that the hub answered that nothing changed."""
         self._heard_at_s = self._clock.monotonic_s()
+        self.hub_answers = True
+
+    def miss(self) -> None:
+        """Note that the hub did not answer; what is held stays."""
+        self.hub_answers = False
 
     def latest(self) -> View | None:
         """Return the view held, however old."""

@@ -1,7 +1,8 @@
 """Money slices in memory: every request reserves its worst cost from one slice before it is sent.
 
 The sum of reservations and spendings of a slice never exceeds what the hub granted, so nothing can be overspent by
-concurrency. Sending usage and giving slices back is left to `settlement`.
+concurrency. A slice is replaced after a fifth of its life: four fifths are left for a silent hub. Sending usage and
+giving slices back is left to `settlement`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ SLICE_UFEN = 100_000_000
 # Below this part of a slice the next one is drawn ahead of need.
 _REFILL_BELOW = SLICE_UFEN // 4
 _REFUSED_AHEAD_PAUSE_S = 5.0
+_FRESH_PART = 5
+_IDLE_US = 10_000_000
+"""A purse unused for so long needs no next slice: its old one goes back, so that it is billed."""
 _MAX_DRAWS = 3
 # A refusal is repeated from memory for this long, so that an empty account does not hammer the hub.
 _REFUSAL_HOLDS_S = 1.0
@@ -32,11 +36,12 @@ Draw = Callable[[AllowanceRequest], Awaitable[AllowanceGrant | AllowanceRefusal]
 
 @dataclass
 class Slice:
-    """One allowance: granted = free + reserved + spent."""
+    """One allowance: granted = free + reserved + spent. From `renew_at` on it is used only where no fresher one is."""
 
     allowance_id: str
     amount_ufen: int
     expires_at: int
+    renew_at: int
     reserved_ufen: int = 0
     spent_ufen: int = 0
     retired: bool = False
@@ -69,9 +74,15 @@ class _Purse:
     refused_until_s: float = 0.0
     refused_ufen: int = 0
     refusal: AllowanceRefusal | None = None
+    used_at: int = 0
 
     def open_slices(self, now_us: int) -> list[Slice]:
-        return [piece for piece in self.slices if not piece.retired and piece.expires_at > now_us]
+        """Return the slices to reserve from, the longest-lived first."""
+        usable = [piece for piece in self.slices if not piece.retired and piece.expires_at > now_us]
+        return sorted(usable, key=lambda piece: piece.renew_at <= now_us)
+
+    def fresh_slices(self, now_us: int) -> list[Slice]:
+        return [piece for piece in self.open_slices(now_us) if piece.renew_at > now_us]
 
 
 class Wallet:
@@ -101,6 +112,7 @@ class Wallet:
         Raises: GatewayError 429 insufficient_quota with the hub's reason, 503 when the hub cannot be reached.
         """
         purse = self._purse(key, prices)
+        purse.used_at = self._clock.now_us()
         hold = self._take(purse, worst_ufen)
         if hold is None:
             async with purse.drawing:
@@ -130,15 +142,21 @@ class Wallet:
         """Give a reservation back unused."""
         hold.slice.reserved_ufen -= hold.reserved_ufen
 
-    def finished(self, *, closing: bool) -> list[str]:
-        """Return the ids of slices with nothing reserved that are retired, expired or drained (or all if `closing`)."""
+    def finished(self, *, closing: bool, hub_answers: bool = True) -> list[str]:
+        """Return the ids of slices with nothing reserved that are over (all if `closing`).
+
+        Over is what is retired, expired or drained, or old where a fresher slice is or, while the hub answers and could
+        grant another, where nobody calls.
+        """
         now_us = self._clock.now_us()
         found = []
         for purse in self._purses.values():
             spare = len(purse.open_slices(now_us)) > 1
+            replaceable = bool(purse.fresh_slices(now_us)) or (hub_answers and now_us - purse.used_at >= _IDLE_US)
             for piece in purse.slices:
                 over = closing or piece.retired or piece.expires_at <= now_us
-                if piece.reserved_ufen == 0 and (over or (spare and piece.free_ufen < _REFILL_BELOW // 4)):
+                over = over or (spare and piece.free_ufen < _REFILL_BELOW // 4)
+                if piece.reserved_ufen == 0 and (over or (replaceable and piece.renew_at <= now_us)):
                     piece.retired = True
                     found.append(piece.allowance_id)
         return found
@@ -201,7 +219,9 @@ class Wallet:
             self._journal.append(Refused(request.idempotency_key))
             return answer
         self._journal.append(Granted(request.idempotency_key, answer, purse.prices))
-        purse.slices.append(Slice(answer.allowance_id, answer.amount_ufen, answer.expires_at))
+        now_us = self._clock.now_us()
+        renew_at = now_us + max(0, answer.expires_at - now_us) // _FRESH_PART
+        purse.slices.append(Slice(answer.allowance_id, answer.amount_ufen, answer.expires_at, renew_at))
         return None
 
     def _retire_idle(self, purse: _Purse) -> bool:
@@ -211,8 +231,14 @@ class Wallet:
             piece.retired = True
         return bool(idle)
 
+    def _retire_old(self, purse: _Purse) -> None:
+        """Give old slices back before another is asked for: they may hold all that the firm has."""
+        now_us = self._clock.now_us()
+        for piece in purse.slices:
+            piece.retired |= piece.reserved_ufen == 0 and piece.renew_at <= now_us
+
     def _refill_ahead(self, purse: _Purse) -> None:
-        free_ufen = sum(piece.free_ufen for piece in purse.open_slices(self._clock.now_us()))
+        free_ufen = sum(piece.free_ufen for piece in purse.fresh_slices(self._clock.now_us()))
         busy = purse.drawing.locked() or (purse.refill is not None and not purse.refill.done())
         if free_ufen < _REFILL_BELOW and not busy and self._clock.monotonic_s() >= purse.ahead_not_before_s:
             purse.refill = asyncio.create_task(self._refill(purse))
@@ -222,6 +248,8 @@ class Wallet:
             try:
                 refusal = await self._draw_slice(purse, SLICE_UFEN)
                 reason = refusal.code if refusal else None
+                if refusal is not None:
+                    self._retire_old(purse)
             except GatewayError as error:
                 reason = error.message
             if reason is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serving.contract import cost_ufen
+from serving.gateway.view import STALE_AFTER_S
 from tests.faults_serving.conftest import Say
 from tests.gateway.crowd import Outcome, call, run_crowd
 from tests.gateway.samples import CUSTOMER, PRICES, make_key, make_model, make_snapshot, secret_of
@@ -49,17 +50,27 @@ def test_s5_10_sixty_four_calls_on_a_nearly_empty_account(tmp_path: Path, say: S
 
 
 def test_a_silent_hub_serves_nothing_free_and_fails_nobody_who_has_money(tmp_path: Path, say: Say, long: bool) -> None:
-    silent_s = 60.0 if long else 4.0
+    # As long as the hub lets slices live, and so long before the silence that they are replaced once; or a tenth of it.
+    life_s, before_s, silent_s = (150.0, 40.0, 60.0) if long else (15.0, 4.0, 4.0)
     with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world, processes=2) as gateway:
-        warm = run_crowd(8, lambda number: call(gateway.url, secret_of(SPARING if number % 2 else WASTEFUL)))
+        world.hub.life_s = life_s
+        # Enough calls that both processes hold an allowance of both firms.
+        warm = run_crowd(40, lambda number: call(gateway.url, secret_of(SPARING if number % 2 else WASTEFUL)))
+        warm += call_easily(gateway, before_s)
         assert {one.status for one in warm} == {200}
-        granted = dict(world.hub.allowances)
+        assert world.hub.closed, "no slice was replaced"
+        silent_since_s = time.monotonic()
         world.hub.balance_ufen, world.hub.down = 0, True
+        granted = sum(amount for name, amount in world.hub.allowances.items() if name not in world.hub.closed)
+        granted += sum(close.spent_ufen for close in world.hub.closed.values())
         sparing, wasteful = call_for(gateway, silent_s)
+        later = call_until_stale(gateway) if long else []
+        refused_after_s = time.monotonic() - silent_since_s
         if long:
-            say(stale_after_s=round(silent_s + wait_until_stale(gateway), 1))
+            say(snapshot_refused_after_s=round(refused_after_s, 1), calls_until_then=len(later))
+            assert STALE_AFTER_S - 2 <= refused_after_s <= STALE_AFTER_S + 5
         world.hub.down = False
-        answered = [one for one in (*warm, *sparing, *wasteful) if one.status == 200]
+        answered = [one for one in (*warm, *sparing, *wasteful, *later) if one.status == 200]
         wait_for(lambda: len(world.hub.usage) == len(answered), timeout_s=30)
         assert gateway.stop() == 0
     refused = {one.code for one in wasteful if one.status != 200}
@@ -73,8 +84,18 @@ def test_a_silent_hub_serves_nothing_free_and_fails_nobody_who_has_money(tmp_pat
         records=len(world.hub.usage),
     )
     assert [one for one in sparing if one.status != 200] == []
+    assert len(world.hub.usage) == len(answered)
     assert refused <= {"hub_unavailable"}
-    assert spent_on(world, CUSTOMER) + spent_on(world, "org_wasteful") <= sum(granted.values())
+    assert spent_on(world, CUSTOMER) + spent_on(world, "org_wasteful") <= granted
+
+
+def call_easily(gateway: Gateway, seconds: float) -> list[Outcome]:
+    """Call for a while for either firm by turns."""
+    until_s, seen = time.monotonic() + seconds, list[Outcome]()
+    while time.monotonic() < until_s:
+        seen += run_crowd(8, lambda number: call(gateway.url, secret_of(1 + number % 2), stream=False, max_tokens=5))
+        time.sleep(0.2)
+    return seen
 
 
 def call_for(gateway: Gateway, seconds: float) -> tuple[list[Outcome], list[Outcome]]:
@@ -97,16 +118,18 @@ def call_for(gateway: Gateway, seconds: float) -> tuple[list[Outcome], list[Outc
     return seen[SPARING], seen[WASTEFUL]
 
 
-def wait_until_stale(gateway: Gateway) -> float:
-    """Return how long it took until a snapshot older than 120 s refused."""
-    began_s = time.monotonic()
+def call_until_stale(gateway: Gateway) -> list[Outcome]:
+    """Call twice a second until a snapshot older than 120 s refuses; return what was answered until then."""
+    seen: list[Outcome] = []
 
     def refused() -> bool:
         time.sleep(0.5)
-        return run_crowd(1, lambda _: call(gateway.url, secret_of(SPARING)))[0].code == "snapshot_stale"
+        seen.extend(run_crowd(1, lambda _: call(gateway.url, secret_of(SPARING), stream=False, max_tokens=5)))
+        return seen[-1].code == "snapshot_stale"
 
     wait_for(refused, timeout_s=90)
-    return time.monotonic() - began_s
+    assert {one.code for one in seen[:-1]} <= {"", "hub_unavailable"}
+    return seen
 
 
 def test_a_revoked_key_ends_within_a_second(tmp_path: Path, say: Say) -> None:

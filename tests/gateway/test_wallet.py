@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.contract import AllowanceGrant, AllowanceRefusal, AllowanceRequest
 from serving.gateway.clock import Clock
-from serving.gateway.errors import GatewayError
+from serving.gateway.errors import GatewayError, unavailable
 from serving.gateway.journal_file import Journal
 from serving.gateway.wallet import SLICE_UFEN, Wallet
 from tests.gateway.samples import PRICES, make_key
@@ -25,6 +25,7 @@ class Bank:
         self.draws = 0
         self.now_us = 0
         self.first_grants: list[int] = []
+        self.silent = False
         self.journal = Journal(folder / "j")
         clock = Clock(now_us=lambda: self.now_us, monotonic_s=lambda: self.now_us / 1e6)
         self.wallet = Wallet(
@@ -32,8 +33,10 @@ class Bank:
         )
 
     async def draw(self, request: AllowanceRequest) -> AllowanceGrant | AllowanceRefusal:
-        self.draws += 1
         await asyncio.sleep(0)
+        if self.silent:
+            raise unavailable("hub_unavailable", "the hub does not answer", retry_after_s=5)
+        self.draws += 1
         amount = min(request.want_ufen, self.balance_ufen)
         amount = self.first_grants.pop(0) if self.first_grants else amount
         if amount == 0:
@@ -123,6 +126,80 @@ def test_an_expired_slice_takes_no_new_request(tmp_path: Path) -> None:
         assert bank.wallet.settle(first, 4) == 4
         assert bank.wallet.finished(closing=False) == [first.slice.allowance_id]
         await bank.wallet.stop_refills()
+
+    asyncio.run(ask())
+    bank.journal.close()
+
+
+def test_a_slice_is_replaced_after_a_fifth_of_its_life(tmp_path: Path) -> None:
+    bank = Bank(tmp_path, 5 * SLICE_UFEN)
+
+    async def ask() -> None:
+        first = await bank.wallet.reserve(make_key(1), PRICES, 10)
+        bank.now_us += 13_000_000
+        second = await bank.wallet.reserve(make_key(1), PRICES, 10)
+        assert second.slice is first.slice, "nobody waits for the next one"
+        await bank.wallet.stop_refills()
+        third = await bank.wallet.reserve(make_key(1), PRICES, 10)
+        assert third.slice is not first.slice
+        assert bank.wallet.finished(closing=False) == []
+        for hold in (first, second):
+            bank.wallet.settle(hold, 4)
+        assert bank.wallet.finished(closing=False) == [first.slice.allowance_id]
+
+    asyncio.run(ask())
+    bank.journal.close()
+
+
+def test_a_slice_outlasts_a_silent_hub_for_four_fifths_of_its_life(tmp_path: Path) -> None:
+    bank = Bank(tmp_path, 5 * SLICE_UFEN)
+
+    async def ask() -> None:
+        bank.wallet.settle(await bank.wallet.reserve(make_key(1), PRICES, 10), 10)
+        bank.silent = True
+        for _ in range(5):
+            bank.now_us += 11_000_000
+            assert bank.wallet.finished(closing=False, hub_answers=False) == []
+            bank.wallet.settle(await bank.wallet.reserve(make_key(1), PRICES, 10), 10)
+            await bank.wallet.stop_refills()
+        bank.now_us += 6_000_000
+        with pytest.raises(GatewayError) as refused:
+            await bank.wallet.reserve(make_key(1), PRICES, 10)
+        assert refused.value.code == "hub_unavailable"
+
+    asyncio.run(ask())
+    bank.journal.close()
+
+
+def test_an_old_slice_that_nobody_uses_goes_back_to_be_billed(tmp_path: Path) -> None:
+    bank = Bank(tmp_path, 5 * SLICE_UFEN)
+
+    async def ask() -> None:
+        hold = await bank.wallet.reserve(make_key(1), PRICES, 10)
+        bank.wallet.settle(hold, 10)
+        bank.now_us += 11_000_000
+        assert bank.wallet.finished(closing=False) == [], "still young"
+        bank.now_us += 2_000_000
+        assert bank.wallet.finished(closing=False, hub_answers=False) == []
+        assert bank.wallet.finished(closing=False) == [hold.slice.allowance_id]
+
+    asyncio.run(ask())
+    bank.journal.close()
+
+
+def test_all_of_a_firms_money_in_an_old_slice_is_drawn_anew(tmp_path: Path) -> None:
+    bank = Bank(tmp_path, 1000)
+
+    async def ask() -> None:
+        first = await bank.wallet.reserve(make_key(1), PRICES, 10)
+        await bank.wallet.stop_refills()
+        bank.wallet.settle(first, 10)
+        bank.now_us += 20_000_000
+        bank.wallet.settle(await bank.wallet.reserve(make_key(1), PRICES, 10), 10)
+        await bank.wallet.stop_refills()
+        last = await bank.wallet.reserve(make_key(1), PRICES, 900)
+        assert last.slice is not first.slice
+        assert last.slice.amount_ufen == 900
 
     asyncio.run(ask())
     bank.journal.close()

@@ -232,7 +232,7 @@ def test_the_operator_finds_and_closes_a_lost_gateways_allowance(client: Client)
     body = {"reason": "host burnt"}
     early = client.call("POST", path, "operator", body)
     assert (early.status_code, early.json["code"]) == (409, "allowance_in_use")
-    client.market.now += timedelta(minutes=1)
+    client.market.now += timedelta(minutes=3)
     assert [item["id"] for item in client.read("/api/v1/allowances", "operator")["items"]] == [piece.allowance_id]
     assert client.call("POST", path, "factory", body).status_code == 403
     answer = client.call("POST", path, "operator", body)
