@@ -20,7 +20,10 @@ class Outcome:
     request_id: str = ""
     code: str = ""
     tokens: int = 0
+    text: str = ""
     whole: bool = False
+    left: bool = False
+    greedy: bool = False
     took_s: float = 0.0
     first_s: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -36,7 +39,7 @@ async def call(
     **body: Any,
 ) -> Outcome:
     """Ask once on a connection of its own; hang up after `leave_after` words if given."""
-    loop, seen = asyncio.get_running_loop(), Outcome()
+    loop, seen = asyncio.get_running_loop(), Outcome(greedy=body.get("temperature") == 0)
     began_s = loop.time()
     sent = {"model": "org/base", "messages": MESSAGES, "stream": stream} | body
     connector = aiohttp.TCPConnector(force_close=True)
@@ -72,7 +75,9 @@ async def _read(
             if said and not seen.tokens:
                 seen.first_s = asyncio.get_running_loop().time() - began_s
             seen.tokens += len(said)
+            seen.text += "".join(choice["delta"]["content"] for choice in said)
             if leave_after is not None and seen.tokens >= leave_after:
+                seen.left = True
                 return
 
 

@@ -38,7 +38,8 @@ class World:
         self.folder = folder
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._runners: list[web.AppRunner] = []
+        self._runners: dict[str, web.AppRunner] = {}
+        self._epochs = [1] * engines
         (folder / "token").write_text(TOKEN + "\n")
         (folder / "pepper").write_bytes(PEPPER + b"\n")
 
@@ -51,8 +52,9 @@ class World:
 
     def stop(self) -> None:
         """Close every listener and the loop."""
-        for runner in self._runners:
+        for runner in self._runners.values():
             self._await(runner.cleanup())
+        self._await(asyncio.sleep(0.05))  # for connections that are just being closed
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -61,9 +63,31 @@ class World:
         """Offer these engines for the base and the adapter."""
         ids = tuple(f"rep_{number}" for number in numbers)
         replicas = tuple(
-            RouteReplica(f"rep_{number}", 1, self.replica_urls[number], BASE, draining=False) for number in numbers
+            RouteReplica(f"rep_{number}", self._epochs[number], self.replica_urls[number], BASE, draining=False)
+            for number in numbers
         )
         self.pool.routes = Routes(self.pool.routes.version + 1, replicas, {ADAPTER: ids}, {ADAPTER: ids})
+
+    def kill_engine(self, number: int) -> Engine:
+        """End an engine as kill -9 does: its listener and every connection are gone; returns the dead one."""
+
+        async def kill() -> None:
+            runner = self._runners.pop(self.replica_urls[number])
+            for site in tuple(runner.sites):
+                await site.stop()
+            for connection in runner.server.connections if runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await runner.cleanup()
+
+        self._await(kill())
+        return self.engines[number]
+
+    def start_engine(self, number: int, engine: Engine) -> None:
+        """Put a new engine in the place of a dead one, as the next epoch at another address."""
+        self.engines[number] = engine
+        self._epochs[number] += 1
+        self.replica_urls[number] = self._listen(engine.app())
 
     def publish(self, **changes: object) -> None:
         """Change the snapshot and give the gateway time to see it."""
@@ -76,8 +100,9 @@ class World:
             runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self._runners.append(runner)
-            return f"http://127.0.0.1:{runner.addresses[0][1]}"
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self._runners[url] = runner
+            return url
 
         return self._await(listen())
 

@@ -1,0 +1,122 @@
+"""Kills on real vLLM: every token explained, greedy streams finished elsewhere, restarts without a failed request."""
+
+import random
+import time
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from tests.faults_serving.books import account_killed, account_survivor, check_bills, count_duplicates, find_struck
+from tests.faults_serving.conftest import Say
+from tests.faults_serving.greedy import Crowd, Stream, ask_again
+from tests.faults_serving.yard import Engine, Yard, running_yard, want_engines
+from tests.pool.tiny_models import make_talker
+
+CLIENTS, TOKENS = 8, 200
+MOST_UNEXPLAINED = 64
+MOST_GAP_S = 2.0
+LEAST_SAME = 0.95
+KILLS = {"engine": (1, 8), "gateway": (1, 10), "client": (1, 10)}
+"""How often each is killed in the short and in the long form."""
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """All tests work on the same two slots, each leaving two engines ready."""
+    folder = tmp_path_factory.mktemp("yard")
+    desired = want_engines(make_talker(folder), minimum=2, seats=16)
+    with running_yard(desired, folder) as running:
+        yield running
+
+
+def test_kills_of_engines_gateways_and_clients_leave_no_token_unexplained(
+    yard: Yard, chance: random.Random, say: Say, long: bool
+) -> None:
+    kinds = [kind for kind, counts in KILLS.items() for _ in range(counts[long])]
+    chance.shuffle(kinds)
+    killed: dict[Engine, float] = {}
+    gateway_kills_s: list[tuple[float, float]] = []
+    with Crowd(yard.gateway.url, clients=CLIENTS, tokens=TOKENS, chance=chance) as crowd:
+        for kind in kinds:
+            if kind == "engine":
+                yard.wait_for_two(but=frozenset(killed))
+            time.sleep(chance.uniform(0.5, 2.5))
+            if kind == "engine":
+                killed.update([yard.kill_engine(chance)])
+            elif kind == "gateway":
+                gateway_kills_s.append(yard.kill_gateway(chance))
+            else:
+                crowd.leaving += 1
+        yard.wait_for_two(but=frozenset(killed))
+    seen = crowd.seen
+    yard.wait_for_books({one.request_id for one in seen if one.pieces})
+    left = [one for one in seen if one.left]
+    survivors = [account_survivor(yard, engine, seen) for engine in yard.ready()]
+    dead = [account_killed(yard, engine, seen) for engine in killed]
+    spoke, silent = find_struck(yard, seen, killed)
+    struck = [one for one in spoke if not meets(one, gateway_kills_s)]
+    texts = ask_again(yard.gateway.url, [one.prompt for one in struck], tokens=TOKENS)
+    same = [one for one in struck if one.whole and one.text == texts[one.prompt]]
+    gaps_s = [one.gap_s for one in struck]
+    say(
+        kills=len(killed) + len(gateway_kills_s) + len(left),
+        engines=len(killed),
+        gateways=len(gateway_kills_s),
+        clients=len(left),
+        streams=len(seen),
+        duplicates=count_duplicates(yard),
+        surviving_billed=sum(one.billed for one in survivors),
+        surviving_undelivered=sum(one.undelivered for one in survivors),
+        surviving_own=sum(one.own for one in survivors),
+        surviving_counted=sum(one.counted for one in survivors),
+        unexplained=sum(one.unexplained for one in survivors),
+        most_unbilled_of_a_killed_engine=max(one.cut for one in dead),
+        streams_struck=len(struck),
+        struck_before_their_first_token=len(silent),
+        same_text=len(same),
+        longest_gap_s=round(max(gaps_s, default=0.0), 3),
+    )
+    assert {"engine": len(killed), "gateway": len(gateway_kills_s), "client": len(left)} == {
+        kind: counts[long] for kind, counts in KILLS.items()
+    }
+    assert count_duplicates(yard) == 0
+    assert [one.unexplained for one in survivors] == [0, 0]
+    assert all(one.unexplained == 0 and one.cut <= MOST_UNEXPLAINED for one in dead)
+    check_bills(yard, seen, tokens=TOKENS)
+    assert struck, "no stream ran when an engine died"
+    assert len(same) >= LEAST_SAME * len(struck), [(one.error, one.pieces) for one in struck if one not in same]
+    assert max(gaps_s) <= MOST_GAP_S
+    lost = [one for one in seen if not one.whole and not one.left and not meets(one, gateway_kills_s)]
+    assert [one.error for one in lost if one not in silent] == []
+
+
+def test_new_options_for_all_engines_under_load_fail_no_request(
+    yard: Yard, chance: random.Random, say: Say, long: bool
+) -> None:
+    yard.wait_for_two()
+    rounds = 3 if long else 1
+    with Crowd(yard.gateway.url, clients=CLIENTS, tokens=TOKENS, chance=chance) as crowd:
+        time.sleep(1.0)
+        for _ in range(rounds):
+            yard.renew_engines()
+        time.sleep(1.0)
+    seen = crowd.seen
+    yard.wait_for_books({one.request_id for one in seen})
+    failed = [one for one in seen if not one.whole]
+    waits_s = [one.first_at_s - one.began_s for one in seen]
+    say(
+        restarts=2 * rounds,
+        requests=len(seen),
+        failed=len(failed),
+        longest_gap_s=round(max(one.gap_s for one in seen), 3),
+        longest_wait_s=round(max(waits_s), 3),
+    )
+    assert [one.error for one in failed] == []
+    check_bills(yard, seen, tokens=TOKENS)
+    assert [account_survivor(yard, engine, seen).unexplained for engine in yard.ready()] == [0, 0]
+
+
+def meets(one: Stream, times: Iterable[tuple[float, float]]) -> bool:
+    """Whether a stream ran within any of these times."""
+    return any(one.ran_within(*time_s) for time_s in times)
