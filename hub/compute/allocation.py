@@ -15,6 +15,9 @@ from hub.ids import new_id
 from hub.organisations.rules import OrganisationKind
 from hub.organisations.tables import Organisation
 
+ENGINE_GIB = 3
+"""The memory that one engine counts for."""
+
 
 class NoCapacityError(ConflictError):
     """Every device that could serve is held now; the same request may succeed later."""
@@ -125,7 +128,7 @@ def ensure_machine(
         session.add(node)
     node.device, node.devices = device, devices
     node.cpu_threads, node.memory_gib = cpu_threads, memory_gib
-    node.serve_slots = max(2, min(8, memory_gib // 3))
+    node.serve_slots = max(2, min(8, memory_gib // ENGINE_GIB))
     node.seen_at = now
     session.flush()
     return node
@@ -164,6 +167,12 @@ def grant_slot(session: Session, set_id: str, *, now: datetime, one_more: bool =
     session.add(slot)
     session.flush()
     return slot
+
+
+def count_free_places(session: Session) -> int:
+    """Return how many more engines the machines that are up have room for."""
+    nodes = session.scalars(select(Node).where(Node.state == NodeState.UP))
+    return sum(max(0, node.serve_slots - _count_slots(session, node.id)) for node in nodes)
 
 
 def release_slot(session: Session, set_id: str, *, now: datetime) -> None:

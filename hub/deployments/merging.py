@@ -28,6 +28,8 @@ from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, again, failed, later
 
 MERGE_KIND = "version.merge"
+ASKED, CHOSEN = "version.merge_asked", "version.merge_chosen"
+"""Events: the operator asked for a merge, or it was chosen by its gain."""
 _POLL_S, _RETRY_S, _CAPACITY_PAUSE_S = 0.5, 5.0, 5.0
 _TIMEOUT_S = 3600.0
 _MAX_FAILURES = 3
@@ -61,6 +63,12 @@ def request_merge(session: Session, actor: Actor, version_id: str, *, now: datet
             f"版本 {version.id} 不是已部署的适配器。请先部署。",
             field="version_id",
         )
+    record_event(session, ASKED, version.id, organisation_id=version.organisation_id, actor_id=actor.user_id, now=now)
+    enqueue_merge(session, version, now=now)
+
+
+def enqueue_merge(session: Session, version: ModelVersion, *, now: datetime) -> None:
+    """Let a worker merge an adapter into its base; again changes nothing."""
     enqueue_job(
         session,
         kind=MERGE_KIND,
@@ -69,6 +77,13 @@ def request_merge(session: Session, actor: Actor, version_id: str, *, now: datet
         now=now,
         max_failures=_MAX_FAILURES,
     )
+
+
+def end_merge(session: Session, version: ModelVersion, found: ReplicaSet, *, actor_id: str, now: datetime) -> None:
+    """End a merged engine; its adapter goes on in a slot."""
+    end_merged_set(session, found, now=now)
+    bump_generation(session)
+    _record(session, "version.split", version, found, actor_id, now)
 
 
 def split_off(session: Session, actor: Actor, version_id: str, *, now: datetime) -> None:
@@ -80,9 +95,7 @@ def split_off(session: Session, actor: Actor, version_id: str, *, now: datetime)
     version = find_version(session, actor, version_id)
     found = find_merged_set(session, version.artifact_digest)
     if found is not None:
-        end_merged_set(session, found, now=now)
-        bump_generation(session)
-        _record(session, "version.split", version, found, actor.user_id, now)
+        end_merge(session, version, found, actor_id=actor.user_id, now=now)
 
 
 def merge_version(work: Work, claim: Claim) -> Verdict:

@@ -14,6 +14,7 @@ from hub.deployments import rules
 from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import bump_generation, find_pool, list_carried
 from hub.deployments.evaluating import end_stale_evaluations
+from hub.deployments.hot_adapters import choose_merges
 from hub.deployments.idle import end_idle_sets
 from hub.deployments.places import grant_wanted, take_back_unused
 from hub.deployments.rollout_state import begin_if_waiting, find_open
@@ -81,6 +82,7 @@ def apply_observed(session: Session, message: contract.Observed, *, now: datetim
         select(Deployment).where(Deployment.state != DeploymentState.STOPPED).order_by(Deployment.id)
     ).all():
         _settle(session, deployment, message, now)
+    choose_merges(session, message, now=now)
     end_stale_evaluations(session, now=now)
     end_idle_sets(session, now=now)
     take_back_unused(session, message, generation=pool.generation, now=now)

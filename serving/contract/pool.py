@@ -153,12 +153,18 @@ class ObservedReplica:
 
 @dataclass(frozen=True)
 class ObservedAdapter:
-    """Where an adapter answers; `ready_on` are replica ids that passed its warm-up."""
+    """Where an adapter answers; `ready_on` are replica ids that passed its warm-up.
+
+    `share_percent` is its part of what is asked of its base lately. `speed_up_percent` is how fast merged weights would
+    be, 100 being the adapter in a slot, as measured on its engine; None until it was hot enough to be measured.
+    """
 
     digest: str
     ready_on: tuple[str, ...]
     state: AdapterState
     reason_code: str | None = None
+    share_percent: int = 0
+    speed_up_percent: int | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from serving.launch import Launch
 from serving.pool.adapter_folders import AdapterFolders
 from serving.pool.demand import DemandBoard
 from serving.pool.engine_command import CommandBuilder
+from serving.pool.errors import EngineError
 from serving.pool.fleet import Fleet
+from serving.pool.gain import GainMeter
 from serving.pool.hub_link import HubLink, HubSilentError, WrongEpochError
 from serving.pool.memory import Memory
 from serving.pool.replica import Replica, Workshop
@@ -61,7 +63,8 @@ class Controller:
             last_reading=self._take_last_reading,
         )
         self._folders = AdapterFolders(settings.store, self._note_change)
-        self._fleet = Fleet(shop, self._folders)
+        self._gains = GainMeter(settings.timing.gain_window_s)
+        self._fleet = Fleet(shop, self._folders, self._gains)
         self._hub = HubLink(
             http, hub_url=settings.hub_url, token=settings.token, controller_id=self._memory.controller_id()
         )
@@ -71,7 +74,7 @@ class Controller:
         """Work until `stop`; then drain and end the replicas, or leave them when so set. Raises: any defect."""
         self._fleet.adopt_found()
         loops = (self._keep_fleet, self._follow_hub, self._keep_reporting, self._keep_witness, self._keep_reading)
-        for loop in loops:
+        for loop in (*loops, self._keep_gains):
             self._watch(asyncio.ensure_future(_forever(loop)))
         stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         ends: list[asyncio.Future[Any]] = [stopping, self._broken]
@@ -141,6 +144,16 @@ class Controller:
         await asyncio.sleep(self._settings.timing.observed_interval_s)
         for key, engine in self._fleet.living().items():
             await self._witness.take_reading(key, engine)
+
+    async def _keep_gains(self) -> None:
+        interval_s = self._settings.timing.gain_interval_s
+        await asyncio.sleep(interval_s)
+        self._gains.note(self.demand.sample(), interval_s)
+        for digest, engine in self._fleet.find_unmeasured():
+            try:
+                await self._gains.measure(digest, engine)
+            except EngineError as error:
+                _log.info("no gain of merging %.12s: %s", digest, error)
 
     async def _take_last_reading(self, replica: Replica) -> None:
         await self._witness.take_reading((replica.replica_id, replica.process.epoch), replica.engine)

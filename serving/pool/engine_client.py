@@ -1,7 +1,9 @@
 """Speak to one engine: is it up, does it answer, load an adapter; what to make of that is left to the replica."""
 
+import asyncio
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +73,16 @@ class EngineClient:
         usage = answer.get("usage") or {}
         self.own_prompt_tokens += int(usage.get("prompt_tokens") or 0)
         self.own_completion_tokens += int(usage.get("completion_tokens") or 0)
+
+    async def time_calls(self, model: str, *, calls: int, tokens: int) -> float:
+        """Return the seconds that `calls` answers of exactly `tokens` tokens take at once. Raises: EngineError."""
+        body = {"model": model, "prompt": list(range(1, 17)), "max_tokens": tokens, "temperature": 0}
+        began_s = time.monotonic()
+        work = (
+            self._call("POST", "/v1/completions", body | {"ignore_eos": True}, timeout_s=_LOAD_S) for _ in range(calls)
+        )
+        await asyncio.gather(*work)
+        return time.monotonic() - began_s
 
     async def load_adapter(self, name: str, path: Path) -> None:
         """Make `name` callable; loaded already counts as done. Raises: EngineError."""

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from serving.contract import (
@@ -20,6 +21,7 @@ from serving.pool.adapter_placement import Host, Placement, PlacementView, place
 from serving.pool.demand import DemandBoard
 from serving.pool.engine_client import EngineClient
 from serving.pool.engine_process import planned_of
+from serving.pool.gain import GainMeter
 from serving.pool.placement import (
     Planned,
     SetLoad,
@@ -39,9 +41,10 @@ _log = logging.getLogger(__name__)
 class Fleet:
     """Owns the replicas. Everything here runs on one event loop and never waits."""
 
-    def __init__(self, shop: Workshop, folders: AdapterFolders) -> None:
+    def __init__(self, shop: Workshop, folders: AdapterFolders, gains: GainMeter) -> None:
         self._shop = shop
         self._folders = folders
+        self._gains = gains
         self._live: dict[str, Replica] = {}
         self._stopped: list[tuple[float, ObservedReplica]] = []
         self._adapters: list[DesiredAdapter] = []
@@ -103,8 +106,18 @@ class Fleet:
         return tuple(live + [item for _at, item in self._stopped if item.replica_id not in self._live])
 
     def observe_adapters(self) -> tuple[ObservedAdapter, ...]:
-        """Desired adapters with the replicas where they answer."""
-        return tuple(self._observe_adapter(adapter) for adapter in self._adapters)
+        """Desired adapters with the replicas where they answer, and what merging them would gain."""
+        return tuple(self._add_gain(self._observe_adapter(adapter), adapter) for adapter in self._adapters)
+
+    def find_unmeasured(self) -> list[tuple[str, EngineClient]]:
+        """Return hot adapters in slots whose gain by merging is unknown, each with an engine where it answers."""
+        due = [item.digest for item in self._adapters if self._gains.is_due(item.digest, self._family(item))]
+        found = []
+        for digest in due:
+            hosts = [one for one in self._live.values() if digest in one.shelf.ready_digests()]
+            ready = [one for one in hosts if one.state is ReplicaState.READY and not one.is_stopping()]
+            found += [(digest, one.engine) for one in ready[:1]]
+        return found
 
     async def stop_all(self) -> None:
         """Drain and end every replica."""
@@ -179,6 +192,16 @@ class Fleet:
 
     def _has_folder(self, adapter: DesiredAdapter) -> bool:
         return adapter.digest in self._folders.folders
+
+    def _family(self, adapter: DesiredAdapter) -> set[str]:
+        base = adapter.base_digest
+        return {base} | {item.digest for item in self._adapters if item.base_digest == base}
+
+    def _add_gain(self, observed: ObservedAdapter, adapter: DesiredAdapter) -> ObservedAdapter:
+        """In steps of 5 %, because every change is told to the hub."""
+        gain = self._gains.read(adapter.digest, self._family(adapter))
+        speed_up = None if gain.speed_up is None else 5 * round(20 * gain.speed_up)
+        return replace(observed, share_percent=5 * round(20 * gain.share), speed_up_percent=speed_up)
 
     def _observe_adapter(self, adapter: DesiredAdapter) -> ObservedAdapter:
         digest = adapter.digest

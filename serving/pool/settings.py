@@ -35,6 +35,8 @@ class Timing:
     tick_s: float = 1.0
     observed_interval_s: float = 5.0
     stopped_report_s: float = 60.0
+    gain_interval_s: float = 5.0
+    gain_window_s: float = 600.0
 
 
 @dataclass(frozen=True)

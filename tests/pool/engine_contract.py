@@ -33,6 +33,7 @@ async def _check_adapters(engine: EngineClient, adapter: Path) -> None:
     await engine.load_adapter(NAME, adapter)
     assert NAME in await engine.list_models()
     await engine.ask(NAME, prompt_tokens=32, timeout_s=ASK_S)
+    assert await engine.time_calls(NAME, calls=2, tokens=4) > 0
     await engine.unload_adapter(NAME)
     await engine.unload_adapter(NAME)
     with pytest.raises(EngineError) as refused:

@@ -15,6 +15,7 @@ from serving.pool.controller import Controller
 from serving.pool.engine_command import EngineCommand
 from tests.pool.engine_contract import check_engine
 from tests.pool.world import (
+    FAST,
     World,
     eventually,
     make_adapter,
@@ -281,6 +282,25 @@ def test_an_evaluation_engine_is_outside_the_routes_and_loads_only_what_is_for_i
             assert [sets[name] for name in ready] == ["set_e"]
             assert [sets[item.id] for item in controller.routes.routes.replicas] == ["set_a"]
             assert list(controller.routes.routes.placement) == [served]
+
+    asyncio.run(scenario())
+
+
+def test_the_gain_of_a_hot_adapter_is_measured_and_told(tmp_path: Path) -> None:
+    digest, folder = make_adapter(tmp_path / "new", tmp_path / "store")
+    desired = make_desired(make_base(tmp_path / "base"), adapters=(want_adapter(digest, folder),))
+    timing = replace(FAST, gain_interval_s=0.2, gain_window_s=0.2)
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, desired, timing=timing) as world, world.controller() as controller:
+            await eventually(lambda: getattr(world.hub.adapter(digest), "ready_on", ()))
+            assert world.hub.adapter(digest).speed_up_percent is None
+            for _ in range(30):
+                controller.demand.record(Demand("gw", (DemandRow(digest, 9, 0, 0), DemandRow("b" * 64, 3, 0, 0))))
+                await asyncio.sleep(0.1)
+            told = await eventually(lambda: getattr(world.hub.adapter(digest), "speed_up_percent", None))
+            assert 50 <= told <= 200, "the fake engine's slots cost nothing"
+            await eventually(lambda: world.hub.adapter(digest).share_percent == 75)
 
     asyncio.run(scenario())
 
