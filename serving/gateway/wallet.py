@@ -77,9 +77,7 @@ class _Purse:
     used_at: int = 0
 
     def open_slices(self, now_us: int) -> list[Slice]:
-        """Return the slices to reserve from, the longest-lived first."""
-        usable = [piece for piece in self.slices if not piece.retired and piece.expires_at > now_us]
-        return sorted(usable, key=lambda piece: piece.renew_at <= now_us)
+        return [piece for piece in self.slices if not piece.retired and piece.expires_at > now_us]
 
     def fresh_slices(self, now_us: int) -> list[Slice]:
         return [piece for piece in self.open_slices(now_us) if piece.renew_at > now_us]
@@ -175,11 +173,15 @@ class Wallet:
         return self._purses.setdefault(name, _Purse(key.organisation_id, key.budget_id, prices))
 
     def _take(self, purse: _Purse, worst_ufen: int) -> Hold | None:
-        for piece in purse.open_slices(self._clock.now_us()):
-            if piece.free_ufen >= worst_ufen:
-                piece.reserved_ufen += worst_ufen
-                return Hold(slice=piece, reserved_ufen=worst_ufen)
-        return None
+        """Reserve from a slice that has so much, from one past its renewal only where no other has."""
+        now_us, found = self._clock.now_us(), None
+        for piece in purse.open_slices(now_us):
+            if piece.free_ufen >= worst_ufen and (found is None or found.renew_at <= now_us):
+                found = piece
+        if found is None:
+            return None
+        found.reserved_ufen += worst_ufen
+        return Hold(slice=found, reserved_ufen=worst_ufen)
 
     async def _draw_and_take(self, purse: _Purse, worst_ufen: int) -> Hold:
         """Draw until a slice is large enough; if refused, give idle remainders back and try just enough once."""
