@@ -57,8 +57,9 @@ def test_a_silent_hub_serves_nothing_free_and_fails_nobody_who_has_money(tmp_pat
         # Enough calls that both processes hold an allowance of both firms.
         warm = run_crowd(40, lambda number: call(gateway.url, secret_of(SPARING if number % 2 else WASTEFUL)))
         warm += call_easily(gateway, before_s)
+        while not world.hub.closed:  # until a slice was replaced; the test's own limit ends it
+            warm += call_easily(gateway, 0.5)
         assert {one.status for one in warm} == {200}
-        assert world.hub.closed, "no slice was replaced"
         silent_since_s = time.monotonic()
         world.hub.balance_ufen, world.hub.down = 0, True
         granted = sum(amount for name, amount in world.hub.allowances.items() if name not in world.hub.closed)
