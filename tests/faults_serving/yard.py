@@ -149,6 +149,7 @@ def running_yard(desired: Desired, folder: Path) -> Iterator[Yard]:
                 gateway.stop()
         finally:
             _on(loop, pool.stop(), 120.0)
+            _on(loop, _end_rest(), 10.0)
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
@@ -201,6 +202,14 @@ def want_engines(base: Path, *, minimum: int, seats: int, idle_s: int = 600) -> 
     arguments = {"max-model-len": CONTEXT_TOKENS, "max-num-seqs": seats}
     one = replace(desired.replica_sets[0], base_digest=BASE, engine_args=arguments, max_loras=0, idle_s=idle_s)
     return replace(desired, replica_sets=(one,))
+
+
+async def _end_rest() -> None:
+    """Let long polls that nobody waits for any more end before their loop is closed."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def _listen(controller: Controller) -> web.AppRunner:
