@@ -218,6 +218,8 @@ class Exchange:
         self.tape = None
         envelope = (error.anthropic_envelope if self.anthropic else error.envelope)(self.request_id)
         if not self.started:
+            # On a new connection a retry may reach another process of this port, which has what this one lacks.
+            self.keep_alive = self.keep_alive and error.status != 503
             self.answer(error.status, envelope, headers=error.headers())
         elif self.streams_events:
             self.end((b"event: error\n" if self.anthropic else b"") + b"data: " + envelope + b"\n\n")

@@ -31,6 +31,7 @@ from serving.pool.controller import Controller
 from serving.pool.engine_command import VllmCommands
 from serving.pool.server import create_app
 from serving.pool.settings import Accelerator, Timing
+from serving.witness.book import SLOT_BYTES
 from tests.gateway.samples import BASE, make_key, make_model, make_snapshot
 from tests.gateway.world import Gateway, running_world, wait_for
 from tests.gateway.world import World as GatewayWorld
@@ -69,12 +70,22 @@ class Yard:
         time.sleep(0.5)
 
     def kill_engine(self, chance: random.Random) -> tuple[Engine, float]:
-        """Kill a ready engine with everything it started; returns which, and when in monotonic seconds."""
+        """Kill a ready engine in the middle of an answer with everything it started; returns which, and when.
+
+        The time is in monotonic seconds.
+        """
         victim = chance.choice(sorted(self.ready()))
+        wait_for(lambda: self._speaks(victim), timeout_s=60)
         handle = next(one for one in self.pool.launch.list_mine() if one.name == f"{victim[0]}-{victim[1]}")
         killed_s = time.monotonic()
         os.killpg(handle.pid, signal.SIGKILL)
         return victim, killed_s
+
+    def _speaks(self, engine: Engine) -> bool:
+        """Whether its witness notes a running request that has tokens, the second number of its place in the file."""
+        slots = (self.pool.folder / "state" / "witness" / f"{engine[0]}-{engine[1]}.running").read_bytes()
+        pieces = (slots[at : at + SLOT_BYTES] for at in range(0, len(slots), SLOT_BYTES))
+        return any(piece.strip() and int.from_bytes(piece[8:16], "little") > 0 for piece in pieces)
 
     def kill_gateway(self, chance: random.Random) -> tuple[float, float]:
         """Kill one serving process of the gateway; returns when it was told and gone, once another is in its place."""

@@ -89,6 +89,7 @@ def test_a_silent_hub_gives_no_credit(tmp_path: Path) -> None:
         with pytest.raises(openai.APIStatusError) as refused:
             ask(gateway)
         assert (refused.value.status_code, refused.value.code) == (503, "hub_unavailable")
+        assert refused.value.response.headers["connection"] == "close", "a retry may meet another process"
         assert "secret" not in refused.value.response.text
         assert world.engines[0].seen == []
 
