@@ -5,9 +5,11 @@ Leaves the work to `finetune.run`. This is the process's one top handler.
 
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from finetune.codec import SpecError
+from finetune.confine import confine
 from finetune.errors import OutOfMemoryError, RunError
 from finetune.job import Job
 from finetune.progress import ProgressLog, write_result
@@ -18,7 +20,12 @@ from finetune.stop import StopRequests
 _USAGE_EXIT = 2
 
 
-def main(arguments: list[str]) -> int:
+def run_confined(arguments: list[str]) -> int:
+    """Shut this process in and run SPEC in OUT; for a process of its own, since nothing opens it again."""
+    return main(arguments, shut_in=confine)
+
+
+def main(arguments: list[str], *, shut_in: Callable[[RunSpec, Path, Path], list[str]] | None = None) -> int:
     """Run SPEC in OUT; returns the exit code (2 for wrong usage or an unreadable specification)."""
     if len(arguments) != 2:
         sys.stderr.write("usage: python -m finetune SPEC OUT\n")
@@ -31,11 +38,12 @@ def main(arguments: list[str]) -> int:
         code = error.code if isinstance(error, SpecError) else "unreadable"
         sys.stderr.write(f"{code}: {error}\n")
         return _USAGE_EXIT
+    enforced = shut_in(spec, Path(arguments[0]), out) if shut_in is not None else []
     stop = StopRequests(out)
     stop.listen()
     log = ProgressLog(out, spec)
     try:
-        return _run(Job(spec=spec, out=out, log=log, stop=stop))
+        return _run(Job(spec=spec, out=out, log=log, stop=stop, enforced=enforced))
     finally:
         log.close()
 
@@ -85,4 +93,4 @@ def _describe_failure(job: Job, failure: RunError) -> Result:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_confined(sys.argv[1:]))

@@ -3,7 +3,7 @@
 Leaves what to do with them to check, plan and train.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ class Job:
     out: Path
     log: ProgressLog
     stop: StopRequests
+    enforced: Sequence[str] = ()
 
     def close(self, state: State, **fields: Any) -> Result:
         """The result of this attempt: identity and wall time from the job, the rest from `fields`."""

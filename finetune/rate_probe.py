@@ -16,7 +16,8 @@ from finetune.fused_decoder import build_fused_decoder
 from finetune.lora_product import speed_up_products
 from finetune.loss import AnswerLoss, build_batch
 from finetune.prepare import Prepared, digest_plan
-from finetune.recipe import BOUNDS, read_count, read_number
+from finetune.recipe import read_count, read_number
+from finetune.recipe_bounds import BOUNDS
 from finetune.spec import RunSpec, Value
 
 _FACTORS = (1.0, 0.5, 2.0)

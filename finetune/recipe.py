@@ -1,18 +1,18 @@
-"""The training recipe: safe bounds of each value, and defaults chosen from the data and the base with a reason.
+"""The training recipe: defaults chosen from the data and the base, each with its reason.
 
-Leaves applying the values to plan and train. Source of the defaults: docs/research/finetune.md section 5.
+Leaves safe bounds to `finetune.recipe_bounds` and applying the values to plan and train. Source of the defaults:
+docs/research/finetune.md section 5.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from finetune.codec import SpecError
 from finetune.errors import DataError
+from finetune.recipe_bounds import BOUNDS, check_recipe_value, out_of_range
 from finetune.spec import Value
 
-Number: TypeAlias = int | float
-RANKS = (8, 16, 32, 64)
 _CALIBRATED_WIDTH = 1024
 _REFERENCE_WIDTH = 2000
 
@@ -31,45 +31,6 @@ class Facts:
     device: str = "cpu"
 
 
-@dataclass(frozen=True)
-class Bound:
-    """Allowed kind and inclusive range of one value."""
-
-    kind: type[int] | type[float]
-    low: Number
-    high: Number
-
-
-BOUNDS: Mapping[str, Bound] = {
-    "rank": Bound(int, 8, 64),
-    "alpha": Bound(int, 1, 256),
-    "dropout": Bound(float, 0, 0.3),
-    "learning_rate": Bound(float, 1e-6, 2e-2),
-    "epochs": Bound(int, 1, 50),
-    "batch_tokens": Bound(int, 64, 1_048_576),
-    "max_length": Bound(int, 16, 131_072),
-    "warmup_ratio": Bound(float, 0, 0.3),
-    "final_lr_ratio": Bound(float, 0, 1),
-    "weight_decay": Bound(float, 0, 0.3),
-    "clip_norm": Bound(float, 0.1, 10),
-    "validations": Bound(int, 1, 50),
-    "patience": Bound(int, 0, 20),
-    "min_delta": Bound(float, 0, 0.1),
-    "evaluate_rows": Bound(int, 20, 5000),
-    "max_new_tokens": Bound(int, 1, 4096),
-}
-
-WISHES: Mapping[str, Bound] = {
-    "batch_rows": Bound(int, 1, 256),
-    "learning_rate_multiplier": Bound(float, 0.01, 100),
-    "use_rslora": Bound(int, 0, 1),
-    "use_dora": Bound(int, 0, 1),
-    "load_in_4bit": Bound(int, 0, 1),
-    "probe_learning_rate": Bound(int, 0, 1),
-}
-"""What may be asked for besides: each shapes a value of the recipe and is none itself."""
-
-
 def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]:
     """All values of the recipe: the caller's where given, else the defaults.
 
@@ -77,8 +38,11 @@ def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]
         DataError: `hyperparameter_unknown`, `hyperparameter_out_of_range`, `dora_not_served`, `qlora_needs_gpu`,
             `qlora_not_trained`, `rslora_sets_alpha`.
     """
-    for name, value in asked.items():
-        _check_bound(name, value)
+    try:
+        for name, value in asked.items():
+            check_recipe_value(name, value.value)
+    except SpecError as error:
+        raise _refuse(error) from error
     _refuse_variants(asked, facts)
     recipe = {name: asked.get(name, value) for name, value in _choose_shape(facts, asked).items()}
     recipe |= {name: asked.get(name, value) for name, value in _CONSTANTS.items()}
@@ -87,7 +51,7 @@ def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]
     recipe["learning_rate"] = asked.get("learning_rate") or _choose_learning_rate(facts, recipe, asked)
     limit = min(facts.model_limit, BOUNDS["max_length"].high)
     if recipe["max_length"].value > limit:  # type: ignore[operator]
-        raise _out_of_range("max_length", recipe["max_length"].value, low=16, high=limit)
+        raise _refuse(out_of_range("max_length", recipe["max_length"].value, low=16, high=limit))
     return dict(sorted(recipe.items()))
 
 
@@ -190,25 +154,8 @@ def _scale_by_root(rank: int) -> Value:
     return Value(round(8 * math.sqrt(rank)), f"rsLoRA: scale 8/√{rank}, equal to alpha 32 at rank 16")
 
 
-def _check_bound(name: str, value: Value) -> None:
-    bound = BOUNDS.get(name) or WISHES.get(name)
-    if bound is None:
-        raise DataError(
-            "hyperparameter_unknown", f"recipe.{name} is unknown; known: {', '.join(sorted([*BOUNDS, *WISHES]))}."
-        )
-    number = value.value
-    fits = type(number) is int or (bound.kind is float and type(number) is float)
-    if not fits or isinstance(number, str) or not bound.low <= number <= bound.high:
-        raise _out_of_range(name, number, low=bound.low, high=bound.high)
-    if name == "rank" and number not in RANKS:
-        raise DataError("hyperparameter_out_of_range", f"recipe.rank is {number}; use one of {RANKS}.")
-
-
-def _out_of_range(name: str, number: object, *, low: Number, high: Number) -> DataError:
-    kind = "a whole number" if (BOUNDS.get(name) or WISHES[name]).kind is int else "a number"
-    return DataError(
-        "hyperparameter_out_of_range", f"recipe.{name} is {number!r}; use {kind} between {low:g} and {high:g}."
-    )
+def _refuse(error: SpecError) -> DataError:
+    return DataError(error.code, str(error))
 
 
 def _round_up(count: int, step: int) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def execute(job: Job) -> Result:
     """Do what `spec.kind` says inside `job.out`; raises RunError for every expected way to fail."""
     kind = job.spec.kind
-    job.log.write(Event.STARTED, {"kind": str(kind)})
+    job.log.write(Event.STARTED, {"kind": str(kind), "enforced": encode(job.enforced)})
     if kind is Kind.CHECK:
         from finetune.check import check_source
 

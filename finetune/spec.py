@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
 from finetune.codec import Json, SpecError, dump, load
+from finetune.recipe_bounds import BOUNDS, RANKS, Bound, check_recipe_value
 
 __all__ = [
+    "BOUNDS",
+    "RANKS",
     "SPEC_VERSION",
     "Base",
+    "Bound",
     "Checkpoint",
     "ColumnRole",
     "Data",
@@ -29,6 +33,7 @@ __all__ = [
     "SpecError",
     "State",
     "Value",
+    "check_recipe_value",
 ]
 
 SPEC_VERSION = 1
@@ -152,6 +157,7 @@ class Limits:
     """Upper bounds; `deadline_at` in µs UTC. `tokens_per_s` lets a plan skip its measured micro-run.
 
     `batch_tokens`: most padded tokens on the device at once; a larger step is added up from parts, the plan stays.
+    `file_bytes`: largest file that may be written; a larger one ends the run as `storage_failed`.
     """
 
     steps: int | None = None
@@ -160,6 +166,7 @@ class Limits:
     deadline_at: int | None = None
     tokens_per_s: float | None = None
     batch_tokens: int | None = None
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +200,7 @@ class RunSpec:
             raise SpecError("unsupported_version", "spec_version", f"is {self.spec_version}; use {SPEC_VERSION}.")
         _require_at_least(1, self.attempt, "attempt")
         _require_at_least(1, self.checkpoint.keep, "checkpoint.keep")
-        for name in ("steps", "tokens", "device_ms", "deadline_at", "batch_tokens"):
+        for name in ("steps", "tokens", "device_ms", "deadline_at", "batch_tokens", "file_bytes"):
             _require_at_least(1, getattr(self.limits, name), f"limits.{name}")
         if self.limits.tokens_per_s is not None and not self.limits.tokens_per_s > 0:
             raise SpecError("invalid_value", "limits.tokens_per_s", f"is {self.limits.tokens_per_s}; use more than 0.")

@@ -76,6 +76,7 @@ class Trainer:
         self._pad_id = prepared.tokenizer.eos_token_id
         self._precision = use_training_precision(device)
         self._since_line: list[float] = []
+        self._gradient_norm = torch.zeros(())
         self._line_at_s = 0.0
         self._commit_at_s = time.monotonic()
 
@@ -117,13 +118,14 @@ class Trainer:
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         value = self._add_gradients(rows)
-        torch.nn.utils.clip_grad_norm_(self._weights.values(), read_number(prepared.recipe, "clip_norm"))
+        norm = torch.nn.utils.clip_grad_norm_(self._weights.values(), read_number(prepared.recipe, "clip_norm"))
         self._optimizer.step()
         if not math.isfinite(value):
             raise RunError(
                 "nan_loss", f"the loss is {value} at step {self.position.step + 1}; lower the learning rate."
             )
         self._since_line.append(value)
+        self._gradient_norm = norm
         self.position = self.position.advance(
             step=self.position.step + 1,
             tokens=self.position.tokens + sum(len(prepared.train[row].ids) for row in rows),
@@ -211,6 +213,7 @@ class Trainer:
         tokens_per_s = 1000 * self.position.tokens / max(1, self.position.device_ms)
         metrics: dict[str, Json] = {
             "loss": round(sum(self._since_line) / len(self._since_line), 6),
+            "grad_norm": round(float(self._gradient_norm), 6),
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             "tokens_per_s": round(tokens_per_s, 1),
             "eta_s": round((self.prepared.tokens - self.position.tokens) / max(1.0, tokens_per_s), 1),

@@ -42,9 +42,9 @@ def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     for module in _MODULES:
         importlib.import_module(module)
-    from finetune.__main__ import main as run_spec
+    from finetune.__main__ import run_confined
 
-    return serve(path, run_spec)
+    return serve(path, run_confined)
 
 
 def serve(path: Path, run_spec: Callable[[list[str]], int]) -> int:

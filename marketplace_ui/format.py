@@ -34,6 +34,19 @@ def show_time(moment: datetime | None) -> str | Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(moment.isoformat(), local.isoformat(), shown)
 
 
+def show_clock(moment: datetime) -> Markup:
+    """Return a `<time>` of the day in Shanghai to the second, with the full instant to hover."""
+    local = moment.astimezone(SHANGHAI)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        moment.isoformat(), local.isoformat(), local.strftime("%H:%M:%S")
+    )
+
+
+def show_loss(value: object) -> str:
+    """Return a loss with four decimals; nothing where there is no number."""
+    return f"{value:.4f}" if isinstance(value, int | float) else ""
+
+
 def show_date(moment: datetime | None) -> str:
     """Return the Shanghai date."""
     return "-" if moment is None else moment.astimezone(SHANGHAI).strftime("%Y-%m-%d")
@@ -71,6 +84,8 @@ FILTERS = {
     "fen": show_fen,
     "ufen": show_ufen,
     "time": show_time,
+    "clock": show_clock,
+    "loss": show_loss,
     "date": show_date,
     "count": show_count,
     "seconds": show_seconds,

@@ -74,6 +74,18 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "evaluating_base": Word("评测基座", "Scoring the base"),
         "packing": Word("打包适配器", "Packing the adapter"),
     },
+    "health": {
+        "better_than_base": Word("留出损失低于基座", "Held-out loss below the base's"),
+        "held_out_steady": Word("留出损失没有回升", "Held-out loss not rising again"),
+        "not_memorised": Word("训练损失没有远低于留出损失", "Training loss not far below held-out loss"),
+        "gradient_norm": Word("梯度范数", "Norm of the gradient"),
+    },
+    "tryout": {
+        "queued": Word("等待引擎", "Waits for an engine", "wait"),
+        "wanted": Word("加载中", "Loading", "wait"),
+        "ready": Word("可试用", "Answers", "good"),
+        "failed": Word("加载失败，重试中", "Failed, being retried", "bad"),
+    },
     "meter_alarm": {
         "counters_differ": Word("引擎计数与见证不符", "Counters and witness differ", "bad"),
         "records_missing": Word("有调用超过 10 分钟未上报", "Calls unreported for over 10 minutes", "bad"),

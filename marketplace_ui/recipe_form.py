@@ -1,60 +1,27 @@
 """The recipe's values as a form: which may be overridden within which bounds, and what was typed.
 
-It leaves choosing defaults with their reasons to the trainer's plan; a test holds these bounds to the trainer's own.
+It leaves choosing defaults with their reasons to the trainer's plan, whose bounds these are.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from finetune.spec import BOUNDS, RANKS, Bound
 from marketplace_ui.forms import Form
 
-Number = int | float
-RANKS = (8, 16, 32, 64)
-
-
-@dataclass(frozen=True)
-class Bound:
-    """Inclusive range of one value; `whole` values take no fraction."""
-
-    whole: bool
-    low: Number
-    high: Number
-
-    @property
-    def text(self) -> str:
-        """The range as a person reads it."""
-        return f"{self.low:g} – {self.high:g}" if self.high < 10_000 else f"{self.low:,} – {self.high:,}"
-
-
-BOUNDS: Mapping[str, Bound] = {
-    "epochs": Bound(True, 1, 50),
-    "learning_rate": Bound(False, 1e-6, 2e-2),
-    "rank": Bound(True, 8, 64),
-    "alpha": Bound(True, 1, 256),
-    "dropout": Bound(False, 0, 0.3),
-    "batch_tokens": Bound(True, 64, 1_048_576),
-    "max_length": Bound(True, 16, 131_072),
-    "max_new_tokens": Bound(True, 1, 4096),
-    "validations": Bound(True, 1, 50),
-    "patience": Bound(True, 0, 20),
-    "min_delta": Bound(False, 0, 0.1),
-    "evaluate_rows": Bound(True, 20, 5000),
-    "warmup_ratio": Bound(False, 0, 0.3),
-    "final_lr_ratio": Bound(False, 0, 1),
-    "weight_decay": Bound(False, 0, 0.3),
-    "clip_norm": Bound(False, 0.1, 10),
-}
+SWITCHES = ("probe_learning_rate", "use_rslora")
+"""Wishes that are on or off."""
 
 
 def fill_recipe(wishes: Mapping[str, Any]) -> dict[str, str]:
     """Return the form's fields for wishes of an earlier run."""
-    return {f"recipe-{name}": f"{wishes[name]}" for name in BOUNDS if name in wishes}
+    typed = {f"recipe-{name}": f"{wishes[name]}" for name in BOUNDS if name in wishes}
+    return typed | {f"recipe-{name}": "yes" for name in SWITCHES if wishes.get(name) == 1}
 
 
 def read_recipe(form: Form) -> dict[str, int | float | str]:
     """Return the values that were typed; what is empty is left to the plan. Refusals stand at their fields."""
-    found: dict[str, int | float | str] = {}
+    found: dict[str, int | float | str] = {name: 1 for name in SWITCHES if form.value(f"recipe-{name}")}
     for name, bound in BOUNDS.items():
         typed = form.value(f"recipe-{name}").strip()
         if not typed:
@@ -68,7 +35,7 @@ def read_recipe(form: Form) -> dict[str, int | float | str]:
     return found
 
 
-def _read_number(typed: str, *, whole: bool) -> Number | None:
+def _read_number(typed: str, *, whole: bool) -> int | float | None:
     try:
         return int(typed) if whole else float(typed)
     except ValueError:

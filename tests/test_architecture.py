@@ -30,7 +30,7 @@ ROWS = (
     {"audit"},
 )
 MONEY_ROOMS = ("ledger", "prices", "vouchers", "orders", "metering", "payouts", "claims")
-STANDARD_ONLY = ("serving/contract", "finetune/spec.py", "finetune/codec.py")
+STANDARD_ONLY = ("serving/contract", "finetune/spec.py", "finetune/codec.py", "finetune/recipe_bounds.py")
 VAGUE = re.compile(r"^(utils?|helpers?|common|misc|manager|processor|data|info)$")
 MAXIMUM_FILE_LINES = 500
 MAXIMUM_FUNCTION_LINES = 70

@@ -23,6 +23,7 @@ POLL_S = 1.0
 _OVER = ("succeeded", "failed", "cancelled")
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
+_LOG_LINES = 8
 Key = Annotated[str, typer.Option("--key", envvar="OPENAI_API_KEY", help="API key gm_…", show_default=False)]
 Url = Annotated[str, typer.Option("--url", envvar="OPENAI_BASE_URL", help="address of the gateway, ending in /v1")]
 JobId = Annotated[str, typer.Argument(help="job ftjob-…, or the id of a run run_…")]
@@ -52,7 +53,7 @@ def list_jobs(key: Key, url: Url = DEFAULT_URL, limit: Annotated[int, typer.Opti
 
 @finetune.command("watch")
 def watch(job_id: JobId, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Show a job live until it is over: progress, losses, speed, time left, cost, place in the queue. Ctrl-C leaves."""
+    """Show a job live until it is over: losses, health, speed, time left, cost, queue, log. Ctrl-C leaves."""
     client, job_id, losses = _connect(key, url), _as_job(job_id), list[float]()
     with Live(console=Console(), refresh_per_second=4) as live:
         while True:
@@ -94,7 +95,7 @@ def draw_job(job: Any, events: Sequence[Any], losses: Sequence[float]) -> Panel:
     figures = Table.grid(padding=(0, 2))
     for label, value in list_figures(job, own, now):
         figures.add_row(Text(label, style="dim"), value)
-    newest = [Text(f"{event.message}", style="dim", overflow="ellipsis", no_wrap=True) for event in events[:5]]
+    newest = [Text(f"{event.message}", style="dim", overflow="ellipsis", no_wrap=True) for event in events[:_LOG_LINES]]
     parts: list[RenderableType] = [
         ProgressBar(total=whole, completed=done, width=_WIDTH),
         figures,
@@ -113,6 +114,8 @@ def list_figures(job: Any, own: dict[str, Any], now: dict[str, Any]) -> list[tup
         ("step", f"{now.get('step')} / {now.get('steps')}" if now else ""),
         ("loss", _number(now.get("loss"), "{:.4f}")),
         ("held-out loss", _number(now.get("valid_loss"), "{:.4f}")),
+        ("healthy band", "{:.4f} to {:.4f}".format(*now["band"]) if now.get("band") else ""),
+        ("look at", ", ".join(_name_check(check) for check in now.get("health") or [] if not check["ok"])),
         ("tokens/s", _number(now.get("tokens_per_s"), "{:,.0f}")),
         ("time left", _number(now.get("eta_s"), "{:.0f} s")),
         ("cost so far", _yuan(now.get("cost_fen"))),
@@ -169,6 +172,12 @@ def _as_job(text: str) -> str:
 
 def _tell(job: Any) -> None:
     Console(highlight=False).print(f"{job.id}: {_own(job)['state']}")
+
+
+def _name_check(check: dict[str, Any]) -> str:
+    ends = (("not below", check["low"]), ("not above", check["high"]))
+    healthy = " and ".join(f"{word} {end:.4g}" for word, end in ends if end is not None)
+    return f"{check['code'].replace('_', ' ')} {check['value']:.4g} (healthy: {healthy})"
 
 
 def _number(value: Any, pattern: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -25,12 +26,12 @@ from hub.deployments.tables import ReplicaSet
 from hub.errors import ConflictError
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
-from hub.jobs.work import DONE, Verdict, Work, again, failed, later
+from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside
 
 MERGE_KIND = "version.merge"
 ASKED, CHOSEN = "version.merge_asked", "version.merge_chosen"
 """Events: the operator asked for a merge, or it was chosen by its gain."""
-_POLL_S, _RETRY_S, _CAPACITY_PAUSE_S = 0.5, 5.0, 5.0
+_RETRY_S, _CAPACITY_PAUSE_S = 5.0, 5.0
 _TIMEOUT_S = 3600.0
 _MAX_FAILURES = 3
 
@@ -100,21 +101,24 @@ def split_off(session: Session, actor: Actor, version_id: str, *, now: datetime)
 
 def merge_version(work: Work, claim: Claim) -> Verdict:
     """One pass of the job: merge in the background, store the folder by its digest, then want the engine."""
-    pending = work.pending.get(claim.job_id)
-    if pending is None:
-        work.pending[claim.job_id] = work.slow.submit(_merge, _locate(work, claim), dict(work.environment))
-        return again(_POLL_S)
-    if not pending.done():
-        return again(_POLL_S)
-    try:
-        out = pending.result()
-    except (OSError, subprocess.SubprocessError) as error:
-        del work.pending[claim.job_id]
-        return failed(f"the merge did not finish: {error}", retry_after_s=_RETRY_S)
+    return run_beside(
+        work,
+        claim,
+        begin=lambda: partial(_merge, _locate(work, claim), dict(work.environment)),
+        take=lambda out: _serve(work, claim, out),
+        errors={OSError: _try_again, subprocess.SubprocessError: _try_again},
+    )
+
+
+def _try_again(error: Exception) -> Verdict:
+    return failed(f"the merge did not finish: {error}", retry_after_s=_RETRY_S)
+
+
+def _serve(work: Work, claim: Claim, out: Path) -> Verdict:
+    """Store the merged folder and want an engine of it; without room the folder stays and is taken up later."""
     artifact = work.store.add_folder(out)
     if not _want_engine(work, claim, work.store.uri(artifact.digest)):
         return later(_CAPACITY_PAUSE_S)
-    del work.pending[claim.job_id]
     shutil.rmtree(out, ignore_errors=True)
     return DONE
 

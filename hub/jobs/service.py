@@ -83,6 +83,12 @@ def has_open_job(kind: str, subject: Any) -> ColumnElement[bool]:
     return select(Job.id).where(Job.kind == kind, Job.subject == subject, _is_open()).exists()
 
 
+def list_open_subjects(session: Session, kind: str, *, prefix: str) -> set[str]:
+    """Return the subjects of open jobs of a kind that begin with a text."""
+    query = select(Job.subject).where(Job.kind == kind, Job.subject.startswith(prefix, autoescape=True), _is_open())
+    return set(session.scalars(query))
+
+
 def claim_job(session: Session, *, kinds: Collection[str], worker: str, now: datetime, lock_s: float) -> Claim | None:
     """Lock a due job of these kinds, or one whose lock ran out; organisations take turns. None when there is none."""
     job = _lock_first(session, list_turns(session, kinds, now=now), now)

@@ -5,7 +5,7 @@ What a run means, and what its result changes, is left to the rooms.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,6 +20,8 @@ RESULT_NAME = "result.json"
 PROGRESS_NAME = "progress.jsonl"
 CANCEL_NAME = "cancel"
 PAUSE_NAME = "pause"
+MAX_FILE_BYTES = 16 * 1024**3
+"""Largest file that a trainer may write: more than the state of the largest adapter that is offered (our default)."""
 
 
 class Phase(StrEnum):
@@ -52,7 +54,9 @@ def ensure_trainer(
         return found
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     spec_path = out / "spec.json"
-    spec_path.write_text(make_spec().to_json(), encoding="utf-8")
+    spec = make_spec()
+    limits = replace(spec.limits, file_bytes=MAX_FILE_BYTES)
+    spec_path.write_text(replace(spec, limits=limits).to_json(), encoding="utf-8")
     try:
         return work.launch.start(
             LaunchSpec(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from hub.clock import Clock
 from hub.database import Sessions
@@ -15,6 +15,9 @@ from hub.jobs.service import Claim
 from hub.settings import Settings
 from registry.store import FolderStore
 from serving.launch import Launch
+
+_LOOK_S = 0.3
+T = TypeVar("T")
 
 
 class Outcome(StrEnum):
@@ -73,3 +76,33 @@ class Work:
 
 
 Handler = Callable[[Work, Claim], Verdict]
+
+
+def run_beside(
+    work: Work,
+    claim: Claim,
+    *,
+    begin: Callable[[], Callable[[], T] | Verdict],
+    take: Callable[[T], Verdict],
+    errors: Mapping[type[Exception], Callable[[Any], Verdict]],
+) -> Verdict:
+    """One pass over a job whose work blocks: start it beside the loop, look again, take its result.
+
+    `begin` returns the call to make, or the verdict where it cannot be made yet. `errors` names what the call may raise
+    and what each means; anything else goes up to the loop. A call that a worker took with it is simply made again.
+    """
+    pending = work.pending.get(claim.job_id)
+    if pending is None:
+        call = begin()
+        if isinstance(call, Verdict):
+            return call
+        work.pending[claim.job_id] = work.slow.submit(call)
+        return again(_LOOK_S)
+    if not pending.done():
+        return again(_LOOK_S)
+    del work.pending[claim.job_id]
+    try:
+        result: T = pending.result()
+    except tuple(errors) as error:
+        return next(answer(error) for kind, answer in errors.items() if isinstance(error, kind))
+    return take(result)

@@ -14,6 +14,8 @@ from hub.errors import InvalidValueError, NotFoundError
 from hub.orders.present import present_order, present_quote
 from hub.tuning import bodies, ordering, service, stopping
 from hub.tuning.examining import read_cases
+from hub.tuning.health import check_health
+from hub.tuning.log_lines import read_log
 from hub.tuning.offers import publish_offer
 from hub.tuning.papers import build_bundle, build_manifest
 from hub.tuning.progress import locate_attempt, locate_run, read_curve, read_tail
@@ -65,18 +67,20 @@ def get_runs() -> dict[str, Any]:
 
 @blueprint.get("/runs/<run_id>")
 def get_run(path: bodies.RunPath) -> dict[str, Any]:
-    """Return one run with plan, estimates by offer, attempts, newest progress and loss curve."""
+    """Return one run with plan, estimates by offer, attempts, newest progress, loss curve and its health."""
     actor = current_actor()
     home = context().settings.home
     with context().sessions.read() as session:
         run = service.find_run(session, actor, path.run_id)
         lines = read_tail(locate_attempt(home, run.id, run.attempt))
+        curve = read_curve(home, run.id)
         return bodies.present_run(run) | {
             "estimates": bodies.present_estimates(session, run),
             "attempts": bodies.present_attempts(session, run),
             "queue": bodies.present_place(find_place(session, run, home, context().clock())),
             "progress": bodies.present_progress(session, run, lines[-1] if lines else None),
-            "curve": read_curve(home, run.id),
+            "curve": curve,
+            "health": bodies.present_health(check_health(curve)),
         }
 
 
@@ -154,6 +158,15 @@ def post_measure(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
     with context().sessions.write() as session:
         run = measure_again(session, actor, path.run_id, now=context().clock())
         return bodies.present_run(run), 202
+
+
+@blueprint.get("/runs/<run_id>/log")
+def get_log(path: bodies.RunPath) -> dict[str, Any]:
+    """Return the newest lines of the run's log; it holds numbers and fixed names, no text of the data."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, path.run_id)
+    return {"lines": bodies.present_log(read_log(locate_attempt(context().settings.home, run.id, run.attempt)))}
 
 
 @blueprint.get("/runs/<run_id>/cases")

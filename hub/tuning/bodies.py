@@ -1,5 +1,6 @@
 """Bodies, queries and JSON shapes of the tuning API. It leaves what they cause to the services."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from hub.compute.tables import Device
 from hub.orders.service import find_order
 from hub.orders.tables import Quote
 from hub.tuning import rules
+from hub.tuning.health import Check
+from hub.tuning.log_lines import LogLine
 from hub.tuning.queueing import Place
 from hub.tuning.service import list_attempts
 from hub.tuning.states import openai_status
 from hub.tuning.tables import Run
-from hub.tuning.tryouts import find_tryouts, list_evaluated
+from hub.tuning.tryouts import list_tryouts
 from hub.web import Body, Query, context
 
 
@@ -178,6 +181,19 @@ def present_estimates(session: Session, run: Run) -> list[dict[str, Any]]:
     ]
 
 
+def present_health(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """Return the checks beside a curve as JSON values; an open end of a range is null."""
+    return [
+        {"code": check.code, "value": check.value, "low": check.low, "high": check.high, "ok": check.ok}
+        for check in checks
+    ]
+
+
+def present_log(lines: Sequence[LogLine]) -> list[dict[str, Any]]:
+    """Return lines of a run's log as JSON values."""
+    return [{"at": line.at.isoformat(), "attempt": line.attempt, "text": line.text} for line in lines]
+
+
 def present_progress(session: Session, run: Run, line: Progress | None) -> dict[str, Any] | None:
     """Return the trainer's newest line with the cost so far in fen, at the quote's prices and never above them."""
     if line is None:
@@ -208,15 +224,14 @@ def _cost_so_far(session: Session, run: Run, line: Progress) -> int | None:
 
 def present_checkpoints(session: Session, run: Run, home: Path) -> list[dict[str, Any]]:
     """Return the evaluated checkpoints of a run as JSON values; `state` and `until_at` of those that are tried out."""
-    opened = find_tryouts(session, run)
     return [
         {
-            "step": one.step,
-            "model": one.name,
-            "valid_loss": one.valid_loss,
-            "train_loss": one.train_loss,
-            "state": str(opened[one.name].state) if one.name in opened else None,
-            "until_at": opened[one.name].until_at.isoformat() if one.name in opened else None,  # type: ignore[union-attr]
+            "step": one.checkpoint.step,
+            "model": one.checkpoint.name,
+            "valid_loss": one.checkpoint.valid_loss,
+            "train_loss": one.checkpoint.train_loss,
+            "state": one.state,
+            "until_at": None if one.until_at is None else one.until_at.isoformat(),
         }
-        for one in list_evaluated(run, home)
+        for one in list_tryouts(session, run, home)
     ]

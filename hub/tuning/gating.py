@@ -3,9 +3,10 @@
 It leaves what the figures decide to `hub.tuning.gate`, the questions to `hub.tuning.examining`, money to `endings`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -18,7 +19,7 @@ from hub.datasets.tables import DatasetVersion
 from hub.deployments.evaluating import EvaluationStatus, release_evaluation, request_evaluation
 from hub.deployments.rules import choose_context_tokens
 from hub.jobs.service import Claim, finish_job, require_lock
-from hub.jobs.work import DONE, Verdict, Work, again, failed, later
+from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside
 from hub.tuning.endings import settle_run
 from hub.tuning.engine_questions import EngineRefusedError
 from hub.tuning.examining import Asked, collect_questions, examine, write_cases
@@ -31,7 +32,7 @@ from hub.tuning.tables import Run
 
 ENGINE_WAIT, BROKEN_WAIT = timedelta(minutes=15), timedelta(seconds=90)
 """How long an engine is waited for, and how long one that says why it cannot."""
-_POLL_S, _WAIT_S, _RETRY_S = 0.3, 2.0, 5.0
+_WAIT_S, _RETRY_S = 2.0, 5.0
 _RULE = "serving_engine"
 
 
@@ -47,22 +48,27 @@ class _Look:
 
 def gate_run(work: Work, claim: Claim) -> Verdict:
     """One pass: wish for an engine, ask it in the background, then conclude."""
-    pending = work.pending.get(claim.job_id)
-    if pending is None:
-        return _begin(work, claim)
-    if not pending.done():
-        return again(_POLL_S)
-    del work.pending[claim.job_id]
-    try:
-        found: Examination = pending.result()
-    except EngineRefusedError as error:
+
+    def take(found: Examination) -> Verdict:
+        with work.sessions.read() as session:
+            folder = locate_run(work.settings.home, session.get_one(Run, claim.subject).id)
+        write_cases(folder, found)
+        return conclude_gate(work, claim, judge(found))
+
+    def conclude_refused(error: EngineRefusedError) -> Verdict:
         return conclude_gate(work, claim, describe_unmeasured(f"the engine answered {error.status}"))
-    except OSError as error:
-        return failed(f"the engine does not answer: {error}", retry_after_s=_RETRY_S)
-    with work.sessions.read() as session:
-        folder = locate_run(work.settings.home, session.get_one(Run, claim.subject).id)
-    write_cases(folder, found)
-    return conclude_gate(work, claim, judge(found))
+
+    return run_beside(
+        work,
+        claim,
+        begin=lambda: _begin(work, claim),
+        take=take,
+        errors={EngineRefusedError: conclude_refused, OSError: _try_again},
+    )
+
+
+def _try_again(error: Exception) -> Verdict:
+    return failed(f"the engine does not answer: {error}", retry_after_s=_RETRY_S)
 
 
 def conclude_gate(work: Work, claim: Claim, gate: Mapping[str, Any]) -> Verdict:
@@ -86,7 +92,7 @@ def describe_unmeasured(reason: str) -> dict[str, Any]:
     return {"passed": False, "code": NOT_MEASURED, "reason": reason}
 
 
-def _begin(work: Work, claim: Claim) -> Verdict:
+def _begin(work: Work, claim: Claim) -> Callable[[], Examination] | Verdict:
     try:
         look = _look(work, claim)
     except NoCapacityError:
@@ -97,8 +103,7 @@ def _begin(work: Work, claim: Claim) -> Verdict:
         if asked is None:
             return conclude_gate(work, claim, describe_unmeasured("the trainer kept no rows to ask"))
         names = (engine.base_name, engine.name)
-        work.pending[claim.job_id] = work.slow.submit(examine, engine.url, names, asked)
-        return again(_POLL_S)
+        return partial(examine, engine.url, names, asked)
     reason = look.status.reason_code
     if look.waited > (BROKEN_WAIT if reason else ENGINE_WAIT):
         return conclude_gate(work, claim, describe_unmeasured(reason or "no engine came up"))

@@ -4,19 +4,19 @@ A failure here never touches the run. It leaves MLflow's calls to `registry.mlfl
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from hub.catalogue.service import model_of
 from hub.catalogue.tables import ModelVersion
 from hub.jobs.service import Claim, finish_job
-from hub.jobs.work import DONE, Verdict, Work, again, failed
+from hub.jobs.work import DONE, Verdict, Work, failed, run_beside
 from hub.tuning.progress import read_curve
 from hub.tuning.tables import Run
 from registry.mirror_records import MetricPoint, MirroredRun, MirroredVersion, registered_name
 from registry.mlflow_mirror import RUN_TAG, VERSION_TAG, MirrorUnavailableError
 
-_POLL_S = 0.3
 _RETRY_S = 10.0
 ALIAS = "current"
 
@@ -66,20 +66,13 @@ class MirrorVersions:
 
     def __call__(self, work: Work, claim: Claim) -> Verdict:
         """One pass: start the call in the background, later note the ids it returned."""
-        pending = work.pending.get(claim.job_id)
-        if pending is None:
-            facts = _collect(work, claim)
-            work.pending[claim.job_id] = work.slow.submit(_send, self.mirror, facts)
-            return again(_POLL_S)
-        if not pending.done():
-            return again(_POLL_S)
-        del work.pending[claim.job_id]
-        try:
-            version, run = pending.result()
-        except MirrorUnavailableError as error:
-            return failed(str(error), retry_after_s=_RETRY_S)
-        _note(work, claim, version, run)
-        return DONE
+        return run_beside(
+            work,
+            claim,
+            begin=lambda: partial(_send, self.mirror, _collect(work, claim)),
+            take=lambda sent: _note(work, claim, *sent),
+            errors={MirrorUnavailableError: lambda error: failed(str(error), retry_after_s=_RETRY_S)},
+        )
 
 
 def _send(mirror: MirrorTarget, facts: _Facts) -> tuple[MirroredVersion, MirroredRun]:
@@ -114,7 +107,7 @@ def _list_metrics(work: Work, run: Run | None, version: ModelVersion) -> list[Me
     curve: list[dict[str, Any]] = read_curve(work.settings.home, run.id) if run is not None else []
     for point in curve:
         for key in ("loss", "valid_loss"):
-            if key in point:
+            if point.get(key) is not None:
                 points.append(MetricPoint(key, point["step"], float(point[key]), version.created_at))
     return points
 
@@ -128,10 +121,11 @@ def _list_tags(version: ModelVersion, run: Run | None) -> dict[str, str]:
     return lineage | {VERSION_TAG: version.id, RUN_TAG: run.id if run is not None else version.id}
 
 
-def _note(work: Work, claim: Claim, mirrored: MirroredVersion, mirrored_run: MirroredRun) -> None:
+def _note(work: Work, claim: Claim, mirrored: MirroredVersion, mirrored_run: MirroredRun) -> Verdict:
     with work.sessions.write() as session:
         version = session.get_one(ModelVersion, claim.subject, with_for_update=True)
         version.mlflow_model, version.mlflow_version = mirrored.name, str(mirrored.version)
         if version.run_id is not None:
             session.get_one(Run, version.run_id).mlflow_run_id = mirrored_run.run_id
         finish_job(session, claim, now=work.clock())
+    return DONE

@@ -17,9 +17,10 @@ from hub.catalogue.tables import ModelVersion
 from hub.datasets.tables import DatasetVersion
 from hub.deployments.tables import Deployment, DeploymentState
 from hub.orders.tables import Quote
-from hub.tuning.bodies import present_place, present_progress
+from hub.tuning.bodies import present_health, present_place, present_progress
+from hub.tuning.health import check_health
 from hub.tuning.openai_ids import show_file, show_job, show_result_file
-from hub.tuning.progress import locate_attempt, read_tail
+from hub.tuning.progress import locate_attempt, read_curve, read_tail
 from hub.tuning.proving import find_refuted, is_refuted
 from hub.tuning.queueing import find_place
 from hub.tuning.states import DELIVERED, TERMINAL, RunState, openai_status
@@ -139,7 +140,7 @@ def _show_own(session: Session, run: Run, home: Path, now: datetime) -> dict[str
         "fault": None if run.fault is None else str(run.fault),
         "paused": run.state is RunState.PAUSED,
         "queue": present_place(find_place(session, run, home, now)),
-        "progress": _show_progress(session, run, lines),
+        "progress": _show_progress(session, run, lines, home),
         "offer_id": run.offer_id,
         "list_fen": quote.list_fen if quote else None,
         "voucher_fen": quote.voucher_fen if quote else None,
@@ -149,8 +150,8 @@ def _show_own(session: Session, run: Run, home: Path, now: datetime) -> dict[str
     }
 
 
-def _show_progress(session: Session, run: Run, lines: Sequence[Progress]) -> dict[str, Any] | None:
-    """The newest figures of a run that works: step, tokens, losses, speed, time left, own and vouchers' cost so far."""
+def _show_progress(session: Session, run: Run, lines: Sequence[Progress], home: Path) -> dict[str, Any] | None:
+    """The newest figures of a run that works: step, tokens, losses, health, speed, time left, cost so far."""
     shown = present_progress(session, run, lines[-1] if lines else None)
     if shown is None:
         return None
@@ -159,6 +160,7 @@ def _show_progress(session: Session, run: Run, lines: Sequence[Progress]) -> dic
         figures |= line.metrics
     names = ("loss", "valid_loss", "tokens_per_s", "eta_s")
     plan = run.plan or {}
+    curve = read_curve(home, run.id)
     return {
         "step": shown["step"],
         "steps": plan.get("steps"),
@@ -166,6 +168,8 @@ def _show_progress(session: Session, run: Run, lines: Sequence[Progress]) -> dic
         "planned_tokens": plan.get("tokens"),
         "device_ms": shown["device_ms"],
         "cost_fen": shown["cost_fen"],
+        "health": present_health(check_health(curve)),
+        "band": curve[-1].get("band") if curve else None,
     } | {name: figures.get(name) for name in names}
 
 

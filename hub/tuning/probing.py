@@ -4,9 +4,10 @@ The cases are the owner's, else those that the new version's fine-tuning run hel
 back to `hub.deployments.rollouts`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +18,7 @@ from hub.catalogue.tables import ModelVersion
 from hub.deployments.rollouts import note_probe
 from hub.deployments.tables import ObservedAdapter, ObservedReplica, Rollout, RolloutState
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
-from hub.jobs.work import DONE, Verdict, Work, again, failed, later
+from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside
 from hub.tuning.engine_questions import EngineRefusedError, Question, answer_chats, answer_greedily
 from hub.tuning.examining import collect_questions
 from hub.tuning.kinds import PROBE_KIND
@@ -28,7 +29,6 @@ from serving.contract import ReplicaState, engine_name
 
 ANSWER_TOKENS = 128
 MOST_QUESTIONS = 50
-_POLL_S = 0.3
 _WAIT_S = 1.0
 _RETRY_S = 5.0
 _MAX_FAILURES = 3
@@ -63,20 +63,25 @@ def queue_probes(session: Session, *, now: datetime) -> int:
 
 def probe_rollout(work: Work, claim: Claim) -> Verdict:
     """One pass: start the questions in the background, later tell the rollout the scores."""
-    pending = work.pending.get(claim.job_id)
-    if pending is None:
+
+    def begin() -> Callable[[], dict[str, Any]] | Verdict:
         asked = _collect(work, claim)
-        if asked is None:
-            return later(_WAIT_S)
-        work.pending[claim.job_id] = work.slow.submit(_ask, asked)
-        return again(_POLL_S)
-    if not pending.done():
-        return again(_POLL_S)
-    del work.pending[claim.job_id]
-    try:
-        scores = pending.result()
-    except (OSError, EngineRefusedError) as error:
-        return failed(f"the engine does not answer the probe: {error}", retry_after_s=_RETRY_S)
+        return later(_WAIT_S) if asked is None else partial(_ask, asked)
+
+    return run_beside(
+        work,
+        claim,
+        begin=begin,
+        take=lambda scores: _note(work, claim, scores),
+        errors={OSError: _try_again, EngineRefusedError: _try_again},
+    )
+
+
+def _try_again(error: Exception) -> Verdict:
+    return failed(f"the engine does not answer the probe: {error}", retry_after_s=_RETRY_S)
+
+
+def _note(work: Work, claim: Claim, scores: dict[str, Any]) -> Verdict:
     now = work.clock()
     with work.sessions.write() as session:
         require_lock(session, claim)

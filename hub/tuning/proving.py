@@ -4,9 +4,10 @@ A version that is not is quarantined. The gate asked an engine of its own before
 It leaves the figures to `hub.tuning.gate` and loading to the pool.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +18,7 @@ from hub.catalogue.tables import ModelVersion, VersionState
 from hub.deployments.tables import Deployment, DeploymentState, ObservedAdapter, ObservedReplica
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
-from hub.jobs.work import DONE, Verdict, Work, again, failed, later
+from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside
 from hub.tuning.engine_questions import EngineRefusedError, measure_logprobs
 from hub.tuning.examining import PARITY_ROWS, Asked, collect_questions
 from hub.tuning.gate import LogProbs, Parity, judge_parity
@@ -28,7 +29,6 @@ from hub.tuning.tables import Run
 from serving.contract import BASE_ENGINE_NAME, ReplicaState, engine_name
 
 _TOPICS = {"proven": "run.proven", "not_measured": "run.proof_missing"}
-_POLL_S = 0.3
 _WAIT_S = 2.0
 _RETRY_S = 5.0
 _MAX_FAILURES = 5
@@ -45,22 +45,18 @@ class _Asked:
 
 def prove_version(work: Work, claim: Claim) -> Verdict:
     """One pass: start the questions in the background, later judge their answers."""
-    pending = work.pending.get(claim.job_id)
-    if pending is None:
+
+    def begin() -> Callable[[], Parity] | Verdict:
         asked = _collect(work, claim)
-        if asked is None:
-            return later(_WAIT_S)
-        work.pending[claim.job_id] = work.slow.submit(_ask, asked)
-        return again(_POLL_S)
-    if not pending.done():
-        return again(_POLL_S)
-    del work.pending[claim.job_id]
-    try:
-        parity = pending.result()
-    except OSError as error:
-        return failed(f"the engine does not answer: {error}", retry_after_s=_RETRY_S)
-    _note(work, claim, parity)
-    return DONE
+        return later(_WAIT_S) if asked is None else partial(_ask, asked)
+
+    return run_beside(
+        work, claim, begin=begin, take=lambda parity: _note(work, claim, parity), errors={OSError: _try_again}
+    )
+
+
+def _try_again(error: Exception) -> Verdict:
+    return failed(f"the engine does not answer: {error}", retry_after_s=_RETRY_S)
 
 
 def queue_proofs(session: Session, *, now: datetime) -> int:
@@ -133,7 +129,7 @@ def _ask(asked: _Asked) -> Parity:
     return judge_parity(LogProbs(asked.rows.trained_base, asked.rows.trained_adapter, served[0], served[1]))
 
 
-def _note(work: Work, claim: Claim, parity: Parity) -> None:
+def _note(work: Work, claim: Claim, parity: Parity) -> Verdict:
     now = work.clock()
     with work.sessions.write() as session:
         require_lock(session, claim)
@@ -153,3 +149,4 @@ def _note(work: Work, claim: Claim, parity: Parity) -> None:
         if is_refuted(run.gate) and version.state is not VersionState.QUARANTINED:
             quarantine_candidate(session, run, parity.code, now=now)
         finish_job(session, claim, now=now)
+    return DONE

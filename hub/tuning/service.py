@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from finetune.spec import SpecError, check_recipe_value
 from hub.actor import Actor, Role
 from hub.catalogue.models import find_own_model
 from hub.catalogue.rules import check_model_name
@@ -17,7 +18,7 @@ from hub.catalogue.service import find_version, name_of, root_base
 from hub.catalogue.tables import TUNABLE_KINDS, ModelKind, ModelVersion, VersionState
 from hub.datasets.service import find_dataset, find_usable_version
 from hub.datasets.tables import DatasetState, DatasetVersion
-from hub.errors import ConflictError, GuanmoError, NotFoundError
+from hub.errors import ConflictError, GuanmoError, InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.filings.service import StandingState, explain_standing, standing_of
 from hub.ids import new_id
@@ -40,6 +41,12 @@ class NotTunableError(ConflictError):
     """The base cannot be fine-tuned here, or not now; the message says why."""
 
     code = "model_not_fine_tunable"
+
+
+class BadRecipeError(InvalidValueError):
+    """A value of the recipe is unknown or out of its range."""
+
+    code = "bad_recipe"
 
 
 class RunQuotaError(GuanmoError):
@@ -71,12 +78,13 @@ def create_run(
     acknowledged, and the worker accepts the cheapest quote that the terms allow.
 
     Raises:
-        NotFoundError, NotVerifiedError, DatasetNotReadyError, BadModelNameError, RunQuotaError.
+        NotFoundError, NotVerifiedError, DatasetNotReadyError, BadModelNameError, BadRecipeError, RunQuotaError.
         NotTunableError: not a base, out of use, or its filing was withdrawn or has expired.
         ConflictError: the name is a model of another base.
     """
     actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER, Role.OPERATOR)
     slug = require_verified(session, actor.organisation_id).slug
+    _check_recipe(recipe or {})
     _check_quota(session, actor.organisation_id)
     base = find_version(session, actor, base_version_id)
     _check_base(session, base, now)
@@ -148,6 +156,17 @@ def expire_runs(session: Session, *, now: datetime, limit: int = 100) -> int:
     for run in found:
         move_run(session, run, RunState.EXPIRED, now=now, reason_code="quote_expired")
     return len(found)
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    """Only names of the trainer's own list go on to it, each within its safe range."""
+    for name, value in recipe.items():
+        try:
+            check_recipe_value(name, value)
+        except SpecError as error:
+            raise BadRecipeError(
+                str(error), f"配方值 {error.field} 不可用：{error}", field=error.field, reason=error.code
+            ) from error
 
 
 def _check_quota(session: Session, organisation_id: str) -> None:

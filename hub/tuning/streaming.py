@@ -1,20 +1,25 @@
 """The event stream of a run: states from the outbox and lines from its trainer, replayable from any position.
 
-It leaves HTTP to `api`. A position reads `<event seq>.<attempt>.<line seq>`.
+It leaves HTTP to `api`. A position reads `<event seq>.<attempt>.<line seq>`. Lines that lie further back than a page
+can draw are thinned; every held-out loss is told, with the healthy band from there on.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
+from finetune.spec import Progress
 from hub.database import Sessions
 from hub.errors import InvalidValueError
 from hub.events.tables import Event
-from hub.tuning.progress import read_after
+from hub.tuning.health import draw_band
+from hub.tuning.progress import MAX_CURVE_POINTS, Follower, read_looks
 from hub.tuning.states import TERMINAL
 from hub.tuning.tables import Run
 
@@ -63,10 +68,11 @@ def stream_run(source: Source, position: Position, *, stream_s: float = STREAM_S
     """Yield server-sent events after `position` until the run is over or the time is up; clients reconnect."""
     deadline = time.monotonic() + stream_s
     alive_at = time.monotonic()
+    lines = _Lines(source, position)
     yield "retry: 1000\n\n"
     while True:
         over = _is_over(source)
-        for seen, text in _read_new(source, position):
+        for seen, text in _read_new(source, position, lines):
             position, alive_at = seen, time.monotonic()
             yield text
         if over or time.monotonic() >= deadline:
@@ -78,12 +84,35 @@ def stream_run(source: Source, position: Position, *, stream_s: float = STREAM_S
         time.sleep(_PAUSE_S)
 
 
+class _Lines:
+    """The trainer's lines after a position, with the best held-out loss so far."""
+
+    def __init__(self, source: Source, position: Position) -> None:
+        start = (position.attempt, position.line_seq)
+        looks = [line for line in read_looks(source.home, source.run_id) if (line.attempt, line.seq) <= start]
+        self._best = min((_read_loss(line) for line in looks), default=math.inf)
+        self._follower = Follower(source.home, source.run_id, attempt=start[0], seq=start[1])
+
+    def read_new(self) -> Iterator[tuple[Progress, dict[str, Any]]]:
+        """Yield each new line with what is sent of it."""
+        for line in self._follower.read_new(most=MAX_CURVE_POINTS):
+            sent = json.loads(line.to_json())
+            if line.metrics.get("valid_loss") is not None:
+                self._best = min(self._best, _read_loss(line))
+                sent["band"] = draw_band(self._best)
+            yield line, sent
+
+
+def _read_loss(line: Progress) -> float:
+    return float(str(line.metrics["valid_loss"]))
+
+
 def _is_over(source: Source) -> bool:
     with source.sessions.read() as session:
         return session.scalar(select(Run.state).where(Run.id == source.run_id)) in TERMINAL
 
 
-def _read_new(source: Source, position: Position) -> Iterator[tuple[Position, str]]:
+def _read_new(source: Source, position: Position, lines: _Lines) -> Iterator[tuple[Position, str]]:
     with source.sessions.read() as session:
         events = session.scalars(
             select(Event)
@@ -98,9 +127,9 @@ def _read_new(source: Source, position: Position) -> Iterator[tuple[Position, st
         position = Position(event.seq, position.attempt, position.line_seq)
         at = event.occurred_at.isoformat()
         yield position, _format(position, "state", {"topic": event.topic, "at": at, **event.payload})
-    for line in read_after(source.home, source.run_id, attempt=position.attempt, seq=position.line_seq):
+    for line, sent in lines.read_new():
         position = Position(position.event_seq, line.attempt, line.seq)
-        yield position, _format(position, "progress", json.loads(line.to_json()))
+        yield position, _format(position, "progress", sent)
 
 
 def _format(position: Position, kind: str, value: object) -> str:

@@ -7,14 +7,14 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from finetune.spec import Checkpoint, Kind, Limits, RunSpec
+from finetune.spec import Checkpoint, Kind, Limits, Result, RunSpec
 from hub.catalogue.tables import ModelVersion
 from hub.compute.service import NoCapacityError, allocate, find_offer
 from hub.compute.tables import RentalPurpose
 from hub.datasets.tables import DatasetVersion
 from hub.ids import new_id
 from hub.jobs.service import Claim, finish_job, require_lock
-from hub.jobs.trainer import Phase, ask_cancel, ask_pause, clear_trainer, ensure_trainer, look_at_trainer
+from hub.jobs.trainer import Phase, Sighting, ask_cancel, ask_pause, clear_trainer, ensure_trainer, look_at_trainer
 from hub.jobs.work import DONE, Verdict, Work, again, later
 from hub.tuning import rules
 from hub.tuning.endings import end_attempt, end_cancelled
@@ -107,9 +107,17 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
     if sighting.phase is Phase.RUNNING:
         _obey_wishes(work, claim, run, out)
         return again(_POLL_S)
-    verdict = end_attempt(work, claim, result=sighting.result, exit_code=sighting.exit_code)
+    verdict = end_attempt(work, claim, result=_own_result(run, sighting), exit_code=sighting.exit_code)
     clear_trainer(work, name)
     return verdict
+
+
+def _own_result(run: Run, sighting: Sighting) -> Result | None:
+    """A result of another run, attempt or fence is none of this attempt's, which then counts as lost."""
+    found = sighting.result
+    if found is None or (found.run_id, found.attempt, found.fence) != (run.id, run.attempt, run.fence):
+        return None
+    return found
 
 
 def _build_spec(work: Work, run: Run) -> RunSpec:

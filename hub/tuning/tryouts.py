@@ -22,7 +22,7 @@ from hub.compute.service import NoCapacityError
 from hub.deployments.service import deploy
 from hub.deployments.tables import Deployment, DeploymentState
 from hub.errors import NotFoundError
-from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
+from hub.jobs.service import Claim, enqueue_job, finish_job, list_open_subjects, require_lock
 from hub.jobs.work import DONE, Verdict, Work, later
 from hub.organisations.people import find_user
 from hub.tuning.kinds import TRYOUT_KIND
@@ -50,6 +50,16 @@ class Checkpoint:
     folder: Path
 
 
+@dataclass(frozen=True)
+class Tryout:
+    """A checkpoint and its try-out: `state` None until somebody asked, `queued`, then that of its deployment."""
+
+    checkpoint: Checkpoint
+    state: str | None
+    until_at: datetime | None = None
+    reason_code: str | None = None
+
+
 def list_evaluated(run: Run, home: Path) -> list[Checkpoint]:
     """Return the run's evaluated checkpoints by step; of a step that was replayed the newer one."""
     found: dict[int, Checkpoint] = {}
@@ -58,10 +68,10 @@ def list_evaluated(run: Run, home: Path) -> list[Checkpoint]:
         if line.type is Event.STEP:
             train_loss = _read_number(line.metrics.get("loss"))
         folder = locate_attempt(home, run.id, line.attempt) / "evaluated" / f"step-{line.step:08d}"
-        if line.type is Event.VALIDATION and (folder / "SHA256SUMS").is_file():
-            loss = _read_number(line.metrics.get("valid_loss"))
+        loss = _read_number(line.metrics.get("valid_loss"))
+        if line.type is Event.VALIDATION and loss is not None and (folder / "SHA256SUMS").is_file():
             name = f"{name_model(run, line.step)}@1"
-            found[line.step] = Checkpoint(line.step, name, from_us(line.at), loss or 0.0, train_loss, folder)
+            found[line.step] = Checkpoint(line.step, name, from_us(line.at), loss, train_loss, folder)
     return [found[step] for step in sorted(found)]
 
 
@@ -131,15 +141,23 @@ def open_tryouts(work: Work, claim: Claim) -> Verdict:
     return DONE
 
 
-def find_tryouts(session: Session, run: Run) -> dict[str, Deployment]:
-    """Return the try-outs of a run that are open, by the name that they answer to."""
+def list_tryouts(session: Session, run: Run, home: Path) -> list[Tryout]:
+    """Return every evaluated checkpoint of a run by step, with how its loading stands."""
     query = (
         select(Deployment)
         .join(ModelVersion, ModelVersion.id == Deployment.version_id)
         .where(ModelVersion.run_id == run.id, Deployment.state != DeploymentState.STOPPED)
         .where(Deployment.until_at.is_not(None))
     )
-    return {row.public_name: row for row in session.scalars(query)}
+    opened = {row.public_name: row for row in session.scalars(query)}
+    queued = list_open_subjects(session, TRYOUT_KIND, prefix=f"{run.id}:")
+    return [_describe(one, opened.get(one.name), f"{run.id}:{one.step}" in queued) for one in list_evaluated(run, home)]
+
+
+def _describe(one: Checkpoint, row: Deployment | None, is_queued: bool) -> Tryout:
+    if row is None:
+        return Tryout(one, "queued" if is_queued else None)
+    return Tryout(one, str(row.state), row.until_at, row.reason_code)
 
 
 def _choose(known: list[Checkpoint], run: Run, step: int | None) -> list[Checkpoint]:

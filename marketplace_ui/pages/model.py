@@ -21,7 +21,7 @@ from hub.filings.service import explain_standing
 from hub.web import context, find_actor, request_language
 from marketplace_ui.cards import read_titles
 from marketplace_ui.forms import Form
-from marketplace_ui.layout import BUYERS, read_notice
+from marketplace_ui.layout import BUYERS, read_notice, translate
 from marketplace_ui.markdown import render_markdown
 from marketplace_ui.prices import view_price
 
@@ -47,10 +47,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Pane:
-    """One side of "try it": which model answers, whether it can now, and the filing that a service must show."""
+    """One side of "try it": which model answers, what it is called here, and whether it can now."""
 
     name: str
-    adapter: bool
+    title: str
     ready: bool
 
 
@@ -105,10 +105,11 @@ def list_scores(metrics: Mapping[str, Any]) -> list[Score]:
 
 def _list_panes(session: Session, page: ModelPage) -> list[Pane]:
     links = [page.lineage[0]] if len(page.lineage) == 1 else [page.lineage[-1], page.lineage[0]]
-    return [
-        Pane(link.name, adapter=link.version.base_version_id is not None, ready=_is_ready(session, link.version))
-        for link in links
-    ]
+    return [Pane(link.name, title=_name_side(link.version), ready=_is_ready(session, link.version)) for link in links]
+
+
+def _name_side(version: ModelVersion) -> str:
+    return translate("基座", "Base") if version.base_version_id is None else translate("微调模型", "Tuned model")
 
 
 def _is_ready(session: Session, version: ModelVersion) -> bool:

@@ -12,8 +12,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
-from finetune.spec import Event as LineKind
-from finetune.spec import Progress
 from hub.actor import Actor
 from hub.catalogue.service import model_of
 from hub.catalogue.tables import ModelVersion
@@ -23,12 +21,13 @@ from hub.events.tables import Event
 from hub.orders.service import find_order
 from hub.orders.tables import Charge, Order, Quote
 from hub.tuning import service, stopping
-from hub.tuning.bodies import present_progress
-from hub.tuning.progress import locate_attempt, read_curve, read_tail
+from hub.tuning.health import check_health
+from hub.tuning.log_lines import read_log
+from hub.tuning.progress import locate_attempt, read_curve, read_tail, thin
 from hub.tuning.publishing import measure_again, override_gate
 from hub.tuning.queueing import find_place
 from hub.tuning.rerunning import rerun
-from hub.tuning.states import DELIVERED, TERMINAL, UNORDERED, RunState
+from hub.tuning.states import DELIVERED, TERMINAL, UNORDERED
 from hub.tuning.stopping import PAUSABLE
 from hub.tuning.tables import Run
 from hub.web import context, current_actor
@@ -38,6 +37,8 @@ from marketplace_ui.gate_view import view_gate
 from marketplace_ui.journey_words import explain_reason, explain_value
 from marketplace_ui.layout import read_notice, translate
 from marketplace_ui.pages.tuning import render_order
+from marketplace_ui.run_live import read_live
+from marketplace_ui.tryout_view import view_tryouts
 from marketplace_ui.tuning_estimates import name_programmes, number_rules
 from marketplace_ui.words import say
 
@@ -57,21 +58,6 @@ NOTICES = {
         "Cancellation requested; training stops at its next safe point and only the metered part is billed.",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Live:
-    """How far a run is now. `done` of `whole` is the bar of the stage; figures are None before the first step."""
-
-    stage: str
-    done: int
-    whole: int
-    step: int
-    steps: int
-    loss: float | None
-    tokens_per_s: float | None
-    eta_s: float | None
-    cost_fen: int | None
 
 
 @dataclass(frozen=True)
@@ -115,12 +101,21 @@ def list_runs() -> str:
 
 @blueprint.get("/runs/<run_id>")
 def show_run(run_id: str) -> str:
+    return render_run(run_id, Form(), {})
+
+
+def render_run(run_id: str, form: Form, answers: Mapping[str, str]) -> str:
+    """Return a run's page; `form` and `answers` carry a try-out that was sent without scripts.
+
+    Raises:
+        NotFoundError: no run of that id for this person.
+    """
     actor = current_actor()
     with context().sessions.read() as session:
         run = service.find_run(session, actor, run_id)
         if run.state in UNORDERED:
-            return render_order(session, actor, run, Form())
-        return _show(session, actor, run)
+            return render_order(session, actor, run, form)
+        return _show(session, actor, run, form, answers)
 
 
 @blueprint.post("/runs/<run_id>/cancel")
@@ -172,16 +167,22 @@ def measure_run(run_id: str) -> Response:
     return redirect(f"/runs/{run_id}?done=measuring")
 
 
-def _show(session: Session, actor: Actor, run: Run) -> str:
+def _show(session: Session, actor: Actor, run: Run, form: Form, answers: Mapping[str, str]) -> str:
     home = context().settings.home
-    lines = read_tail(locate_attempt(home, run.id, run.attempt))
+    out = locate_attempt(home, run.id, run.attempt)
+    lines = read_tail(out)
     curve = read_curve(home, run.id)
     version = session.get(ModelVersion, run.version_id) if run.version_id else None
     events = _list_events(session, run)
     return render_template(
         "runs/run.html",
         run=run,
-        live=_read_live(session, run, lines),
+        live=read_live(session, run, lines),
+        checks=check_health(curve),
+        log=read_log(out),
+        form=form,
+        answers=answers,
+        tryout=view_tryouts(session, run, home, mine=run.organisation_id == actor.organisation_id),
         story=[_tell(event) for event in events],
         place=find_place(session, run, home, context().clock()),
         pausable=run.state in PAUSABLE and not run.pause_requested_at and not run.cancel_requested_at,
@@ -189,7 +190,7 @@ def _show(session: Session, actor: Actor, run: Run) -> str:
         parity=(run.gate or {}).get("parity"),
         gate=view_gate(run, home, mine=run.organisation_id == actor.organisation_id),
         last_seq=events[-1].seq if events else 0,
-        curve=_thin(curve),
+        curve=thin(curve, TABLE_POINTS, keep=lambda point: point.get("valid_loss") is not None),
         over=run.state in TERMINAL,
         delivered=run.state in DELIVERED,
         scores=_list_scores(run.metrics),
@@ -203,31 +204,6 @@ def _show(session: Session, actor: Actor, run: Run) -> str:
         rules=number_rules(session),
         mine=run.organisation_id == actor.organisation_id,
         notice=read_notice(NOTICES),
-    )
-
-
-def _read_live(session: Session, run: Run, lines: Sequence[Progress]) -> Live:
-    newest = lines[-1] if lines else None
-    steps = [line for line in lines if line.type is LineKind.STEP]
-    stages = [line for line in lines if line.type is LineKind.STAGE]
-    figures: Mapping[str, Any] = steps[-1].metrics if steps else {}
-    stage: Mapping[str, Any] = stages[-1].metrics if stages else {}
-    name = str(stage.get("stage", ""))
-    planned = int((run.plan or {}).get("tokens", 0)) or 1
-    done, whole = (newest.tokens if newest else 0), planned
-    if name.startswith("evaluating") and "of" in stage:
-        done, whole = int(stage["done"]), int(stage["of"])
-    shown = present_progress(session, run, newest)
-    return Live(
-        stage=name,
-        done=min(done, whole),
-        whole=whole,
-        step=newest.step if newest else 0,
-        steps=int((run.plan or {}).get("steps", 0)),
-        loss=figures.get("loss"),
-        tokens_per_s=figures.get("tokens_per_s"),
-        eta_s=figures.get("eta_s") if run.state is RunState.RUNNING else None,
-        cost_fen=shown["cost_fen"] if shown else None,
     )
 
 
@@ -249,14 +225,6 @@ def _tell(event: Event) -> Moment:
     }
     text = own.get(kind) or say("run", kind)
     return Moment(text, explain_reason(event.payload.get("reason_code")), event.occurred_at)
-
-
-def _thin(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return at most 40 points for the table: all looks at held-out rows, and training points between them."""
-    if len(curve) <= TABLE_POINTS:
-        return list(curve)
-    stride = -(-len(curve) // TABLE_POINTS)
-    return [point for index, point in enumerate(curve) if "valid_loss" in point or index % stride == 0]
 
 
 def _list_scores(metrics: Mapping[str, Any] | None) -> list[Score]:

@@ -1,15 +1,18 @@
 """ "Try it": one message to one model through the gateway, streamed on as plain text, metered like any other call.
 
-It leaves the call itself to `marketplace_ui.gateway_call`, the key to `tryout_keys`, the page to `model`.
+It leaves the call itself to `marketplace_ui.gateway_call`, the key to `tryout_keys`, the pages to `model` and `runs`.
 """
 
-from flask import Blueprint, Response, current_app, request, stream_with_context
+from flask import Blueprint, Response, current_app, redirect, request, stream_with_context
+from werkzeug.wrappers import Response as BaseResponse
 
 from hub.errors import InvalidValueError
+from hub.tuning.tryouts import request_tryout
 from hub.web import context, current_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.gateway_call import Answer, GatewayCall, open_answer
 from marketplace_ui.pages.model import render_model
+from marketplace_ui.pages.runs import render_run
 from marketplace_ui.tryout_keys import TryoutKeys
 
 blueprint = Blueprint("tryout", __name__)
@@ -42,12 +45,35 @@ def try_out() -> Response:
 @blueprint.post("/models/<organisation>/<name>")
 def try_out_as_page(organisation: str, name: str) -> tuple[str, int]:
     """Answer the same form sent without scripts: the page again, with the whole answers."""
+    form, answers = _answer_form()
+    return render_model(f"{organisation}/{name}", form, answers), 200 if form.ok else 422
+
+
+@blueprint.post("/runs/<run_id>/tryouts")
+def open_checkpoint(run_id: str) -> BaseResponse:
+    """Have an evaluated checkpoint loaded for an hour, and show it as it comes up."""
+    actor, form = current_actor(), Form.of_request()
+    home, now = context().settings.home, context().clock()
+    with context().sessions.write() as session:
+        chosen = request_tryout(session, actor, run_id, form.whole("step") or 0, home=home, now=now)
+    return redirect(f"/runs/{run_id}?step={chosen.step}#try")
+
+
+@blueprint.post("/runs/<run_id>/try")
+def try_out_as_run(run_id: str) -> tuple[str, int]:
+    """Answer a checkpoint's form sent without scripts: the run's page again, with the whole answers."""
+    form, answers = _answer_form()
+    return render_run(run_id, form, answers), 200 if form.ok else 422
+
+
+def _answer_form() -> tuple[Form, dict[str, str]]:
+    """Return the form as typed and the whole answer of each model that it names."""
     current_actor()
     form, answers = Form.of_request(), dict[str, str]()
     for model in request.form.getlist("model")[:MAX_PANES]:
         with form.catching("message"):
             answers[model] = "".join(_ask(model, form.value("message")).read())
-    return render_model(f"{organisation}/{name}", form, answers), 200 if form.ok else 422
+    return form, answers
 
 
 def _ask(model: str, message: str) -> Answer:

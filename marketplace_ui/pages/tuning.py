@@ -10,6 +10,7 @@ from flask import Blueprint, redirect, render_template, request
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
+from finetune.spec import BOUNDS, RANKS
 from hub.actor import Actor
 from hub.catalogue.search import Found
 from hub.catalogue.service import SearchFilters, find_version, model_of, name_of, root_base, search_models
@@ -27,7 +28,7 @@ from hub.tuning.tables import Run
 from hub.web import context, current_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import read_notice
-from marketplace_ui.recipe_form import BOUNDS, RANKS, fill_recipe, read_recipe
+from marketplace_ui.recipe_form import fill_recipe, read_recipe
 from marketplace_ui.tuning_estimates import estimate_offers, hint_cover, name_programmes, number_rules
 
 blueprint = Blueprint("tuning", __name__)

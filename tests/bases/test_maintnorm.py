@@ -15,7 +15,7 @@ from examples.tasks.maintnorm import (
     score_error_reduction,
     score_most_frequent,
 )
-from finetune.recipe import BOUNDS
+from finetune.recipe_bounds import BOUNDS
 
 _WORDS = ("XY12", "RPL", "Left", "pump", "w", "shop", "PLC", "=")
 _RIGHT = ("<id>", "replace", "left", "pump", "workshop", "", "PLC", "=")

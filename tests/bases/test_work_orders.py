@@ -9,7 +9,7 @@ import pytest
 
 from examples.tasks.upload import write_upload
 from examples.tasks.work_orders import RECIPE, generate_rows, main
-from finetune.recipe import BOUNDS
+from finetune.recipe_bounds import BOUNDS
 
 
 def test_rows_are_deterministic_marked_and_distinct() -> None:

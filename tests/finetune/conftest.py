@@ -15,7 +15,7 @@ from finetune.spec import Base, Checkpoint, Data, Kind, Result, RunSpec, Value
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[[RunSpec, Path], "subprocess.Popen[str]"]
-_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built in its own process, so that the libraries' warnings stay out of the tests."""
     folder = tmp_path_factory.mktemp("base")
     script = Path(__file__).with_name("tiny_base.py")
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=_ENVIRONMENT, capture_output=True)
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=ENVIRONMENT, capture_output=True)
     return folder
 
 
@@ -70,7 +70,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         path = tmp_path / f"spec-{len(started)}.json"
         path.write_text(spec.to_json(), encoding="utf-8")
         command = [sys.executable, "-m", "finetune", str(path), str(out)]
-        started.append(subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT, stderr=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
     yield start_run

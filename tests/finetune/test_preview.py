@@ -48,7 +48,7 @@ def test_tokens_are_shown_with_what_is_trained(tmp_path: Path, base: Path, check
     assert sum(piece[1] for piece in pieces) == shown["samples"][0]["count"]
 
 
-def test_rows_that_are_too_long_have_the_number_that_their_owner_sees(
+def test_s4_03_rows_that_are_too_long_have_the_number_that_their_owner_sees(
     tmp_path: Path, base: Path, checked: Path
 ) -> None:
     _, out = _preview(tmp_path, base, checked)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from finetune.batches import count_tokens, digest_order, order_batches
 from finetune.errors import DataError
-from finetune.recipe import BOUNDS, Facts, resolve_recipe
+from finetune.recipe import Facts, resolve_recipe
+from finetune.recipe_bounds import BOUNDS
 from finetune.spec import Value
 
 FACTS = Facts(
@@ -39,7 +40,7 @@ def test_wishes_shape_the_values_and_are_none_themselves() -> None:
     assert set(wished) == set(BOUNDS)
     assert wished["batch_tokens"].value < plain["batch_tokens"].value  # type: ignore[operator]
     assert float(wished["learning_rate"].value) == pytest.approx(float(plain["learning_rate"].value) / 2, rel=0.01)
-    with pytest.raises(DataError, match=r"recipe\.batch_rows is 0"):
+    with pytest.raises(DataError, match=r"recipe\.batch_rows: 0 is out of range"):
         resolve_recipe({"batch_rows": Value(0)}, FACTS)
 
 

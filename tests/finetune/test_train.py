@@ -13,7 +13,7 @@ from safetensors import safe_open
 from finetune.__main__ import main
 from finetune.prepare import prepare_run
 from finetune.rate_probe import choose_steps, settle_rate
-from finetune.spec import Event, ExitCode, Fault, Kind, Limits, Progress, RunSpec, State, Value
+from finetune.spec import Event, ExitCode, Fault, Kind, Limits, Progress, RunSpec, Value
 from tests.finetune.conftest import Start, read_result
 
 pytestmark = pytest.mark.engine
@@ -108,27 +108,6 @@ def test_steps_in_parts_bill_the_same_tokens_and_learn_the_same(
     assert (parts.tokens, parts.step, parts.plan_digest) == (whole.tokens, whole.step, whole.plan_digest)
     losses = [result.metrics["adapter"]["loss"] for result in (whole, parts)]  # type: ignore[index,call-overload]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-
-
-def test_stops_are_coded_and_metered(start: Start, train_spec: RunSpec, tmp_path: Path) -> None:
-    long = replace(train_spec, recipe={"epochs": Value(50), "validations": Value(1)})
-    processes = {name: start(long, tmp_path / name) for name in ("preempted", "cancelled", "paused")}
-    for name, process in processes.items():
-        _wait_for_step(process, tmp_path / name, 2)
-    processes["preempted"].terminate()
-    (tmp_path / "cancelled" / "cancel").touch()
-    (tmp_path / "paused" / "pause").touch()
-    assert processes["preempted"].wait() == ExitCode.PREEMPTED
-    assert processes["cancelled"].wait() == ExitCode.CANCELLED
-    assert processes["paused"].wait() == ExitCode.PREEMPTED
-    preempted, cancelled, paused = (read_result(tmp_path / name) for name in processes)
-    assert (paused.state, paused.fault, paused.reason_code) == (State.PREEMPTED, Fault.NONE, "paused")
-    assert (preempted.state, preempted.fault) == (State.PREEMPTED, Fault.PROVIDER)
-    assert (cancelled.state, cancelled.fault) == (State.CANCELLED, Fault.USER)
-    for result in (preempted, cancelled, paused):
-        assert result.step >= 2
-        assert result.tokens > 0
-        assert result.billable_device_ms > 0
 
 
 @pytest.mark.parametrize(

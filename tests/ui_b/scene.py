@@ -123,7 +123,7 @@ def show_everything(world: World) -> dict[str, str]:
     shown["columns"] = upload(client, ODD_COLUMNS, "工单.csv")
     work_until(world, client, f"/datasets/{shown['columns']}", lambda text: "every 2s" not in text)
     shown["planned"] = plan_run(world, client, shown["ready"], name="planned")
-    shown["done"] = plan_run(world, client, shown["ready"], **{"recipe-epochs": "50"})
+    shown["done"] = plan_run(world, client, shown["ready"], **{"recipe-epochs": "50", "recipe-validations": "5"})
     order_run(world, client, shown["done"])
     finish_run(world, client, shown["done"])
     shown["failed"] = plan_run(world, client, shown["ready"], name="failed", **{"recipe-validations": "13"})

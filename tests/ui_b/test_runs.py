@@ -23,6 +23,19 @@ def test_done_run_shows_scores_money_lineage_and_what_is_next(shop: Shop) -> Non
     assert held == charged + released
 
 
+def test_run_page_shows_band_health_log_and_checkpoints(shop: Shop) -> None:
+    for language, words in (
+        ("en", ("healthy at most", "Held-out loss below the base", "Try a checkpoint", "Log", "Load")),
+        ("zh", ("健康范围上限", "留出损失低于基座", "检查点试用", "日志", "加载")),
+    ):
+        page = shop.world.visit("factory", language).get(f"/runs/{shop.shown['done']}").text
+        for text in words:
+            assert text in page, text
+        assert "held_out_loss=" in page
+        assert len(re.findall(r'name="step" value="(\d+)"', page)) == 5
+    assert "/tryouts" not in shop.world.visit("operator").get(f"/runs/{shop.shown['done']}").text
+
+
 def test_failed_run_names_cause_refund_and_next_step(shop: Shop) -> None:
     chinese = shop.world.visit("factory", "zh").get(f"/runs/{shop.shown['failed']}").text
     assert "基座文件与登记的指纹不符" in chinese

@@ -2,26 +2,18 @@
 
 from sqlalchemy import select
 
-from finetune import recipe
+from finetune.spec import BOUNDS
 from hub.orders.tables import Order
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
 from marketplace_ui.journey_words import FAMILIES, RECIPE_REASONS_ZH
-from marketplace_ui.recipe_form import BOUNDS, RANKS
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
 from tests.ui_b.scene import id_in, plan_run
 
 
-def test_bounds_and_words_are_the_trainers_own() -> None:
-    assert {name: (bound.low, bound.high) for name, bound in BOUNDS.items()} == {
-        name: (bound.low, bound.high) for name, bound in recipe.BOUNDS.items()
-    }
-    assert {name for name, bound in BOUNDS.items() if bound.whole} == {
-        name for name, bound in recipe.BOUNDS.items() if bound.kind is int
-    }
-    assert RANKS == recipe.RANKS
-    assert set(FAMILIES["recipe"]) == set(RECIPE_REASONS_ZH) == set(recipe.BOUNDS)
+def test_every_value_of_a_recipe_has_its_words() -> None:
+    assert set(FAMILIES["recipe"]) == set(RECIPE_REASONS_ZH) == set(BOUNDS)
 
 
 def test_steps_lead_from_base_to_data_to_recipe(shop: Shop) -> None:
@@ -36,6 +28,21 @@ def test_steps_lead_from_base_to_data_to_recipe(shop: Shop) -> None:
     third = client.get(f"/runs/new?base=guanmo/demo-zh&data={shop.shown['ready']}").text
     assert 'name="recipe-learning_rate"' in third
     assert 'aria-current="step"' in third
+
+
+def test_switches_of_the_recipe_reach_the_run_and_come_back(market: World, data: str) -> None:
+    client = market.visit("factory")
+    run_id = plan_run(market, client, data, name="probed", **{"recipe-probe_learning_rate": "yes"})
+    with market.sessions.read() as session:
+        assert session.get_one(Run, run_id).recipe == {"probe_learning_rate": 1}
+    again = client.get(f"/runs/new?base=guanmo/demo-zh&data={data}&from={run_id}").text
+    switches = {
+        name: line
+        for line in again.split("<input")
+        for name in ("probe_learning_rate", "use_rslora")
+        if f'name="recipe-{name}"' in line
+    }
+    assert ["checked" in switches[name] for name in ("probe_learning_rate", "use_rslora")] == [True, False]
 
 
 def test_values_out_of_bounds_stay_typed_beside_their_message(market: World, data: str) -> None:

@@ -59,7 +59,7 @@ def test_the_same_run_again_tells_what_changed(scene: Scene, run: dict[str, Any]
     assert answer.status_code == 202, answer.json
     again = answer.json
     assert again is not None
-    assert (again["rerun_of"], again["seed"], again["recipe"]) == (run["id"], run["seed"], {"rank": 4})
+    assert (again["rerun_of"], again["seed"], again["recipe"]) == (run["id"], run["seed"], {"rank": 8})
     # the twin writes stand-in digests, so all three are told
     assert {item["name"] for item in again["differences"]} == {
         "code_digest",

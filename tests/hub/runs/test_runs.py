@@ -126,7 +126,7 @@ def test_a_platform_fault_is_refunded_in_full(scene: Scene) -> None:
 
 
 def test_a_cancelled_run_pays_what_was_committed(scene: Scene) -> None:
-    run = scene.order_run(epochs=200)
+    run = scene.order_run(epochs=50, warmup_ratio=0.2)
     worker = scene.make_worker()
     run_until(worker, lambda: scene.read_run(run["id"])["state"] == "running")
     assert scene.call("POST", f"/api/v1/runs/{run['id']}/cancel", "factory").status_code == 202
@@ -134,7 +134,7 @@ def test_a_cancelled_run_pays_what_was_committed(scene: Scene) -> None:
     order = read_order(scene, run)
     assert order.state is OrderState.REFUNDED
     assert order.metered is not None
-    assert 0 < order.metered["trained_tokens"] < 200 * TOKENS_PER_STEP
+    assert 0 < order.metered["trained_tokens"] < 50 * TOKENS_PER_STEP
     assert 0 < order.charged_fen < order.held_fen
     assert scene.work.launch.list_mine() == []
 
@@ -184,13 +184,6 @@ def test_an_adapter_no_better_than_its_base_is_held(scene: Scene) -> None:
     assert (run["state"], run["version_id"]) == ("held", None)
     assert (run["gate"]["code"], run["gate"]["rule"]) == ("gate_regression", "serving_engine")
     assert read_order(scene, run).state is OrderState.SETTLED
-
-
-def test_a_wrong_recipe_value_makes_the_run_invalid(scene: Scene) -> None:
-    run = scene.start_run(rank=9)
-    assert (run["state"], run["reason_code"]) == ("invalid", "hyperparameter_out_of_range")
-    answer = scene.call("POST", f"/api/v1/runs/{run['id']}/quote", "factory", json={"offer_id": scene.offers["city"]})
-    assert (answer.status_code, answer.json["code"]) == (409, "run_state")  # type: ignore[index]
 
 
 def test_an_unfiled_base_takes_no_model_voucher(scene: Scene) -> None:

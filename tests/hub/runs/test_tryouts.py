@@ -1,51 +1,34 @@
 """Evaluated checkpoints are tried out: named in OpenAI's list, called by their owner alone, gone by themselves."""
 
-import hashlib
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select
 
-from finetune.spec import Event, Progress
 from hub.catalogue.tables import ModelVersion, VersionState
-from hub.clock import read_clock, to_us
+from hub.clock import read_clock
 from hub.deployments.aliases import find_alias
 from hub.deployments.service import end_tryouts
 from hub.deployments.snapshot import build_snapshot
 from hub.deployments.tables import Deployment
 from hub.tuning.openai_ids import show_job
-from hub.tuning.progress import locate_attempt
 from hub.tuning.tryouts import TRYOUT_TIME
 from tests.hub.runs.openai_client import make_client, report_ready
 from tests.hub.runs.scene import Scene, run_until
-from tests.registry.builders import write_adapter
-
-
-def keep_checkpoint(scene: Scene, run_id: str, step: int) -> None:
-    """Leave an evaluated checkpoint as the trainer does."""
-    out = locate_attempt(scene.home, run_id, 1)
-    folder = write_adapter(out / "evaluated" / f"step-{step:08d}", config={"step": step})
-    names = sorted(path.name for path in folder.iterdir())
-    sums = "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
-    (folder / "SHA256SUMS").write_text(sums)
-    line = Progress(
-        1, 1, 900 + step, to_us(read_clock()), Event.VALIDATION, step=step, metrics={"valid_loss": 1 / step}
-    )
-    with (out / "progress.jsonl").open("a") as stream:
-        stream.write(line.to_json() + "\n")
 
 
 def train(scene: Scene) -> dict[str, Any]:
-    run = scene.order_run(epochs=3)
+    run = scene.order_run(epochs=3, validations=3)
     run_until(scene.make_worker(), lambda: scene.read_run(run["id"])["state"] == "succeeded")
-    for step in (1, 2):
-        keep_checkpoint(scene, run["id"], step)
     return scene.read_run(run["id"])
 
 
 def open_tryout(scene: Scene, run_id: str, step: int) -> str:
-    answer = scene.call("POST", f"/api/v1/runs/{run_id}/tryouts", "factory", json={"step": step})
+    path = f"/api/v1/runs/{run_id}/tryouts"
+    answer = scene.call("POST", path, "factory", json={"step": step})
     assert answer.status_code == 202, answer.json
+    shown = scene.call("GET", path, "factory").json["checkpoints"]  # type: ignore[index]
+    assert next(row for row in shown if row["step"] == step)["state"] == "queued"
     run_until(scene.make_worker(), lambda: list_open(scene) != [])
     return str(answer.json["model"])  # type: ignore[index]
 
@@ -69,7 +52,7 @@ def test_a_checkpoint_answers_its_owner_for_an_hour_and_never_becomes_the_model(
     assert (str(models[name].visibility), models[name].owner_may_call) == ("private", True)
     shown = scene.call("GET", f"/api/v1/runs/{run['id']}/tryouts", "factory").json
     assert shown is not None
-    assert [(row["step"], row["state"]) for row in shown["checkpoints"]] == [(1, None), (2, "ready")]
+    assert [(row["step"], row["state"]) for row in shown["checkpoints"]] == [(1, None), (2, "ready"), (3, None)]
     assert scene.call("POST", f"/api/v1/versions/{version.id}/submit", "factory").status_code >= 400
     with scene.sessions.write() as session:
         assert end_tryouts(session, now=read_clock() + TRYOUT_TIME - timedelta(minutes=1)) == 0
@@ -85,13 +68,13 @@ def test_nobody_else_opens_one_and_only_evaluated_steps_have_one(scene: Scene) -
         assert scene.call("POST", path, who, json={"step": 1}).status_code in (403, 404), who
     missing = scene.call("POST", path, "factory", json={"step": 7})
     assert (missing.status_code, missing.json["field"]) == (404, "step")  # type: ignore[index]
-    assert "1, 2" in missing.text
+    assert "1, 2, 3" in missing.text
 
 
 def test_openais_list_names_every_evaluated_checkpoint(scene: Scene) -> None:
     run = train(scene)
     listed = make_client(scene).fine_tuning.jobs.checkpoints.list(show_job(run["id"])).data
-    assert [point.step_number for point in listed] == [2, 1]
+    assert [point.step_number for point in listed] == [3, 2, 1]
     assert listed[0].fine_tuned_model_checkpoint == "factory-co/orders@1"
-    assert listed[1].fine_tuned_model_checkpoint == open_tryout(scene, run["id"], 1)
-    assert len({point.id for point in listed}) == 2
+    assert listed[2].fine_tuned_model_checkpoint == open_tryout(scene, run["id"], 1)
+    assert len({point.id for point in listed}) == 3

@@ -50,7 +50,7 @@ def wait_for_state(scene: Scene, run_id: str, state: str) -> None:
 
 
 def test_a_trainer_outlives_its_killed_worker_and_is_adopted_by_the_next(scene: Scene) -> None:
-    run = scene.order_run(epochs=200)
+    run = scene.order_run(epochs=50, warmup_ratio=0.2)
     killed = start_worker(scene)
     try:
         wait_for_state(scene, run["id"], "running")
@@ -64,7 +64,7 @@ def test_a_trainer_outlives_its_killed_worker_and_is_adopted_by_the_next(scene: 
     done = scene.read_run(run["id"])
     assert done["state"] == "succeeded"
     assert [row["attempt"] for row in done["attempts"]] == [1], "adopted, not started again"
-    assert done["trained_tokens"] == 20_000
+    assert done["trained_tokens"] == 5000
     with scene.sessions.read() as session:
         job = session.scalars(select(Job).where(Job.kind == "run.train")).one()
         assert session.get_one(Order, run["order_id"]).state is OrderState.SETTLED
@@ -72,7 +72,7 @@ def test_a_trainer_outlives_its_killed_worker_and_is_adopted_by_the_next(scene: 
 
 
 def test_a_stopped_worker_hands_its_jobs_back_at_once(scene: Scene) -> None:
-    run = scene.order_run(epochs=60)
+    run = scene.order_run(epochs=50, warmup_ratio=0.06)
     first = scene.make_worker("first")
     run_until(first, lambda: scene.read_run(run["id"])["state"] == "running")
     assert first.hand_back() == 1
@@ -137,7 +137,7 @@ def test_a_handler_that_breaks_is_tried_again_and_given_up_with_a_refund(scene: 
 
 
 def test_leaked_trainers_are_reaped_and_live_ones_left_alone(scene: Scene) -> None:
-    run = scene.order_run(epochs=60)
+    run = scene.order_run(epochs=50, warmup_ratio=0.06)
     worker = scene.make_worker()
     run_until(worker, lambda: scene.read_run(run["id"])["state"] == "running")
     work = scene.work
@@ -302,7 +302,7 @@ def test_the_program_refuses_bad_settings(name: str, tmp_path: Path) -> None:
 
 
 def test_told_to_stop_trainers_it_ends_them_and_the_next_worker_resumes(scene: Scene) -> None:
-    run = scene.order_run(epochs=60)
+    run = scene.order_run(epochs=50, warmup_ratio=0.06)
     worker = scene.make_worker()
     run_until(worker, lambda: scene.read_run(run["id"])["state"] == "running")
     worker.hand_back()
@@ -311,4 +311,4 @@ def test_told_to_stop_trainers_it_ends_them_and_the_next_worker_resumes(scene: S
     assert scene.work.launch.poll(handle).state is ProcessState.EXITED
     run_until(scene.make_worker("next"), lambda: scene.read_run(run["id"])["state"] in OVER, timeout_s=40)
     done = scene.read_run(run["id"])
-    assert (done["state"], done["attempt"], done["trained_tokens"]) == ("succeeded", 2, 6000)
+    assert (done["state"], done["attempt"], done["trained_tokens"]) == ("succeeded", 2, 5000)

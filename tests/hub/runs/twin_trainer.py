@@ -1,8 +1,9 @@
 """A trainer without a model for fast tests: `twin_trainer.py SPEC OUT` speaks the trainer's files exactly.
 
-The recipe steers it: `epochs` steps of 0.05 s (or of `warmup_ratio` s), `patience` 7 makes it die without a result on
-its first attempt, `validations` 13 makes it fail by the platform's fault, `min_delta` above 0.05 makes it no better
-than its base, `clip_norm` 7 runs out of memory unless steps come in parts, `clip_norm` 8 even then.
+The recipe steers it: `epochs` steps of 0.05 s (or of `warmup_ratio` s), `validations` up to 12 looks at held-out rows
+with a checkpoint each, 13 makes it fail by the platform's fault. `patience` 7 makes it die without a result on its
+first attempt, 8 leave the result of another run, 9 write a file without end after it could not fork. `min_delta` above
+0.05 makes it no better than its base, `clip_norm` 7 runs out of memory unless steps come in parts, 8 even then.
 """
 
 import hashlib
@@ -10,13 +11,16 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from finetune.confine import confine
 from finetune.progress import ProgressLog, write_result
 from finetune.spec import Event, ExitCode, Fault, Kind, Progress, Result, RunSpec, State
 from finetune.stop import StopRequests
 from tests.registry.builders import write_adapter
 
+BASE_LOSS = 2.0
 TOKENS_PER_STEP = 100
 STEP_MS = 200
 
@@ -31,9 +35,6 @@ def main(spec_path: Path, out: Path) -> int:
 
 
 def _plan(spec: RunSpec, out: Path, steps: int) -> int:
-    if "rank" in spec.recipe and spec.recipe["rank"].value == 9:
-        _finish(spec, out, State.FAILED, reason="hyperparameter_out_of_range", fault=Fault.USER)
-        return ExitCode.DATA
     recipe = {
         "rank": {"value": 8, "reason": "default"},
         "epochs": {"value": steps, "reason": "asked"},
@@ -66,31 +67,71 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
     log = ProgressLog(out, spec)
     _count(log, _find_step(spec), is_committed=True)
     log.write(Event.STARTED)
-    if values.get("clip_norm") == 8 or (values.get("clip_norm") == 7 and spec.limits.batch_tokens is None):
-        _finish(spec, out, State.FAILED, reason="out_of_memory", fault=Fault.PLATFORM)
-        return ExitCode.OUT_OF_MEMORY
+    if log.step > 0:
+        log.write(Event.RESUMED)
+        log.write(Event.CHECKPOINT)
+    failed = _fail_at_once(spec, out, values, log)
+    if failed is not None:
+        return failed
+    looks = choose_looks(steps, int(values.get("validations", 0)))
+    if looks and log.step == 0:
+        log.write(Event.VALIDATION, {"valid_loss": BASE_LOSS, "best_step": 0})
     for step in range(log.step + 1, steps + 1):
         time.sleep(float(values.get("warmup_ratio", 0.05)))
         asked = stop.pending()
         if asked is not None:
-            _finish(spec, out, asked.state, reason=asked.code, fault=asked.fault, step=step - 1)
+            _finish(spec, out, asked.state, log=log, reason=asked.code, fault=asked.fault, step=step - 1)
             return asked.exit_code
         _count(log, step, is_committed=False)
-        log.write(Event.STEP, {"loss": 1.0 / step})
+        if step in looks:
+            _pack(out, f"evaluated/step-{step:08d}", {"step": step})
+            log.write(Event.VALIDATION, {"valid_loss": BASE_LOSS / (1 + step), "best_step": step})
+        log.write(Event.STEP, {"loss": 1.0 / step, "tokens_per_s": 500.0, "eta_s": 0.05 * (steps - step)})
         _count(log, step, is_committed=True)
         log.write(Event.CHECKPOINT)
         if values.get("patience") == 7 and spec.attempt == 1 and step == 2:
             os._exit(137)
         if values.get("validations") == 13:
-            _finish(spec, out, State.FAILED, reason="base_changed", fault=Fault.PLATFORM, step=step)
+            _finish(spec, out, State.FAILED, log=log, reason="base_changed", fault=Fault.PLATFORM, step=step)
             return ExitCode.FAILED
-    log.write(Event.STAGE, {"stage": "evaluating_adapter"})
-    gain = 0.0 if float(values.get("min_delta", 0)) > 0.05 else 1.0
-    _pack(out, spec)
-    digest = hashlib.sha256((out / "artifact" / "SHA256SUMS").read_bytes()).hexdigest()
-    metrics = {"base": {"loss": 2.0, "exact_match": 0.1}, "adapter": {"loss": 2.0 - gain, "exact_match": 0.9}}
-    _finish(spec, out, State.SUCCEEDED, tokens=TOKENS_PER_STEP * steps, step=steps, digest=digest, metrics=metrics)
+    _deliver(spec, out, steps, gain=0.0 if float(values.get("min_delta", 0)) > 0.05 else 1.0, log=log)
     return ExitCode.DONE
+
+
+def _fail_at_once(spec: RunSpec, out: Path, values: dict[str, int | float | str], log: ProgressLog) -> int | None:
+    if values.get("patience") == 8:
+        _finish(replace(spec, run_id="run_of_another"), out, State.SUCCEEDED, digest="1" * 64)
+        return ExitCode.DONE
+    if values.get("patience") == 9:
+        _fill_disk(spec, out)
+    if values.get("clip_norm") == 8 or (values.get("clip_norm") == 7 and spec.limits.batch_tokens is None):
+        _finish(spec, out, State.FAILED, log=log, reason="out_of_memory", fault=Fault.PLATFORM)
+        return ExitCode.OUT_OF_MEMORY
+    return None
+
+
+def _deliver(spec: RunSpec, out: Path, steps: int, *, gain: float, log: ProgressLog) -> None:
+    log.write(Event.STAGE, {"stage": "evaluating_adapter"})
+    _pack(out, "artifact", {"run": spec.run_id})
+    _write_manifest(out)
+    digest = hashlib.sha256((out / "artifact" / "SHA256SUMS").read_bytes()).hexdigest()
+    metrics = {
+        "base": {"loss": BASE_LOSS, "exact_match": 0.1},
+        "adapter": {"loss": BASE_LOSS - gain, "exact_match": 0.9},
+    }
+    tokens = TOKENS_PER_STEP * steps
+    _finish(spec, out, State.SUCCEEDED, log=log, tokens=tokens, step=steps, digest=digest, metrics=metrics)
+
+
+def _fill_disk(spec: RunSpec, out: Path) -> None:
+    """Shut in as the real trainer is, it can neither start a process nor write beyond its bound: it dies trying."""
+    confine(replace(spec, limits=replace(spec.limits, file_bytes=100_000)), out / "spec.json", out)
+    try:
+        os.fork()
+    except BlockingIOError:
+        with (out / "large").open("wb") as stream:
+            while True:
+                stream.write(b"x" * 10_000)
 
 
 def _find_step(spec: RunSpec) -> int:
@@ -106,15 +147,25 @@ def _count(log: ProgressLog, step: int, *, is_committed: bool) -> None:
         log.committed_step = step
 
 
-def _pack(out: Path, spec: RunSpec) -> None:
-    folder = write_adapter(out / "artifact", config={"run": spec.run_id})
+def choose_looks(steps: int, validations: int) -> set[int]:
+    """Return the steps after which held-out rows are looked at."""
+    return (
+        {max(1, round(steps * look / validations)) for look in range(1, validations + 1)} if validations < 13 else set()
+    )
+
+
+def _pack(out: Path, name: str, config: dict[str, int | str]) -> None:
+    folder = write_adapter(out / name, config=config)
     names = sorted(path.name for path in folder.iterdir())
     sums = "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
     (folder / "SHA256SUMS").write_text(sums)
+
+
+def _write_manifest(out: Path) -> None:
     manifest = {
         "digests": {"train_digest": "1" * 64, "valid_digest": "2" * 64},
         "code_digest": "3" * 64,
-        "recipe": {"rank": {"value": 4, "reason": "default"}},
+        "recipe": {"rank": {"value": 8, "reason": "default"}},
     }
     (out / "manifest.json").write_text(json.dumps(manifest))
 
@@ -124,6 +175,7 @@ def _finish(
     out: Path,
     state: State,
     *,
+    log: ProgressLog | None = None,
     reason: str = "done",
     fault: Fault = Fault.NONE,
     tokens: int | None = None,
@@ -147,6 +199,8 @@ def _finish(
         elapsed_device_ms=STEP_MS * step + 50,
         metrics=metrics or {},
     )
+    if log is not None:
+        log.write(Event.FINISHED, {"state": str(state), "reason_code": reason})
     write_result(out, result)
 
 
