@@ -30,8 +30,9 @@ _SHARED_ON_CUDA = {"nvidia*", "dri", "shm"}
 
 
 def confine(spec: RunSpec, spec_path: Path, out: Path) -> list[str]:
-    """Shut this process in for good; returns what is enforced of `file_size`, `calls`, `files`, `network`, `signals`.
+    """Shut this process in for good; returns what is enforced.
 
+    `file_size` and `memory` where bounded, `files`, `network`, `signals`, `calls` as far as this kernel can.
     Call it before any other thread exists and before heavy libraries load: threads that run already stay free.
     It reads its own program, the base and the data of the spec, and writes below OUT alone.
     """
@@ -40,6 +41,10 @@ def confine(spec: RunSpec, spec_path: Path, out: Path) -> list[str]:
     found = ["file_size"]
     limit = spec.limits.file_bytes or resource.RLIM_INFINITY
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if spec.device == "cpu" and spec.limits.memory_bytes is not None:
+        # Private memory that can be written; a driver of a GPU reserves far more than it uses.
+        resource.setrlimit(resource.RLIMIT_DATA, (spec.limits.memory_bytes, spec.limits.memory_bytes))
+        found.append("memory")
     os.environ["TMPDIR"] = str(out)
     os.environ["JOBLIB_MULTIPROCESSING"] = "0"  # it would try semaphores, and warn
     libc = ctypes.CDLL(None, use_errno=True)

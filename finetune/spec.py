@@ -158,6 +158,7 @@ class Limits:
 
     `batch_tokens`: most padded tokens on the device at once; a larger step is added up from parts, the plan stays.
     `file_bytes`: largest file that may be written; a larger one ends the run as `storage_failed`.
+    `memory_bytes`: most memory of a run on a CPU; beyond it the run ends as `out_of_memory`.
     """
 
     steps: int | None = None
@@ -167,6 +168,7 @@ class Limits:
     tokens_per_s: float | None = None
     batch_tokens: int | None = None
     file_bytes: int | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class RunSpec:
             raise SpecError("unsupported_version", "spec_version", f"is {self.spec_version}; use {SPEC_VERSION}.")
         _require_at_least(1, self.attempt, "attempt")
         _require_at_least(1, self.checkpoint.keep, "checkpoint.keep")
-        for name in ("steps", "tokens", "device_ms", "deadline_at", "batch_tokens", "file_bytes"):
+        for name in ("steps", "tokens", "device_ms", "deadline_at", "batch_tokens", "file_bytes", "memory_bytes"):
             _require_at_least(1, getattr(self.limits, name), f"limits.{name}")
         if self.limits.tokens_per_s is not None and not self.limits.tokens_per_s > 0:
             raise SpecError("invalid_value", "limits.tokens_per_s", f"is {self.limits.tokens_per_s}; use more than 0.")

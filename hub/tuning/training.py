@@ -135,7 +135,11 @@ def _build_spec(work: Work, run: Run) -> RunSpec:
         data=data,
         recipe=read_recipe(run.recipe),
         seed=run.seed,
-        limits=Limits(device_ms=rules.limit_device_ms(run.quoted_device_ms or 0), batch_tokens=run.device_batch_tokens),
+        limits=Limits(
+            device_ms=rules.limit_device_ms(run.quoted_device_ms or 0),
+            batch_tokens=run.device_batch_tokens,
+            memory_bytes=offer.memory_gib * 1024**3,
+        ),
         device=str(offer.device),
         checkpoint=Checkpoint(interval_s=_CHECKPOINT_S),
         resume_from=None if commit is None else str(locate_attempt(work.settings.home, run.id, commit.attempt)),

@@ -48,6 +48,7 @@ acts = {
     "fork": lambda: os._exit(0) if os.fork() == 0 else None,
     "program": lambda: subprocess.run(["/bin/true"], check=True),
     "large_file": lambda: (out / "large").write_bytes(b"x" * (spec.limits.file_bytes + 1)),
+    "memory": lambda: bytearray(spec.limits.memory_bytes),
     "read_input": lambda: Path(spec.data.source).read_text(),
     "write_out": lambda: (out / "draft").rename(out / "done") if (out / "draft").write_text("x") else None,
     "thread": run_thread,
@@ -57,7 +58,7 @@ for name, act in acts.items():
     try:
         act()
         found[name] = "done"
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         found[name] = type(error).__name__
 print(json.dumps([enforced, found]))
 """
@@ -75,7 +76,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         kind=Kind.CHECK,
         run_id="run_1",
         data=Data(str(folder / "rows.jsonl"), SourceFormat.JSONL),
-        limits=Limits(file_bytes=MEBI),
+        limits=Limits(file_bytes=MEBI, memory_bytes=1024 * MEBI),
     )
     (folder / "rows.jsonl").write_text("{}")
     (folder / "spec.json").write_text(spec.to_json())
@@ -86,19 +87,19 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         command = [sys.executable, "-c", INSIDE, *(str(path) for path in (folder / "spec.json", out, other)), str(port)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     enforced, found = json.loads(done.stdout)
-    assert enforced == ["file_size", "files", "network", "signals", "calls"], "this kernel enforces less"
+    assert enforced == ["file_size", "memory", "files", "network", "signals", "calls"], "this kernel enforces less"
     assert (other / "rows.jsonl").read_text() == "another firm's row"
     return dict(found)
 
 
 def test_s4_11_no_network_no_metadata_no_other_volume_no_docker_socket(tried: dict[str, str]) -> None:
-    hostile = {name: tried[name] for name in tried if name not in ALLOWED | {"fork", "program", "large_file"}}
+    hostile = {name: tried[name] for name in tried if name not in ALLOWED | {"fork", "program", "large_file", "memory"}}
     assert len(hostile) == 11
     assert {name: what for name, what in hostile.items() if what != "PermissionError"} == {}
 
 
-def test_s4_12_no_processes_and_no_file_beyond_the_bound(tried: dict[str, str]) -> None:
-    assert (tried["fork"], tried["large_file"]) == ("BlockingIOError", "OSError")
+def test_s4_12_no_processes_no_file_and_no_memory_beyond_the_bound(tried: dict[str, str]) -> None:
+    assert (tried["fork"], tried["large_file"], tried["memory"]) == ("BlockingIOError", "OSError", "MemoryError")
     assert tried["program"] in ("BlockingIOError", "PermissionError")
 
 
