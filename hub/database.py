@@ -4,18 +4,22 @@ It leaves tables to the rooms and migrations to `hub.migrations`. SQLite writers
 read-then-write fails at once under a second writer (measured: 1,588 of 1,800 failed, IMMEDIATE 0).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Condition
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, MetaData, Text, create_engine, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from hub.driver import execute
+from hub.combining import Lines, Turn
+from hub.driver import control, execute
+from hub.errors import GuanmoError
 
+Answer = TypeVar("Answer")
 BUSY_TIMEOUT_MS = 10_000
 IDLE_S = 2
 """A pooled connection idle for longer is asked whether it lives; asking each time costs as much as a statement."""
@@ -65,6 +69,8 @@ class Sessions:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.news = News()
+        self._lines = Lines(self._write_turns)
+        self._one_writer = engine.dialect.name == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -78,16 +84,95 @@ class Sessions:
         with self.engine.connect() as connection, _open(connection) as session:
             transaction = connection.get_transaction()
             yield session
-            # A session that never mapped a row has no transaction of its own, and beginning one is half its cost.
-            if session.in_transaction():
-                session.commit()
-            if transaction is not None and transaction.is_active:
-                transaction.commit()
+            try:
+                # A session that never mapped a row has no transaction of its own, and beginning one is half its cost.
+                if session.in_transaction():
+                    session.commit()
+                if transaction is not None and transaction.is_active:
+                    transaction.commit()
+            except DBAPIError:
+                # SQLAlchemy takes a transaction whose commit failed for ended and gives the connection to the next
+                # as it is; SQLite's may still be inside it.
+                connection.invalidate()
+                raise
         self.news.tell()
+
+    def combine(self, name: str, work: Callable[[Session], Answer]) -> Answer:
+        """Do work in a writing transaction, which it may share with other threads' work in the line of that name.
+
+        Alone it is as under `write()`. Together each has a savepoint: a refusal (`GuanmoError`) undoes its own work
+        only; after any other error nothing is written, and each is done again alone, so work must bear being done
+        twice. It returns values, not rows: its session is closed. Where the commit fails, all are told: whether
+        it was made is not known, and the same ids sent again count once. On SQLite, with its one writer, all lines
+        are one.
+        """
+        answer: Answer = self._lines.run("" if self._one_writer else name, work)
+        return answer
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+    def _write_turns(self, turns: Sequence[Turn]) -> None:
+        if len(turns) > 1 and self._write_together(turns):
+            return
+        for turn in turns:
+            try:
+                with self.write() as session:
+                    answer = turn.attempt(session)
+            except Exception as error:  # noqa: BLE001  raised again in the thread whose work it is
+                turn.fail(error)
+            else:
+                turn.answer(answer)
+
+    def _write_together(self, turns: Sequence[Turn]) -> bool:
+        """Settle all turns in one transaction; False: one of them spoilt it, and nothing was written."""
+        settle: list[Callable[[], None]] = []
+        try:
+            with self.write() as session:
+                connection = find_connection(session)
+                for turn in turns:
+                    settle.append(_attempt_part(connection, turn))
+        except SpoiltError:
+            return False
+        except Exception as error:  # noqa: BLE001  the commit, or the connection: raised again in every thread
+            settle = [partial(turn.fail, error) for turn in turns]
+        for step in settle:
+            step()
+        return True
+
+
+class SpoiltError(Exception):
+    """One piece of work has ended the transaction that it shared."""
+
+
+def _attempt_part(connection: Connection, turn: Turn) -> Callable[[], None]:
+    """Do one piece of work within a shared transaction and return what settles it once that is committed.
+
+    Raises:
+        SpoiltError: it failed by something other than a refusal.
+    """
+    whole = connection.get_transaction()
+    control(connection, "SAVEPOINT part")
+    # `rollback_only`: its commit flushes and leaves the transaction to us.
+    session = Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
+    try:
+        answer = turn.attempt(session)
+        if session.in_transaction():
+            session.commit()
+        settle = partial(turn.answer, answer)
+    except GuanmoError as error:
+        settle = partial(turn.fail, error)
+        if whole is not None and whole.is_active:
+            control(connection, "ROLLBACK TO part")
+    except Exception as error:
+        raise SpoiltError from error
+    finally:
+        if session.in_transaction() or session.identity_map:
+            session.close()
+    if whole is None or not whole.is_active:
+        raise SpoiltError
+    return settle
 
 
 @contextmanager

@@ -20,6 +20,22 @@ def execute(connection: Connection, statement: str, parameters: Any, *, many: bo
     return _run(connection, statement, parameters, many=many)
 
 
+def control(connection: Connection, command: str) -> None:
+    """Set a savepoint of the connection's transaction, or go back to one, without a cursor where that is cheaper.
+
+    Raises:
+        DBAPIError: what SQLAlchemy would have raised.
+    """
+    if connection.dialect.name == "sqlite":
+        _run(connection, command, ())
+        return
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.control(command)
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _name_error(connection, command, (), error) from error
+
+
 def insert_whole(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
     """Insert rows on SQLite and say so; False: a constraint or a trigger refused one, and none is there.
 
@@ -53,8 +69,7 @@ def call_routine(
     try:
         found = driver.call(name, statement, encoded)
     except connection.dialect.loaded_dbapi.Error as error:
-        base = connection.dialect.loaded_dbapi.Error
-        raise DBAPIError.instance(statement, values, error, base, dialect=connection.dialect) from error
+        raise _name_error(connection, statement, values, error) from error
     return None if found is None else found.decode()
 
 
@@ -63,8 +78,12 @@ def _run(connection: Connection, statement: str, parameters: Any, *, many: bool 
     try:
         return driver.executemany(statement, parameters) if many else driver.execute(statement, parameters)
     except connection.dialect.loaded_dbapi.Error as error:
-        base = connection.dialect.loaded_dbapi.Error
-        raise DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect) from error
+        raise _name_error(connection, statement, parameters, error) from error
+
+
+def _name_error(connection: Connection, statement: str, parameters: Any, error: Any) -> BaseException:
+    base = connection.dialect.loaded_dbapi.Error
+    return DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect)
 
 
 def _is_taken(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> bool:

@@ -25,8 +25,7 @@ class DirectConnection(psycopg.Connection[TupleRow]):
         Raises:
             psycopg.Error: as a cursor would.
         """
-        if self.pgconn.transaction_status == pq.TransactionStatus.IDLE and not self.autocommit:
-            self._run(b"BEGIN READ ONLY" if self.read_only else b"BEGIN")
+        self._begin()
         prepared = self._list_prepared()
         key = name.encode()
         if name not in prepared:
@@ -35,6 +34,15 @@ class DirectConnection(psycopg.Connection[TupleRow]):
         result = self.pgconn.exec_prepared(key, cast(Any, values))
         self._check(result)
         return result.get_value(0, 0) if result.ntuples else None
+
+    def control(self, command: str) -> None:
+        """Run a command without values, such as `SAVEPOINT`, within the transaction.
+
+        Raises:
+            psycopg.Error: as a cursor would.
+        """
+        self._begin()
+        self._run(command.encode())
 
     def commit(self) -> None:
         """Commit what is under way."""
@@ -47,6 +55,10 @@ class DirectConnection(psycopg.Connection[TupleRow]):
         """Undo what is under way, if anything is."""
         if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
             super().rollback()
+
+    def _begin(self) -> None:
+        if self.pgconn.transaction_status == pq.TransactionStatus.IDLE and not self.autocommit:
+            self._run(b"BEGIN READ ONLY" if self.read_only else b"BEGIN")
 
     def _deallocate(self, name: bytes | None) -> PQGen[None]:
         # The driver drops every prepared statement (no name) after a rollback, ours with its own.

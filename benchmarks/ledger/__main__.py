@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.ledger import embedded, ingest, posting
 from benchmarks.ledger.cluster import CLIENTS, Cluster, run_cluster
-from benchmarks.ledger.crowd import Make, Step, measure_here, measure_rate, with_flush
+from benchmarks.ledger.crowd import Make, Step, measure_here, measure_rate, measure_threads, with_flush
 from benchmarks.running_market import describe_machine
 from hub.database import Sessions, open_sessions
 
@@ -109,12 +109,17 @@ def _measure_server(
         ("transfer", lambda own, seed: posting.single_transfers(own, fixture, seed)),
         ("batch50", lambda own, seed: posting.batched_transfers(own, fixture, seed)),
         ("hot_batched", lambda own, seed: posting.hot_transfers(own, fixture, seed)),
-        ("cap_check_hub", lambda own, seed: posting.capped_holds(own, grant, clearing, seed)),
+        ("cap_check_processes", lambda own, seed: posting.capped_holds(own, grant, clearing)),
     ]
     run: Callable[[Make], float] = partial(_run, cluster.url, seconds)
-    script = posting.write_capped_script(grant, clearing)
-    measures: list[tuple[str, Callable[[], float]]] = [(name, partial(run, make)) for name, make in cases]
-    measures.append(("cap_check", lambda: cluster.measure_script(script, seconds)))
+    threads = partial(measure_threads, posting.capped_holds(sessions, grant, clearing), threads=CLIENTS)
+    whole, bare = posting.write_capped_script(grant, clearing), posting.write_statement_script(sessions)
+    measures: list[tuple[str, Callable[[], float]]] = [
+        *((name, partial(run, make)) for name, make in cases),
+        ("cap_check", partial(threads, seconds=seconds)),
+        ("cap_check_pgbench", partial(cluster.measure_script, whole, seconds)),
+        ("cap_check_statement", partial(cluster.measure_script, bare, seconds)),
+    ]
     before = cluster.measure_tpcb(seconds)
     for name, measure in measures:
         rate = measure()
@@ -142,7 +147,7 @@ def _measure_file(stage: Stage, rounds: Rounds, flush_ms: float) -> None:
 
 def _measure_overspend(cluster: Cluster, sessions: Sessions) -> int:
     grant, clearing = posting.open_grant(sessions, SMALL_FEN)
-    _run(cluster.url, 2, lambda own, seed: posting.capped_holds(own, grant, clearing, seed))
+    _run(cluster.url, 2, lambda own, seed: posting.capped_holds(own, grant, clearing))
     return posting.count_overspend(sessions, grant)
 
 

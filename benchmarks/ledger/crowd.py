@@ -6,6 +6,7 @@ It leaves what the work is to `posting` and `ingest`.
 import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hub.database import Sessions, open_sessions
@@ -31,6 +32,15 @@ def measure_rate(url: str, make: Make, *, seconds: float, processes: int) -> flo
     if failed:
         raise RuntimeError(failed[0])
     return float(sum(rates))
+
+
+def measure_threads(step: Step, *, seconds: float, threads: int) -> float:
+    """Return units a second of one step done by several threads of this process at once."""
+    for _ in range(WARM_UP):
+        step()
+    with ThreadPoolExecutor(threads) as pool:
+        rates = [pool.submit(measure_here, step, seconds=seconds) for _ in range(threads)]
+    return sum(rate.result() for rate in rates)
 
 
 def measure_here(step: Step, *, seconds: float) -> float:

@@ -110,15 +110,13 @@ def hot_transfers(sessions: Sessions, fixture: Fixture, seed: int) -> Step:
     return step
 
 
-def capped_holds(sessions: Sessions, grant: Account, clearing: Account, seed: int) -> Step:
-    """Place one hold on one grant in each transaction; 0 where the cap is reached."""
-    dice = random.Random(seed)
+def capped_holds(sessions: Sessions, grant: Account, clearing: Account) -> Step:
+    """Place one hold on one grant, in the line of that grant; 0 where the cap is reached. Threads may share a step."""
 
     def step() -> int:
-        wanted = hold(new_id("tra"), grant, clearing, amount_fen=dice.randint(1, 50), code="hold")
+        wanted = hold(new_id("tra"), grant, clearing, amount_fen=random.randint(1, 50), code="hold")
         try:
-            with sessions.write() as session:
-                post_group(session, new_id("grp"), [wanted], BY)
+            sessions.combine(grant.id, lambda session: post_group(session, new_id("grp"), [wanted], BY))
         except AccountLimitError:
             return 0
         return 1
@@ -133,6 +131,16 @@ def write_capped_script(grant: Account, clearing: Account) -> str:
 SELECT ledger_post_one('tra_' || gen_random_uuid(), 'grp_' || gen_random_uuid(), 0, 'pending', '{grant.id}',
   '{clearing.id}', :amount, 'hold', 'bench', 'bench', NULL, NULL, 'bench', {moment}, {moment}, repeat('f', 64),
   '{month_key(NOW)}', NULL);
+"""
+
+
+def write_statement_script(sessions: Sessions) -> str:
+    """Return a bare cap check for pgbench: one conditional UPDATE of one row, without transfer and entries."""
+    with sessions.write() as session:
+        session.execute(text("CREATE TABLE IF NOT EXISTS bench_cap (id integer PRIMARY KEY, taken bigint, cap bigint)"))
+        session.execute(text("INSERT INTO bench_cap VALUES (1, 0, 1000000000000000) ON CONFLICT DO NOTHING"))
+    return """\\set amount random(1, 50)
+UPDATE bench_cap SET taken = taken + :amount WHERE id = 1 AND taken + :amount <= cap;
 """
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from hub.actor import Actor
 from hub.errors import NotFoundError
@@ -114,7 +115,8 @@ def read_quote(path: QuotePath) -> dict[str, Any]:
 def accept_quote(path: QuotePath, body: AcceptBody) -> tuple[dict[str, Any], int]:
     """Accept a quote: its money is held and the order stands."""
     actor = current_actor()
-    with context().sessions.write() as session:
+
+    def accept(session: Session) -> dict[str, Any]:
         order = service.accept_quote(
             session,
             actor,
@@ -123,7 +125,10 @@ def accept_quote(path: QuotePath, body: AcceptBody) -> tuple[dict[str, Any], int
             cost_centre=body.cost_centre,
             now=context().clock(),
         )
-        return present_order(order), 201
+        return present_order(order)
+
+    # In line with the same firm's requests for money: their holds are on the same purse.
+    return context().sessions.combine(f"money {actor.organisation_id}", accept), 201
 
 
 @blueprint.get("/api/v1/orders")

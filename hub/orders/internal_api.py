@@ -24,8 +24,11 @@ def grant_allowance() -> tuple[dict[str, Any], int]:
     """Answer 200 with a slice or 402 with the limit that refused it."""
     require_internal("gateway")
     message = read_message(contract.AllowanceRequest)
-    with context().sessions.write() as session:
-        answer = service.grant_allowance(session, message, context().clock())
+    # One firm's requests for money pass one by one; those that wait meanwhile share the next commit.
+    answer = context().sessions.combine(
+        f"money {message.organisation_id}",
+        lambda session: service.grant_allowance(session, message, context().clock()),
+    )
     return contract.encode(answer), 402 if isinstance(answer, contract.AllowanceRefusal) else 200
 
 

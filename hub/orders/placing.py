@@ -18,7 +18,7 @@ from hub.ledger.movements import hold
 from hub.ledger.rules import AccountLimitError, Movement, derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
-from hub.orders.cash import firm_cash, wallet
+from hub.orders.cash import firm_cash, queue_up, wallet
 from hub.orders.leases import LEASE_S
 from hub.orders.quotes import require_buyer
 from hub.orders.rules import FilingEndedError, InsufficientFundsError, QuoteExpiredError, QuoteStaleError
@@ -47,6 +47,8 @@ def accept_quote(
     """
     require_buyer(actor)
     _check_key(idempotency_key)
+    # The firm is locked before anything else, as by everything that holds its money: those may share a transaction.
+    queue_up(session, actor.organisation_id)
     quote = session.get(Quote, quote_id, with_for_update=True, populate_existing=True)
     if quote is None or quote.organisation_id != actor.organisation_id:
         raise NotFoundError.of("quote", quote_id)

@@ -94,14 +94,14 @@ class Range:
             connection.set_trace_callback(self._hear)
             return
         connection.cursor_factory = _tell(self._hear, connection.cursor_factory)
-        connection.call = self._tell_call(connection.call)
+        # These take no cursor.
+        connection.call = self._tell_before(connection.call, "CALL ")
+        connection.control = self._tell_before(connection.control, "")
 
-    def _tell_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """Say a prepared call before it is made: it takes no cursor."""
-
-        def told(name: str, statement: str, values: Any) -> Any:
-            self._hear(f"CALL {name}")
-            return call(name, statement, values)
+    def _tell_before(self, run: Callable[..., Any], prefix: str) -> Callable[..., Any]:
+        def told(name: str, *values: Any) -> Any:
+            self._hear(prefix + name)
+            return run(name, *values)
 
         return told
 

@@ -96,24 +96,11 @@ def redeem(market: Market) -> None:
 def payout(market: Market) -> None:
     """Pay out what the provider earned."""
     with market.sessions.write() as session:
-        known = session.scalar(select(Payout.amount_fen))
+        known = session.scalar(select(Payout.amount_fen).where(Payout.idempotency_key == "pay-1"))
         provider = market.actors["provider"]
         amount = known or earned(session, provider.organisation_id)[0]
         request_payout(session, provider, amount_fen=amount, idempotency_key="pay-1", now=market.now)
-    with market.sessions.write() as session:
-        row = session.scalars(select(Payout)).one()
-        if row.state is PayoutState.REQUESTED:
-            send_payout(session, market.actors["operator"], row.id, now=market.now)
-    with market.sessions.write() as session:
-        row = session.scalars(select(Payout)).one()
-        conclude_payout(
-            session,
-            market.actors["operator"],
-            row.id,
-            result=PayoutState.PAID,
-            bank_reference="bank-77",
-            now=market.now,
-        )
+    pay_out(market, "pay-1", "bank-77")
 
 
 def revoke(market: Market) -> None:
@@ -124,6 +111,19 @@ def revoke(market: Market) -> None:
         grant = session.scalars(select(Grant).order_by(Grant.amount_fen.desc())).first()
         if grant is not None and grant.state == "active":
             vouchers.revoke_grant(session, market.actors["operator"], grant.id, reason="x", now=market.now)
+
+
+def pay_out(market: Market, key: str, reference: str) -> None:
+    """Send a payout that was asked for under this key, and enter that it was paid."""
+    asked = select(Payout).where(Payout.idempotency_key == key)
+    with market.sessions.write() as session:
+        row = session.scalars(asked).one()
+        if row.state is PayoutState.REQUESTED:
+            send_payout(session, market.actors["operator"], row.id, now=market.now)
+    with market.sessions.write() as session:
+        row = session.scalars(asked).one()
+        paid, operator = PayoutState.PAID, market.actors["operator"]
+        conclude_payout(session, operator, row.id, result=paid, bank_reference=reference, now=market.now)
 
 
 def submit(market: Market, claim_id: str, who: str) -> None:

@@ -19,6 +19,17 @@ from hub.tables import metadata
 from hub.vouchers import service as vouchers
 from hub.vouchers.tables import Application
 from tests.faults.claiming import claim, payout, prepay, promise, redeem, revoke
+from tests.faults.correcting import (
+    bill_late,
+    close_books,
+    correct_calls,
+    correct_closed,
+    net,
+    owe,
+    repay,
+    take_back_pay,
+    top_up,
+)
 from tests.faults.renting import abandon, finish, heartbeat, offer, start, sweep
 from tests.hub.money.market import PAPER, Market
 
@@ -144,16 +155,26 @@ STEPS: tuple[Step, ...] = (
     abandon,
     sweep,
     correct,
+    correct_calls,
+    bill_late,
+    top_up,
     claim,
     payout,
+    take_back_pay,
     promise,
     prepay,
     redeem,
+    net,
+    owe,
+    repay,
     revoke,
+    close_books,
+    correct_closed,
     chain,
 )
 COUNTED = (
     "allowances",
+    "authority_reports",
     "bill_lines",
     "bill_versions",
     "call_corrections",
@@ -161,11 +182,13 @@ COUNTED = (
     "charges",
     "claim_lines",
     "claims",
+    "ledger_closed_months",
     "ledger_hold_leases",
     "orders",
     "payout_steps",
     "payouts",
     "rated_usage",
+    "rejected_usage",
     "redemption_claw_backs",
     "redemption_lines",
     "redemptions",

@@ -1,0 +1,114 @@
+"""Lets threads of one process that wait for the same thing share one transaction, and so one flush.
+
+Whoever finds nobody ahead leads: it does its own work at once, alone. Who comes meanwhile waits in line; when the
+leader is done, the first of them leads, and takes the others' work along. Nobody waits for company.
+
+It leaves the transaction to `hub.database` and knows threads and turns only.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from threading import Lock
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+MOST = 16
+"""So many pieces of work share a transaction at most, because their locks last until its end."""
+
+
+class Turn:
+    """One piece of work in line, and in the end its answer or its error.
+
+    The work runs in the context (context variables) of the thread that brought it, though another may run it.
+    """
+
+    def __init__(self, work: Callable[[Session], Any]) -> None:
+        self.settled = False
+        self._work, self._context = work, copy_context()
+        self._answer: Any = None
+        self._error: BaseException | None = None
+        self._woken = Lock()
+        self._woken.acquire()
+
+    def attempt(self, session: Session) -> Any:
+        """Do the work and return its answer, which counts only once it is given to `answer`."""
+        return self._context.run(self._work, session)
+
+    def answer(self, answer: Any) -> None:
+        """Settle it: what the work returned is committed."""
+        self._answer, self.settled = answer, True
+
+    def fail(self, error: BaseException) -> None:
+        """Settle it with what its thread is to raise."""
+        self._error, self.settled = error, True
+
+    def wait(self) -> None:
+        """Return once it is settled, or first in line."""
+        self._woken.acquire()
+
+    def wake(self) -> None:
+        """Let its thread go on."""
+        self._woken.release()
+
+    def result(self) -> Any:
+        """Return the answer, or raise the error."""
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+
+class Lines:
+    """Who waits for whom, by the name of what they wait for; `write` settles every turn that it is given."""
+
+    def __init__(self, write: Callable[[Sequence[Turn]], None]) -> None:
+        self._write = write
+        self._lock = Lock()
+        self._waiting: dict[str, deque[Turn]] = {}
+
+    def run(self, name: str, work: Callable[[Session], Any]) -> Any:
+        """Return what the work returned, once it is committed; raise what it raised."""
+        turn = Turn(work)
+        if not self._lead(name, turn):
+            turn.wait()
+        if not turn.settled:
+            self._serve(name, self._gather(name, turn))
+        return turn.result()
+
+    def _lead(self, name: str, turn: Turn) -> bool:
+        """Say whether nobody is ahead; else stand in line."""
+        with self._lock:
+            line = self._waiting.get(name)
+            if line is None:
+                self._waiting[name] = deque()
+            else:
+                line.append(turn)
+            return line is None
+
+    def _gather(self, name: str, first: Turn) -> list[Turn]:
+        with self._lock:
+            line = self._waiting[name]
+            return [first, *(line.popleft() for _ in range(min(len(line), MOST - 1)))]
+
+    def _serve(self, name: str, turns: Sequence[Turn]) -> None:
+        try:
+            self._write(turns)
+        except BaseException as error:
+            for turn in turns:
+                if not turn.settled:
+                    turn.fail(error)
+            raise
+        finally:
+            self._hand_over(name)
+            for turn in turns[1:]:
+                turn.wake()
+
+    def _hand_over(self, name: str) -> None:
+        with self._lock:
+            line = self._waiting[name]
+            heir = line.popleft() if line else None
+            if heir is None:
+                del self._waiting[name]
+        if heir is not None:
+            heir.wake()

@@ -1,0 +1,96 @@
+"""Fault 1 for holds that share a commit: killed anywhere, each caller is served or not at all; a repeat settles it."""
+
+import os
+from pathlib import Path
+
+from sqlalchemy import select
+
+from hub.database import Sessions
+from hub.ledger.movements import hold
+from hub.ledger.rules import AccountLimitError
+from hub.ledger.service import Posted, open_account, post_group
+from hub.ledger.tables import Account, AccountKind, Transfer
+from tests.faults.boundaries import COMMIT, Range
+from tests.faults.ground import Ground
+from tests.faults.story import read_outcome
+from tests.faults.tally import take_tally
+from tests.hub.ledger.test_combining import Work, run_together
+from tests.hub.money.market import Market
+
+CASH_FEN = 100
+WISHES = {"first": 10, "second": 20, "third": 30, "greedy": 90, "fourth": 40}
+FITTING = [name for name in WISHES if name != "greedy"]
+"""Together they take all there is; what is greedy never fits behind the first three."""
+
+
+def test_killed_anywhere_each_caller_is_served_or_not_at_all(ground: Ground, tmp_path: Path) -> None:
+    before, acks = ground.copy(), tmp_path / "acks"
+    with ground.market(before) as market:
+        market.fund("factory", CASH_FEN, "bank-1")
+    sound, aimed = ground.copy(before), Range(ground, before)
+
+    def step(market: Market) -> None:
+        hold_together(market, acks)
+
+    places = aimed.list_places(sound, step)
+    assert places.count(COMMIT) == 3  # of the account, of the one that found nobody, of the four behind it
+    wanted = read_outcome(aimed.aim(sound))
+    assert list_held(aimed.market.sessions) == set(FITTING)
+    acked_at: list[str] = []
+    for number in range(len(places)):
+        url = ground.copy(before)
+        acks.unlink(missing_ok=True)
+        aimed.die_at(url, step, number)
+        answered = set(acks.read_text().split()) if acks.exists() else set()
+        market = aimed.aim(url)
+        held = list_held(market.sessions)
+        assert answered <= held
+        assert held in (set(), {"first"}, set(FITTING)), places[number]
+        step(market)
+        assert read_outcome(market) == wanted, places[number]
+        acked_at += [f"{name} {number}" for name in answered]
+        aimed.close()
+        ground.drop(url)
+    sent = [f"{name} {number}" for name in WISHES for number in range(len(places))]
+    name = f"1 combined holds killed at {len(places)} places"
+    tally = take_tally(aimed.aim(sound).sessions, name, sent=sent, acked=acked_at, found=acked_at)
+    aimed.close()
+    for url in (before, sound):
+        ground.drop(url)
+    assert tally.sound, tally
+    assert len(places) > 10
+
+
+def hold_together(market: Market, acks: Path) -> None:
+    """Let all wish at once, the first one ahead; whoever is served says so, and the greedy one is refused."""
+    with market.sessions.write() as session:
+        owner = market.owner("factory")
+        cash = open_account(session, organisation_id=owner, kind=AccountKind.FIRM_CASH, now=market.now)
+        clearing = open_account(
+            session, organisation_id=owner, kind=AccountKind.CLEARING, subject="together", now=market.now
+        )
+    first, *others = [_wish(market, name, (cash, clearing)) for name in WISHES]
+    futures = run_together(market.sessions, others, first, done=lambda name: _note(acks, name))
+    for name, future in zip(WISHES, futures, strict=True):
+        if name in FITTING:
+            assert future.result() == name
+        else:
+            assert isinstance(future.exception(), AccountLimitError)
+
+
+def list_held(sessions: Sessions) -> set[str]:
+    """Return whose holds are in the books."""
+    with sessions.read() as session:
+        return set(session.scalars(select(Transfer.business_id).where(Transfer.code == "together")))
+
+
+def _wish(market: Market, name: str, accounts: tuple[Account, Account]) -> Work:
+    movement = hold(f"tra_{name}", *accounts, amount_fen=WISHES[name], code="together", lease_s=60)
+    posted = Posted("test", name, "usr_1", market.now)
+    return lambda session: post_group(session, f"grp_{name}", [movement], posted)[0].business_id
+
+
+def _note(acks: Path, name: str) -> None:
+    file = os.open(acks, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(file, f"{name}\n".encode())
+    os.close(file)
