@@ -58,8 +58,10 @@ bench-maintnorm: ## error reduction of three companies through the marketplace: 
 bench-datasets: ## memory and rows a second of the data check at a million rows
 	@$(VENV)/python -m benchmarks.datasets
 
-faults-ledger: ## the fault tests of the money in their long form
-	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults
+faults-ledger: ## the fault tests of the money in their long form: every kill in one process, the rest in another
+	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults/test_boundaries.py & kills=$$!; \
+	FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults --ignore tests/faults/test_boundaries.py; rest=$$?; \
+	wait $$kills && exit $$rest
 
 faults-serving: ## kills of gateway, engines and clients under load, hub outages, restarts; each with its figure
 	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults_serving

@@ -10,7 +10,8 @@ import tempfile
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import create_engine, make_url, text
+import psycopg
+from sqlalchemy import make_url
 
 from tests.hub.money.postgres import _choose_user, _run, find_binaries
 
@@ -25,6 +26,7 @@ class Cluster:
         self._folder = tempfile.TemporaryDirectory(prefix="guanmo-pg-", dir=choose_place(durable=durable))
         self.home = Path(self._folder.name)
         self._user, self._binaries, self._serial = _choose_user(), find_binaries(), count()
+        self._admins: dict[int, psycopg.Connection] = {}
         if self._user is not None:
             shutil.chown(self.home, self._user)
         made = [self._binaries / "initdb", "-D", self._data, "-U", "guanmo", "-A", "trust", "-E", "UTF8"]
@@ -44,18 +46,22 @@ class Cluster:
     def create(self, pattern: str = "template1") -> str:
         """Return the URL of a new database that begins as a copy of `pattern`."""
         name = f"fault_{os.getpid()}_{next(self._serial)}"
-        admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {pattern}"))
-        admin.dispose()
+        # Files are copied as they are, which takes half as long as writing their content to the log.
+        self._administer(f"CREATE DATABASE {name} TEMPLATE {pattern} STRATEGY FILE_COPY")
         return self.url(name)
 
     def drop(self, url: str) -> None:
         """Remove a database that nobody needs any more."""
-        admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {make_url(url).database} WITH (FORCE)"))
-        admin.dispose()
+        self._administer(f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
+
+    def _administer(self, statement: str) -> None:
+        """Run a statement on a connection that this process keeps: making one takes longer than the statement."""
+        # A parent's connection stays in the dictionary, because letting go of it would end it for the parent too.
+        if os.getpid() not in self._admins:
+            self._admins[os.getpid()] = psycopg.connect(
+                host=str(self.home), user="guanmo", dbname="postgres", autocommit=True
+            )
+        self._admins[os.getpid()].execute(statement.encode())
 
     def start(self, *, file_limit_bytes: int | None = None) -> None:
         """Start, recovering from whatever happened before; with a limit no file grows beyond it: the disk is full."""
@@ -67,6 +73,9 @@ class Cluster:
 
     def crash(self, *, kill: bool) -> None:
         """SIGKILL the server with all its processes, or shut down at once without a checkpoint."""
+        admin = self._admins.pop(os.getpid(), None)
+        if admin is not None:
+            admin.close()
         if not kill:
             _run(self._user, self._binaries / "pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop")
             return
