@@ -83,7 +83,8 @@ def _run(connection: Connection, statement: str, parameters: Any, *, many: bool 
 
 def _name_error(connection: Connection, statement: str, parameters: Any, error: Any) -> BaseException:
     base = connection.dialect.loaded_dbapi.Error
-    return DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect)
+    named: BaseException = DBAPIError.instance(statement, parameters, error, base, dialect=connection.dialect)
+    return named
 
 
 def _is_taken(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> bool:
