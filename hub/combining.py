@@ -1,21 +1,24 @@
 """Lets threads of one process that wait for the same thing share one transaction, and so one flush.
 
-Whoever finds nobody ahead leads: it does its own work at once, alone. Who comes meanwhile waits in line; when the
-leader is done, the first of them leads, and takes the others' work along. Nobody waits for company.
+Whoever finds nobody ahead leads: it does its own work at once. Who comes before it commits is taken along; who comes
+later waits, and the first of them leads next. Nobody waits for company.
 
 It leaves the transaction to `hub.database` and knows threads and turns only.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 MOST = 16
 """So many pieces of work share a transaction at most, because their locks last until its end."""
+LONGEST_S = 0.01
+"""Who leads takes others along for so long at most."""
 
 
 class Turn:
@@ -60,9 +63,12 @@ class Turn:
 
 
 class Lines:
-    """Who waits for whom, by the name of what they wait for; `write` settles every turn that it is given."""
+    """Who waits for whom, by the name of what they wait for.
 
-    def __init__(self, write: Callable[[Sequence[Turn]], None]) -> None:
+    `write` does the first turn's work and whatever it takes along from those that wait, and settles them.
+    """
+
+    def __init__(self, write: Callable[[Turn, Iterator[Turn]], None]) -> None:
         self._write = write
         self._lock = Lock()
         self._waiting: dict[str, deque[Turn]] = {}
@@ -73,7 +79,7 @@ class Lines:
         if not self._lead(name, turn):
             turn.wait()
         if not turn.settled:
-            self._serve(name, self._gather(name, turn))
+            self._serve(name, turn)
         return turn.result()
 
     def _lead(self, name: str, turn: Turn) -> bool:
@@ -86,23 +92,30 @@ class Lines:
                 line.append(turn)
             return line is None
 
-    def _gather(self, name: str, first: Turn) -> list[Turn]:
-        with self._lock:
-            line = self._waiting[name]
-            return [first, *(line.popleft() for _ in range(min(len(line), MOST - 1)))]
-
-    def _serve(self, name: str, turns: Sequence[Turn]) -> None:
+    def _serve(self, name: str, first: Turn) -> None:
+        taken: list[Turn] = []
         try:
-            self._write(turns)
+            self._write(first, self._take(name, taken))
         except BaseException as error:
-            for turn in turns:
+            for turn in (first, *taken):
                 if not turn.settled:
                     turn.fail(error)
             raise
         finally:
             self._hand_over(name)
-            for turn in turns[1:]:
+            for turn in taken:
                 turn.wake()
+
+    def _take(self, name: str, taken: list[Turn]) -> Iterator[Turn]:
+        """Yield who waits, also who came since the last one, until nobody does or the transaction is long enough."""
+        until = monotonic() + LONGEST_S
+        while len(taken) < MOST - 1 and monotonic() < until:
+            with self._lock:
+                line = self._waiting[name]
+                if not line:
+                    return
+                taken.append(line.popleft())
+            yield taken[-1]
 
     def _hand_over(self, name: str) -> None:
         with self._lock:

@@ -4,7 +4,7 @@ It leaves tables to the rooms and migrations to `hub.migrations`. SQLite writers
 read-then-write fails at once under a second writer (measured: 1,588 of 1,800 failed, IMMEDIATE 0).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Condition
@@ -100,11 +100,11 @@ class Sessions:
     def combine(self, name: str, work: Callable[[Session], Answer]) -> Answer:
         """Do work in a writing transaction, which it may share with other threads' work in the line of that name.
 
-        Alone it is as under `write()`. Together each has a savepoint: a refusal (`GuanmoError`) undoes its own work
-        only; after any other error nothing is written, and each is done again alone, so work must bear being done
-        twice. It returns values, not rows: its session is closed. Where the commit fails, all are told: whether
-        it was made is not known, and the same ids sent again count once. On SQLite, with its one writer, all lines
-        are one.
+        Where nobody waits it is as under `write()`. Who is taken along has a savepoint: a refusal (`GuanmoError`)
+        undoes its own work only; after any other error nothing is written, and each is done again alone, so work
+        must bear being done twice. It returns values, not rows: its session is closed. Where the commit fails, all
+        are told: whether it was made is not known, and the same ids sent again count once. On SQLite, with its one
+        writer, all lines are one.
         """
         answer: Answer = self._lines.run("" if self._one_writer else name, work)
         return answer
@@ -113,33 +113,30 @@ class Sessions:
         """Close every pooled connection."""
         self.engine.dispose()
 
-    def _write_turns(self, turns: Sequence[Turn]) -> None:
-        if len(turns) > 1 and self._write_together(turns):
-            return
-        for turn in turns:
-            try:
-                with self.write() as session:
-                    answer = turn.attempt(session)
-            except Exception as error:  # noqa: BLE001  raised again in the thread whose work it is
-                turn.fail(error)
-            else:
-                turn.answer(answer)
-
-    def _write_together(self, turns: Sequence[Turn]) -> bool:
-        """Settle all turns in one transaction; False: one of them spoilt it, and nothing was written."""
-        settle: list[Callable[[], None]] = []
+    def _write_turns(self, first: Turn, waiting: Iterator[Turn]) -> None:
+        taken, settle = [first], list[Callable[[], None]]()
         try:
             with self.write() as session:
-                connection = find_connection(session)
-                for turn in turns:
-                    settle.append(_attempt_part(connection, turn))
+                settle.append(partial(first.answer, first.attempt(session)))
+                session.flush()  # what fails here is its own fault alone
+                for turn in waiting:
+                    taken.append(turn)
+                    settle.append(_attempt_part(find_connection(session), turn))
         except SpoiltError:
-            return False
-        except Exception as error:  # noqa: BLE001  the commit, or the connection: raised again in every thread
-            settle = [partial(turn.fail, error) for turn in turns]
+            settle = [partial(self._write_alone, turn) for turn in taken]
+        except Exception as error:  # noqa: BLE001  raised again in the threads whose work it is
+            settle = [partial(turn.fail, error) for turn in taken]
         for step in settle:
             step()
-        return True
+
+    def _write_alone(self, turn: Turn) -> None:
+        try:
+            with self.write() as session:
+                answer = turn.attempt(session)
+        except Exception as error:  # noqa: BLE001  raised again in the thread whose work it is
+            turn.fail(error)
+        else:
+            turn.answer(answer)
 
 
 class SpoiltError(Exception):

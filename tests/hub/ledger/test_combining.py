@@ -13,6 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from hub import combining
 from hub.database import Sessions
 from hub.ledger.audit import check_books
 from hub.ledger.movements import hold
@@ -22,7 +23,13 @@ from hub.ledger.tables import Account
 from tests.hub.ledger.books import Books, by, open_books
 
 Work = Callable[[Session], Any]
-THREADS = 8
+THREADS = 20
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no slow machine decide who is taken along."""
+    monkeypatch.setattr(combining, "LONGEST_S", 60)
 
 
 def run_together(
@@ -90,10 +97,42 @@ def test_holds_that_wait_share_one_commit_and_each_has_its_own_answer(both: Sess
         assert isinstance(refused.exception(), kind)
     assert others[4].result() == "c"  # takes the last fen
     assert isinstance(others[5].exception(), AccountLimitError)
-    assert len(commits) == 2  # the leader's, and one for the six behind it
+    assert len(commits) == 1
     with both.read() as session:
         assert session.get_one(Account, books.cash.id).debits_pending == 100
         assert check_books(session) == []
+
+
+def test_after_one_that_fails_the_next_leads_the_others(both: Sessions, now: datetime) -> None:
+    with both.write() as session:
+        books = open_books(session, now, cash_fen=100)
+    commits = count_commits(both)
+    works = [place_hold(books, now, key, 10) for key in ("a", "b", "c")]
+    leader, *others = run_together(both, works, place_hold(books, now, "greedy", 101))
+    assert isinstance(leader.exception(), AccountLimitError)
+    assert [future.result() for future in others] == ["a", "b", "c"]
+    assert len(commits) == 1
+    with both.read() as session:
+        assert session.get_one(Account, books.cash.id).debits_pending == 30
+
+
+def test_a_shared_transaction_takes_sixteen(both: Sessions, now: datetime) -> None:
+    with both.write() as session:
+        books = open_books(session, now, cash_fen=100)
+    commits = count_commits(both)
+    futures = run_together(both, [place_hold(books, now, f"h{number}", 1) for number in range(combining.MOST)])
+    assert [future.result() for future in futures[1:]] == [f"h{number}" for number in range(combining.MOST)]
+    assert len(commits) == 2
+
+
+def test_whose_time_is_over_takes_nobody_along(both: Sessions, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(combining, "LONGEST_S", 0)
+    with both.write() as session:
+        books = open_books(session, now, cash_fen=100)
+    commits = count_commits(both)
+    futures = run_together(both, [place_hold(books, now, key, 1) for key in ("a", "b")])
+    assert [future.exception() for future in futures] == [None] * 3
+    assert len(commits) == 3
 
 
 def test_what_a_refused_one_wrote_before_is_undone_alone(both: Sessions, now: datetime) -> None:
@@ -149,21 +188,15 @@ def test_a_commit_that_fails_is_told_to_all_and_may_be_sent_again(both: Sessions
     with both.write() as session:
         books = open_books(session, now, cash_fen=100)
     works = [place_hold(books, now, key, 10) for key in ("a", "b", "c")]
-    failing = [OperationalError("COMMIT", (), Exception("the server went away"))]
+    error = OperationalError("COMMIT", (), Exception("the server went away"))
 
-    def lead(_: Session) -> None:
-        event.listen(both.engine, "commit", fail_second)
+    def fail(_: Any) -> None:
+        raise error
 
-    def fail_second(_: Any) -> None:
-        if seen:
-            raise failing[0]
-        seen.append("the leader's own")
-
-    seen: list[str] = []
-    futures = run_together(both, works, lead)
-    event.remove(both.engine, "commit", fail_second)
-    assert futures[0].exception() is None
-    assert [future.exception() for future in futures[1:]] == failing * 3
+    event.listen(both.engine, "commit", fail)
+    futures = run_together(both, works)
+    event.remove(both.engine, "commit", fail)
+    assert [future.exception() for future in futures] == [error] * 4
     assert [both.combine("line", work) for work in works * 2] == ["a", "b", "c"] * 2
     with both.read() as session:
         assert session.get_one(Account, books.cash.id).debits_pending == 30
