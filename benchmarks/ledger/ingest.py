@@ -97,7 +97,7 @@ def open_plain(sessions: Sessions) -> psycopg.Connection:
 
 
 def build_records(count: int) -> tuple[contract.UsageRecord, ...]:
-    """Return new records of one organisation's calls, made cheaply: gateways make them, and none of ours is measured."""
+    """Return new records of one organisation's calls; gateways make them, so making them here costs next to nothing."""
     batch, known = new_id("req"), vars(_RECORD)
     records = []
     for number in range(count):
