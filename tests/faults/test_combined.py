@@ -1,24 +1,34 @@
 """Fault 1 for holds that share a commit: killed anywhere, each caller is served or not at all; a repeat settles it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from hub import combining
+from hub.app import create_api
 from hub.database import Sessions
+from hub.ledger.audit import check_books
 from hub.ledger.movements import hold
 from hub.ledger.rules import AccountLimitError
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind, Transfer
+from hub.orders.tables import Order
+from hub.orders.usage_tables import Allowance
+from hub.settings import Settings
+from serving import contract
 from tests.faults.boundaries import COMMIT, Range
 from tests.faults.ground import Ground
 from tests.faults.story import read_outcome
 from tests.faults.tally import take_tally
-from tests.hub.ledger.test_combining import Work, run_together
+from tests.hub.ledger.test_combining import Work, count_commits, line_up, run_together
 from tests.hub.money.market import Market
+from tests.hub.money.test_money_api import ROOMS, SECRETS, Client
 
+Ask = Callable[[], Any]
 CASH_FEN = 100
 WISHES = {"broke": 101, "first": 10, "second": 20, "third": 30, "greedy": 90, "fourth": 40}
 FITTING = [name for name in WISHES if name not in ("broke", "greedy")]
@@ -64,6 +74,44 @@ def test_killed_anywhere_each_caller_is_served_or_not_at_all(
         ground.drop(url)
     assert tally.sound, tally
     assert len(places) > 10
+
+
+def test_requests_over_http_that_wait_share_a_commit(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slices for a gateway and an accepted quote of one firm, as they come over the hub's address."""
+    monkeypatch.setattr(combining, "LONGEST_S", 60)
+    monkeypatch.setattr("hub.app.ROOMS", ROOMS)
+    market.fund("factory", 8_000, "bank-1")
+    owner, quote = market.owner("factory"), market.quote(offer="private")
+    settings = Settings(home=tmp_path, database_url="")
+    app = create_api(settings, secrets=SECRETS, sessions=market.sessions, clock=lambda: market.now)
+    client, sessions = Client(app, market), market.sessions
+
+    def draw(key: str, want_ufen: int) -> Ask:
+        wanted = contract.encode(contract.AllowanceRequest("gw", 1, key, owner, None, market.call_price, want_ufen))
+        return lambda: client.call("POST", "/internal/v1/allowances", "gateway", wanted)
+
+    accept = f"/api/v1/quotes/{quote.id}/accept"
+    asks: list[Ask] = [
+        draw("a", 10**8),
+        draw("a", 10**8),
+        draw("a", 10**7),
+        lambda: client.call("POST", accept, "factory", {"idempotency_key": "k"}),
+        lambda: client.call("POST", accept, "factory", {"idempotency_key": "other"}),
+        draw("b", 0),
+        draw("c", 10**8),
+    ]
+    commits = count_commits(sessions)
+    busy = line_up(sessions, asks, lambda go_on: sessions.combine(f"money {owner}", lambda _: go_on()))
+    answers = [future.result() for future in busy[1:]]
+    assert [answer.status_code for answer in answers] == [200, 200, 409, 201, 409, 422, 200]
+    assert answers[0].json == answers[1].json
+    assert len(commits) == 1
+    with sessions.read() as session:
+        assert len(session.scalars(select(Order)).all()) == 1
+        assert len(session.scalars(select(Allowance)).all()) == 2
+        assert check_books(session) == []
 
 
 def hold_together(market: Market, acks: Path) -> None:

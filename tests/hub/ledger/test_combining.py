@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from datetime import datetime
+from functools import partial
 from threading import Event, current_thread
 from time import sleep
 from typing import Any
@@ -43,23 +44,31 @@ def run_together(
 
     `done` hears each answer in the thread that asked, as soon as it has it.
     """
-    begun, go = Event(), Event()
 
     def ask(work: Work) -> Any:
         answer = sessions.combine("line", work)
         done(answer)
         return answer
 
-    def first(session: Session) -> Any:
+    asks = (partial(ask, work) for work in works)
+    return line_up(sessions, asks, lambda first: ask(lambda session: (first(), lead(session))[1]))
+
+
+def line_up(
+    sessions: Sessions, asks: Iterable[Callable[[], Any]], lead: Callable[[Callable[[], None]], Any]
+) -> list[Future[Any]]:
+    """Ask by `lead`, which calls what it is given within its work, and have the others in line before that returns."""
+    begun, go = Event(), Event()
+
+    def hold_up() -> None:
         begun.set()
-        go.wait(30)
-        return lead(session)
+        go.wait(120)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(copy_context().run, ask, first)]
-        begun.wait(30)
-        for number, work in enumerate(works, 1):
-            futures.append(pool.submit(copy_context().run, ask, work))
+        futures = [pool.submit(copy_context().run, lead, hold_up)]
+        begun.wait(120)
+        for number, ask in enumerate(asks, 1):
+            futures.append(pool.submit(copy_context().run, ask))
             while count_waiting(sessions) < number:
                 sleep(0.001)
         go.set()
