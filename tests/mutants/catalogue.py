@@ -14,6 +14,27 @@ VOUCHERS = "tests/hub/vouchers"
 
 MUTANTS = (
     Mutant(
+        "a_refused_follower_keeps_what_it_wrote",
+        "hub/database.py",
+        'control(connection, "ROLLBACK TO part")',
+        "pass",
+        f"{LEDGER}/test_combining.py::test_what_a_refused_one_wrote_before_is_undone_alone",
+    ),
+    Mutant(
+        "one_bad_follower_fails_all",
+        "hub/database.py",
+        "settle = [partial(self._write_alone, turn) for turn in taken]",
+        "settle = [partial(turn.fail, SpoiltError()) for turn in taken]",
+        f"{LEDGER}/test_combining.py::test_one_that_breaks_the_transaction_fails_alone",
+    ),
+    Mutant(
+        "a_failed_commit_is_answered_yes",
+        "hub/database.py",
+        "settle = [partial(turn.fail, error) for turn in taken]",
+        "pass",
+        f"{LEDGER}/test_combining.py::test_a_commit_that_fails_is_told_to_all_and_may_be_sent_again",
+    ),
+    Mutant(
         "held_money_is_free",
         "hub/ledger/planning.py",
         "debit.credits_posted - debit.debits_posted - debit.debits_pending, growth",
