@@ -19,7 +19,8 @@ _TAIL_BYTES = 32 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _LOOK_MARK = b'"valid_loss"'
 MAX_CURVE_POINTS = 500
-_SAMPLED_LINES = 4 * MAX_CURVE_POINTS
+SAMPLED_LINES = 4 * MAX_CURVE_POINTS
+"""So many lines of a long run say enough for a page."""
 _Item = TypeVar("_Item")
 
 
@@ -130,7 +131,7 @@ def read_curve(home: Path, run_id: str) -> list[dict[str, Any]]:
     counts. A loss that is no number is None; `band` is the healthy range from the first held-out loss on.
     """
     found: dict[int, tuple[int, dict[str, Any]]] = {}
-    for line in Follower(home, run_id).read_new(most=_SAMPLED_LINES):
+    for line in Follower(home, run_id).read_new(most=SAMPLED_LINES):
         figures = {name: line.metrics[name] for name in ("loss", "valid_loss", "grad_norm") if name in line.metrics}
         if not {"loss", "valid_loss"} & set(figures):
             continue

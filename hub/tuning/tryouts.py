@@ -26,7 +26,7 @@ from hub.jobs.service import Claim, enqueue_job, finish_job, list_open_subjects,
 from hub.jobs.work import DONE, Verdict, Work, later
 from hub.organisations.people import find_user
 from hub.tuning.kinds import TRYOUT_KIND
-from hub.tuning.progress import locate_attempt, read_after
+from hub.tuning.progress import SAMPLED_LINES, Follower, locate_attempt
 from hub.tuning.service import find_run
 from hub.tuning.tables import Run
 from registry.artifacts import Artifact
@@ -64,7 +64,7 @@ def list_evaluated(run: Run, home: Path) -> list[Checkpoint]:
     """Return the run's evaluated checkpoints by step; of a step that was replayed the newer one."""
     found: dict[int, Checkpoint] = {}
     train_loss: float | None = None
-    for line in read_after(home, run.id, attempt=0, seq=0):
+    for line in Follower(home, run.id).read_new(most=SAMPLED_LINES):
         if line.type is Event.STEP:
             train_loss = _read_number(line.metrics.get("loss"))
         folder = locate_attempt(home, run.id, line.attempt) / "evaluated" / f"step-{line.step:08d}"

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from hub.cli import finetune as commands
 from hub.database import Sessions
+from hub.tuning.openai_ids import show_job
 from tests.hub.conftest import empty_database, sessions  # noqa: F401
 from tests.hub.runs.conftest import end_processes
 from tests.hub.runs.openai_client import chat_rows, make_client
@@ -50,6 +51,27 @@ def test_watch_list_pause_resume_and_cancel(scene: Scene, client: openai.OpenAI)
     assert isinstance(refused.exception, commands.JobCallError)
     assert "only a queued or training run can be paused" in refused.exception.en
     assert "succeeded" in run("cancel", job.id).output
+
+
+def test_a_running_job_shows_the_healthy_band_and_what_to_look_at(scene: Scene, client: openai.OpenAI) -> None:
+    run_id = scene.order_run(epochs=50, validations=10, warmup_ratio=0.2)["id"]
+    job_id, worker = show_job(run_id), scene.make_worker()
+
+    def read_now() -> dict[str, Any]:
+        found: dict[str, Any] = client.fine_tuning.jobs.retrieve(job_id).model_extra["guanmo"]["progress"]  # type: ignore[index]
+        return found or {}
+
+    run_until(worker, lambda: (read_now().get("step") or 0) >= 6)
+    job, now = client.fine_tuning.jobs.retrieve(job_id), read_now()
+    shown = dict(commands.list_figures(job, {}, now))
+    low, high = now["band"]
+    assert shown["healthy band"] == f"{low:.4f} to {high:.4f}"
+    assert {check["code"] for check in now["health"]} == {"better_than_base", "held_out_steady", "not_memorised"}
+    rising = {"code": "held_out_steady", "value": 1.5, "low": None, "high": 1.2, "ok": False}
+    worse = dict(commands.list_figures(job, {}, now | {"health": [*now["health"], rising]}))
+    assert worse["look at"].endswith("held out steady 1.5 (healthy: not above 1.2)")
+    client.fine_tuning.jobs.cancel(job_id)
+    run_until(worker, lambda: scene.read_run(run_id)["state"] == "cancelled")
 
 
 def test_losses_are_drawn_between_lowest_and_highest() -> None:
