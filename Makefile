@@ -8,6 +8,8 @@ DATA ?=
 DETACH ?=
 
 SPLIT ?= val
+# One worker a core, each with whole files, in the order of tests/conftest.py.
+WORKERS := -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup setup-tests demo test test-fast lint types bench bench-ledger bench-gateway bench-pool bench-finetune \
 	bench-maintnorm bench-datasets mutants faults-finetune faults-ledger faults-serving city-year status down clean lock
@@ -26,10 +28,10 @@ demo: ## the whole journey for real; DETACH=1 returns with it running; DATA=PATH
 	@$(VENV)/guanmo demo $(if $(DETACH),--detach) $(if $(DATA),--data "$(DATA)")
 
 test: setup-tests lint types ## set-up, style, types and all tests, real engines included
-	@$(VENV)/python -m pytest
+	@$(VENV)/python -m pytest $(WORKERS)
 
 test-fast: ## the tests that start no engine
-	@$(VENV)/python -m pytest -m "not engine"
+	@$(VENV)/python -m pytest $(WORKERS) -m "not engine"
 
 lint: ## style
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check .

@@ -25,10 +25,11 @@ TRAINING = pytest.StashKey["subprocess.Popen[bytes]"]()
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Train the demonstration's bases beside the tests that come first: one thread, the same weights as with two.
 
-    The demonstration waits for this training, or finds it done.
+    The demonstration waits for this training, or finds it done. Of several workers the first one starts it.
     """
     here = Path(__file__).parent
-    if session.config.option.collectonly or not any(here in item.path.parents for item in session.items):
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    if session.config.option.collectonly or worker != "gw0" or not any(here in item.path.parents for item in session.items):
         return
     BASES.mkdir(parents=True, exist_ok=True)
     session.config.stash[TRAINING] = subprocess.Popen(
