@@ -1,6 +1,6 @@
 """Measures the pool on real vLLM; the last line is one JSON object.
 
-    make bench-pool        (python -m benchmarks.pool [--rounds 5] [--seconds 4])
+    make bench-pool        (python -m benchmarks.pool [--rounds 5] [--seconds 6] [--part one|two])
 
 Ratios are of medians over rounds in which all variants take turns. What each figure is stands in ../NOTES.md, "Pool".
 """
@@ -8,6 +8,7 @@ Ratios are of medians over rounds in which all variants take turns. What each fi
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.pool.load import Ask, Taken, draw_zipf, measure
+from benchmarks.pool.load import Ask, Taken, draw_tokens, draw_zipf, measure
 from benchmarks.pool.scene import (
     BASE_NAME,
     KEY,
@@ -37,7 +38,12 @@ from tests.pool.world import World, eventually
 
 ADAPTERS = 64
 AT_ONCE = 16
+"""Calls under way for each engine."""
 SLOTS = 8
+INSTRUCTION_TOKENS = 384
+"""What the calls of one fine-tune share before their own 48 tokens: its task and two examples."""
+KV_BLOCKS = 160
+"""Memory of each of two engines, in blocks of 128 tokens: the instructions of 32 adapters and 16 calls fit."""
 HOT_LOADS = 20
 PROMOTIONS = 20
 Figures = dict[str, float]
@@ -58,21 +64,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print; returns 1 when a call failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pool", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each variant in each round")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each variant in each round")
+    parser.add_argument("--part", choices=("one", "two", "both"), default="both", help="one engine, two, or both")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models = make_models(folder / "models", ADAPTERS + PROMOTIONS)
         bench = Bench(folder, models, options.rounds, options.seconds)
-        figures = asyncio.run(run(bench))
+        figures = asyncio.run(run(bench, options.part))
     print(json.dumps({"machine": describe_machine(), **{name: round(value, 4) for name, value in figures.items()}}))
     return 1 if figures["errors"] else 0
 
 
-async def run(bench: Bench) -> Figures:
-    """All parts, one after the other, each with its own engines."""
-    one = await measure_one_engine(bench)
-    two = await measure_two_engines(bench)
+async def run(bench: Bench, part: str) -> Figures:
+    """The parts, one after the other, each with its own engines."""
+    one = await measure_one_engine(bench) if part != "two" else {"errors": 0.0}
+    two = await measure_two_engines(bench) if part != "one" else {"errors": 0.0}
     return one | two | {"errors": one["errors"] + two["errors"]}
 
 
@@ -125,39 +132,62 @@ def variants_of_one(models: Models, engine: str, merged: str, gateway: str) -> V
 
 async def measure_two_engines(bench: Bench) -> Figures:
     """64 adapters over two engines of 8 slots, drawn by Zipf: through the product, and to either engine in turn."""
-    running = running_pool(bench.folder / "two", bench.models, replicas=2, slots=SLOTS, adapters=ADAPTERS)
-    async with running as (_world, controller, pool_url):
+    folder, models = bench.folder, bench.models
+    settled = running_pool(folder / "two", models, replicas=2, slots=SLOTS, adapters=ADAPTERS, kv_blocks=KV_BLOCKS)
+    async with settled as (_world, controller, pool_url):
         engines = [replica.url for replica in controller.routes.routes.replicas]
-        await load_everywhere(engines, bench.models)
-        async with running_gateway(bench.folder / "g2", bench.models, pool_url, adapters=ADAPTERS) as (gateway, _hub):
-            taken = await take_turns(bench, variants_of_two(engines, gateway))
+        await load_everywhere(engines, models)
+        async with running_gateway(folder / "g2", models, pool_url, adapters=ADAPTERS) as (gateway, _hub):
+            taken = await take_turns(bench, variants_of_two(engines, gateway), at_once=2 * AT_ONCE)
     rate = {name: statistics.median(run.tokens_per_s for run in runs) for name, runs in taken.items()}
     wait = {name: statistics.median(run.median_s for run in runs) for name, runs in taken.items()}
     return {
         **{f"{name}_tok_s": value for name, value in rate.items()},
         "affinity_vs_round_robin": rate["affinity"] / rate["round_robin"],
-        "affinity_call_s": wait["affinity"],
-        "round_robin_call_s": wait["round_robin"],
+        "affinity_vs_round_robin_plain": rate["affinity_plain"] / rate["round_robin_plain"],
+        **{f"{name}_call_s": value for name, value in wait.items()},
         "errors": float(sum(run.errors for runs in taken.values() for run in runs)),
     }
 
 
 def variants_of_two(engines: list[str], gateway: str) -> Variants:
-    """The same draw for both."""
-    first, second = draw_zipf(ADAPTERS, seed=1), draw_zipf(ADAPTERS, seed=1)
+    """The same draw for all; `plain` calls share no instruction."""
+    rng = random.Random(2)
+    shared = [tuple(draw_tokens(rng, INSTRUCTION_TOKENS)) for _ in range(ADAPTERS)]
+
+    def route(*, plain: bool) -> Callable[[int], Ask]:
+        draw = draw_zipf(ADAPTERS, seed=1)
+
+        def choose(_number: int) -> Ask:
+            adapter = draw()
+            return Ask(gateway, f"bench/a{adapter}", KEY, () if plain else shared[adapter])
+
+        return choose
+
+    def turn(*, plain: bool) -> Callable[[int], Ask]:
+        draw = draw_zipf(ADAPTERS, seed=1)
+
+        def choose(number: int) -> Ask:
+            adapter = draw()
+            return Ask(engines[number % 2], f"everywhere-{adapter}", "", () if plain else shared[adapter])
+
+        return choose
+
     return {
-        "affinity": lambda _number: Ask(gateway, f"bench/a{first()}", KEY),
-        "round_robin": lambda number: Ask(engines[number % len(engines)], f"everywhere-{second()}"),
+        "affinity": route(plain=False),
+        "round_robin": turn(plain=False),
+        "affinity_plain": route(plain=True),
+        "round_robin_plain": turn(plain=True),
     }
 
 
-async def take_turns(bench: Bench, variants: Variants) -> dict[str, list[Taken]]:
+async def take_turns(bench: Bench, variants: Variants, *, at_once: int = AT_ONCE) -> dict[str, list[Taken]]:
     """Every variant in every round, after one short turn that does not count."""
     taken: dict[str, list[Taken]] = defaultdict(list)
     for number in range(bench.rounds + 1):
         for name, choose in variants.items():
             seconds = bench.seconds if number else 1.0
-            run = await measure(choose, at_once=AT_ONCE, seconds=seconds)
+            run = await measure(choose, at_once=at_once, seconds=seconds)
             if number:
                 taken[name].append(run)
                 print(f"round {number} {name}: {run.tokens_per_s:.0f} tok/s, {run.errors} errors", flush=True)

@@ -12,15 +12,17 @@ import aiohttp
 
 MAX_TOKENS = 32
 PROMPT_TOKENS = 48
+Draw = Callable[[], int]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Where the next call goes and under which name; `key` for a gateway."""
+    """Where the next call goes and by which name; `key` for a gateway, `instruction` comes before the call's tokens."""
 
     url: str
     model: str
     key: str = ""
+    instruction: tuple[int, ...] = ()
 
 
 @dataclass
@@ -63,16 +65,20 @@ async def measure(choose: Callable[[int], Ask], *, at_once: int, seconds: float)
     return taken
 
 
-def draw_zipf(amount: int, *, seed: int, exponent: float = 1.0) -> Callable[[], int]:
+def draw_zipf(amount: int, *, seed: int, exponent: float = 1.0) -> Draw:
     """Return a drawer of 0 to amount-1, where place k has weight 1/k."""
     rng = random.Random(seed)
     weights = [1 / place**exponent for place in range(1, amount + 1)]
     return lambda: rng.choices(range(amount), weights)[0]
 
 
+def draw_tokens(rng: random.Random, amount: int) -> list[int]:
+    """Return so many token ids that the bench's base knows and that stop nothing."""
+    return [rng.randrange(3, 256) for _ in range(amount)]
+
+
 async def _ask(http: aiohttp.ClientSession, ask: Ask) -> int:
-    rng = random.Random()
-    prompt = [rng.randrange(3, 256) for _ in range(PROMPT_TOKENS)]
+    prompt = [*ask.instruction, *draw_tokens(random.Random(), PROMPT_TOKENS)]
     body = {"model": ask.model, "prompt": prompt, "max_tokens": MAX_TOKENS, "temperature": 0, "ignore_eos": True}
     headers = {"authorization": f"Bearer {ask.key}"} if ask.key else {}
     async with http.post(f"{ask.url}/v1/completions", json=body, headers=headers) as answer:

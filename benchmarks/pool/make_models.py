@@ -18,18 +18,22 @@ load_tokenizer: Any = PreTrainedTokenizerFast.from_pretrained
 
 
 def main(folder: Path, count: int) -> None:
-    """A random Qwen2 shape of about 3.7 M parameters, `count` random adapters of rank 8 on all its linear layers."""
+    """A random Qwen2 shape of about 75 M parameters, `count` random adapters of rank 8 on all its linear layers.
+
+    On one core its step for 16 calls takes about as long as that of 7 B parameters on a data-centre card: the ratios
+    of a smaller one are those of Python between the steps.
+    """
     torch.manual_seed(0)
     base = folder / "base"
     write_base(base)  # for its tokenizer; the weights are replaced
     tokenizer = load_tokenizer(base)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=1024,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=4,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,

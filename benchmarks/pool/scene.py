@@ -50,23 +50,31 @@ def make_models(folder: Path, count: int) -> Models:
     return Models(folder / "base", sealed, folder / "merged")
 
 
-def pinned(replica_set: ReplicaSet, slot: Slot, *, model: Path, port: int) -> EngineCommand:
-    """Stock vLLM with its thread on the core that the slot names."""
-    commands = VllmCommands(Accelerator.CPU, 2, {name: os.environ[name] for name in ("PATH", "HOME")})
-    command = commands(replica_set, slot, model=model, port=port)
-    core = slot.slot_id.rpartition("_")[2]
-    return replace(command, environment={**command.environment, "VLLM_CPU_OMP_THREADS_BIND": core})
+@dataclass(frozen=True)
+class Pinned:
+    """Stock vLLM with its thread on the core that the slot names, and memory for `kv_blocks` times 128 tokens."""
+
+    kv_blocks: int | None = None
+
+    def __call__(self, replica_set: ReplicaSet, slot: Slot, *, model: Path, port: int) -> EngineCommand:
+        """Return the product's command with these two things set."""
+        commands = VllmCommands(Accelerator.CPU, 2, {name: os.environ[name] for name in ("PATH", "HOME")})
+        command = commands(replica_set, slot, model=model, port=port)
+        core = slot.slot_id.rpartition("_")[2]
+        memory = ["--block-size", "128", "--num-gpu-blocks-override", str(self.kv_blocks)] if self.kv_blocks else []
+        environment = {**command.environment, "VLLM_CPU_OMP_THREADS_BIND": core}
+        return replace(command, argv=(*command.argv, *memory), environment=environment)
 
 
 @contextlib.asynccontextmanager
 async def running_pool(
-    folder: Path, models: Models, *, replicas: int, slots: int, adapters: int
+    folder: Path, models: Models, *, replicas: int, slots: int, adapters: int, kv_blocks: int | None = None
 ) -> AsyncIterator[tuple[World, Controller, str]]:
     """Controller with `replicas` engines of `slots` slots and so many adapters ready; yields the pool's URL too."""
     desired = make_desired(models.base, minimum=replicas, slots=replicas, adapters=models.want(adapters))
     one = replace(desired.replica_sets[0], base_digest=BASE, max_loras=slots, max=max(2, replicas))
     desired = replace(desired, replica_sets=(one,))
-    async with make_world(folder, desired, pinned, TIMING) as world, world.controller() as controller:
+    async with make_world(folder, desired, Pinned(kv_blocks), TIMING) as world, world.controller() as controller:
         runner = web.AppRunner(create_app(controller.routes, controller.demand, controller.read_status))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
