@@ -27,6 +27,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     return make_tiny_models(tmp_path_factory.mktemp("tiny-models"), adapters=4)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in this hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each file to one worker, the files with real engines first: they take longest, and short ones fill the end.
 
