@@ -9,7 +9,7 @@ DETACH ?=
 
 SPLIT ?= val
 # One worker a core, each with whole files, in the order of tests/conftest.py.
-WORKERS := -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+WORKERS := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: help setup setup-tests demo test test-fast lint types bench bench-ledger bench-gateway bench-pool bench-finetune \
 	bench-maintnorm bench-datasets mutants faults-finetune faults-ledger faults-serving city-year status down clean lock

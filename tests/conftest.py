@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.pool.tiny_models import TinyModels, make_tiny_models
 
@@ -27,18 +29,21 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     return make_tiny_models(tmp_path_factory.mktemp("tiny-models"), adapters=4)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in this hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file to one worker, the files with real engines first: they take longest, and short ones fill the end.
+    """Put the files with real engines first: they take longest, and short ones fill the end of several workers.
 
-    The journey's tests share one running marketplace, and come after the other engines, when its bases are trained.
+    The journey comes after the other engines, when its bases are trained.
     """
     engines = {item.path for item in items if item.get_closest_marker("engine")}
-    items.sort(key=lambda item: 1 if _is_journey(item) else 0 if item.path in engines else 2)
-    for item in items:
-        group = "journey" if _is_journey(item) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: 1 if JOURNEY in item.path.parents else 0 if item.path in engines else 2)
 
 
-def _is_journey(item: pytest.Item) -> bool:
-    return JOURNEY in item.path.parents
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Give each file to one worker, and all of the journey, whose tests share one running marketplace."""
+    return _WholeFiles(config, log)
+
+
+class _WholeFiles(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "journey" if file.startswith("tests/journey/") else file
