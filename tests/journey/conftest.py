@@ -28,8 +28,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     The demonstration waits for this training, or finds it done. Of several workers the first one starts it.
     """
     here = Path(__file__).parent
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    if session.config.option.collectonly or worker != "gw0" or not any(here in item.path.parents for item in session.items):
+    starts = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" and not session.config.option.collectonly
+    if not starts or not any(here in item.path.parents for item in session.items):
         return
     BASES.mkdir(parents=True, exist_ok=True)
     session.config.stash[TRAINING] = subprocess.Popen(
