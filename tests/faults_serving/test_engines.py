@@ -55,7 +55,7 @@ def test_kills_of_engines_gateways_and_clients_leave_no_token_unexplained(
     survivors = [account_survivor(yard, engine, seen) for engine in yard.ready()]
     dead = [account_killed(yard, engine, seen) for engine in killed]
     spoke, silent = find_struck(yard, seen, killed)
-    struck = [one for one in spoke if not meets(one, gateway_kills_s)]
+    struck = [one for one in spoke if not one.left and not meets(one, gateway_kills_s)]
     texts = ask_again(yard.gateway.url, [one.prompt for one in struck], tokens=TOKENS)
     same = [one for one in struck if one.whole and one.text == texts[one.prompt]]
     gaps_s = [one.gap_s for one in struck]
@@ -74,6 +74,7 @@ def test_kills_of_engines_gateways_and_clients_leave_no_token_unexplained(
         most_unbilled_of_a_killed_engine=max(one.cut for one in dead),
         streams_struck=len(struck),
         struck_before_their_first_token=len(silent),
+        finished=sum(one.whole for one in struck),
         same_text=len(same),
         longest_gap_s=round(max(gaps_s, default=0.0), 3),
     )

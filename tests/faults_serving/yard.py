@@ -208,9 +208,13 @@ class _Pool:
 
 
 def want_engines(base: Path, *, minimum: int, seats: int, idle_s: int = 600) -> Desired:
-    """Return one set on two slots with `minimum` to two engines, each of which runs `seats` requests at once."""
+    """Return one set on two slots with `minimum` to two engines, each of which runs `seats` requests at once.
+
+    In float32: in bfloat16 an engine that reads a text as a prompt sometimes goes on otherwise than the one that wrote
+    it, which is not the gateway's doing.
+    """
     desired = make_desired(base, minimum=minimum, slots=2)
-    arguments = {"max-model-len": CONTEXT_TOKENS, "max-num-seqs": seats}
+    arguments = {"max-model-len": CONTEXT_TOKENS, "max-num-seqs": seats, "dtype": "float32"}
     one = replace(desired.replica_sets[0], base_digest=BASE, engine_args=arguments, max_loras=0, idle_s=idle_s)
     return replace(desired, replica_sets=(one,))
 
