@@ -16,6 +16,7 @@ from marketplace_ui.format import show_fen
 from marketplace_ui.forms import Form
 from marketplace_ui.journey_words import word_of
 from marketplace_ui.layout import translate
+from marketplace_ui.tier_form import fill_tiers, read_tiers, show_tiers
 from marketplace_ui.words import say
 
 FIELDS: Mapping[str, tuple[str, str, str, str]] = {
@@ -76,7 +77,12 @@ FIELDS: Mapping[str, tuple[str, str, str, str]] = {
         "到期后剩余额度回到资金池。",
         "Then the rest returns to the fund.",
     ),
-    "tiers": ("分档上限", "Tiers", "", ""),
+    "tiers": (
+        "分档上限",
+        "Tiers",
+        "每档各有上限，申请时选定一档；清空一行即删除该档。",
+        "Each has a cap of its own and an application names one. Empty a row to take it away.",
+    ),
     "our_defaults": (
         "平台默认字段",
         "Our defaults",
@@ -92,7 +98,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "eligible_kinds": ("factory", "integrator", "developer"),
     "required_evidence": tuple(PaperKind),
     "claim_evidence": tuple(PaperKind),
-    "our_defaults": tuple(name for name in FIELDS if name not in ("our_defaults", "articles", "tiers")),
+    "our_defaults": tuple(name for name in FIELDS if name not in ("our_defaults", "articles")),
 }
 LISTS = ("excluded_fees", "exclusive_with")
 VALUES: Mapping[str, tuple[str, str]] = {
@@ -164,19 +170,21 @@ def fill_form(version: RuleVersion | None) -> Form:
         values |= {"share_num": str(rule.share.num), "share_den": str(rule.share.den)}
     if rule.per_firm_cap_fen:
         values["per_firm_cap_fen"] = f"{rule.per_firm_cap_fen // 100}.{rule.per_firm_cap_fen % 100:02d}"
+    values |= fill_tiers(rule.tiers)
     return Form({**values, "tz": version.tz, "basis_date": version.basis_date, "source": version.source})
 
 
 def read_shape(form: Form, current: RuleVersion | None) -> dict[str, Any]:
     """Return the arguments of `draft_rule` that a form says; refusals stand in the form.
 
-    Fields that the form does not show (tiers, cap_counts, rounding) stay as they are in force.
+    Fields that the form does not show (cap_counts, rounding) stay as they are in force.
     """
-    kept = dict(current.body) if current else {"tiers": [], "cap_counts": ["held", "settled"], "rounding": "floor_line"}
+    kept = dict(current.body) if current else {"cap_counts": ["held", "settled"], "rounding": "floor_line"}
     num, den = form.whole("share_num", least=0, most=10_000), form.whole("share_den", most=10_000)
     start, end = form.day("effective_from"), form.day("effective_to")
     if start is None:
         form.refuse("effective_from", "请填写生效日期。", "Give the first day.")
+    cap = form.yuan("per_firm_cap_fen")
     body = {
         **kept,
         **{name: form.value(name) for name in ("cap_period", "mode", "share_base", "tax")},
@@ -187,7 +195,8 @@ def read_shape(form: Form, current: RuleVersion | None) -> dict[str, Any]:
         },
         **{name: [word.strip() for word in form.text(name).split(",") if word.strip()] for name in LISTS},
         "share": None if num is None or den is None else {"num": num, "den": den},
-        "per_firm_cap_fen": form.yuan("per_firm_cap_fen"),
+        "per_firm_cap_fen": cap,
+        "tiers": read_tiers(form, cap),
         "vat_bp": form.whole("vat_bp", least=0, most=10_000),
         "circular_window_days": form.whole("circular_window_days", least=0, most=730) or 0,
         "lapse_grace_days": form.whole("lapse_grace_days", least=0, most=365) or 0,
@@ -225,12 +234,12 @@ def _show_value(name: str, value: Any) -> str:
         return show_fen(value)
     if isinstance(value, bool):
         return translate("是", "yes") if value else translate("否", "no")
+    if name == "tiers":
+        return show_tiers(value, translate("zh", "en"))
     if name in MEMBERS:
         return translate("、", ", ").join(name_member(name, member) for member in value if _is_known(name, member))
     if isinstance(value, list):
-        return ", ".join(
-            str(item) if isinstance(item, str) else translate(item["label_zh"], item["label_en"]) for item in value
-        )
+        return ", ".join(map(str, value))
     return name_value(value) if value in VALUES else str(value)
 
 

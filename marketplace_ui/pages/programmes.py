@@ -33,6 +33,7 @@ from marketplace_ui.rule_form import (
     read_shape,
     show_changes,
 )
+from marketplace_ui.tier_form import list_rows
 
 blueprint = Blueprint("programmes", __name__)
 NOTICES = {
@@ -88,7 +89,7 @@ def draft_rule(code: str) -> Response | tuple[str, int]:
     if request.method == "POST":
         shape = read_shape(form, current)
         _start_today(shape)
-        with form.catching("body", "source", "tz", "basis_date", "vat_bp", "share_base"):
+        with form.catching("body", "source", "tz", "basis_date", "vat_bp", "share_base", "tiers"):
             changes = show_changes(list_changes(current.body if current else None, shape["body"]))
             if form.ok and form.value("step") == "draft":
                 with context().sessions.write() as session:
@@ -106,6 +107,7 @@ def draft_rule(code: str) -> Response | tuple[str, int]:
         switches=SWITCHES,
         members=MEMBERS,
         lists=LISTS,
+        tier_rows=list_rows(form),
         name_field=name_field,
         help_field=help_field,
         name_member=name_member,

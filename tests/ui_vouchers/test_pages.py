@@ -6,7 +6,8 @@ from importlib import import_module
 
 import pytest
 
-from hub.vouchers.rules import RuleBody
+from hub.vouchers.rules import RuleBody, read_body
+from hub.vouchers.tables import RuleVersion
 from marketplace_ui.rule_form import FIELDS, MEMBERS
 from marketplace_ui.words import WORDS
 from tests.ui.pages import CHINESE, read_page
@@ -117,6 +118,62 @@ def test_a_draft_is_previewed_then_kept_and_its_drafter_cannot_approve(scene: Sc
     assert "share above 1" in operator.post("/operator/programmes/compute/draft", data=wrong).text
     wrong = form | {"mode": "reimburse"}
     assert operator.post("/operator/programmes/compute/draft", data=wrong | {"step": "draft"}).status_code == 422
+
+
+def test_tiers_are_filled_in_changed_and_taken_away(scene: Scene) -> None:
+    operator = scene.world.visit("operator")
+    path = "/operator/programmes/data_standard/draft"
+    form = _typed(operator.get(path).text)
+    assert [form[f"tier_{part}-0"] for part in ("zh", "en", "cap")] == ["牵头", "leading", "300000.00"]
+    assert form["tier_zh-3"] == ""
+    form |= {"effective_from": "2027-01-01", "tier_cap-0": "250000", "step": "preview"}
+    form |= {"tier_zh-3": "支持", "tier_en-3": "supporting", "tier_cap-3": "5,000.50"}
+    page = operator.post(path, data=form).text
+    assert "leading ¥300,000.00, joining ¥100,000.00" in page
+    assert "leading ¥250,000.00, joining ¥100,000.00, supporting ¥5,000.50" in page
+    assert 'name="tier_zh-5"' in page
+    form |= dict.fromkeys(("tier_zh-1", "tier_en-1", "tier_cap-1"), "")
+    kept = operator.post(path, data=form | {"step": "draft"})
+    assert kept.status_code == 302
+    drafted = kept.headers["Location"].partition("?")[0].rpartition("/")[2]
+    with scene.world.sessions.read() as session:
+        tiers = read_body(session.get_one(RuleVersion, drafted).body).tiers
+    assert [(tier.label_zh, tier.label_en, tier.cap_fen) for tier in tiers] == [
+        ("牵头", "leading", 25_000_000),
+        ("支持", "supporting", 500_050),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "said_en", "said_zh"),
+    [
+        ("tier_cap-0", "400000", "above the firm", "高于企业上限"),
+        ("tier_cap-0", "", "Give a cap above 0", "请填写大于 0 的上限"),
+        ("tier_cap-0", "0", "Give a cap above 0", "请填写大于 0 的上限"),
+        ("tier_cap-1", "-1", "is not an amount", "不是金额"),
+        ("tier_cap-1", "0.001", "is not an amount", "不是金额"),
+        ("tier_en-1", "", "Please fill this in", "请填写此项"),
+        ("tier_zh-1", "牵头", "stands twice", "重复"),
+        ("tier_en-1", "参与", "stands twice", "重复"),
+        ("tier_zh-2", "只有名称", "", ""),
+        ("tier_zh-0", "长" * 41, "the limit is 40", "上限 40"),
+    ],
+)
+def test_a_tier_that_cannot_be_is_refused_at_its_input(
+    scene: Scene, field: str, typed: str, said_en: str, said_zh: str
+) -> None:
+    path = "/operator/programmes/data_standard/draft"
+    for language, said in (("en", said_en), ("zh", said_zh)):
+        operator = scene.world.visit("operator", language)
+        form = _typed(operator.get(path).text) | {"effective_from": "2027-01-01", "step": "draft", field: typed}
+        answer = operator.post(path, data=form)
+        assert answer.status_code == 422
+        shown = field if said else "tier_cap-2"
+        error = answer.text.partition(f'id="e-{shown}">')[2].partition("</div>")[0]
+        assert error
+        assert said in error
+        assert f'aria-invalid="true" aria-describedby="e-{shown}"' in answer.text
+        assert f'value="{typed}"' in answer.text
 
 
 def test_claim_is_submitted_by_another_paid_and_reconciled(scene: Scene) -> None:
