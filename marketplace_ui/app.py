@@ -18,6 +18,7 @@ from marketplace_ui.cards import summary_of, title_of
 from marketplace_ui.errors import render_error
 from marketplace_ui.format import FILTERS
 from marketplace_ui.layout import address_with, describe_page, local_address, translate
+from marketplace_ui.phone_table import label_cells
 from marketplace_ui.words import say, tone_of
 
 PAGES = (
@@ -76,7 +77,7 @@ def create_app(**arguments: Any) -> Flask:
     app = create_api(**arguments)
     app.template_folder = "../marketplace_ui/templates"
     app.static_folder = str(read_manifest().folder)
-    app.jinja_env.filters.update(FILTERS)
+    app.jinja_env.filters.update(FILTERS, label_cells=label_cells)
     app.jinja_env.globals.update(GLOBALS)
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

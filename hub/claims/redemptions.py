@@ -46,6 +46,8 @@ def request_redemption(
     rule, version = read_rule(session, grant)
     left = session.get_one(Account, grant.account_id).available_fen
     is_lump = rule.mode == "reimburse" and rule.share is None
+    if is_lump:
+        _require_none_waits(session, grant)
     portions = [] if is_lump and not charge_ids else take_portions(session, grant, charge_ids)
     _check_papers(session, grant, rule, portions, now=now, is_lump=is_lump)
     _check_period(rule, version, grant, now)
@@ -127,6 +129,21 @@ def _require_active(grant: Grant) -> None:
         raise GrantEndedError(
             f"Grant '{grant.id}' is {grant.state}; nothing of it can be redeemed.",
             f"券“{grant.id}”已处于 {grant.state} 状态，不能兑付。",
+        )
+
+
+def _require_none_waits(session: Session, grant: Grant) -> None:
+    """Pass a grant without a request under way: an award is asked for whole, so a second one could never be paid."""
+    waiting = session.scalar(
+        select(Redemption.id).where(
+            Redemption.grant_id == grant.id,
+            Redemption.state.in_((RedemptionState.REQUESTED, RedemptionState.CHECKED)),
+        )
+    )
+    if waiting is not None:
+        raise ConflictError(
+            f"Redemption '{waiting}' asks for this award already; wait until it is decided.",
+            f"兑付“{waiting}”已就该奖补提出申请，请等待审核结果。",
         )
 
 

@@ -4,7 +4,7 @@ It leaves the line's figures to `lines`; who may see them is decided here by who
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import select, tuple_
@@ -14,9 +14,11 @@ from hub.actor import Actor
 from hub.compute.meter_review import list_meters
 from hub.compute.tables import MeterRecord, Rental
 from hub.errors import InvalidValueError, NotFoundError
+from hub.ledger.periods import month_key
 from hub.metering.tables import Usage
 from hub.orders.rental_quotes import RENTAL
 from hub.orders.tables import BillLine, BillVersion, CallCorrection, Charge, Order, RatedUsage
+from hub.reports.top_ups import find_late_top_up
 
 MAX_RECORDS = 500
 
@@ -37,10 +39,14 @@ class RawRecord:
 
 @dataclass(frozen=True)
 class RecordPage:
-    """Some records of a line; `next_after` opens the next page, None on the last one. `organisation_id` owns them."""
+    """Some records of a line; `next_after` opens the next page, None on the last one. `organisation_id` owns them.
+
+    `month` is that of the statement on which the line stands.
+    """
 
     line_id: str
     organisation_id: str
+    month: str
     title_zh: str
     title_en: str
     items: list[RawRecord]
@@ -65,10 +71,16 @@ def list_records(session: Session, actor: Actor, line_id: str, *, after: str = "
         _check_owner(actor, charge.organisation_id, line_id)
         return _list_of_correction(session, charge, after=after, limit=limit)
     bill_line = session.get(BillLine, line_id)
-    if bill_line is None:
+    if bill_line is not None:
+        _check_owner(actor, bill_line.organisation_id, line_id)
+        return _list_of_calls(session, bill_line, after=after, limit=limit)
+    topped_up = find_late_top_up(session, line_id)
+    if topped_up is None:
         raise NotFoundError.of("statement line", line_id)
+    transfer, bill_line = topped_up
     _check_owner(actor, bill_line.organisation_id, line_id)
-    return _list_of_calls(session, bill_line, after=after, limit=limit)
+    page = _list_of_calls(session, bill_line, after=after, limit=limit)
+    return replace(page, line_id=line_id, month=month_key(transfer.recorded_at))
 
 
 def _check_owner(actor: Actor, organisation_id: str, line_id: str) -> None:
@@ -87,6 +99,7 @@ def _list_of_order(session: Session, charge: Charge, order_id: str, *, after: st
     return RecordPage(
         line_id=charge.id,
         organisation_id=charge.organisation_id,
+        month=charge.month,
         title_zh=charge.title_zh,
         title_en=charge.title_en,
         items=items,
@@ -153,6 +166,7 @@ def _list_of_calls(session: Session, line: BillLine, *, after: str, limit: int) 
     return RecordPage(
         line_id=line.id,
         organisation_id=line.organisation_id,
+        month=line.month,
         title_zh=f"模型调用 {line.month}",
         title_en=f"Hosted calls of {line.month}",
         items=items,
@@ -175,6 +189,7 @@ def _list_of_correction(session: Session, charge: Charge, *, after: str, limit: 
     return RecordPage(
         line_id=charge.id,
         organisation_id=charge.organisation_id,
+        month=charge.month,
         title_zh=f"{charge.title_zh} · 更正第 {charge.version} 版",
         title_en=f"{charge.title_en} · correction, version {charge.version}",
         items=items,

@@ -36,3 +36,11 @@ def list_late_top_ups(
         .order_by(Transfer.seq)
     )
     return [(transfer, line) for transfer, line in session.execute(query)]
+
+
+def find_late_top_up(session: Session, transfer_id: str) -> tuple[Transfer, BillLine] | None:
+    """Return a top-up with its bill line, None for a transfer that is none."""
+    transfer = session.get(Transfer, transfer_id)
+    if transfer is None or transfer.code != TOP_UP:
+        return None
+    return transfer, session.get_one(BillLine, transfer.business_id)

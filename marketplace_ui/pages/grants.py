@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from hub.actor import Actor, Role
 from hub.claims import service as claims
+from hub.claims.tables import RedemptionState
 from hub.errors import NotFoundError
 from hub.ledger.periods import month_key
 from hub.vouchers import service
@@ -146,6 +147,7 @@ def _show(actor: Actor, grant_id: str, form: Form, sent: str) -> str:
             month=month_key(context().clock()),
             redeemable=claims.list_redeemable(session, row.grant) if own else [],
             redemptions=redemptions,
+            asked=any(item.state in (RedemptionState.REQUESTED, RedemptionState.CHECKED) for item in redemptions),
             taken_back=claims.sum_taken_back(session, [item.id for item in redemptions]),
             lines=lines,
             form=form,

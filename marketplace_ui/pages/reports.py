@@ -12,11 +12,15 @@ from werkzeug.wrappers import Response
 from hub.actor import READERS, Actor, Role
 from hub.claims import service
 from hub.claims.figures import FIRM_FIGURES, FUND_FIGURES
+from hub.claims.reporting import FUND
+from hub.claims.tables import AuthorityReport
 from hub.errors import GuanmoError
 from hub.ledger.periods import month_key
+from hub.organisations.service import list_organisations
+from hub.vouchers.service import list_programmes
 from hub.web import context, current_actor
 from marketplace_ui.forms import Form
-from marketplace_ui.layout import read_notice
+from marketplace_ui.layout import read_notice, translate
 from marketplace_ui.people import name_person
 
 blueprint = Blueprint("authority_reports", __name__)
@@ -53,6 +57,10 @@ def show_report(period: str) -> str:
             report=json.loads(shown),
             same=service.check_report(session, issued) if issued else None,
             changes=service.diff_against_last(session, issued) if issued and issued.previous_id else [],
+            last=session.get_one(AuthorityReport, issued.previous_id).period if issued and issued.previous_id else "",
+            programmes={row.code: translate(row.title_zh, row.title_en) for row in list_programmes(session)},
+            firms={row.uscc: row.name for row in list_organisations(session)},
+            fund=FUND,
             firm_figures=FIRM_FIGURES,
             fund_figures=FUND_FIGURES,
             notice=read_notice(NOTICES),

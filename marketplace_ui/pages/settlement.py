@@ -3,7 +3,7 @@
 The auditor sees all of it and changes nothing. It leaves every rule to the services.
 """
 
-from flask import Blueprint, redirect, render_template
+from flask import Blueprint, redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from hub.actor import READERS, Actor, Role
@@ -42,7 +42,8 @@ NOTICES = {
 def show_desk() -> str:
     actor = current_actor()
     actor.require(*READERS)
-    return _show(actor, Form(), "")
+    asked = {name: request.args[name] for name in ("order_id", "bill_line_id") if request.args.get(name)}
+    return _show(actor, Form(asked), "calls" if "bill_line_id" in asked else "correct")
 
 
 @blueprint.post("/operator/settlement/meters/<record_id>")

@@ -70,7 +70,7 @@ def show_records(line_id: str) -> str:
             page=page,
             forward=f"{here}?{urlencode({'after': page.next_after})}" if page.next_after else "",
             first=here if request.args.get("after") else "",
-            back=f"/statement?{urlencode({'organisation_id': page.organisation_id})}",
+            back=f"/statement?{urlencode({'month': page.month, 'organisation_id': page.organisation_id})}",
         )
 
 

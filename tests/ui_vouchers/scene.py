@@ -38,7 +38,7 @@ class Scene:
 def fill(world: World) -> Scene:
     """Use the vouchers, hand in an invoice, draft a claim and a rule, return an application."""
     scene = Scene(world, {"month": month_key(world.now)})
-    _buy(scene)
+    buy(world, 1_000_000)
     with world.sessions.write() as session:
         factory, operator = world.actors["factory"], world.actors["operator"]
         for row in vouchers.list_grants(session, factory.organisation_id):
@@ -67,8 +67,8 @@ def fill(world: World) -> Scene:
     return scene
 
 
-def _buy(scene: Scene) -> None:
-    world = scene.world
+def buy(world: World, trained_tokens: int) -> str:
+    """Let the factory order and settle a fine-tune of an hour and so many tokens; returns the order."""
     factory, base = world.actors["factory"], world.versions["demo-zh"]
     with world.sessions.write() as session:
         offer, _ = list_offers(session, OfferFilter(via_city_platform=True), now=world.now)[0]
@@ -81,14 +81,16 @@ def _buy(scene: Scene) -> None:
             offer=offer,
             dataset_version_id="dsv_1",
             device_ms=3_600_000,
-            trained_tokens=1_000_000,
+            trained_tokens=trained_tokens,
             plan_digest="p" * 64,
             subject=new_id("run"),
             now=world.now,
         )
-        order = orders.accept_quote(session, factory, quote.id, idempotency_key="vouchers", now=world.now)
-        metered = {"device_ms": 3_600_000, "trained_tokens": 1_000_000}
+        key = f"vouchers-{trained_tokens}"
+        order = orders.accept_quote(session, factory, quote.id, idempotency_key=key, now=world.now)
+        metered = {"device_ms": 3_600_000, "trained_tokens": trained_tokens}
         orders.settle_order(session, order.id, metered=metered, now=world.now)
+        return order.id
 
 
 if __name__ == "__main__":

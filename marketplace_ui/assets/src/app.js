@@ -26,3 +26,6 @@ Alpine.data("copy", () => ({
   },
 }));
 Alpine.start();
+
+// On a phone the menu is wider than the screen: show where one is.
+document.querySelector(".tab-current")?.scrollIntoView({ block: "nearest", inline: "center" });

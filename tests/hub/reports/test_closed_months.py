@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError
 
-from hub.errors import ForbiddenError
+from hub.errors import ForbiddenError, NotFoundError
 from hub.ledger.audit import balance_at, check_books
 from hub.ledger.periods import month_bounds
 from hub.ledger.service import find_account
@@ -15,6 +15,7 @@ from hub.orders import service
 from hub.orders.corrections import Wanted, propose_correction
 from hub.orders.tables import Order
 from hub.reports.closing import PeriodOpenError, close_statement, close_statements
+from hub.reports.records import list_records
 from hub.reports.service import Statement, build_statement, statement
 from hub.reports.stored import StatementDamagedError, digest, present_statement, restore
 from hub.reports.tables import ClosedStatement
@@ -114,6 +115,12 @@ def test_a_voucher_that_pays_after_the_close_is_a_line_of_its_month(market: Mark
     assert report.carried.earlier_fen == 0
     check_cash(market, "2026-11")
     check_cash(market, "2026-12")
+    with market.sessions.read() as session:
+        records = list_records(session, market.actors["factory"], report.lines[0].line_id)
+        assert (records.line_id, records.month) == (report.lines[0].line_id, "2026-12")
+        assert [row.record_id for row in records.items] == ["r-1:0"]
+        with pytest.raises(NotFoundError):
+            list_records(session, market.actors["rival"], report.lines[0].line_id)
 
 
 def test_a_month_with_money_still_held_does_not_close(busy: Market) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from hub.claims import service as claims
-from hub.errors import InvalidValueError
+from hub.errors import ConflictError, InvalidValueError
 from hub.orders.cash import wallet
 from hub.vouchers import service as vouchers
 from hub.vouchers.papers import add_paper
@@ -105,6 +105,8 @@ def test_an_award_is_paid_whole_after_two_persons_and_claimed(market: Market, pr
     with market.sessions.write() as session:
         asked = claims.request_redemption(session, market.actors["factory"], grant.id, charge_ids=[], now=market.now)
     assert (asked.eligible_fen, asked.amount_fen) == (50_000, 50_000)
+    with market.sessions.write() as session, pytest.raises(ConflictError, match="asks for this award already"):
+        claims.request_redemption(session, market.actors["factory"], grant.id, charge_ids=[], now=market.now)
     decide(market, asked, "checker", "check")
     decide(market, asked, "approver", "approve")
     with market.sessions.write() as session, pytest.raises(InvalidValueError, match="nothing to reimburse"):

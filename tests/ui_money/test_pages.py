@@ -1,0 +1,112 @@
+"""What a person of each role does with the pages of money: from a line to its records, to its correction; reports."""
+
+import re
+
+import pytest
+from markupsafe import Markup
+
+from hub.actor import Role
+from marketplace_ui.phone_table import label_cells
+from marketplace_ui.words import WORDS
+from tests.ui_money.pages import PAGES
+from tests.ui_vouchers.scene import Scene
+
+RECORD_STATES = (
+    "hub.compute.tables:MeterState",
+    "hub.compute.tables:HoldState",
+    "hub.orders.tables:OrderState",
+    "serving.contract:UsageStatus",
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "labelled"),
+    [
+        ("<tr><td>1</td><td>2</td></tr>", '<tr><td data-label="A &amp; B">1</td><td>2</td></tr>'),
+        ('<tr><th scope="row">1</th></tr>', '<tr><th scope="row" data-label="A &amp; B">1</th></tr>'),
+        (
+            '<tr><td colspan="2">all</td><td class="money">3</td></tr>',
+            '<tr><td colspan="2">all</td><td class="money" data-label="C">3</td></tr>',
+        ),
+        ('<tr><td data-label="own">1</td></tr>', '<tr><td data-label="own">1</td></tr>'),
+        ("<tr><td>1</td><td>2</td><td>3</td><td>4</td></tr>", None),
+    ],
+)
+def test_cells_name_their_columns(row: str, labelled: str | None) -> None:
+    found = label_cells(Markup(row), [("A & B", ""), ("", ""), ("C", "money")])  # noqa: S704  the row is ours
+    assert str(found) == labelled if labelled else str(found).endswith("<td>4</td></tr>")
+
+
+def test_every_line_of_the_statement_opens_its_records(scene: Scene) -> None:
+    month = scene.ids["month"]
+    for language in ("zh", "en"):
+        factory = scene.world.visit("factory", language)
+        page = factory.get(f"/statement?month={month}").text
+        lines = re.findall(r'href="(/statement/lines/[^"]+)"', page)
+        assert len(lines) == page.count("<tr>") - 2 - page.partition('id="balances"')[2].count("<tr>")
+        for line in lines:
+            shown = factory.get(line)
+            assert shown.status_code == 200
+            assert f"/statement?month={month}&amp;" in shown.text
+            assert re.search(r"<td[^>]*>(?:prompt|device_ms|complete|accepted)<", shown.text) is None
+        assert scene.world.visit("integrator", language).get(lines[0]).status_code == 404
+
+
+def test_every_state_and_figure_of_a_record_has_a_word() -> None:
+    from importlib import import_module
+
+    members: set[str] = set()
+    for place in RECORD_STATES:
+        module, name = place.split(":")
+        members |= {str(member) for member in getattr(import_module(module), name)}
+    assert len(members) > 8
+    assert members <= set(WORDS["raw_state"])
+
+
+def test_a_line_leads_the_operator_to_its_correction(scene: Scene) -> None:
+    operator = scene.world.visit("operator")
+    owner = scene.world.actors["factory"].organisation_id
+    page = operator.get(f"/statement?month={scene.ids['month']}&organisation_id={owner}").text
+    orders = re.findall(r'href="(/operator/settlement\?order_id=(ord_\w+))#correct"', page)
+    calls = re.findall(r'href="(/operator/settlement\?bill_line_id=(bil_\w+))#correct-calls"', page)
+    assert len(orders) > 3
+    assert [line for _, line in calls] == [scene.ids["line"]]
+    for address, key in (orders[0], calls[0]):
+        assert f'value="{key}"' in operator.get(address).text
+    for who in ("auditor", "factory"):
+        own = scene.world.visit(who).get(f"/statement?month={scene.ids['month']}&organisation_id={owner}").text
+        assert "/operator/settlement?" not in own
+
+
+def test_the_report_tells_what_changed_against_the_last_one(scene: Scene) -> None:
+    month = scene.ids["month"]
+    page = scene.world.visit("auditor").get(f"/operator/reports/{month}").text
+    changes = page.partition('id="changes"')[2]
+    last = re.search(r'href="/operator/reports/(\d{4}-\d\d)"', changes)
+    assert last
+    assert last[1] < month
+    assert "+¥50,000.00" in changes
+    assert "Data-asset first steps" in changes
+    assert "the fund" in changes
+    first = scene.world.visit("operator").get(f"/operator/reports/{last[1]}").text
+    assert "No earlier report of this length" in first
+    assert "与上一份报告相比" in scene.world.visit("operator", "zh").get(f"/operator/reports/{month}").text
+
+
+def test_an_award_under_way_is_not_asked_for_again(scene: Scene) -> None:
+    grant = f"/vouchers/grants/{scene.ids['grant_data_asset']}"
+    page = scene.world.visit("factory").get(grant).text
+    assert "Ask for it" not in page
+    assert "¥50,000.00" in page.partition("Redemptions")[2]
+    refused = scene.world.visit("factory").post(f"{grant}/redemptions")
+    assert refused.status_code == 422
+    assert "asks for this award already" in refused.text
+    assert "No fee to redeem" not in scene.world.visit("auditor").get(grant).text
+
+
+@pytest.mark.parametrize("who", sorted(PAGES))
+def test_only_officers_find_forms_on_the_settlement_desk(scene: Scene, who: str) -> None:
+    answer = scene.world.visit(who).get("/operator/settlement")
+    role = scene.world.actors[who].role
+    assert answer.status_code == (200 if role in (Role.OPERATOR, Role.AUDITOR) else 403)
+    assert ('action="/operator/settlement/' in answer.text) is (role is Role.OPERATOR)
