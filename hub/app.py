@@ -14,6 +14,7 @@ from hub.body_drain import BodyDrain
 from hub.clock import Clock
 from hub.database import Sessions, open_sessions
 from hub.database_clock import choose_clock
+from hub.description import DescribedApi
 from hub.organisations.service import find_actor_by_token
 from hub.request import StrictRequest
 from hub.secrets import Secrets, read_secrets
@@ -55,7 +56,7 @@ def create_api(
     """Return the Flask application with every room's API; arguments left out come from the environment."""
     settings = settings or read_settings(os.environ)
     sessions = sessions or open_sessions(settings.database_url)
-    app = OpenAPI(
+    app = DescribedApi(
         "hub",
         info=Info(title="Guanmo hub", version="1"),
         doc_prefix="/api",

@@ -40,7 +40,7 @@ class PaymentBody(Body):
     reference: str = Field(max_length=100)
 
 
-class ReasonBody(Body):
+class ClaimReasonBody(Body):
     """Why; a reconciliation without difference needs none."""
 
     reason: str = Field("", max_length=1000)
@@ -98,7 +98,7 @@ def submit_claim(path: ClaimPath) -> dict[str, Any]:
 
 
 @blueprint.post("/claims/<claim_id>/withdrawal")
-def withdraw_claim(path: ClaimPath, body: ReasonBody) -> dict[str, Any]:
+def withdraw_claim(path: ClaimPath, body: ClaimReasonBody) -> dict[str, Any]:
     """Take a draft back."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -123,7 +123,7 @@ def record_payment(path: ClaimPath, body: PaymentBody) -> dict[str, Any]:
 
 
 @blueprint.post("/claims/<claim_id>/reconciliation")
-def reconcile_claim(path: ClaimPath, body: ReasonBody) -> dict[str, Any]:
+def reconcile_claim(path: ClaimPath, body: ClaimReasonBody) -> dict[str, Any]:
     """Close a paid claim; a difference needs its reason."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -3,14 +3,13 @@
 It leaves the rules to the service.
 """
 
-from typing import Any
-
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from hub.claims import service
 from hub.claims.blueprint import blueprint
 from hub.claims.redeemable import Redeemable
-from hub.claims.tables import Redemption
+from hub.claims.tables import Redemption, RedemptionState
 from hub.errors import NotFoundError
 from hub.vouchers.tables import Grant
 from hub.web import Body, Query, context, current_actor
@@ -28,7 +27,7 @@ class RedemptionPath(Query):
     redemption_id: str
 
 
-class RequestBody(Body):
+class RedemptionBody(Body):
     """The charges whose share is asked for; a bill line of hosted calls stands for all its open charges.
 
     An award without a share is asked for whole, without charges.
@@ -37,15 +36,73 @@ class RequestBody(Body):
     charge_ids: list[str] = Field([], max_length=500)
 
 
-class DecisionBody(Body):
+class RedemptionDecisionBody(Body):
     """`check`, `approve` or `refuse`."""
 
     decision: str
     reason: str = Field("", max_length=1000)
 
 
+class RedeemableCharge(TypedDict):
+    """What a grant could pay back of a charge, or of a bill line's open charges."""
+
+    id: str
+    order_id: str | None
+    month: str
+    meter: str
+    fee_fen: int
+    charged_at: str
+
+
+class RedeemableCharges(TypedDict):
+    """What a request may name."""
+
+    items: list[RedeemableCharge]
+
+
+class RedemptionView(TypedDict):
+    """A request to be paid back; `eligible_fen` are the fees that count, `amount_fen` their share."""
+
+    id: str
+    organisation_id: str
+    grant_id: str
+    state: RedemptionState
+    eligible_fen: int
+    amount_fen: int
+    requested_by: str
+    checked_by: str | None
+    approved_by: str | None
+    reason: str
+    created_at: str
+
+
+class RedemptionRow(RedemptionView):
+    """The same with what later corrections took back of it."""
+
+    taken_back_fen: int
+
+
+class RedemptionRows(TypedDict):
+    """Redemptions, newest first."""
+
+    items: list[RedemptionRow]
+
+
+class RedeemedCharge(TypedDict):
+    """A charge of a redemption with the part of its fee that counts."""
+
+    charge_id: str
+    fee_fen: int
+
+
+class RedemptionWithLines(RedemptionRow):
+    """A redemption with its charges."""
+
+    lines: list[RedeemedCharge]
+
+
 @blueprint.get("/grants/<grant_id>/redeemable")
-def list_redeemable(path: GrantPath) -> dict[str, Any]:
+def list_redeemable(path: GrantPath) -> RedeemableCharges:
     """Return the charges that an own grant could reimburse."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -56,7 +113,7 @@ def list_redeemable(path: GrantPath) -> dict[str, Any]:
 
 
 @blueprint.post("/grants/<grant_id>/redemptions")
-def request_redemption(path: GrantPath, body: RequestBody) -> tuple[dict[str, Any], int]:
+def request_redemption(path: GrantPath, body: RedemptionBody) -> tuple[RedemptionView, int]:
     """Ask for the share of charges paid in full."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -67,17 +124,17 @@ def request_redemption(path: GrantPath, body: RequestBody) -> tuple[dict[str, An
 
 
 @blueprint.get("/redemptions")
-def list_redemptions() -> dict[str, Any]:
+def list_redemptions() -> RedemptionRows:
     """Return redemptions: the own ones, all for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
         rows = service.list_redemptions(session, actor)
         back = service.sum_taken_back(session, [row.id for row in rows])
-        return {"items": [present_redemption(row) | {"taken_back_fen": back.get(row.id, 0)} for row in rows]}
+        return {"items": [{**present_redemption(row), "taken_back_fen": back.get(row.id, 0)} for row in rows]}
 
 
 @blueprint.get("/redemptions/<redemption_id>")
-def read_redemption(path: RedemptionPath) -> dict[str, Any]:
+def read_redemption(path: RedemptionPath) -> RedemptionWithLines:
     """Return a redemption that the caller may see, with the charges that it asks for."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -85,14 +142,14 @@ def read_redemption(path: RedemptionPath) -> dict[str, Any]:
         if row is None or (row.organisation_id != actor.organisation_id and not actor.reads_all):
             raise NotFoundError.of("redemption", path.redemption_id)
         back = service.sum_taken_back(session, [row.id]).get(row.id, 0)
-        lines = [
+        lines: list[RedeemedCharge] = [
             {"charge_id": line.charge_id, "fee_fen": line.fee_fen} for line in service.list_redeemed(session, row.id)
         ]
-        return present_redemption(row) | {"taken_back_fen": back, "lines": lines}
+        return {**present_redemption(row), "taken_back_fen": back, "lines": lines}
 
 
 @blueprint.post("/redemptions/<redemption_id>/reviews")
-def review_redemption(path: RedemptionPath, body: DecisionBody) -> dict[str, Any]:
+def review_redemption(path: RedemptionPath, body: RedemptionDecisionBody) -> RedemptionView:
     """Check, approve (which pays) or refuse."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -107,7 +164,7 @@ def review_redemption(path: RedemptionPath, body: DecisionBody) -> dict[str, Any
         return present_redemption(redemption)
 
 
-def present_redemption(row: Redemption) -> dict[str, Any]:
+def present_redemption(row: Redemption) -> RedemptionView:
     """Return a redemption as JSON values."""
     return {
         "id": row.id,
@@ -124,7 +181,7 @@ def present_redemption(row: Redemption) -> dict[str, Any]:
     }
 
 
-def present_charge(charge: Redeemable) -> dict[str, Any]:
+def present_charge(charge: Redeemable) -> RedeemableCharge:
     """Return what may be redeemed as JSON values; `fee_fen` is the part that counts."""
     return {
         "id": charge.id,

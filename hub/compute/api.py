@@ -4,14 +4,21 @@ Publishing an offer together with its price is in `hub.tuning.offers`, because p
 is in `hub.orders`, reports of device time in `meter_api`.
 """
 
-from typing import Any
-
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from hub.compute import service
+from hub.compute.answers import (
+    OfferRow,
+    Offers,
+    OfferStateView,
+    Providers,
+    ProviderView,
+    Rentals,
+    RentalView,
+)
 from hub.compute.market import OfferView, compare_offers, view_offer
 from hub.compute.meter_api import register_meters
 from hub.compute.rules import OfferFilter, OfferSort
@@ -55,12 +62,12 @@ class ProviderBody(Body):
     organisation_id: str | None = None
 
 
-def present_offer(session: Session, offer: Offer, provider: Provider) -> dict[str, Any]:
+def present_offer(session: Session, offer: Offer, provider: Provider) -> OfferRow:
     """Return an offer as JSON values; prices in fen."""
     return present_view(view_offer(session, offer))
 
 
-def present_view(view: OfferView) -> dict[str, Any]:
+def present_view(view: OfferView) -> OfferRow:
     """Return an offer as the list compares it, as JSON values; prices in fen and µfen."""
     offer, provider, record = view.offer, view.provider, view.reliability
     return {
@@ -96,7 +103,7 @@ def present_view(view: OfferView) -> dict[str, Any]:
 
 
 @blueprint.get("/offers")
-def get_offers(query: OfferQuery) -> dict[str, Any]:
+def get_offers(query: OfferQuery) -> Offers:
     """Return the open offers that match, cheapest hour first where no other order is asked for."""
     wanted = OfferFilter(**query.model_dump(exclude={"sort"}))
     with context().sessions.read() as session:
@@ -105,7 +112,7 @@ def get_offers(query: OfferQuery) -> dict[str, Any]:
 
 
 @blueprint.get("/offers/<offer_id>")
-def get_offer(path: OfferPath) -> dict[str, Any]:
+def get_offer(path: OfferPath) -> OfferRow:
     """Return one offer."""
     with context().sessions.read() as session:
         offer = service.find_offer(session, path.offer_id)
@@ -113,7 +120,7 @@ def get_offer(path: OfferPath) -> dict[str, Any]:
 
 
 @blueprint.delete("/offers/<offer_id>")
-def delete_offer(path: OfferPath) -> dict[str, Any]:
+def delete_offer(path: OfferPath) -> OfferStateView:
     """Withdraw an offer of one's own."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -122,18 +129,18 @@ def delete_offer(path: OfferPath) -> dict[str, Any]:
 
 
 @blueprint.post("/offers/<offer_id>/pause")
-def pause_offer(path: OfferPath) -> dict[str, Any]:
+def pause_offer(path: OfferPath) -> OfferStateView:
     """Let an own offer take no new rental for a while."""
     return _set_paused(path.offer_id, paused=True)
 
 
 @blueprint.post("/offers/<offer_id>/resume")
-def resume_offer(path: OfferPath) -> dict[str, Any]:
+def resume_offer(path: OfferPath) -> OfferStateView:
     """Let a paused offer take rentals again."""
     return _set_paused(path.offer_id, paused=False)
 
 
-def _set_paused(offer_id: str, *, paused: bool) -> dict[str, Any]:
+def _set_paused(offer_id: str, *, paused: bool) -> OfferStateView:
     actor = current_actor()
     with context().sessions.write() as session:
         offer = service.pause_offer(session, actor, offer_id, paused=paused, now=context().clock())
@@ -141,14 +148,14 @@ def _set_paused(offer_id: str, *, paused: bool) -> dict[str, Any]:
 
 
 @blueprint.get("/providers")
-def get_providers() -> dict[str, Any]:
+def get_providers() -> Providers:
     """Return the providers."""
     with context().sessions.read() as session:
         return {"providers": [_present_provider(provider) for provider in service.list_providers(session)]}
 
 
 @blueprint.get("/providers/<provider_id>/offers")
-def get_provider_offers(path: ProviderPath) -> dict[str, Any]:
+def get_provider_offers(path: ProviderPath) -> Offers:
     """Return all offers of a provider, paused and withdrawn ones too (itself, operator, auditor), newest first."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -160,7 +167,7 @@ def get_provider_offers(path: ProviderPath) -> dict[str, Any]:
 
 
 @blueprint.post("/providers")
-def post_provider(body: ProviderBody) -> dict[str, Any]:
+def post_provider(body: ProviderBody) -> ProviderView:
     """Register an organisation as a provider; again returns the same."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -176,7 +183,7 @@ def post_provider(body: ProviderBody) -> dict[str, Any]:
 
 
 @blueprint.get("/rentals")
-def get_rentals() -> dict[str, Any]:
+def get_rentals() -> Rentals:
     """Return what the caller's organisation rents or rents out, newest first; all for operator and auditor."""
     actor = current_actor()
     statement = select(Rental).order_by(Rental.id.desc())
@@ -187,7 +194,7 @@ def get_rentals() -> dict[str, Any]:
         return {"rentals": [present_rental(rental) for rental in session.scalars(statement.limit(200))]}
 
 
-def _present_provider(provider: Provider) -> dict[str, Any]:
+def _present_provider(provider: Provider) -> ProviderView:
     return {
         "id": provider.id,
         "organisation_id": provider.organisation_id,
@@ -195,7 +202,7 @@ def _present_provider(provider: Provider) -> dict[str, Any]:
     }
 
 
-def present_rental(rental: Rental) -> dict[str, Any]:
+def present_rental(rental: Rental) -> RentalView:
     """Return a rental as JSON values; times in device milliseconds."""
     return {
         "id": rental.id,

@@ -51,7 +51,7 @@ class DepositBody(Body):
     reference: str = Field(min_length=1, max_length=100)
 
 
-class AcceptBody(Body):
+class QuoteAcceptBody(Body):
     """`idempotency_key` is the client's own; the same one on a retry returns the same order."""
 
     idempotency_key: str
@@ -112,7 +112,7 @@ def read_quote(path: QuotePath) -> dict[str, Any]:
 
 
 @blueprint.post("/api/v1/quotes/<quote_id>/accept")
-def accept_quote(path: QuotePath, body: AcceptBody) -> tuple[dict[str, Any], int]:
+def accept_quote(path: QuotePath, body: QuoteAcceptBody) -> tuple[dict[str, Any], int]:
     """Accept a quote: its money is held and the order stands."""
     actor = current_actor()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from hub.actor import READERS
 from hub.errors import InvalidValueError, NotFoundError
@@ -38,7 +39,7 @@ class CorrectionQuery(Query):
     state: str | None = None
 
 
-class CorrectionBody(Body):
+class BillCorrectionBody(Body):
     """Either `metered` (all figures of the bill as they should be) or `fault` (platform, provider: full refund)."""
 
     reason: str = Field(max_length=500)
@@ -91,11 +92,57 @@ class LateBody(Body):
     sources: list[SourceBody] = Field(min_length=1, max_length=500)
 
 
-class DecisionBody(Body):
+class CorrectionDecisionBody(Body):
     """What the second person says; a refusal needs a reason."""
 
     decision: str = Field(pattern="^(approve|refuse)$")
     reason: str = Field("", max_length=500)
+
+
+class Correction(TypedDict):
+    """A version of a bill; amounts are differences in fen, `number` is given when it is posted."""
+
+    id: str
+    order_id: str | None
+    bill_line_id: str | None
+    organisation_id: str
+    number: int | None
+    state: BillVersionState
+    fault: str | None
+    metered: dict[str, Any]
+    reason: str
+    fee_fen: int
+    voucher_fen: int
+    self_paid_fen: int
+    advanced_fen: int
+    approval_limit_fen: int
+    proposed_by: str
+    proposed_at: str
+    decided_by: str | None
+    decided_at: str | None
+    decision_reason: str | None
+
+
+class Corrections(TypedDict):
+    """Corrections, newest first."""
+
+    items: list[Correction]
+
+
+class LateCall(TypedDict):
+    """A record that arrived after its money was closed, named by gateway, epoch and number."""
+
+    gateway_id: str
+    gateway_epoch: int
+    seq: int
+    received_at: str
+    record: dict[str, Any]
+
+
+class LateCalls(TypedDict):
+    """Late calls that nobody has billed."""
+
+    items: list[LateCall]
 
 
 def register_corrections(blueprint: APIBlueprint) -> None:
@@ -111,7 +158,7 @@ def register_corrections(blueprint: APIBlueprint) -> None:
     blueprint.post("/api/v1/corrections/<correction_id>/decision")(decide_on_correction)
 
 
-def present_correction(version: BillVersion) -> dict[str, Any]:
+def present_correction(version: BillVersion) -> Correction:
     """Return a version of a bill as JSON values; amounts are differences in fen."""
     return {
         "id": version.id,
@@ -136,7 +183,7 @@ def present_correction(version: BillVersion) -> dict[str, Any]:
     }
 
 
-def correct_order(path: CorrectedOrderPath, body: CorrectionBody) -> tuple[dict[str, Any], int]:
+def correct_order(path: CorrectedOrderPath, body: BillCorrectionBody) -> tuple[Correction, int]:
     """Correct a settled bill (operator): posted at once, or waiting for a second person above the limit."""
     actor = current_actor()
     wanted = Wanted(reason=body.reason, metered=body.metered, fault=body.fault, month=body.month)
@@ -145,7 +192,7 @@ def correct_order(path: CorrectedOrderPath, body: CorrectionBody) -> tuple[dict[
         return present_correction(version), 201
 
 
-def read_corrections(path: CorrectedOrderPath) -> dict[str, Any]:
+def read_corrections(path: CorrectedOrderPath) -> Corrections:
     """Return the corrections of an order that the caller may see, newest first."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -153,7 +200,7 @@ def read_corrections(path: CorrectedOrderPath) -> dict[str, Any]:
         return {"items": [present_correction(version) for version in list_corrections(session, order_id=order.id)]}
 
 
-def correct_calls(path: BillLinePath, body: CallsBody) -> tuple[dict[str, Any], int]:
+def correct_calls(path: BillLinePath, body: CallsBody) -> tuple[Correction, int]:
     """Correct hosted calls of a bill line (operator): posted at once, above the limit by a second person."""
     actor = current_actor()
     calls = [CallFigures(**call.model_dump()) for call in body.calls]
@@ -163,7 +210,7 @@ def correct_calls(path: BillLinePath, body: CallsBody) -> tuple[dict[str, Any], 
         return present_correction(version), 201
 
 
-def read_line_corrections(path: BillLinePath) -> dict[str, Any]:
+def read_line_corrections(path: BillLinePath) -> Corrections:
     """Return the corrections of a bill line that the caller may see, newest first."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -173,7 +220,7 @@ def read_line_corrections(path: BillLinePath) -> dict[str, Any]:
         return {"items": [present_correction(version) for version in list_corrections(session, bill_line_id=line.id)]}
 
 
-def read_late_calls() -> dict[str, Any]:
+def read_late_calls() -> LateCalls:
     """Return calls that arrived after their allowance was closed and that nobody has billed (operator, auditor)."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -191,7 +238,7 @@ def read_late_calls() -> dict[str, Any]:
         }
 
 
-def bill_late(body: LateBody) -> tuple[dict[str, Any], int]:
+def bill_late(body: LateBody) -> tuple[Corrections, int]:
     """Bill late calls (operator): one correction for each bill line that they fall on."""
     actor = current_actor()
     sources = [(source.gateway_id, source.gateway_epoch, source.seq) for source in body.sources]
@@ -200,7 +247,7 @@ def bill_late(body: LateBody) -> tuple[dict[str, Any], int]:
         return {"items": [present_correction(version) for version in versions]}, 201
 
 
-def read_all_corrections(query: CorrectionQuery) -> dict[str, Any]:
+def read_all_corrections(query: CorrectionQuery) -> Corrections:
     """Return corrections of every firm (operator, auditor)."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -208,7 +255,7 @@ def read_all_corrections(query: CorrectionQuery) -> dict[str, Any]:
         return {"items": [present_correction(version) for version in found]}
 
 
-def read_one_correction(path: CorrectionPath) -> dict[str, Any]:
+def read_one_correction(path: CorrectionPath) -> Correction:
     """Return a correction that the caller may see: the firm's own, any for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -218,7 +265,7 @@ def read_one_correction(path: CorrectionPath) -> dict[str, Any]:
         return present_correction(version)
 
 
-def decide_on_correction(path: CorrectionPath, body: DecisionBody) -> dict[str, Any]:
+def decide_on_correction(path: CorrectionPath, body: CorrectionDecisionBody) -> Correction:
     """Approve or refuse a waiting correction (another operator than its author)."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -9,6 +9,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
 from hub.actor import Role
+from hub.compute.answers import RentalView
 from hub.compute.api import present_rental
 from hub.compute.meter_api import RentalPath, present_meter
 from hub.compute.service import find_offer, may_read_rental
@@ -77,6 +78,13 @@ class MeterDecisionBody(Body):
     device_ms: int | None = None
 
 
+class RentalWithOrders(RentalView):
+    """A rental with its end and, but for its provider, the orders that pay for it."""
+
+    ends_at: str
+    orders: list[dict[str, Any]]
+
+
 def register_rentals(blueprint: APIBlueprint) -> None:
     """Add the endpoints of rentals to the room's blueprint."""
     blueprint.get("/api/v1/offers/<offer_id>/estimate")(estimate_rent)
@@ -103,7 +111,7 @@ def estimate_rent(path: RentedOfferPath, query: EstimateQuery) -> dict[str, Any]
         }
 
 
-def post_rental(body: RentBody) -> tuple[dict[str, Any], int]:
+def post_rental(body: RentBody) -> tuple[RentalView, int]:
     """Rent an offer: money held and devices allocated together, or nothing."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -111,7 +119,7 @@ def post_rental(body: RentBody) -> tuple[dict[str, Any], int]:
         return present_rental(rental), 201
 
 
-def read_rental(path: RentalPath) -> dict[str, Any]:
+def read_rental(path: RentalPath) -> RentalWithOrders:
     """Return a rental with its orders: for the firm, its provider, operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -120,10 +128,10 @@ def read_rental(path: RentalPath) -> dict[str, Any]:
             raise NotFoundError.of("rental", path.rental_id)
         orders = list_rental_orders(session, rental.id) if actor.role is not Role.PROVIDER else []
         shown = [present_order(order) for order in orders]
-        return present_rental(rental) | {"ends_at": ends_at(rental).isoformat(), "orders": shown}
+        return {**present_rental(rental), "ends_at": ends_at(rental).isoformat(), "orders": shown}
 
 
-def post_extension(path: RentalPath, body: ExtendBody) -> dict[str, Any]:
+def post_extension(path: RentalPath, body: ExtendBody) -> RentalView:
     """Add time to a running rental."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -131,14 +139,14 @@ def post_extension(path: RentalPath, body: ExtendBody) -> dict[str, Any]:
         return present_rental(rental)
 
 
-def post_end(path: RentalPath) -> dict[str, Any]:
+def post_end(path: RentalPath) -> RentalView:
     """End a rental and settle it on the time counted so far."""
     actor = current_actor()
     with context().sessions.write() as session:
         return present_rental(end_rental(session, actor, path.rental_id, now=context().clock()))
 
 
-def post_failure(path: RentalPath, body: FailBody) -> dict[str, Any]:
+def post_failure(path: RentalPath, body: FailBody) -> RentalView:
     """End a rental that went wrong and refund it in full (its provider, operator)."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -3,10 +3,9 @@
 It leaves what was earned on which sale to `hub.orders`.
 """
 
-from typing import Any
-
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from hub.errors import NotFoundError
 from hub.payouts import service
@@ -45,7 +44,42 @@ class ResultBody(Body):
     reason: str = Field("", max_length=500)
 
 
-def present_payout(payout: Payout) -> dict[str, Any]:
+class PayoutStep(TypedDict):
+    """One step of a payout, with the bank's reference or the reason."""
+
+    number: int
+    state: PayoutState
+    bank_reference: str | None
+    reason: str | None
+    actor_id: str
+    at: str
+
+
+class PayoutView(TypedDict):
+    """A payout; of `amount_fen`, `netted_fen` pays what is owed back and `sent_fen` goes to the bank."""
+
+    id: str
+    organisation_id: str
+    amount_fen: int
+    netted_fen: int
+    sent_fen: int
+    state: PayoutState
+    idempotency_key: str
+    requested_by: str
+    requested_at: str
+    steps: list[PayoutStep]
+
+
+class Payouts(TypedDict):
+    """Payouts, newest first, with one organisation's earnings; those are null over several organisations."""
+
+    available_fen: int | None
+    in_payout_fen: int | None
+    owed_fen: int | None
+    items: list[PayoutView]
+
+
+def present_payout(payout: Payout) -> PayoutView:
     """Return a payout with its steps as JSON values."""
     return {
         "id": payout.id,
@@ -72,7 +106,7 @@ def present_payout(payout: Payout) -> dict[str, Any]:
 
 
 @blueprint.get("/payouts")
-def list_payouts(query: PayoutQuery) -> dict[str, Any]:
+def list_payouts(query: PayoutQuery) -> Payouts:
     """Return payouts, newest first, with what is earned and free and what is on its way."""
     actor = current_actor()
     wide = actor.reads_all
@@ -91,7 +125,7 @@ def list_payouts(query: PayoutQuery) -> dict[str, Any]:
 
 
 @blueprint.post("/payouts")
-def post_payout(body: PayoutBody) -> tuple[dict[str, Any], int]:
+def post_payout(body: PayoutBody) -> tuple[PayoutView, int]:
     """Ask for earned money."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -106,7 +140,7 @@ def post_payout(body: PayoutBody) -> tuple[dict[str, Any], int]:
 
 
 @blueprint.get("/payouts/<payout_id>")
-def read_payout(path: PayoutPath) -> dict[str, Any]:
+def read_payout(path: PayoutPath) -> PayoutView:
     """Return one payout."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -114,7 +148,7 @@ def read_payout(path: PayoutPath) -> dict[str, Any]:
 
 
 @blueprint.post("/payouts/<payout_id>/send")
-def send_payout(path: PayoutPath) -> dict[str, Any]:
+def send_payout(path: PayoutPath) -> PayoutView:
     """Instruct the bank (operator), once."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -122,7 +156,7 @@ def send_payout(path: PayoutPath) -> dict[str, Any]:
 
 
 @blueprint.post("/payouts/<payout_id>/result")
-def conclude_payout(path: PayoutPath, body: ResultBody) -> dict[str, Any]:
+def conclude_payout(path: PayoutPath, body: ResultBody) -> PayoutView:
     """Enter what became of a payout (operator)."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 
+from hub.compute.answers import OfferRow
 from hub.compute.api import present_offer
 from hub.compute.service import find_provider, withdraw_offer
 from hub.errors import InvalidValueError, NotFoundError
@@ -243,7 +244,7 @@ def get_events(path: bodies.RunPath) -> Response:
 
 
 @blueprint.post("/offers")
-def post_offer(body: bodies.OfferBody) -> tuple[dict[str, Any], int]:
+def post_offer(body: bodies.OfferBody) -> tuple[OfferRow, int]:
     """Publish an offer with its price (provider or operator)."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -38,7 +38,7 @@ class ApplicationBody(Body):
     evidence: list[PaperBody] = Field(max_length=20)
 
 
-class ReviewBody(Body):
+class ApplicationReviewBody(Body):
     """A decision; `granted_fen` only with `approve`, to award less than asked."""
 
     decision: str
@@ -126,7 +126,7 @@ def read_application(path: ApplicationPath) -> dict[str, Any]:
 
 
 @blueprint.post("/voucher-applications/<application_id>/reviews")
-def review_application(path: ApplicationPath, body: ReviewBody) -> tuple[dict[str, Any], int]:
+def review_application(path: ApplicationPath, body: ApplicationReviewBody) -> tuple[dict[str, Any], int]:
     """Check, approve or refuse an application."""
     actor = current_actor()
     with context().sessions.write() as session:

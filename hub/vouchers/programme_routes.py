@@ -28,7 +28,7 @@ class RulePath(Query):
     rule_version_id: str
 
 
-class PreviewBody(Body):
+class RulePreviewBody(Body):
     """A rule to compare with the one in force."""
 
     body: dict[str, Any]
@@ -136,7 +136,7 @@ def draft_rule(path: ProgrammePath, body: RuleBodyIn) -> tuple[dict[str, Any], i
 
 
 @blueprint.post("/programmes/<code>/rules/preview")
-def preview_rule(path: ProgrammePath, body: PreviewBody) -> dict[str, Any]:
+def preview_rule(path: ProgrammePath, body: RulePreviewBody) -> dict[str, Any]:
     """Return what a rule would change against the one in force; nothing is kept."""
     current_actor()
     with context().sessions.read() as session:
