@@ -40,7 +40,10 @@ def list_late_top_ups(
 
 def find_late_top_up(session: Session, transfer_id: str) -> tuple[Transfer, BillLine] | None:
     """Return a top-up with its bill line, None for a transfer that is none."""
-    transfer = session.get(Transfer, transfer_id)
-    if transfer is None or transfer.code != TOP_UP:
-        return None
-    return transfer, session.get_one(BillLine, transfer.business_id)
+    query = (
+        select(Transfer, BillLine)
+        .join(BillLine, BillLine.id == Transfer.business_id)
+        .where(Transfer.id == transfer_id, Transfer.code == TOP_UP)
+    )
+    found = session.execute(query).one_or_none()
+    return None if found is None else (found[0], found[1])
