@@ -126,6 +126,7 @@ WORDS: dict[str, dict[str, Word]] = {
     "raw_figure": {
         "seq": Word("序号", "Number"),
         "device_ms": Word("累计设备毫秒", "Device ms in all"),
+        "elapsed_device_ms": Word("实际设备毫秒", "Device ms that passed"),
         "counted_ms": Word("计入毫秒", "Ms that count"),
         "trained_tokens": Word("训练词元", "Trained tokens"),
         "prompt": Word("输入词元", "Input tokens"),

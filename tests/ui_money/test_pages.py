@@ -6,6 +6,7 @@ import pytest
 from markupsafe import Markup
 
 from hub.actor import Role
+from hub.orders.settlement import ELAPSED, METERED
 from marketplace_ui.phone_table import label_cells
 from marketplace_ui.words import WORDS
 from tests.ui_money.pages import PAGES
@@ -61,6 +62,7 @@ def test_every_state_and_figure_of_a_record_has_a_word() -> None:
         members |= {str(member) for member in getattr(import_module(module), name)}
     assert len(members) > 8
     assert members <= set(WORDS["raw_state"])
+    assert {*METERED, ELAPSED} <= set(WORDS["raw_figure"])
 
 
 def test_a_line_leads_the_operator_to_its_correction(scene: Scene) -> None:
