@@ -98,8 +98,9 @@ class DescribedApi(OpenAPI):
         known = {path: self.paths[path] for path in api.paths if path in self.paths}
         super().register_api(api, **options)
         for path, item in known.items():
-            for method in item.model_fields_set:
-                setattr(self.paths[path], method, getattr(item, method))
+            # A copy: the items belong to the rooms' blueprints, which other applications of this process share.
+            more = {method: getattr(item, method) for method in item.model_fields_set}
+            self.paths[path] = self.paths[path].model_copy(update=more)
 
     def generate_spec_json(self) -> None:
         """Build the description once, when it is first asked for."""
