@@ -117,6 +117,8 @@ class Crowd:
                 self.leaving, leave_after = self.leaving - 1, self._chance.randrange(1, self._tokens // 2)
             prompt = f"spindle {next(self._numbers)} bearing 主轴"
             self.seen.append(await stream(self._url, prompt, tokens=self._tokens, leave_after=leave_after))
+            # Somebody else's death came first: the next one leaves.
+            self.leaving += bool(leave_after) and not self.seen[-1].left
             if self.seen[-1].error:
                 await asyncio.sleep(_REST_S)
 

@@ -10,6 +10,7 @@ from tests.faults_serving.books import account_killed, account_survivor, check_b
 from tests.faults_serving.conftest import Say
 from tests.faults_serving.greedy import Crowd, Stream, ask_again
 from tests.faults_serving.yard import Engine, Yard, running_yard, want_engines
+from tests.gateway.world import wait_for
 from tests.pool.tiny_models import make_talker
 
 CLIENTS, TOKENS = 8, 200
@@ -49,6 +50,7 @@ def test_kills_of_engines_gateways_and_clients_leave_no_token_unexplained(
             else:
                 crowd.leaving += 1
         yard.wait_for_two(but=frozenset(killed))
+        wait_for(lambda: sum(one.left for one in tuple(crowd.seen)) == kinds.count("client"), timeout_s=60)
     seen = crowd.seen
     yard.wait_for_books({one.request_id for one in seen if one.pieces})
     left = [one for one in seen if one.left]
