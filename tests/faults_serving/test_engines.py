@@ -15,7 +15,8 @@ from tests.pool.tiny_models import make_talker
 
 CLIENTS, TOKENS = 8, 200
 MOST_UNEXPLAINED = 64
-MOST_GAP_S = 2.0
+MOST_GAP_S = (10.0, 2.0)
+"""The longest pause allowed in the short form, which runs beside other tests, and in the long one."""
 LEAST_SAME = 0.95
 KILLS = {"engine": (1, 8), "gateway": (1, 10), "client": (1, 10)}
 """How often each is killed in the short and in the long form."""
@@ -89,7 +90,7 @@ def test_kills_of_engines_gateways_and_clients_leave_no_token_unexplained(
     check_bills(yard, seen, tokens=TOKENS)
     assert struck, "no stream ran when an engine died"
     assert len(same) >= LEAST_SAME * len(struck), [(one.error, one.pieces) for one in struck if one not in same]
-    assert max(gaps_s) <= MOST_GAP_S
+    assert max(gaps_s) <= MOST_GAP_S[long]
     lost = [one for one in seen if not one.whole and not one.left and not meets(one, gateway_kills_s)]
     assert [one.error for one in lost if one not in silent] == []
 
