@@ -1,5 +1,6 @@
 """The whole journey on real parts, once: MLflow, hub, worker, PEFT training, vLLM, gateway, stock openai SDK."""
 
+import json
 import sqlite3
 import stat
 import subprocess
@@ -144,6 +145,35 @@ def test_example_runs_as_printed(journey: Journey, story: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_stock_sdk_did_the_whole_flow_on_one_base_url(journey: Journey) -> None:
+    """Files, job, events, checkpoints and chat of the factory's story: real PEFT, real vLLM, nothing but the SDK."""
+    with openai.OpenAI(base_url=journey.values["OPENAI_BASE_URL"], api_key=journey.values["OPENAI_API_KEY"]) as client:
+        job = next(found for found in client.fine_tuning.jobs.list() if found.user_provided_suffix == "fault-codes")  # type: ignore[attr-defined]
+        assert (job.status, job.model.partition("@")[0]) == ("succeeded", "guanmo/demo-zh-3m")
+        assert [client.files.retrieve(name).status for name in (job.training_file, job.validation_file or "")] == [
+            "processed",
+            "processed",
+        ]
+        told = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
+        assert {"Fine-tuning job started", "Created fine-tuning job"} <= {event.message for event in told}
+        losses = [event.data for event in told if event.type == "metrics"]
+        assert {"train_loss", "grad_norm"} <= {name for data in losses for name in data}  # type: ignore[attr-defined]
+        points = client.fine_tuning.jobs.checkpoints.list(job.id).data
+        assert len(points) >= 4
+        assert job.fine_tuned_model in {point.fine_tuned_model_checkpoint for point in points}
+        metrics = client.files.content(job.result_files[0]).text
+        assert metrics.startswith("step,train_loss,valid_loss")
+        answer = client.chat.completions.create(
+            model=job.fine_tuned_model or "", messages=[{"role": "user", "content": "主轴异响"}], max_tokens=40
+        )
+        assert (answer.choices[0].message.content or "").startswith("类别=")
+        assert job.trained_tokens
+    enforced = {"file_size", "memory", "files", "network", "signals", "calls"}
+    run = journey.home / "runs" / f"run_{job.id.removeprefix('ftjob-')}"
+    first = (run / "1" / "progress.jsonl").read_text().partition("\n")[0]
+    assert enforced == set(json.loads(first)["metrics"]["enforced"])
 
 
 def test_books_balance_in_the_database_itself(journey: Journey) -> None:
