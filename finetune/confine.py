@@ -5,6 +5,7 @@ Source: landlock(7), seccomp(2), `linux/landlock.h` up to ABI 6.
 """
 
 import ctypes
+import mimetypes
 import os
 import resource
 import sys
@@ -58,7 +59,8 @@ def confine(spec: RunSpec, spec_path: Path, out: Path) -> list[str]:
 def _list_inputs(spec: RunSpec) -> list[Path]:
     data = spec.data
     named = (data.source, data.train, data.valid, spec.base.path if spec.base else None, spec.resume_from)
-    return [Path(name) for name in named if name]
+    numbers = [Path(name).with_suffix(".rows.bin") for name in (data.train, data.valid) if name]
+    return [*(Path(name) for name in named if name), *numbers]
 
 
 def _list_programs() -> list[Path]:
@@ -66,7 +68,8 @@ def _list_programs() -> list[Path]:
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve().parent.parent)}
     package = Path(__file__).resolve().parent
     processes = [Path("/proc") / name for name in _PROCESS]
-    return [Path(name) for name in (*_PROGRAMS, *sorted(prefixes))] + [package, *processes]
+    # openpyxl asks for the types of files, and the library behind it does not bear a list that it may not read.
+    return [Path(name) for name in (*_PROGRAMS, *mimetypes.knownfiles, *sorted(prefixes))] + [package, *processes]
 
 
 def _list_devices(*, on_cuda: bool) -> list[Path]:

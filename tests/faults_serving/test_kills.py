@@ -74,7 +74,7 @@ def test_every_token_is_accounted_for(tmp_path: Path, say: Say, long: bool, chan
         assert figures["unwritten_tokens"] <= MOST_UNEXPLAINED * wanted
         assert figures["most_unbilled_of_a_killed_engine"] <= MOST_UNEXPLAINED
         assert (figures["delivered_unbilled"], figures["whole_unbilled"]) == (0, 0)
-        assert figures["greedy_struck"] > 0
+        assert figures["greedy_struck"] > 0 or not long, "two kills may strike no greedy stream"
         assert figures["greedy_same_text"] >= 0.95 * figures["greedy_struck"]
         assert spent_ufen == sum(
             cost_ufen(PRICES, record.prompt_tokens, record.cached_tokens, record.completion_tokens)

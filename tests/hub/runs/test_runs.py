@@ -56,7 +56,7 @@ def test_a_run_becomes_a_version_and_settles_on_its_meter(scene_on_both: Scene) 
         rental = session.scalars(select(Rental)).one()
     assert version.artifact_digest == run["artifact_digest"]
     assert (scene.home / "artifacts" / version.artifact_digest / "adapter_model.safetensors").is_file()
-    assert version.rank == 4
+    assert version.rank == 8
     assert version.lineage["plan_digest"] == run["plan_digest"]
     assert (rental.state, rental.device_ms) == (HoldState.RELEASED, 850)
     assert run["accept_to_first_step_ms"] > 0
