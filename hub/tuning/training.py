@@ -100,9 +100,8 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
         with work.sessions.read() as session:
             threads = find_offer(session, run.offer_id or "").cpu_threads
         ensure_trainer(work, claim, name=name, make_spec=partial(_build_spec, work, run), out=out, threads=threads)
-        if run.cancel_requested_at is not None:
-            ask_cancel(out)  # before its first step: a short run would be over before this worker looks again
         _note_start(work, claim)
+        _obey_wishes(work, claim, run, out)  # now: a short run would be over before this worker looks again
         return again(_POLL_S)
     sighting = look_at_trainer(work, name, out)
     note_progress(work, claim, run, read_tail(out))
