@@ -38,6 +38,10 @@ class Actor:
         """Whether the actor may read every organisation's records."""
         return self.role in READERS
 
+    def may_read(self, organisation_id: str | None) -> bool:
+        """Whether the actor may read records of this organisation."""
+        return self.reads_all or organisation_id == self.organisation_id
+
     def require(self, *roles: Role) -> None:
         """Pass if the actor has one of the roles.
 

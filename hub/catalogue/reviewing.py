@@ -101,7 +101,7 @@ def review_version(
 
 def list_reviews(session: Session, actor: Actor | None, version: ModelVersion) -> list[Review]:
     """Return the reviews of a version, newest first; nothing for whoever is neither owner, operator nor auditor."""
-    if actor is None or (actor.organisation_id != version.organisation_id and not actor.reads_all):
+    if actor is None or not actor.may_read(version.organisation_id):
         return []
     query = select(Review).where(Review.version_id == version.id)
     return list(session.scalars(query.order_by(Review.id.desc())))

@@ -139,7 +139,7 @@ def read_redemption(path: RedemptionPath) -> RedemptionWithLines:
     actor = current_actor()
     with context().sessions.read() as session:
         row = session.get(Redemption, path.redemption_id)
-        if row is None or (row.organisation_id != actor.organisation_id and not actor.reads_all):
+        if row is None or not actor.may_read(row.organisation_id):
             raise NotFoundError.of("redemption", path.redemption_id)
         back = service.sum_taken_back(session, [row.id]).get(row.id, 0)
         lines: list[RedeemedCharge] = [

@@ -160,7 +160,7 @@ def get_provider_offers(path: ProviderPath) -> Offers:
     actor = current_actor()
     with context().sessions.read() as session:
         provider = service.find_provider(session, path.provider_id)
-        if provider.organisation_id != actor.organisation_id and not actor.reads_all:
+        if not actor.may_read(provider.organisation_id):
             raise NotFoundError.of("provider", path.provider_id)
         query = select(Offer).where(Offer.provider_id == provider.id).order_by(Offer.id.desc()).limit(200)
         return {"offers": [present_offer(session, offer, provider) for offer in session.scalars(query)]}

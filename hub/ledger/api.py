@@ -62,7 +62,7 @@ def list_accounts(query: AccountsQuery) -> dict[str, Any]:
     """Return the accounts of an organisation."""
     actor = current_actor()
     owner = query.organisation_id or actor.organisation_id
-    if owner != actor.organisation_id and not actor.reads_all:
+    if not actor.may_read(owner):
         raise NotFoundError.of("organisation", owner)
     with context().sessions.read() as session:
         rows = session.scalars(select(Account).where(Account.organisation_id == owner).order_by(Account.id))
@@ -75,7 +75,7 @@ def list_entries(path: AccountPath, query: EntriesQuery) -> dict[str, Any]:
     actor = current_actor()
     with context().sessions.read() as session:
         account = session.get(Account, path.account_id)
-        if account is None or (account.organisation_id != actor.organisation_id and not actor.reads_all):
+        if account is None or not actor.may_read(account.organisation_id):
             raise NotFoundError.of("account", path.account_id)
         rows = audit.list_entries(session, account.id, before_version=query.before_version, limit=query.limit)
         return {

@@ -52,7 +52,7 @@ def list_usage(query: UsageQuery) -> dict[str, Any]:
     """Return usage records of a month, newest first."""
     actor = current_actor()
     owner = query.organisation_id or actor.organisation_id
-    if owner != actor.organisation_id and not actor.reads_all:
+    if not actor.may_read(owner):
         raise NotFoundError.of("organisation", owner)
     start, end = month_bounds(query.month or month_key(context().clock()))
     with context().sessions.read() as session:

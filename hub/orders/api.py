@@ -176,6 +176,6 @@ def close_lost_allowance(path: AllowancePath, body: EndAllowanceBody) -> dict[st
 
 def _read_owner(actor: Actor, organisation_id: str | None) -> str:
     owner = organisation_id or actor.organisation_id
-    if owner != actor.organisation_id and not actor.reads_all:
+    if not actor.may_read(owner):
         raise NotFoundError.of("organisation", owner)
     return owner

@@ -215,7 +215,7 @@ def read_line_corrections(path: BillLinePath) -> Corrections:
     actor = current_actor()
     with context().sessions.read() as session:
         line = session.get(BillLine, path.bill_line_id)
-        if line is None or (line.organisation_id != actor.organisation_id and not actor.reads_all):
+        if line is None or not actor.may_read(line.organisation_id):
             raise NotFoundError.of("bill line", path.bill_line_id)
         return {"items": [present_correction(version) for version in list_corrections(session, bill_line_id=line.id)]}
 
@@ -260,7 +260,7 @@ def read_one_correction(path: CorrectionPath) -> Correction:
     actor = current_actor()
     with context().sessions.read() as session:
         version = session.get(BillVersion, path.correction_id)
-        if version is None or (version.organisation_id != actor.organisation_id and not actor.reads_all):
+        if version is None or not actor.may_read(version.organisation_id):
             raise NotFoundError.of("correction", path.correction_id)
         return present_correction(version)
 

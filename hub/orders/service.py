@@ -56,7 +56,7 @@ def read_order(session: Session, actor: Actor, order_id: str) -> Order:
         NotFoundError: missing or another organisation's.
     """
     order = session.get(Order, order_id)
-    if order is None or (order.organisation_id != actor.organisation_id and not actor.reads_all):
+    if order is None or not actor.may_read(order.organisation_id):
         raise NotFoundError.of("order", order_id)
     return order
 

@@ -125,6 +125,6 @@ def _write(query: StatementQuery, write: Callable[[Sheet], bytes], ending: str, 
 def _build(session: Session, query: StatementQuery) -> Statement:
     actor = current_actor()
     owner = query.organisation_id or actor.organisation_id
-    if owner != actor.organisation_id and not actor.reads_all:
+    if not actor.may_read(owner):
         raise NotFoundError.of("organisation", owner)
     return statement(session, owner, query.month or month_key(context().clock()))

@@ -84,7 +84,7 @@ def list_records(session: Session, actor: Actor, line_id: str, *, after: str = "
 
 
 def _check_owner(actor: Actor, organisation_id: str, line_id: str) -> None:
-    if organisation_id != actor.organisation_id and not actor.reads_all:
+    if not actor.may_read(organisation_id):
         raise NotFoundError.of("statement line", line_id)
 
 

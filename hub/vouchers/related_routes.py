@@ -60,7 +60,7 @@ class RulingBody(Body):
 def list_owners(path: FirmPath) -> dict[str, Any]:
     """Return who stands behind a firm: the own one, any for operator and auditor."""
     actor = current_actor()
-    if actor.organisation_id != path.organisation_id and not actor.reads_all:
+    if not actor.may_read(path.organisation_id):
         raise NotFoundError.of("organisation", path.organisation_id)
     with context().sessions.read() as session:
         return {"items": [present_owner(owner) for owner in ownership.list_owners(session, path.organisation_id)]}

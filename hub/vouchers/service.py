@@ -127,7 +127,6 @@ def find_application(session: Session, actor: Actor, application_id: str) -> App
         NotFoundError: missing or another organisation's.
     """
     application = session.get(Application, application_id)
-    foreign = application and application.organisation_id != actor.organisation_id
-    if application is None or (foreign and not actor.reads_all):
+    if application is None or not actor.may_read(application.organisation_id):
         raise NotFoundError.of("application", application_id)
     return application

@@ -87,7 +87,7 @@ def _read_month(form: Form, now: datetime) -> str:
 
 def _read_owner(actor: Actor, form: Form) -> str:
     asked = form.value("organisation_id") or actor.organisation_id
-    if asked != actor.organisation_id and not actor.reads_all:
+    if not actor.may_read(asked):
         raise NotFoundError.of("organisation", asked)
     return asked
 

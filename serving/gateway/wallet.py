@@ -234,7 +234,7 @@ class Wallet:
         return bool(idle)
 
     def _retire_old(self, purse: _Purse) -> None:
-        """Give old slices back before another is asked for: they may hold all that the firm has."""
+        """Let old slices go back after a refusal: they may hold all that the firm has, and the next draw gets it."""
         now_us = self._clock.now_us()
         for piece in purse.slices:
             piece.retired |= piece.reserved_ufen == 0 and piece.renew_at <= now_us

@@ -1,7 +1,6 @@
 """`guanmo corrections`, `redemptions` and `offers` against a running hub: who may, refusals by code, asked before."""
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
-from werkzeug.serving import make_server
 
 from hub.app import create_api
 from hub.cli.calling import HubCallError
@@ -20,16 +18,15 @@ from hub.errors import InvalidValueError
 from hub.orders.tables import BillVersion, Charge
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
-from hub.vouchers.papers import add_paper
-from hub.vouchers.tables import Grant, PaperKind
+from hub.vouchers.tables import Grant
 from tests.hub.conftest import empty_database, now, sessions
 from tests.hub.money.conftest import built_market, market, postgresql
 from tests.hub.money.market import PASSWORD, Market
 from tests.hub.orders.call_steps import FEN, call, find_line
 from tests.hub.orders.conftest import rich
 from tests.hub.orders.test_rentals import HOUR_MS, Shop
-from tests.hub.vouchers.steps import add_invoice, assert_books, buy
-from tests.hub.vouchers.test_redemptions import put_in_force
+from tests.hub.vouchers.steps import assert_books, buy, pay_in_full
+from tests.web import served
 
 __all__ = ["built_market", "empty_database", "market", "now", "postgresql", "rich", "sessions"]
 
@@ -77,31 +74,17 @@ def terminal(rich: Market, tmp_path: Path) -> Iterator[Terminal]:
 @pytest.fixture
 def paid(market: Market, tmp_path: Path) -> Iterator[tuple[Terminal, Grant]]:
     """The model voucher reimburses a third; the factory has paid 4201 fen in full and holds invoice and proof."""
-    put_in_force(market, "model", mode="reimburse", share={"num": 1, "den": 3})
-    grant = market.award("model", 30_000)
-    market.fund("factory", 10_000, "bank-1")
-    buy(market, offer="private")
-    add_invoice(market, grant.id)
-    with market.sessions.write() as session:
-        add_paper(
-            session, market.actors["factory"], grant.id, month="2026-11", kind=PaperKind.PAYMENT,
-            name="回单.pdf", digest="b" * 64, now=market.now,
-        )  # fmt: skip
-    for served in serve(market, tmp_path):
-        yield served, grant
+    grant = pay_in_full(market)
+    for terminal in serve(market, tmp_path):
+        yield terminal, grant
 
 
 def serve(market: Market, home: Path) -> Iterator[Terminal]:
     secrets = Secrets({name: f"{name} of the tests" for name in NAMES})
     settings = Settings(home=home, database_url="")
     hub = create_api(settings, secrets=secrets, sessions=market.sessions, clock=lambda: market.now)
-    server = make_server("127.0.0.1", 0, hub, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield Terminal(market, f"http://127.0.0.1:{server.server_port}")
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(hub) as base:
+        yield Terminal(market, base)
 
 
 def count_versions(market: Market) -> int:

@@ -27,7 +27,7 @@ from hub.vouchers import service as vouchers
 from hub.vouchers.papers import add_paper, list_papers
 from hub.vouchers.tables import Application, Grant, PaperKind
 from tests.hub.money.market import Market
-from tests.hub.vouchers.test_redemptions import put_in_force
+from tests.hub.vouchers.steps import put_in_force
 
 HOUR_MS = 3_600_000
 CONTRACT = "R"

@@ -45,7 +45,7 @@ class Story:
 
 @pytest.mark.timeout(1800)
 def test_every_token_is_accounted_for(tmp_path: Path, say: Say, long: bool, chance: random.Random) -> None:
-    wanted = 60 if long else 2
+    wanted = 60 if long else 3  # fewer kills may strike no greedy stream
     story = Story()
     with running_world(SNAPSHOT, tmp_path, engines=2) as world:
         start_ufen = world.hub.balance_ufen
@@ -74,7 +74,7 @@ def test_every_token_is_accounted_for(tmp_path: Path, say: Say, long: bool, chan
         assert figures["unwritten_tokens"] <= MOST_UNEXPLAINED * wanted
         assert figures["most_unbilled_of_a_killed_engine"] <= MOST_UNEXPLAINED
         assert (figures["delivered_unbilled"], figures["whole_unbilled"]) == (0, 0)
-        assert figures["greedy_struck"] > 0 or not long, "two kills may strike no greedy stream"
+        assert figures["greedy_struck"] > 0
         assert figures["greedy_same_text"] >= 0.95 * figures["greedy_struck"]
         assert spent_ufen == sum(
             cost_ufen(PRICES, record.prompt_tokens, record.cached_tokens, record.completion_tokens)
@@ -119,7 +119,7 @@ def kill_engine(world: World, story: Story, chance: random.Random) -> None:
 
 
 def call_until_over(gateway: Gateway, story: Story, wanted: int, *, seed: float) -> None:
-    """Keep callers busy; about every third hangs up after a random number of words, half of them are greedy."""
+    """Keep callers busy; about every third hangs up after a random number of words, three of four are greedy."""
 
     async def caller(number: int) -> Outcome:
         chance, outcome = random.Random(seed + number), Outcome()
@@ -132,7 +132,7 @@ def call_until_over(gateway: Gateway, story: Story, wanted: int, *, seed: float)
                 secret_of(1),
                 leave_after=leaves,
                 stream=leaves is not None or chance.random() < 0.8,
-                temperature=chance.choice((0, 1)),
+                temperature=chance.choice((0, 0, 0, 1)),
                 **asked,
             )
             story.client_kills += outcome.left

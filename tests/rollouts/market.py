@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from werkzeug.serving import make_server
 
 from hub.catalogue.registration import register_version
 from hub.database import open_sessions
@@ -25,6 +24,7 @@ from hub.tuning.probing import queue_probes
 from tests.gateway.world import free_port, wait_for
 from tests.hub.runs.scene import Scene, build_scene, secrets
 from tests.pool.tiny_models import ENVIRONMENT, TinyModels
+from tests.web import served
 
 NAME = "factory-co/orders"
 START_S = 300.0
@@ -86,7 +86,7 @@ def running_market(models: TinyModels, home: Path) -> Iterator[RolloutMarket]:
         (home / name).write_text(secrets()[name])
     pool_port, gateway_port = free_port(), free_port()
     with contextlib.ExitStack() as stack:
-        hub = stack.enter_context(_served(scene))
+        hub = stack.enter_context(served(scene.app))
         market = RolloutMarket(scene, hub, f"http://127.0.0.1:{gateway_port}", "", key, versions)
         market.pool = f"http://127.0.0.1:{pool_port}"
         stack.enter_context(_process("serving.pool", *_pool_options(hub, home, pool_port), log=home / "pool.log"))
@@ -144,19 +144,6 @@ def _make_key(scene: Scene) -> str:
             now=scene.work.clock(),
         )
     return text
-
-
-@contextlib.contextmanager
-def _served(scene: Scene) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, scene.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextlib.contextmanager

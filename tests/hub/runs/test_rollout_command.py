@@ -1,30 +1,24 @@
 """`guanmo rollout` against a running hub: start with cases from a file, shift, promote, list; a refusal is one line."""
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
-from werkzeug.serving import make_server
 
 from hub.cli.calling import HubCallError
 from hub.cli.main import app
 from tests.hub.runs.scene import Scene
 from tests.hub.runs.test_deployments import observe
 from tests.hub.runs.test_rollouts import NAME, Stage
+from tests.web import served
 
 
 @pytest.fixture
 def hub(scene: Scene) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, scene.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(scene.app) as base:
+        yield base
 
 
 def test_the_owner_rolls_out_from_a_terminal(scene: Scene, hub: str, tmp_path: Path) -> None:

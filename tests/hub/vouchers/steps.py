@@ -12,7 +12,7 @@ from hub.organisations.rules import make_demo_uscc
 from hub.vouchers import service as vouchers
 from hub.vouchers.papers import add_paper
 from hub.vouchers.service import GrantBalance
-from hub.vouchers.tables import Application, PaperKind
+from hub.vouchers.tables import Application, Grant, PaperKind
 from tests.hub.money.market import PAPER, Market
 
 HOUR_MS = 3_600_000
@@ -94,3 +94,42 @@ def assert_books(market: Market) -> None:
 def shanghai(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:
     """Return an instant of Shanghai's clock in UTC."""
     return datetime(year, month, day, hour, minute, tzinfo=SHANGHAI).astimezone(UTC)
+
+
+def put_in_force(market: Market, programme: str, basis_date: str = "charge", **changes: object) -> None:
+    with market.sessions.write() as session:
+        found = vouchers.find_programme(session, programme)
+        rule = vouchers.rule_of_day(session, found.id, market.now)
+        assert rule is not None
+        drafted = vouchers.draft_rule(
+            session,
+            market.actors["checker"],
+            programme=programme,
+            body={**rule.body, **changes},
+            effective_from_at=market.now,
+            effective_to_at=None,
+            source="test",
+            basis_date=basis_date,
+            now=market.now,
+        )
+        vouchers.approve_rule(session, market.actors["approver"], drafted.id, now=market.now)
+
+
+def add_proof(market: Market, grant_id: str) -> None:
+    """Hand in the proof that the invoice was paid."""
+    with market.sessions.write() as session:
+        add_paper(
+            session, market.actors["factory"], grant_id, month="2026-11", kind=PaperKind.PAYMENT,
+            name="回单.pdf", digest="b" * 64, now=market.now,
+        )  # fmt: skip
+
+
+def pay_in_full(market: Market) -> Grant:
+    """The model voucher reimburses a third; the factory pays 4201 fen in full and hands in invoice and proof."""
+    put_in_force(market, "model", mode="reimburse", share={"num": 1, "den": 3})
+    grant = market.award("model", 30_000)
+    market.fund("factory", 10_000, "bank-1")
+    buy(market, offer="private")
+    add_invoice(market, grant.id)
+    add_proof(market, grant.id)
+    return grant

@@ -6,14 +6,13 @@ from hub.claims import service as claims
 from hub.errors import ConflictError, InvalidValueError
 from hub.orders.cash import wallet
 from hub.vouchers import service as vouchers
-from hub.vouchers.papers import add_paper
 from hub.vouchers.rules import CapExceededError, ProgrammeClosedError, RuleRefusedError, TierRefusedError
-from hub.vouchers.tables import Grant, PaperKind
+from hub.vouchers.tables import Grant
 from tests.hub.money.market import Market
 from tests.hub.money.test_month_close import DECEMBER, close_month, draw, subsidised_line, use
 from tests.hub.orders.call_steps import assert_sound
-from tests.hub.vouchers.steps import add_invoice, apply, draft
-from tests.hub.vouchers.test_redemptions import decide, put_in_force
+from tests.hub.vouchers.steps import add_invoice, add_proof, apply, draft, put_in_force
+from tests.hub.vouchers.test_redemptions import decide
 
 YUAN = 100
 
@@ -97,11 +96,7 @@ def test_an_award_is_paid_whole_after_two_persons_and_claimed(market: Market, pr
     with market.sessions.write() as session, pytest.raises(InvalidValueError, match="invoice, payment missing"):
         claims.request_redemption(session, market.actors["factory"], grant.id, charge_ids=[], now=market.now)
     add_invoice(market, grant.id)
-    with market.sessions.write() as session:
-        add_paper(
-            session, market.actors["factory"], grant.id, month="2026-11", kind=PaperKind.PAYMENT,
-            name="回单.pdf", digest="b" * 64, now=market.now,
-        )  # fmt: skip
+    add_proof(market, grant.id)
     with market.sessions.write() as session:
         asked = claims.request_redemption(session, market.actors["factory"], grant.id, charge_ids=[], now=market.now)
     assert (asked.eligible_fen, asked.amount_fen) == (50_000, 50_000)

@@ -18,13 +18,12 @@ from hub.orders.corrections import Wanted, propose_correction
 from hub.orders.tables import Charge
 from hub.payouts.debts import read_debt
 from hub.tables import import_tables, metadata
-from hub.vouchers.papers import add_paper
-from hub.vouchers.tables import Grant, PaperKind
+from hub.vouchers.tables import Grant
 from serving.contract import AllowanceGrant
 from tests.hub.money.market import Market, build_market
 from tests.hub.orders.call_steps import FEN, assert_sound, correct_calls, figures
-from tests.hub.vouchers.steps import add_invoice, balance_of, buy, draft
-from tests.hub.vouchers.test_redemptions import cash, decide, put_in_force
+from tests.hub.vouchers.steps import add_invoice, add_proof, balance_of, buy, draft, put_in_force
+from tests.hub.vouchers.test_redemptions import cash, decide
 
 HUNDRED_FEN = 125_000
 
@@ -43,11 +42,7 @@ def prepare(market: Market) -> Grant:
     grant = market.award("model", 30_000)
     market.fund("factory", 10_000, "bank-1")
     add_invoice(market, grant.id)
-    with market.sessions.write() as session:
-        add_paper(
-            session, market.actors["factory"], grant.id, month="2026-11", kind=PaperKind.PAYMENT,
-            name="回单.pdf", digest="b" * 64, now=market.now,
-        )  # fmt: skip
+    add_proof(market, grant.id)
     return grant
 
 

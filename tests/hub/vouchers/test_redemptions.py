@@ -9,47 +9,25 @@ from hub.claims.tables import Redemption
 from hub.errors import ConflictError, FourEyesError, InvalidValueError, NotFoundError
 from hub.orders.cash import wallet
 from hub.orders.tables import Charge
-from hub.vouchers import service as vouchers
-from hub.vouchers.papers import add_paper
 from hub.vouchers.rules import RuleRefusedError
-from hub.vouchers.tables import Grant, PaperKind
+from hub.vouchers.tables import Grant
 from tests.hub.money.market import Market
-from tests.hub.vouchers.steps import add_invoice, assert_books, balance_of, buy, draft
-
-
-def put_in_force(market: Market, programme: str, basis_date: str = "charge", **changes: object) -> None:
-    with market.sessions.write() as session:
-        found = vouchers.find_programme(session, programme)
-        rule = vouchers.rule_of_day(session, found.id, market.now)
-        assert rule is not None
-        drafted = vouchers.draft_rule(
-            session,
-            market.actors["checker"],
-            programme=programme,
-            body={**rule.body, **changes},
-            effective_from_at=market.now,
-            effective_to_at=None,
-            source="test",
-            basis_date=basis_date,
-            now=market.now,
-        )
-        vouchers.approve_rule(session, market.actors["approver"], drafted.id, now=market.now)
+from tests.hub.vouchers.steps import (
+    add_invoice,
+    add_proof,
+    assert_books,
+    balance_of,
+    buy,
+    draft,
+    pay_in_full,
+    put_in_force,
+)
 
 
 @pytest.fixture
 def paid(market: Market) -> tuple[Market, Grant]:
     """The model voucher reimburses; the factory has paid 4201 fen in full and holds invoice and proof."""
-    put_in_force(market, "model", mode="reimburse", share={"num": 1, "den": 3})
-    grant = market.award("model", 30_000)
-    market.fund("factory", 10_000, "bank-1")
-    buy(market, offer="private")
-    add_invoice(market, grant.id)
-    with market.sessions.write() as session:
-        add_paper(
-            session, market.actors["factory"], grant.id, month="2026-11", kind=PaperKind.PAYMENT,
-            name="回单.pdf", digest="b" * 64, now=market.now,
-        )  # fmt: skip
-    return market, grant
+    return market, pay_in_full(market)
 
 
 def request(market: Market, grant: Grant, who: str = "factory") -> Redemption:
@@ -119,11 +97,7 @@ def test_it_pays_at_most_what_the_grant_has_left(paid: tuple[Market, Grant]) -> 
     market, _ = paid
     small = market.award("model", 700, contract_no="B")
     add_invoice(market, small.id, "F-2")
-    with market.sessions.write() as session:
-        add_paper(
-            session, market.actors["factory"], small.id, month="2026-11", kind=PaperKind.PAYMENT,
-            name="回单.pdf", digest="b" * 64, now=market.now,
-        )  # fmt: skip
+    add_proof(market, small.id)
     assert request(market, small).amount_fen == 700
 
 
