@@ -26,7 +26,7 @@ from hub.deployments.tables import ReplicaSet
 from hub.errors import ConflictError
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
-from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside
+from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
 
 MERGE_KIND = "version.merge"
 ASKED, CHOSEN = "version.merge_asked", "version.merge_chosen"
@@ -106,12 +106,10 @@ def merge_version(work: Work, claim: Claim) -> Verdict:
         claim,
         begin=lambda: partial(_merge, _locate(work, claim), dict(work.environment)),
         take=lambda out: _serve(work, claim, out),
-        errors={OSError: _try_again, subprocess.SubprocessError: _try_again},
+        errors=dict.fromkeys(
+            (OSError, subprocess.SubprocessError), try_again("the merge did not finish", after_s=_RETRY_S)
+        ),
     )
-
-
-def _try_again(error: Exception) -> Verdict:
-    return failed(f"the merge did not finish: {error}", retry_after_s=_RETRY_S)
 
 
 def _serve(work: Work, claim: Claim, out: Path) -> Verdict:

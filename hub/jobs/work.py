@@ -106,3 +106,8 @@ def run_beside(
     except tuple(errors) as error:
         return next(answer(error) for kind, answer in errors.items() if isinstance(error, kind))
     return take(result)
+
+
+def try_again(what: str, *, after_s: float) -> Callable[[Exception], Verdict]:
+    """Return what `run_beside` makes of an error that may pass: another try later, told as `what` and the error."""
+    return lambda error: failed(f"{what}: {error}", retry_after_s=after_s)

@@ -19,7 +19,7 @@ from hub.datasets.tables import DatasetVersion
 from hub.deployments.evaluating import EvaluationStatus, release_evaluation, request_evaluation
 from hub.deployments.rules import choose_context_tokens
 from hub.jobs.service import Claim, finish_job, require_lock
-from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside
+from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
 from hub.tuning.endings import settle_run
 from hub.tuning.engine_questions import EngineRefusedError
 from hub.tuning.examining import Asked, collect_questions, examine, write_cases
@@ -50,9 +50,7 @@ def gate_run(work: Work, claim: Claim) -> Verdict:
     """One pass: wish for an engine, ask it in the background, then conclude."""
 
     def take(found: Examination) -> Verdict:
-        with work.sessions.read() as session:
-            folder = locate_run(work.settings.home, session.get_one(Run, claim.subject).id)
-        write_cases(folder, found)
+        write_cases(locate_run(work.settings.home, claim.subject), found)
         return conclude_gate(work, claim, judge(found))
 
     def conclude_refused(error: EngineRefusedError) -> Verdict:
@@ -63,12 +61,11 @@ def gate_run(work: Work, claim: Claim) -> Verdict:
         claim,
         begin=lambda: _begin(work, claim),
         take=take,
-        errors={EngineRefusedError: conclude_refused, OSError: _try_again},
+        errors={
+            EngineRefusedError: conclude_refused,
+            OSError: try_again("the engine does not answer", after_s=_RETRY_S),
+        },
     )
-
-
-def _try_again(error: Exception) -> Verdict:
-    return failed(f"the engine does not answer: {error}", retry_after_s=_RETRY_S)
 
 
 def conclude_gate(work: Work, claim: Claim, gate: Mapping[str, Any]) -> Verdict:

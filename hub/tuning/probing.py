@@ -18,7 +18,7 @@ from hub.catalogue.tables import ModelVersion
 from hub.deployments.rollouts import note_probe
 from hub.deployments.tables import ObservedAdapter, ObservedReplica, Rollout, RolloutState
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
-from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside
+from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
 from hub.tuning.engine_questions import EngineRefusedError, Question, answer_chats, answer_greedily
 from hub.tuning.examining import collect_questions
 from hub.tuning.kinds import PROBE_KIND
@@ -73,12 +73,10 @@ def probe_rollout(work: Work, claim: Claim) -> Verdict:
         claim,
         begin=begin,
         take=lambda scores: _note(work, claim, scores),
-        errors={OSError: _try_again, EngineRefusedError: _try_again},
+        errors=dict.fromkeys(
+            (OSError, EngineRefusedError), try_again("the engine does not answer the probe", after_s=_RETRY_S)
+        ),
     )
-
-
-def _try_again(error: Exception) -> Verdict:
-    return failed(f"the engine does not answer the probe: {error}", retry_after_s=_RETRY_S)
 
 
 def _note(work: Work, claim: Claim, scores: dict[str, Any]) -> Verdict:

@@ -18,7 +18,7 @@ from hub.catalogue.tables import ModelVersion, VersionState
 from hub.deployments.tables import Deployment, DeploymentState, ObservedAdapter, ObservedReplica
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
-from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside
+from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
 from hub.tuning.engine_questions import EngineRefusedError, measure_logprobs
 from hub.tuning.examining import PARITY_ROWS, Asked, collect_questions
 from hub.tuning.gate import LogProbs, Parity, judge_parity
@@ -51,12 +51,12 @@ def prove_version(work: Work, claim: Claim) -> Verdict:
         return later(_WAIT_S) if asked is None else partial(_ask, asked)
 
     return run_beside(
-        work, claim, begin=begin, take=lambda parity: _note(work, claim, parity), errors={OSError: _try_again}
+        work,
+        claim,
+        begin=begin,
+        take=lambda parity: _note(work, claim, parity),
+        errors={OSError: try_again("the engine does not answer", after_s=_RETRY_S)},
     )
-
-
-def _try_again(error: Exception) -> Verdict:
-    return failed(f"the engine does not answer: {error}", retry_after_s=_RETRY_S)
 
 
 def queue_proofs(session: Session, *, now: datetime) -> int:
