@@ -67,21 +67,17 @@ class EngineClient:
             {"input": prompt} if self._task is Task.EMBED else {"prompt": prompt, "max_tokens": 1, "temperature": 0}
         )
         body: dict[str, Any] = {"model": model, **wanted}
-        answer = await self._call_json("POST", path, body, timeout_s=timeout_s)
+        answer = await self._ask(path, body, timeout_s)
         if not answer.get(part):
             raise EngineError("engine_empty_answer", f"{model} at {self._url} answered without {part}")
-        usage = answer.get("usage") or {}
-        self.own_prompt_tokens += int(usage.get("prompt_tokens") or 0)
-        self.own_completion_tokens += int(usage.get("completion_tokens") or 0)
 
     async def time_calls(self, model: str, *, calls: int, tokens: int) -> float:
         """Return the seconds that `calls` answers of exactly `tokens` tokens take at once. Raises: EngineError."""
         body = {"model": model, "prompt": list(range(1, 17)), "max_tokens": tokens, "temperature": 0}
         began_s = time.monotonic()
-        work = (
-            self._call("POST", "/v1/completions", body | {"ignore_eos": True}, timeout_s=_LOAD_S) for _ in range(calls)
+        await asyncio.gather(
+            *(self._ask("/v1/completions", body | {"ignore_eos": True}, _LOAD_S) for _ in range(calls))
         )
-        await asyncio.gather(*work)
         return time.monotonic() - began_s
 
     async def load_adapter(self, name: str, path: Path) -> None:
@@ -115,6 +111,14 @@ class EngineClient:
             waited_s=totals.get("vllm:request_queue_time_seconds_sum", 0.0),
             begun=int(totals.get("vllm:request_queue_time_seconds_count", 0)),
         )
+
+    async def _ask(self, path: str, body: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Ask for tokens of our own, which are counted: the engine's counters hold them and no bill does."""
+        answer = await self._call_json("POST", path, body, timeout_s=timeout_s)
+        usage = answer.get("usage") or {}
+        self.own_prompt_tokens += int(usage.get("prompt_tokens") or 0)
+        self.own_completion_tokens += int(usage.get("completion_tokens") or 0)
+        return answer
 
     async def _call_json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = _QUICK_S

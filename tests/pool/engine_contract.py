@@ -33,7 +33,9 @@ async def _check_adapters(engine: EngineClient, adapter: Path) -> None:
     await engine.load_adapter(NAME, adapter)
     assert NAME in await engine.list_models()
     await engine.ask(NAME, prompt_tokens=32, timeout_s=ASK_S)
+    own = (engine.own_prompt_tokens, engine.own_completion_tokens)
     assert await engine.time_calls(NAME, calls=2, tokens=4) > 0
+    assert (engine.own_prompt_tokens - own[0], engine.own_completion_tokens - own[1]) == (2 * 16, 2 * 4)
     await engine.unload_adapter(NAME)
     await engine.unload_adapter(NAME)
     with pytest.raises(EngineError) as refused:
