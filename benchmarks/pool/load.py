@@ -32,7 +32,7 @@ class Taken:
     tokens: int = 0
     errors: int = 0
     seconds: float = 0.0
-    first_s: list[float] = field(default_factory=list)
+    call_s: list[float] = field(default_factory=list)
 
     @property
     def tokens_per_s(self) -> float:
@@ -42,13 +42,17 @@ class Taken:
     @property
     def median_s(self) -> float:
         """Median seconds of a whole call."""
-        return statistics.median(self.first_s) if self.first_s else float("nan")
+        return statistics.median(self.call_s) if self.call_s else float("nan")
 
 
 async def measure(choose: Callable[[int], Ask], *, at_once: int, seconds: float) -> Taken:
-    """Ask for `seconds` with `at_once` calls under way; only calls that ended within them count."""
-    taken, numbers = Taken(seconds=seconds), count()
-    until = time.monotonic() + seconds
+    """Ask for `seconds` with `at_once` calls under way and wait for the last; the rate is of the whole time.
+
+    Calls of one length end in waves: counting those that end within a fixed time counts whole waves only.
+    """
+    taken, numbers = Taken(), count()
+    started = time.monotonic()
+    until = started + seconds
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
 
@@ -56,12 +60,12 @@ async def measure(choose: Callable[[int], Ask], *, at_once: int, seconds: float)
             while time.monotonic() < until:
                 began = time.monotonic()
                 tokens = await _ask(http, choose(next(numbers)))
-                if time.monotonic() <= until:
-                    taken.tokens += tokens
-                    taken.errors += tokens == 0
-                    taken.first_s.append(time.monotonic() - began)
+                taken.tokens += tokens
+                taken.errors += tokens == 0
+                taken.call_s.append(time.monotonic() - began)
 
         await asyncio.gather(*[keep_asking() for _ in range(at_once)])
+    taken.seconds = time.monotonic() - started
     return taken
 
 
@@ -83,6 +87,6 @@ async def _ask(http: aiohttp.ClientSession, ask: Ask) -> int:
     headers = {"authorization": f"Bearer {ask.key}"} if ask.key else {}
     async with http.post(f"{ask.url}/v1/completions", json=body, headers=headers) as answer:
         if answer.status != 200:
-            await answer.read()
+            print(f"{ask.model}: {answer.status} {await answer.text():.300}", flush=True)
             return 0
         return int((await answer.json())["usage"]["completion_tokens"])

@@ -2,7 +2,8 @@
 
 Spawning imports torch and vLLM again in each child, which is most of a cold start on CPU (measured in
 `engine_command`). vLLM forks by default wherever no CUDA context exists; its CPU platform forces spawn only to set
-OpenMP's environment, and we set that before this process starts.
+OpenMP's environment, and we set that before this process starts. LoRA's products are `cpu_lora`'s, which a platform
+names to vLLM.
 """
 
 import importlib
@@ -10,16 +11,20 @@ import multiprocessing
 from multiprocessing.context import BaseContext
 from typing import Any
 
+PUNICA = "serving.pool.cpu_lora.GroupedPunica"
+
 
 def main() -> None:
     """Serve until told to stop; arguments are those of `vllm.entrypoints.openai.api_server`."""
     engine_processes: Any = importlib.import_module("vllm.v1.engine.utils")
     entry: Any = importlib.import_module("vllm.entrypoints.launchers.api_server.entry")
+    platform: Any = importlib.import_module("vllm.platforms.cpu")
 
     def fork_context() -> BaseContext:
         return multiprocessing.get_context("fork")
 
     engine_processes.get_mp_context = fork_context
+    platform.CpuPlatform.get_punica_wrapper = classmethod(lambda _platform: PUNICA)
     entry.main()
 
 
