@@ -38,7 +38,7 @@ from serving.contract.pool import (
     Task,
     Want,
 )
-from serving.contract.prices import UFEN_PER_FEN, cost_ufen
+from serving.contract.prices import UFEN_PER_FEN, cost_ufen, worst_cost_ufen
 from serving.contract.snapshot import (
     SCOPE_IGNORE_EOS,
     SCOPE_INFERENCE,
@@ -114,4 +114,5 @@ __all__ = [
     "engine_name",
     "key_mac",
     "loads",
+    "worst_cost_ufen",
 ]

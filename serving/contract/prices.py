@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from math import lcm
+from typing import NamedTuple
 
 from serving.contract.errors import ContractError
 from serving.contract.snapshot import Meter, SnapshotPrice
@@ -23,38 +24,61 @@ def cost_ufen(prices: Iterable[SnapshotPrice], prompt_tokens: int, cached_tokens
     Raises: ContractError for negative counts, cached above prompt, mixed versions, doubled or missing meters.
     """
     _check_counts(prompt_tokens, cached_tokens, completion_tokens)
-    rates, scale = _rates(tuple(prices))
-    cached_meter = Meter.CACHED if Meter.CACHED in rates else Meter.PROMPT
+    rates = _rates(prices if type(prices) is tuple else tuple(prices))
     scaled_ufen = 0
-    for meter, tokens in (
-        (Meter.PROMPT, prompt_tokens - cached_tokens),
-        (cached_meter, cached_tokens),
-        (Meter.COMPLETION, completion_tokens),
-    ):
-        if tokens:
-            if meter not in rates:
-                raise ContractError("missing_meter", f"no price for {tokens} {meter} tokens; publish one", field=meter)
-            scaled_ufen += tokens * rates[meter]
-    return -(-scaled_ufen // scale)
+    if prompt_tokens > cached_tokens:
+        scaled_ufen += _scale(Meter.PROMPT, prompt_tokens - cached_tokens, rates.prompt)
+    if cached_tokens:
+        meter = Meter.PROMPT if rates.cached is rates.prompt else Meter.CACHED
+        scaled_ufen += _scale(meter, cached_tokens, rates.cached)
+    if completion_tokens:
+        scaled_ufen += _scale(Meter.COMPLETION, completion_tokens, rates.completion)
+    return -(-scaled_ufen // rates.scale)
+
+
+def worst_cost_ufen(prices: Iterable[SnapshotPrice], prompt_tokens: int, completion_tokens: int) -> int:
+    """Return the most µfen of a request of so many tokens, whatever part of its prompt is cached.
+
+    Raises: as `cost_ufen`.
+    """
+    prices = tuple(prices)
+    rates = _rates(prices)
+    cached_is_dearer = rates.prompt is not None and rates.cached is not None and rates.cached > rates.prompt
+    return cost_ufen(prices, prompt_tokens, prompt_tokens if cached_is_dearer else 0, completion_tokens)
+
+
+class _Rates(NamedTuple):
+    """µfen per token by meter, all times `scale`, so that a sum stays in whole numbers; None: there is no price."""
+
+    prompt: int | None
+    cached: int | None
+    completion: int | None
+    scale: int
 
 
 @lru_cache(maxsize=1024)
-def _rates(prices: tuple[SnapshotPrice, ...]) -> tuple[dict[Meter, int], int]:
-    """Return µfen per token by meter, all times the returned scale, so that the sum stays in whole numbers."""
+def _rates(prices: tuple[SnapshotPrice, ...]) -> _Rates:
     meters = _by_meter(prices)
     scale = lcm(*(price.per_units for price in meters.values()))
-    return {
-        meter: price.amount_fen * UFEN_PER_FEN * (scale // price.per_units) for meter, price in meters.items()
-    }, scale
+    rates = {meter: price.amount_fen * UFEN_PER_FEN * (scale // price.per_units) for meter, price in meters.items()}
+    prompt = rates.get(Meter.PROMPT)
+    return _Rates(prompt, rates.get(Meter.CACHED, prompt), rates.get(Meter.COMPLETION), scale)
+
+
+def _scale(meter: Meter, tokens: int, rate: int | None) -> int:
+    if rate is None:
+        raise ContractError("missing_meter", f"no price for {tokens} {meter} tokens; publish one", field=meter)
+    return tokens * rate
 
 
 def _check_counts(prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
+    if 0 <= cached_tokens <= prompt_tokens and completion_tokens >= 0:
+        return
     if min(prompt_tokens, cached_tokens, completion_tokens) < 0:
         counts = f"prompt {prompt_tokens}, cached {cached_tokens}, completion {completion_tokens}"
         raise ContractError("negative_tokens", f"token counts must not be negative: {counts}")
-    if cached_tokens > prompt_tokens:
-        message = f"cached tokens {cached_tokens} exceed prompt tokens {prompt_tokens} that contain them"
-        raise ContractError("cached_above_prompt", message, field="cached_tokens")
+    message = f"cached tokens {cached_tokens} exceed prompt tokens {prompt_tokens} that contain them"
+    raise ContractError("cached_above_prompt", message, field="cached_tokens")
 
 
 def _by_meter(prices: Iterable[SnapshotPrice]) -> dict[Meter, SnapshotPrice]:

@@ -133,6 +133,10 @@ class SnapshotPrice:
     amount_fen: int
     per_units: int
 
+    def __hash__(self) -> int:
+        """Hash the version alone: every request looks its prices up, and an enum's own hash is slow."""
+        return hash(self.price_version_id)
+
 
 @dataclass(frozen=True)
 class Block:

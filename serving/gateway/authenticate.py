@@ -70,7 +70,7 @@ def find_end(view: View, key: SnapshotKey, now_us: int) -> GatewayError | None:
 
 
 def _bearer(authorization: str | None) -> str:
-    if not authorization or not authorization.lower().startswith(_SCHEME):
+    if not authorization or authorization[: len(_SCHEME)].lower() != _SCHEME:
         raise _refused("no API key; send the header 'Authorization: Bearer gm_…'")
     return authorization[len(_SCHEME) :].strip()
 

@@ -6,11 +6,9 @@ Money for the bound is reserved by `wallet`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from serving.contract import SnapshotPrice, cost_ufen
 from serving.gateway.surfaces import CHAT, EMBEDDINGS, Dialect, Surface
 
 _TEMPLATE_TOKENS = 256
@@ -19,8 +17,7 @@ _TOOLS_TEMPLATE_TOKENS = 1024
 _SPECIAL_TOKENS = 8
 
 
-@dataclass(frozen=True)
-class TokenBound:
+class TokenBound(NamedTuple):
     """No request costs more prompt or completion tokens than these."""
 
     prompt_tokens: int
@@ -45,13 +42,6 @@ def bound_tokens(
     per_choice = context_tokens if max_tokens is None else min(max_tokens, context_tokens)
     choices = (body.get("n") or 1) * len(prompts)
     return TokenBound(prompt_tokens=prompt_tokens, completion_tokens=per_choice * choices)
-
-
-def worst_cost_ufen(prices: Sequence[SnapshotPrice], bound: TokenBound) -> int:
-    """Return the most µfen that a request within `bound` can cost, cached prompt or not."""
-    uncached = cost_ufen(prices, bound.prompt_tokens, 0, bound.completion_tokens)
-    cached = cost_ufen(prices, bound.prompt_tokens, bound.prompt_tokens, bound.completion_tokens)
-    return max(uncached, cached)
 
 
 def split_prompts(prompt: Any) -> list[str | list[int]]:

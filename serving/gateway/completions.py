@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +16,7 @@ from serving.gateway.authenticate import authenticate, authorization_of, view_kn
 from serving.gateway.call import Call, CallInterruptedError
 from serving.gateway.clock import Clock
 from serving.gateway.dispatch import UPSTREAM_FAILED, Dispatcher, upstream_failed
-from serving.gateway.engine_client import EngineLostError
+from serving.gateway.engine_client import EngineAnswer, EngineLostError
 from serving.gateway.errors import GatewayError
 from serving.gateway.exchange import ClientGoneError, Exchange
 from serving.gateway.journal_file import Journal
@@ -86,7 +84,8 @@ class Completions:
         self._suspects.check(key.organisation_id, surface.path, raw)
 
         async def run() -> None:
-            with self._limits.seat(key):
+            self._limits.enter(key)
+            try:
                 hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
                 call = Call(exchange, key=key, plan=plan, hold=hold, started_at=now_us)
                 if self._tracing is not None:
@@ -98,6 +97,8 @@ class Completions:
                         crowd = self._watch.crowd_on(call)
                         self._suspects.note_death(key.organisation_id, surface.path, raw, crowd=crowd)
                     raise upstream_failed(plan.public_name) from error
+            finally:
+                self._limits.leave(key)
 
         await self._replays.serve(exchange, key, raw, run)
 
@@ -125,7 +126,8 @@ class Completions:
         call.began_at_s = call.sent_at_s = self._clock.monotonic_s()
         self._watch.calls.add(call)
         try:
-            with call.interruptible(), self._watched(exchange, call):
+            with call.interruptible():
+                self._watch_client(exchange, call)
                 await self._relay(exchange, call)
         except CallInterruptedError as error:
             reason = error.reason
@@ -143,6 +145,7 @@ class Completions:
             reason = EndReason.GATEWAY_RESTART
             raise
         finally:
+            exchange.on_gone = None
             self._watch.calls.discard(call)
             self._settle(call, reason, False)
             if call.trace is not None:
@@ -154,16 +157,16 @@ class Completions:
                 start_stream(exchange, call.plan)
                 exchange.send(_waiting_comment(call.expected_in_s))
 
+        async def take(answer: EngineAnswer) -> None:
+            if call.plan.stream:
+                relay = StreamRelay(exchange, call, journal=self._journal, clock=self._clock, settle=self._settle)
+                await relay.run(answer)
+            else:
+                await relay_plain(exchange, call, answer, settle=self._settle)
+
         while True:
             try:
-                async with self._dispatcher.sent(call, keep_waiting) as answer:
-                    if call.plan.stream:
-                        relay = StreamRelay(
-                            exchange, call, journal=self._journal, clock=self._clock, settle=self._settle
-                        )
-                        await relay.run(answer)
-                    else:
-                        await relay_plain(exchange, call, answer, settle=self._settle)
+                await self._dispatcher.send(call, keep_waiting, take)
                 return
             except EngineLostError:
                 if call.settled or not call.may_continue():
@@ -184,8 +187,7 @@ class Completions:
         call.avoid.add(replica.id)
         call.replica, call.usage, call.answer = None, None, None
 
-    @contextmanager
-    def _watched(self, exchange: Exchange, call: Call) -> Iterator[None]:
+    def _watch_client(self, exchange: Exchange, call: Call) -> None:
         """Interrupt a stream when its client goes away, unless it is kept for a client that asks again.
 
         A plain answer is finished and billed even then: the engine tells its tokens only at the end.
@@ -194,10 +196,6 @@ class Completions:
             exchange.on_gone = partial(call.interrupt, EndReason.CLIENT_GONE)
             if exchange.gone:
                 raise ClientGoneError
-        try:
-            yield
-        finally:
-            exchange.on_gone = None
 
     def _settle(self, call: Call, reason: EndReason, complete: bool) -> None:
         """End the reservation: bill what the engine reported, or give it back if nothing was sent."""

@@ -6,8 +6,7 @@ Which replica is `routing`'s choice; reading the answer is left to `relay`.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -29,6 +28,8 @@ _quote = lru_cache(maxsize=4096)(quote)
 _DRAINING_TEXT = b"cannot schedule new futures"
 
 KeepWaiting = Callable[[], Awaitable[None]]
+Take = Callable[[EngineAnswer], Awaitable[None]]
+_NOTHING = Usage()
 
 
 class Dispatcher:
@@ -55,9 +56,8 @@ class Dispatcher:
         """Whether any replica offers a version at the moment."""
         return self._router.offers(model.base_digest, target.digest)
 
-    @asynccontextmanager
-    async def sent(self, call: Call, keep_waiting: KeepWaiting) -> AsyncIterator[EngineAnswer]:
-        """Yield the engine's answer, status 200, once the reservation is durable.
+    async def send(self, call: Call, keep_waiting: KeepWaiting, take: Take) -> None:
+        """Send a call and let `take` have the engine's answer, status 200, once the reservation is durable.
 
         `keep_waiting` is called every 3 s without a replica or a turn on one. Raises: GatewayError, EngineLostError.
         """
@@ -67,18 +67,18 @@ class Dispatcher:
         while True:
             turn = await self._take_place(call, tried, keep_waiting, give_up_at_s=give_up_at_s)
             replica = turn.replica
-            with self._router.in_flight(replica, call.plan.target), self._taken(turn, call):
+            self._router.begin(replica, call.plan.target)
+            try:
                 answer, refusal = await self._ask(call, replica)
                 if refusal is None and answer is not None:
-                    call.answer = answer
-                    try:
-                        yield answer
-                    except EngineLostError:
-                        self._router.suspect(replica, hard=True)
-                        raise
-                    finally:
-                        answer.close()
+                    await self._hand_over(call, answer, replica, take)
                     return
+            finally:
+                self._router.end(replica, call.plan.target)
+                usage = call.usage or _NOTHING
+                self._fair_share.leave(
+                    turn, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens
+                )
             refusals += refusal is not None
             self._take_back(call, replica)
             tried.add(replica.id)
@@ -109,14 +109,15 @@ class Dispatcher:
             if entered:
                 return turn
 
-    @contextmanager
-    def _taken(self, turn: Turn, call: Call) -> Iterator[None]:
-        """Give the turn back with the tokens that the engine reported."""
+    async def _hand_over(self, call: Call, answer: EngineAnswer, replica: RouteReplica, take: Take) -> None:
+        call.answer = answer
         try:
-            yield
+            await take(answer)
+        except EngineLostError:
+            self._router.suspect(replica, hard=True)
+            raise
         finally:
-            usage = call.usage or Usage()
-            self._fair_share.leave(turn, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
+            answer.close()
 
     async def _ask(self, call: Call, replica: RouteReplica) -> tuple[EngineAnswer | None, GatewayError | None]:
         """Return the answer, or the refusal of a replica that did no work, or neither when it cannot be reached."""

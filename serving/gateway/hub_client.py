@@ -92,12 +92,21 @@ class HubClient:
         url = f"{self._base_url}/internal/v1/{path}"
         payload = None if message is None else encode_message(message)
         try:
-            async with self._session.request(
-                method, url, data=payload, headers=self._headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                return response.status, await response.read()
+            try:
+                return await self._ask(method, url, payload, timeout)
+            except aiohttp.ServerDisconnectedError:
+                # A kept connection that the hub closed just then. Every message may be sent twice.
+                return await self._ask(method, url, payload, timeout)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise HubError(f"{method} {url}: {type(error).__name__} {error}") from error
+
+    async def _ask(
+        self, method: str, url: str, payload: bytes | None, timeout: aiohttp.ClientTimeout
+    ) -> tuple[int, bytes]:
+        async with self._session.request(
+            method, url, data=payload, headers=self._headers, timeout=timeout, allow_redirects=False
+        ) as response:
+            return response.status, await response.read()
 
 
 def _parse(kind: type[Message], status: int, body: bytes) -> Message:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from serving.contract import ContractError, loads
 from serving.gateway.errors import GatewayError, unavailable
-from serving.gateway.journal_entries import ENTRY_KINDS, Cancelled, Entry, Progressed, Reserved, Settled
+from serving.gateway.journal_entries import ENTRY_KINDS, Cancelled, Entry, Progressed, Settled
 from serving.gateway.journal_state import JournalState
 from serving.gateway.live_usage import LiveUsage
 from serving.gateway.quick_json import encode_message
@@ -55,9 +55,7 @@ class Journal:
             raise _unwritable(error) from error
         self._size += len(line)
         self.state.apply(entry)
-        if type(entry) is Reserved:
-            self._live.begin((entry.request_id, entry.attempt))
-        elif type(entry) is Settled:
+        if type(entry) is Settled:
             self._live.end((entry.record.request_id, entry.record.attempt))
         elif type(entry) is Cancelled:
             self._live.end((entry.request_id, entry.attempt))

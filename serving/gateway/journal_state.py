@@ -6,7 +6,7 @@ The same reducer runs live and on replay, so a compacted journal and a replayed 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from serving.contract import AllowanceRequest, SnapshotPrice, UsageRecord
 from serving.gateway.journal_entries import (
@@ -25,7 +25,7 @@ from serving.gateway.journal_entries import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class OpenAllowance:
     """A slice not yet given back: what it has spent and the last record that drew on it."""
 
@@ -103,9 +103,8 @@ class JournalState:
         self.next_seq = max(self.next_seq, entry.seq + 1)
         allowance = self.allowances.get(entry.record.allowance_id)
         if allowance is not None:
-            spent_ufen = allowance.spent_ufen + entry.cost_ufen
-            last_seq = max(allowance.last_seq, entry.seq)
-            self.allowances[allowance.allowance_id] = replace(allowance, spent_ufen=spent_ufen, last_seq=last_seq)
+            allowance.spent_ufen += entry.cost_ufen
+            allowance.last_seq = max(allowance.last_seq, entry.seq)
 
     def _apply_allowance(self, entry: Entry) -> None:
         match entry:

@@ -23,7 +23,15 @@ class RateLimits:
 
     @contextmanager
     def seat(self, key: SnapshotKey) -> Iterator[None]:
-        """Hold one place among the running requests of `key`. Raises: GatewayError 429 naming the limit, 503."""
+        """Hold one place among the running requests of `key` meanwhile. Raises: as `enter`."""
+        self.enter(key)
+        try:
+            yield
+        finally:
+            self.leave(key)
+
+    def enter(self, key: SnapshotKey) -> None:
+        """Take a place among the running requests of `key`. Raises: GatewayError 429 naming the limit, 503."""
         row = self._lock(key)
         try:
             self._check(key, row)
@@ -31,12 +39,12 @@ class RateLimits:
             row.run(1)
         finally:
             self._table.unlock(row)
-        try:
-            yield
-        finally:
-            row = self._lock(key)
-            row.run(-1)
-            self._table.unlock(row)
+
+    def leave(self, key: SnapshotKey) -> None:
+        """Give the place back."""
+        row = self._lock(key)
+        row.run(-1)
+        self._table.unlock(row)
 
     def count_tokens(self, key: SnapshotKey, tokens: int) -> None:
         """Add the tokens of a finished request."""

@@ -1,7 +1,7 @@
 """The usage of running attempts in memory that outlives a killed process, written before each chunk goes out.
 
 It makes the bill of a killed gateway exact without a write for each token; what a lost host leaves is in the journal,
-at most half a second old. When an attempt begins and ends is told by `journal_file`.
+at most half a second old. When an attempt ends is told by `journal_file`.
 """
 
 from __future__ import annotations
@@ -47,24 +47,13 @@ class LiveUsage:
             self._map[:_TAGS_BYTES] = bytes(_TAGS_BYTES)
             self._left.clear()
 
-    def begin(self, key: Key) -> None:
-        """Give an attempt a row."""
-        if self._free:
-            row = self._free.pop()
-        elif self._unused < MAX_ATTEMPTS:
-            row, self._unused = self._unused, self._unused + 1
-        else:
-            return
-        self._rows[key] = row
-        self.note(key, (0, 0, 0))
-        self._map[row * _TAG_BYTES : (row + 1) * _TAG_BYTES] = _tag(key)
-
     def note(self, key: Key, counts: Counts) -> None:
-        """Note what an attempt has used so far."""
+        """Note what a running attempt has used so far; the first time it gets a row."""
         row = self._rows.get(key)
-        if row is not None:
-            at, words = row * _ROW_WORDS, self._words
-            words[at], words[at + 1], words[at + 2] = counts
+        if row is None:
+            self._begin(key, counts)
+        else:
+            self._write(row, counts)
 
     def end(self, key: Key) -> None:
         """Take the row back: the journal has the rest."""
@@ -77,6 +66,22 @@ class LiveUsage:
         """Release the file."""
         self._words.release()
         self._map.close()
+
+    def _begin(self, key: Key, counts: Counts) -> None:
+        if self._free:
+            row = self._free.pop()
+        elif self._unused < MAX_ATTEMPTS:
+            row, self._unused = self._unused, self._unused + 1
+        else:
+            return
+        self._rows[key] = row
+        self._write(row, counts)
+        # The tag last: a row with one counts.
+        self._map[row * _TAG_BYTES : (row + 1) * _TAG_BYTES] = _tag(key)
+
+    def _write(self, row: int, counts: Counts) -> None:
+        at, words = row * _ROW_WORDS, self._words
+        words[at], words[at + 1], words[at + 2] = counts
 
     def _read(self) -> list[tuple[bytes, Counts]]:
         tags, found = self._map[:_TAGS_BYTES], []

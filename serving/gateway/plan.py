@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from serving.contract import SnapshotKey, SnapshotPrice
+from serving.contract import SnapshotKey, SnapshotPrice, worst_cost_ufen
 from serving.gateway.access import IsRouted, Target, resolve_target
 from serving.gateway.body_checks import no_json, parse_body
-from serving.gateway.bounds import bound_tokens, split_prompts, worst_cost_ufen
+from serving.gateway.bounds import bound_tokens, split_prompts
 from serving.gateway.errors import unavailable
 from serving.gateway.markers import defuse_markers
 from serving.gateway.quick_json import encode_json
@@ -93,7 +93,7 @@ def plan_request(
         surface=surface,
         target=target,
         prices=prices,
-        worst_ufen=worst_cost_ufen(prices, bound),
+        worst_ufen=worst_cost_ufen(prices, *bound),
         upstream_body=upstream_body,
         stream=bool(body.get("stream")),
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),

@@ -5,7 +5,8 @@ Sending the request is left to `dispatch`, the bill to `completions`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from serving.contract import EndReason
@@ -27,14 +28,20 @@ PROGRESS_EVERY_S = 0.5
 Settle = Callable[[Call, EndReason, bool], None]
 
 
-def answer_headers(plan: Plan) -> list[tuple[str, str]]:
+def answer_headers(plan: Plan) -> Sequence[tuple[str, str]]:
     """Return version, filing and AI label (GB 45438) of an answer; non-ASCII filing numbers are percent-encoded."""
-    headers = [("x-guanmo-model-version", plan.target.version_id)]
-    if plan.target.model.filing is not None:
-        headers.append(("x-guanmo-filing", quote(plan.target.model.filing.number, safe="-./() ")))
-    if plan.surface is not EMBEDDINGS:
+    filing = plan.target.model.filing
+    return _headers(plan.target.version_id, None if filing is None else filing.number, plan.surface is not EMBEDDINGS)
+
+
+@lru_cache(maxsize=4096)
+def _headers(version_id: str, filing: str | None, generated: bool) -> Sequence[tuple[str, str]]:
+    headers = [("x-guanmo-model-version", version_id)]
+    if filing is not None:
+        headers.append(("x-guanmo-filing", quote(filing, safe="-./() ")))
+    if generated:
         headers.append(("x-ai-generated", "true"))
-    return headers
+    return tuple(headers)
 
 
 def start_stream(exchange: Exchange, plan: Plan) -> None:
@@ -71,7 +78,7 @@ class StreamRelay:
     def _take(self, data: bytes) -> None:
         reader, call = self._reader, self._call
         visible = reader.feed(data)
-        if reader.usage is not None:
+        if reader.usage is not None and not call.settled:
             call.usage = usage = call.transcript.billed(reader.usage) if call.transcript else reader.usage
             counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
             self._journal.note((call.request_id, call.attempt), counts)

@@ -139,17 +139,25 @@ class Router:
             if not waiting:
                 self._waiting_since_s.pop(target.digest, None)
 
-    @contextmanager
-    def in_flight(self, replica: RouteReplica, target: Target) -> Iterator[None]:
-        """Count a request that entered its slot as running on `replica`."""
+    def begin(self, replica: RouteReplica, target: Target) -> None:
+        """Count a request that entered its slot as running on `replica`, until `end`."""
         self._on_replica[replica.id] += 1
         self._on_digest[target.digest] += 1
+
+    def end(self, replica: RouteReplica, target: Target) -> None:
+        """Count it no longer, and leave its slot."""
+        self._on_replica[replica.id] -= 1
+        self._on_digest[target.digest] -= 1
+        self.slots.leave(replica, target.digest)
+
+    @contextmanager
+    def in_flight(self, replica: RouteReplica, target: Target) -> Iterator[None]:
+        """Count a request as running meanwhile."""
+        self.begin(replica, target)
         try:
             yield
         finally:
-            self._on_replica[replica.id] -= 1
-            self._on_digest[target.digest] -= 1
-            self.slots.leave(replica, target.digest)
+            self.end(replica, target)
 
     @property
     def base_of(self) -> dict[str, str]:

@@ -52,6 +52,8 @@ from serving.gateway.wallet import Wallet
 from serving.gateway.watch import Watch
 
 GRACE_S = 30
+# Shorter than the keep-alive of the hub's server.
+HUB_KEPT_S = 1.0
 _SETTLE_PAUSE_S = 0.2
 _ORPHAN_LOOK_S = 0.5
 _NEWS_WAIT_S = 10.0
@@ -71,8 +73,11 @@ async def run_gateway(settings: Settings) -> None:
     if settings.otlp_endpoint is not None:
         tracing = Tracing(settings.otlp_endpoint, gateway_id=identity.gateway_id)
     try:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as control:
-            counterparts = await _find_counterparts(settings, control)
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as control,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=HUB_KEPT_S)) as kept,
+        ):
+            counterparts = await _find_counterparts(settings, control, kept)
             gateway = _Gateway(settings, identity, journal, engines=engines, counterparts=counterparts, tracing=tracing)
             await (gateway.settle() if settings.settle_only else gateway.serve())
     finally:
@@ -91,10 +96,13 @@ class _Counterparts:
     hub_proxy: HubProxy | None
 
 
-async def _find_counterparts(settings: Settings, control: aiohttp.ClientSession) -> _Counterparts:
+async def _find_counterparts(
+    settings: Settings, control: aiohttp.ClientSession, kept: aiohttp.ClientSession
+) -> _Counterparts:
+    """Return them; what may be sent twice goes over `kept` connections."""
     source = settings.source
     if isinstance(source, ControlPlane):
-        hub, pool = HubClient(control, source.hub_url, source.token), PoolClient(control, source.pool_url)
+        hub, pool = HubClient(kept, source.hub_url, source.token), PoolClient(control, source.pool_url)
         return _Counterparts(hub, pool, HubProxy(control, source.hub_url))
     local = await find_models(source.replicas, source.headers)
     keys = KeyFile(source.keys, local.models)

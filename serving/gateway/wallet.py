@@ -175,8 +175,10 @@ class Wallet:
     def _take(self, purse: _Purse, worst_ufen: int) -> Hold | None:
         """Reserve from a slice that has so much, from one past its renewal only where no other has."""
         now_us, found = self._clock.now_us(), None
-        for piece in purse.open_slices(now_us):
-            if piece.free_ufen >= worst_ufen and (found is None or found.renew_at <= now_us):
+        for piece in purse.slices:
+            if piece.retired or piece.expires_at <= now_us or piece.free_ufen < worst_ufen:
+                continue
+            if found is None or found.renew_at <= now_us:
                 found = piece
         if found is None:
             return None
@@ -240,7 +242,10 @@ class Wallet:
             piece.retired |= piece.reserved_ufen == 0 and piece.renew_at <= now_us
 
     def _refill_ahead(self, purse: _Purse) -> None:
-        free_ufen = sum(piece.free_ufen for piece in purse.fresh_slices(self._clock.now_us()))
+        now_us, free_ufen = self._clock.now_us(), 0
+        for piece in purse.slices:
+            if not piece.retired and min(piece.expires_at, piece.renew_at) > now_us:
+                free_ufen += piece.free_ufen
         busy = purse.drawing.locked() or (purse.refill is not None and not purse.refill.done())
         if free_ufen < _REFILL_BELOW and not busy and self._clock.monotonic_s() >= purse.ahead_not_before_s:
             purse.refill = asyncio.create_task(self._refill(purse))
