@@ -8,8 +8,9 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from http import HTTPStatus
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
@@ -17,6 +18,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import TypeAdapter
 from typing_extensions import is_typeddict
 
+from hub.answers import ShapeOf
 from hub.openai_envelope import PREFIX
 from hub.web import SESSION_COOKIE
 
@@ -123,7 +125,7 @@ def describe_answers(path: str, handler: Callable[..., Any], schemas: dict[str, 
     Raises:
         ValueError: two shapes that differ have one name.
     """
-    kind = get_type_hints(handler).get("return", dict)
+    kind = get_type_hints(handler, include_extras=True).get("return", dict)
     shape = get_args(kind)[0] if get_origin(kind) is tuple else kind
     content = _describe_content(path, shape, schemas)
     found: dict[str, Any] = {
@@ -139,16 +141,20 @@ _PROBLEM_JSON = ("application/problem+json", "Problem")
 
 
 def _describe_content(path: str, shape: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    if get_origin(shape) is Annotated:
+        shape = next(extra.shape for extra in get_args(shape) if isinstance(extra, ShapeOf))
     if isinstance(shape, type) and issubclass(shape, Response):
         media = next((media for ending, media in FILES.items() if path.endswith(ending)), "application/octet-stream")
         return {media: {"schema": {"type": "string", "format": "binary"}}}
-    if not is_typeddict(shape):
+    if not is_typeddict(get_origin(shape) or shape) and not is_dataclass(shape):
         return {"application/json": {"schema": {"type": "object"}}}
     found = TypeAdapter(shape).json_schema(ref_template=_REFS, mode="serialization")
-    for name, schema in {**found.pop("$defs", {}), shape.__name__: found}.items():
+    # `Items[OrderView]` is called Items_OrderView.
+    called = "_".join(part.__name__ for part in (get_origin(shape) or shape, *get_args(shape)))
+    for name, schema in {**found.pop("$defs", {}), called: found}.items():
         if schemas.setdefault(name, schema) != schema:
             raise ValueError(f"two shapes are called {name}; rename one")
-    return {"application/json": {"schema": {"$ref": _REFS.format(model=shape.__name__)}}}
+    return {"application/json": {"schema": {"$ref": _REFS.format(model=called)}}}
 
 
 def _list_handlers(app: OpenAPI) -> Iterator[tuple[tuple[str, str], Callable[..., Any]]]:
@@ -161,11 +167,12 @@ def _list_handlers(app: OpenAPI) -> Iterator[tuple[tuple[str, str], Callable[...
 def _list_statuses(handler: Callable[..., Any]) -> list[int]:
     """Return the statuses that a handler's own return statements name; 200 where they name none."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(handler)))
+    # Below the last part of the answer, because it may be a choice: `201 if … else 202`.
     found = {
-        node.value.elts[-1].value
+        part.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Return)
-        and isinstance(node.value, ast.Tuple)
-        and isinstance(node.value.elts[-1], ast.Constant)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple)
+        for part in ast.walk(node.value.elts[-1])
+        if isinstance(part, ast.Constant)
     }
     return sorted(status for status in found if isinstance(status, int)) or [200]

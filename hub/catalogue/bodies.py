@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, Field
 
 from hub.catalogue.rules import ModelTexts
 from hub.catalogue.search import SearchFilters
-from hub.catalogue.tables import Decision, Engine, Locality, ModelKind, Task, VersionState
+from hub.catalogue.tables import Engine, Locality, ModelKind, Task, VersionDecision, VersionState
 from hub.filings.service import StandingState
 from hub.filings.tables import Ruling
 from hub.organisations.texts import Digest, Line, Note, Page, Reason, Word
@@ -138,7 +138,7 @@ class Listing(Body):
 class ReviewBody(Body):
     """A decision with its reason; approval of a derivative needs a ruling on its own filing."""
 
-    decision: Decision = Field(strict=False)
+    decision: VersionDecision = Field(strict=False)
     reason: Reason
     ruling: Ruling | None = Field(default=None, strict=False)
     ruling_number: Line | None = None

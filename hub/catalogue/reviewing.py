@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.catalogue.states import record_step, require_state
-from hub.catalogue.tables import Decision, ModelVersion, Review, VersionState
+from hub.catalogue.tables import ModelVersion, Review, VersionDecision, VersionState
 from hub.catalogue.versions import find_owned_version, model_of, root_base
 from hub.errors import ConflictError, FourEyesError
 from hub.filings.service import decide_derivative, explain_standing, find_decision, standing_of
@@ -45,7 +45,7 @@ def review_version(
     actor: Actor,
     version_id: str,
     *,
-    decision: Decision,
+    decision: VersionDecision,
     reason: str,
     now: datetime,
     ruling: Ruling | None = None,
@@ -79,7 +79,7 @@ def review_version(
             now=now,
         )
         session.flush()
-    if decision is Decision.APPROVE:
+    if decision is VersionDecision.APPROVE:
         _require_listable(session, version, now)
         _show_listed(session, version)
         version.state, version.listed_at = VersionState.LISTED, now

@@ -81,7 +81,7 @@ class UploadState(StrEnum):
     REFUSED = "refused"
 
 
-class Decision(StrEnum):
+class VersionDecision(StrEnum):
     """What a review decided."""
 
     APPROVE = "approve"
@@ -214,7 +214,7 @@ class Review(Base):
     id: Mapped[Key]
     organisation_id: Mapped[str] = mapped_column(ForeignKey("organisations.id"))
     version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
-    decision: Mapped[Decision] = mapped_column(Choice(Decision))
+    decision: Mapped[VersionDecision] = mapped_column(Choice(VersionDecision))
     reason: Mapped[str]
     reviewed_by: Mapped[str] = mapped_column(ForeignKey("users.id"))
     reviewed_at: Mapped[When]

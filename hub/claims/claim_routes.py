@@ -5,13 +5,15 @@ It leaves the rules to the service; the pack is built outside of any writing tra
 
 import tempfile
 from contextlib import ExitStack
-from typing import IO, Any
+from typing import IO
 
 from flask import Response, send_file
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from hub.answers import Items
 from hub.claims import service
+from hub.claims.answers import ClaimLineView, ClaimView, ClaimWithLines, OwnClaimLine
 from hub.claims.blueprint import blueprint
 from hub.claims.rules import PackChangedError
 from hub.claims.tables import Claim, ClaimLine
@@ -47,7 +49,7 @@ class ClaimReasonBody(Body):
 
 
 @blueprint.get("/claims")
-def list_claims() -> dict[str, Any]:
+def list_claims() -> Items[ClaimView]:
     """Return all claims, for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -55,22 +57,22 @@ def list_claims() -> dict[str, Any]:
 
 
 @blueprint.post("/claims")
-def draft_claim(body: DraftBody) -> tuple[dict[str, Any], int]:
+def draft_claim(body: DraftBody) -> tuple[ClaimWithLines, int]:
     """Draft a claim of what is used and not claimed yet."""
     actor, now = current_actor(), context().clock()
     with context().sessions.read() as session:
         plan = service.plan_claim(session, actor, **body.model_dump(), now=now)
     with context().sessions.write() as session:
         claim = service.place_claim(session, actor, plan, now=now)
-        return present_claim(session, claim, whole=True), 201
+        return present_whole_claim(session, claim), 201
 
 
 @blueprint.get("/claims/<claim_id>")
-def read_claim(path: ClaimPath) -> dict[str, Any]:
+def read_claim(path: ClaimPath) -> ClaimWithLines:
     """Return a claim with its lines and what was left out."""
     actor = current_actor()
     with context().sessions.read() as session:
-        return present_claim(session, service.find_claim(session, actor, path.claim_id), whole=True)
+        return present_whole_claim(session, service.find_claim(session, actor, path.claim_id))
 
 
 @blueprint.get("/claims/<claim_id>/pack")
@@ -87,7 +89,7 @@ def download_pack(path: ClaimPath) -> Response:
 
 
 @blueprint.post("/claims/<claim_id>/submission")
-def submit_claim(path: ClaimPath) -> dict[str, Any]:
+def submit_claim(path: ClaimPath) -> ClaimView:
     """Build the pack and hand the claim in with its sha256; a second person does."""
     actor = current_actor()
     with context().sessions.read() as session, tempfile.TemporaryFile() as target:
@@ -98,7 +100,7 @@ def submit_claim(path: ClaimPath) -> dict[str, Any]:
 
 
 @blueprint.post("/claims/<claim_id>/withdrawal")
-def withdraw_claim(path: ClaimPath, body: ClaimReasonBody) -> dict[str, Any]:
+def withdraw_claim(path: ClaimPath, body: ClaimReasonBody) -> ClaimView:
     """Take a draft back."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -107,7 +109,7 @@ def withdraw_claim(path: ClaimPath, body: ClaimReasonBody) -> dict[str, Any]:
 
 
 @blueprint.post("/claims/<claim_id>/payment")
-def record_payment(path: ClaimPath, body: PaymentBody) -> dict[str, Any]:
+def record_payment(path: ClaimPath, body: PaymentBody) -> ClaimView:
     """Book the authority's payment."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -123,7 +125,7 @@ def record_payment(path: ClaimPath, body: PaymentBody) -> dict[str, Any]:
 
 
 @blueprint.post("/claims/<claim_id>/reconciliation")
-def reconcile_claim(path: ClaimPath, body: ClaimReasonBody) -> dict[str, Any]:
+def reconcile_claim(path: ClaimPath, body: ClaimReasonBody) -> ClaimView:
     """Close a paid claim; a difference needs its reason."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -132,7 +134,7 @@ def reconcile_claim(path: ClaimPath, body: ClaimReasonBody) -> dict[str, Any]:
 
 
 @blueprint.get("/claim-lines")
-def list_own_lines() -> dict[str, Any]:
+def list_own_lines() -> Items[OwnClaimLine]:
     """Return what of the own vouchers was claimed."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -162,10 +164,16 @@ def write_same_pack(session: Session, claim: Claim, target: IO[bytes]) -> str:
     return sha256
 
 
-def present_claim(session: Session, claim: Claim, *, whole: bool = False) -> dict[str, Any]:
-    """Return a claim as JSON values; `whole` with its lines and what was left out."""
+def present_whole_claim(session: Session, claim: Claim) -> ClaimWithLines:
+    """Return a claim with its lines as JSON values."""
+    lines = [present_line(line) for line in service.list_lines(session, claim.id)]
+    return {**present_claim(session, claim), "lines": lines}
+
+
+def present_claim(session: Session, claim: Claim) -> ClaimView:
+    """Return a claim with what was left out as JSON values."""
     programme = session.get_one(Programme, claim.programme_id)
-    found = {
+    return {
         "id": claim.id,
         "programme": programme.code,
         "number": claim.number,
@@ -183,12 +191,9 @@ def present_claim(session: Session, claim: Claim, *, whole: bool = False) -> dic
         "cut_at": claim.cut_at.isoformat(),
         "left_out": claim.left_out,
     }
-    if whole:
-        found["lines"] = [present_line(line) for line in service.list_lines(session, claim.id)]
-    return found
 
 
-def present_line(line: ClaimLine) -> dict[str, Any]:
+def present_line(line: ClaimLine) -> ClaimLineView:
     """Return a line as JSON values."""
     return {
         "position": line.position,

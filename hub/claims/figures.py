@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
 from hub.claims.evidence import list_funds
 from hub.claims.tables import Claim, ClaimLine
@@ -19,19 +20,33 @@ from hub.ledger.tables import PLATFORM, Account, AccountKind, Entry, Transfer, T
 from hub.organisations.tables import Organisation
 from hub.vouchers.tables import Application, Decision, Grant, Programme, VoucherReview
 
-FIRM_FIGURES = (
-    "applied",
-    "applied_fen",
-    "refused",
-    "awarded_fen",
-    "returned_fen",
-    "used_fen",
-    "taken_back_fen",
-    "claimed_fen",
-    "held_at_end_fen",
-    "left_at_end_fen",
-)
-FUND_FIGURES = ("released_fen", "paid_by_authority_fen", "fund_left_at_end_fen", "owed_by_authority_at_end_fen")
+
+class FirmFigures(TypedDict):
+    """What a firm did with a programme in a period, and where it stood at its end."""
+
+    applied: int
+    applied_fen: int
+    refused: int
+    awarded_fen: int
+    returned_fen: int
+    used_fen: int
+    taken_back_fen: int
+    claimed_fen: int
+    held_at_end_fen: int
+    left_at_end_fen: int
+
+
+class FundFigures(TypedDict):
+    """What became of a programme's fund in a period, and where it stood at its end."""
+
+    released_fen: int
+    paid_by_authority_fen: int
+    fund_left_at_end_fen: int
+    owed_by_authority_at_end_fen: int
+
+
+FIRM_FIGURES = tuple(FirmFigures.__annotations__)
+FUND_FIGURES = tuple(FundFigures.__annotations__)
 
 
 @dataclass

@@ -6,6 +6,7 @@ It leaves the rules to the service.
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from hub.answers import Items
 from hub.claims import service
 from hub.claims.blueprint import blueprint
 from hub.claims.redeemable import Redeemable
@@ -54,12 +55,6 @@ class RedeemableCharge(TypedDict):
     charged_at: str
 
 
-class RedeemableCharges(TypedDict):
-    """What a request may name."""
-
-    items: list[RedeemableCharge]
-
-
 class RedemptionView(TypedDict):
     """A request to be paid back; `eligible_fen` are the fees that count, `amount_fen` their share."""
 
@@ -82,12 +77,6 @@ class RedemptionRow(RedemptionView):
     taken_back_fen: int
 
 
-class RedemptionRows(TypedDict):
-    """Redemptions, newest first."""
-
-    items: list[RedemptionRow]
-
-
 class RedeemedCharge(TypedDict):
     """A charge of a redemption with the part of its fee that counts."""
 
@@ -102,7 +91,7 @@ class RedemptionWithLines(RedemptionRow):
 
 
 @blueprint.get("/grants/<grant_id>/redeemable")
-def list_redeemable(path: GrantPath) -> RedeemableCharges:
+def list_redeemable(path: GrantPath) -> Items[RedeemableCharge]:
     """Return the charges that an own grant could reimburse."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -124,8 +113,8 @@ def request_redemption(path: GrantPath, body: RedemptionBody) -> tuple[Redemptio
 
 
 @blueprint.get("/redemptions")
-def list_redemptions() -> RedemptionRows:
-    """Return redemptions: the own ones, all for operator and auditor."""
+def list_redemptions() -> Items[RedemptionRow]:
+    """Return redemptions, newest first: the own ones, all for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
         rows = service.list_redemptions(session, actor)

@@ -3,12 +3,14 @@
 It leaves counting to the service; operator and auditor read, the operator issues.
 """
 
-from typing import Any
+from typing import Annotated
 
 from flask import Response
 
 from hub.actor import READERS
+from hub.answers import Items, ShapeOf
 from hub.claims import service
+from hub.claims.answers import AuthorityReportFile, AuthorityReportView, FigureChanges
 from hub.claims.blueprint import blueprint
 from hub.claims.tables import AuthorityReport
 from hub.web import Body, Query, context, current_actor
@@ -27,7 +29,7 @@ class PeriodBody(Body):
 
 
 @blueprint.get("/authority-reports")
-def list_reports() -> dict[str, Any]:
+def list_reports() -> Items[AuthorityReportView]:
     """Return the issued reports."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -35,7 +37,7 @@ def list_reports() -> dict[str, Any]:
 
 
 @blueprint.post("/authority-reports")
-def issue_report(body: PeriodBody) -> tuple[dict[str, Any], int]:
+def issue_report(body: PeriodBody) -> tuple[AuthorityReportView, int]:
     """Issue the report of a period that is over; its months are closed for good."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -43,7 +45,7 @@ def issue_report(body: PeriodBody) -> tuple[dict[str, Any], int]:
 
 
 @blueprint.get("/authority-reports/<period>/preview.json")
-def preview_report(path: PeriodPath) -> Response:
+def preview_report(path: PeriodPath) -> Annotated[Response, ShapeOf(AuthorityReportFile)]:
     """Return the figures of any period as they are now."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -52,7 +54,7 @@ def preview_report(path: PeriodPath) -> Response:
 
 
 @blueprint.get("/authority-reports/<period>/report.json")
-def read_report_json(path: PeriodPath) -> Response:
+def read_report_json(path: PeriodPath) -> Annotated[Response, ShapeOf(AuthorityReportFile)]:
     """Return the JSON as issued."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -71,7 +73,7 @@ def read_report_csv(path: PeriodPath) -> Response:
 
 
 @blueprint.get("/authority-reports/<period>/changes")
-def list_changes(path: PeriodPath) -> dict[str, Any]:
+def list_changes(path: PeriodPath) -> FigureChanges:
     """Return what changed against the last report, and whether the records still give the issued bytes."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -92,7 +94,7 @@ def list_changes(path: PeriodPath) -> dict[str, Any]:
         }
 
 
-def present_report(report: AuthorityReport) -> dict[str, Any]:
+def present_report(report: AuthorityReport) -> AuthorityReportView:
     """Return a report's particulars as JSON values."""
     return {
         "period": report.period,

@@ -5,20 +5,9 @@ It leaves filling them to `api`.
 
 from typing_extensions import TypedDict
 
+from hub.answers import NamedTexts, Texts
+from hub.compute.meter_tables import MeterState
 from hub.compute.tables import Device, HoldState, OfferState, RentalPurpose
-
-
-class Texts(TypedDict):
-    """A text in both languages."""
-
-    zh: str
-    en: str
-
-
-class NamedTexts(Texts):
-    """A name in both languages with its id."""
-
-    id: str
 
 
 class OfferPriceView(TypedDict):
@@ -114,3 +103,38 @@ class Rentals(TypedDict):
     """Rentals, newest first."""
 
     rentals: list[RentalView]
+
+
+class MeterKeyView(TypedDict):
+    """A provider's meter key, shown this once."""
+
+    provider_id: str
+    number: int
+    key: str
+
+
+class MeterView(TypedDict):
+    """A report of device time as it came and as it was judged; `rule` and `reason` say what doubts it."""
+
+    id: str
+    rental_id: str
+    seq: int
+    device_id: str
+    device_ms: int
+    counted_ms: int | None
+    observed_at: str
+    received_at: str
+    signature: str
+    state: MeterState
+    rule: str | None
+    reason: Texts | None
+    resolved_by: str | None
+    resolved_at: str | None
+    resolution: str | None
+
+
+class Meters(TypedDict):
+    """A page of reports; `next_after` opens the next one, null on the last."""
+
+    items: list[MeterView]
+    next_after: str | None

@@ -4,12 +4,12 @@ It leaves deciding on quarantined reports to `hub.orders`, because an accepted o
 """
 
 from datetime import datetime
-from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import AwareDatetime, Field
 
 from hub.actor import READERS, Role
+from hub.compute.answers import MeterKeyView, Meters, MeterView
 from hub.compute.meter_review import list_meters
 from hub.compute.meter_rules import Report
 from hub.compute.metering import issue_meter_key, report_meter
@@ -64,7 +64,7 @@ def register_meters(blueprint: APIBlueprint) -> None:
     blueprint.get("/meters")(get_meters)
 
 
-def present_meter(record: MeterRecord) -> dict[str, Any]:
+def present_meter(record: MeterRecord) -> MeterView:
     """Return a report as JSON values, as it came and as it was judged."""
     return {
         "id": record.id,
@@ -78,14 +78,14 @@ def present_meter(record: MeterRecord) -> dict[str, Any]:
         "signature": record.signature,
         "state": record.state,
         "rule": record.code,
-        "reason": {"zh": record.reason_zh, "en": record.reason_en} if record.code else None,
+        "reason": {"zh": record.reason_zh or "", "en": record.reason_en or ""} if record.code else None,
         "resolved_by": record.resolved_by,
         "resolved_at": _iso(record.resolved_at),
         "resolution": record.resolution,
     }
 
 
-def post_meter_key(path: ProviderPath) -> tuple[dict[str, Any], int]:
+def post_meter_key(path: ProviderPath) -> tuple[MeterKeyView, int]:
     """Give the provider its next meter key, shown this once (provider)."""
     actor, secret = current_actor(), context().secrets[DERIVED_FROM]
     with context().sessions.write() as session:
@@ -93,7 +93,7 @@ def post_meter_key(path: ProviderPath) -> tuple[dict[str, Any], int]:
         return {"provider_id": path.provider_id, "number": number, "key": key}, 201
 
 
-def post_report(path: RentalPath, body: ReportBody) -> tuple[dict[str, Any], int]:
+def post_report(path: RentalPath, body: ReportBody) -> tuple[MeterView, int]:
     """Take a report of device time (provider): accepted, or quarantined with the rule that doubts it."""
     actor, secret = current_actor(), context().secrets[DERIVED_FROM]
     report = Report(path.rental_id, **body.model_dump())
@@ -102,7 +102,7 @@ def post_report(path: RentalPath, body: ReportBody) -> tuple[dict[str, Any], int
         return present_meter(record), 201 if record.state is MeterState.ACCEPTED else 202
 
 
-def get_rental_meters(path: RentalPath, query: MeterQuery) -> dict[str, Any]:
+def get_rental_meters(path: RentalPath, query: MeterQuery) -> Meters:
     """Return the raw reports of a rental: for the firm that pays, the provider, operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -113,7 +113,7 @@ def get_rental_meters(path: RentalPath, query: MeterQuery) -> dict[str, Any]:
         return _page(found, query.limit)
 
 
-def get_meters(query: MeterQuery) -> dict[str, Any]:
+def get_meters(query: MeterQuery) -> Meters:
     """Return reports: the provider's own, all for operator and auditor."""
     actor = current_actor()
     actor.require(Role.PROVIDER, *READERS)
@@ -125,7 +125,7 @@ def get_meters(query: MeterQuery) -> dict[str, Any]:
         return _page(found, query.limit)
 
 
-def _page(found: list[MeterRecord], limit: int) -> dict[str, Any]:
+def _page(found: list[MeterRecord], limit: int) -> Meters:
     following = found[-1].id if len(found) == limit else None
     return {"items": [present_meter(record) for record in found], "next_after": following}
 

@@ -4,16 +4,18 @@ It leaves bills in words to `hub.reports`.
 """
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 from sqlalchemy import select
+from typing_extensions import TypedDict
 
 from hub.actor import READERS
+from hub.answers import Items, ShapeOf
 from hub.errors import NotFoundError
 from hub.ledger import audit
-from hub.ledger.tables import Account, Entry, Transfer
+from hub.ledger.tables import Account, AccountKind, Entry, Leg, Transfer, TransferKind
 from hub.web import Query, context, current_actor
 
 blueprint = APIBlueprint("ledger", __name__, url_prefix="/api/v1/ledger")
@@ -38,7 +40,57 @@ class EntriesQuery(Query):
     limit: int = Field(100, ge=1, le=1000)
 
 
-def present_account(account: Account) -> dict[str, Any]:
+class AccountView(TypedDict):
+    """An account in fen: what its four sides hold, and what follows from them."""
+
+    id: str
+    organisation_id: str
+    kind: AccountKind
+    subject: str
+    period: str
+    limited: bool
+    debits_pending_fen: int
+    debits_posted_fen: int
+    credits_pending_fen: int
+    credits_posted_fen: int
+    balance_fen: int
+    available_fen: int
+    version: int
+
+
+class EntryView(TypedDict):
+    """One leg of a transfer, and the account's balance after it."""
+
+    version: int
+    leg: Leg
+    kind: TransferKind
+    code: str
+    amount_fen: int
+    balance_fen: int
+    held_fen: int
+    transfer_id: str
+    business_type: str
+    business_id: str
+    rule_version_id: str | None
+    price_version_id: str | None
+    recorded_at: str
+
+
+class AccountEntries(TypedDict):
+    """An account with a page of its entries."""
+
+    account: AccountView
+    items: list[EntryView]
+
+
+class CheckedBooks(TypedDict):
+    """Whether the books are sound, and what is not, in words."""
+
+    sound: bool
+    problems: list[str]
+
+
+def present_account(account: Account) -> AccountView:
     """Return an account as JSON values, in fen."""
     return {
         "id": account.id,
@@ -58,7 +110,7 @@ def present_account(account: Account) -> dict[str, Any]:
 
 
 @blueprint.get("/accounts")
-def list_accounts(query: AccountsQuery) -> dict[str, Any]:
+def list_accounts(query: AccountsQuery) -> Items[AccountView]:
     """Return the accounts of an organisation."""
     actor = current_actor()
     owner = query.organisation_id or actor.organisation_id
@@ -70,7 +122,7 @@ def list_accounts(query: AccountsQuery) -> dict[str, Any]:
 
 
 @blueprint.get("/accounts/<account_id>/entries")
-def list_entries(path: AccountPath, query: EntriesQuery) -> dict[str, Any]:
+def list_entries(path: AccountPath, query: EntriesQuery) -> AccountEntries:
     """Return a page of an account's statement."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -85,7 +137,7 @@ def list_entries(path: AccountPath, query: EntriesQuery) -> dict[str, Any]:
 
 
 @blueprint.get("/trial-balance")
-def read_trial_balance() -> dict[str, Any]:
+def read_trial_balance() -> Annotated[dict[str, Any], ShapeOf(audit.TrialBalance)]:
     """Return the totals by kind of account; both sums are zero."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -93,7 +145,7 @@ def read_trial_balance() -> dict[str, Any]:
 
 
 @blueprint.get("/check")
-def check_books() -> dict[str, Any]:
+def check_books() -> CheckedBooks:
     """Recompute the books from every transfer and return what does not agree."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -101,7 +153,7 @@ def check_books() -> dict[str, Any]:
         return {"sound": not problems, "problems": problems}
 
 
-def _present_entry(entry: Entry, transfer: Transfer) -> dict[str, Any]:
+def _present_entry(entry: Entry, transfer: Transfer) -> EntryView:
     return {
         "version": entry.account_version,
         "leg": entry.leg,

@@ -7,7 +7,9 @@ from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
+from typing_extensions import TypedDict
 
+from hub.answers import Items
 from hub.errors import NotFoundError
 from hub.ledger.periods import month_bounds, month_key
 from hub.metering import service
@@ -27,7 +29,26 @@ class UsageQuery(Query):
     limit: int = Field(200, ge=1, le=1000)
 
 
-def present_usage(row: Usage) -> dict[str, Any]:
+class UsageView(TypedDict):
+    """Tokens of one call; `cached_tokens` are part of `prompt_tokens`."""
+
+    request_id: str
+    attempt: int
+    key_id: str
+    cost_centre: str | None
+    version_id: str
+    price_version_id: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    started_at: str
+    ended_at: str
+    end_reason: contract.EndReason
+    status: contract.UsageStatus
+    disputed: bool
+
+
+def present_usage(row: Usage) -> UsageView:
     """Return a usage record as JSON values."""
     return {
         "request_id": row.request_id,
@@ -48,7 +69,7 @@ def present_usage(row: Usage) -> dict[str, Any]:
 
 
 @blueprint.get("/api/v1/usage")
-def list_usage(query: UsageQuery) -> dict[str, Any]:
+def list_usage(query: UsageQuery) -> Items[UsageView]:
     """Return usage records of a month, newest first."""
     actor = current_actor()
     owner = query.organisation_id or actor.organisation_id

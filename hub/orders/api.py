@@ -4,15 +4,17 @@ It leaves making quotes to `hub.tuning`, which plans the run first.
 """
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor
+from hub.answers import Items, ShapeOf
 from hub.errors import NotFoundError
 from hub.orders import service
+from hub.orders.answers import AllowanceView, DepositView, Earnings, OrderView, QuoteView
 from hub.orders.correction_api import register_corrections
 from hub.orders.internal_api import register_internal
 from hub.orders.present import present_allowance, present_earning, present_order, present_quote
@@ -71,7 +73,7 @@ class EndAllowanceBody(Body):
 
 
 @blueprint.get("/api/v1/wallet")
-def read_wallet(query: OwnerQuery) -> dict[str, Any]:
+def read_wallet(query: OwnerQuery) -> Annotated[dict[str, Any], ShapeOf(service.Wallet)]:
     """Return cash, what of it is held, and earnings."""
     owner = _read_owner(current_actor(), query.organisation_id)
     with context().sessions.read() as session:
@@ -79,7 +81,7 @@ def read_wallet(query: OwnerQuery) -> dict[str, Any]:
 
 
 @blueprint.post("/api/v1/deposits")
-def deposit(body: DepositBody) -> tuple[dict[str, Any], int]:
+def deposit(body: DepositBody) -> tuple[DepositView, int]:
     """Book a deposit (operator)."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -96,7 +98,7 @@ def deposit(body: DepositBody) -> tuple[dict[str, Any], int]:
 
 
 @blueprint.get("/api/v1/quotes")
-def list_quotes(query: OwnerQuery) -> dict[str, Any]:
+def list_quotes(query: OwnerQuery) -> Items[QuoteView]:
     """Return quotes, newest first."""
     owner = _read_owner(current_actor(), query.organisation_id)
     with context().sessions.read() as session:
@@ -104,7 +106,7 @@ def list_quotes(query: OwnerQuery) -> dict[str, Any]:
 
 
 @blueprint.get("/api/v1/quotes/<quote_id>")
-def read_quote(path: QuotePath) -> dict[str, Any]:
+def read_quote(path: QuotePath) -> QuoteView:
     """Return one quote."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -112,11 +114,11 @@ def read_quote(path: QuotePath) -> dict[str, Any]:
 
 
 @blueprint.post("/api/v1/quotes/<quote_id>/accept")
-def accept_quote(path: QuotePath, body: QuoteAcceptBody) -> tuple[dict[str, Any], int]:
+def accept_quote(path: QuotePath, body: QuoteAcceptBody) -> tuple[OrderView, int]:
     """Accept a quote: its money is held and the order stands."""
     actor = current_actor()
 
-    def accept(session: Session) -> dict[str, Any]:
+    def accept(session: Session) -> OrderView:
         order = service.accept_quote(
             session,
             actor,
@@ -132,7 +134,7 @@ def accept_quote(path: QuotePath, body: QuoteAcceptBody) -> tuple[dict[str, Any]
 
 
 @blueprint.get("/api/v1/orders")
-def list_orders(query: OwnerQuery) -> dict[str, Any]:
+def list_orders(query: OwnerQuery) -> Items[OrderView]:
     """Return orders, newest first."""
     owner = _read_owner(current_actor(), query.organisation_id)
     with context().sessions.read() as session:
@@ -140,7 +142,7 @@ def list_orders(query: OwnerQuery) -> dict[str, Any]:
 
 
 @blueprint.get("/api/v1/orders/<order_id>")
-def read_order(path: OrderPath) -> dict[str, Any]:
+def read_order(path: OrderPath) -> OrderView:
     """Return one order."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -148,7 +150,7 @@ def read_order(path: OrderPath) -> dict[str, Any]:
 
 
 @blueprint.get("/api/v1/earnings")
-def list_earnings(query: OwnerQuery) -> dict[str, Any]:
+def list_earnings(query: OwnerQuery) -> Earnings:
     """Return what an organisation received of others' charges, newest first."""
     owner = _read_owner(current_actor(), query.organisation_id)
     with context().sessions.read() as session:
@@ -157,7 +159,7 @@ def list_earnings(query: OwnerQuery) -> dict[str, Any]:
 
 
 @blueprint.get("/api/v1/allowances")
-def list_allowances() -> dict[str, Any]:
+def list_allowances() -> Items[AllowanceView]:
     """Return open allowances past their time, those of lost gateways among them (operator, auditor)."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -166,7 +168,7 @@ def list_allowances() -> dict[str, Any]:
 
 
 @blueprint.post("/api/v1/allowances/<allowance_id>/close")
-def close_lost_allowance(path: AllowancePath, body: EndAllowanceBody) -> dict[str, Any]:
+def close_lost_allowance(path: AllowancePath, body: EndAllowanceBody) -> AllowanceView:
     """Close a lost gateway's allowance on the usage that arrived and on the engines' witness (operator)."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -3,13 +3,14 @@
 It leaves the differences to `corrections`.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from hub.actor import READERS
+from hub.answers import Items, ShapeOf
 from hub.errors import InvalidValueError, NotFoundError
 from hub.orders import service
 from hub.orders.call_corrections import CallsWanted, bill_late_calls, propose_call_correction
@@ -19,6 +20,7 @@ from hub.orders.corrections import Wanted, propose_correction
 from hub.orders.deciding import decide_correction
 from hub.orders.tables import BillLine, BillVersion, BillVersionState
 from hub.web import Body, Query, context, current_actor
+from serving.contract import UsageRecord
 
 
 class CorrectedOrderPath(Query):
@@ -99,6 +101,12 @@ class CorrectionDecisionBody(Body):
     reason: str = Field("", max_length=500)
 
 
+class CorrectedCalls(TypedDict):
+    """Request, attempt, prompt, cached and completion tokens of each call, and where a late one's record is kept."""
+
+    calls: list[tuple[str, int, int, int, int, tuple[str, int, int] | None]]
+
+
 class Correction(TypedDict):
     """A version of a bill; amounts are differences in fen, `number` is given when it is posted."""
 
@@ -109,7 +117,7 @@ class Correction(TypedDict):
     number: int | None
     state: BillVersionState
     fault: str | None
-    metered: dict[str, Any]
+    metered: CorrectedCalls | dict[str, int]
     reason: str
     fee_fen: int
     voucher_fen: int
@@ -123,12 +131,6 @@ class Correction(TypedDict):
     decision_reason: str | None
 
 
-class Corrections(TypedDict):
-    """Corrections, newest first."""
-
-    items: list[Correction]
-
-
 class LateCall(TypedDict):
     """A record that arrived after its money was closed, named by gateway, epoch and number."""
 
@@ -136,13 +138,7 @@ class LateCall(TypedDict):
     gateway_epoch: int
     seq: int
     received_at: str
-    record: dict[str, Any]
-
-
-class LateCalls(TypedDict):
-    """Late calls that nobody has billed."""
-
-    items: list[LateCall]
+    record: Annotated[dict[str, Any], ShapeOf(UsageRecord)]
 
 
 def register_corrections(blueprint: APIBlueprint) -> None:
@@ -192,7 +188,7 @@ def correct_order(path: CorrectedOrderPath, body: BillCorrectionBody) -> tuple[C
         return present_correction(version), 201
 
 
-def read_corrections(path: CorrectedOrderPath) -> Corrections:
+def read_corrections(path: CorrectedOrderPath) -> Items[Correction]:
     """Return the corrections of an order that the caller may see, newest first."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -210,7 +206,7 @@ def correct_calls(path: BillLinePath, body: CallsBody) -> tuple[Correction, int]
         return present_correction(version), 201
 
 
-def read_line_corrections(path: BillLinePath) -> Corrections:
+def read_line_corrections(path: BillLinePath) -> Items[Correction]:
     """Return the corrections of a bill line that the caller may see, newest first."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -220,7 +216,7 @@ def read_line_corrections(path: BillLinePath) -> Corrections:
         return {"items": [present_correction(version) for version in list_corrections(session, bill_line_id=line.id)]}
 
 
-def read_late_calls() -> LateCalls:
+def read_late_calls() -> Items[LateCall]:
     """Return calls that arrived after their allowance was closed and that nobody has billed (operator, auditor)."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -238,7 +234,7 @@ def read_late_calls() -> LateCalls:
         }
 
 
-def bill_late(body: LateBody) -> tuple[Corrections, int]:
+def bill_late(body: LateBody) -> tuple[Items[Correction], int]:
     """Bill late calls (operator): one correction for each bill line that they fall on."""
     actor = current_actor()
     sources = [(source.gateway_id, source.gateway_epoch, source.seq) for source in body.sources]
@@ -247,7 +243,7 @@ def bill_late(body: LateBody) -> tuple[Corrections, int]:
         return {"items": [present_correction(version) for version in versions]}, 201
 
 
-def read_all_corrections(query: CorrectionQuery) -> Corrections:
+def read_all_corrections(query: CorrectionQuery) -> Items[Correction]:
     """Return corrections of every firm (operator, auditor)."""
     current_actor(*READERS)
     with context().sessions.read() as session:

@@ -3,12 +3,12 @@
 It leaves who may see them to the callers.
 """
 
-from typing import Any
-
+from hub.orders.answers import AllowanceView, EarningView, OrderView, QuoteLineView, QuoteView
 from hub.orders.tables import Allowance, Charge, ChargePart, Order, Quote, QuoteLine
+from hub.prices.rules import Party
 
 
-def present_quote(quote: Quote) -> dict[str, Any]:
+def present_quote(quote: Quote) -> QuoteView:
     """Return a quote with its lines; amounts in fen."""
     return {
         "id": quote.id,
@@ -33,7 +33,7 @@ def present_quote(quote: Quote) -> dict[str, Any]:
     }
 
 
-def present_line(line: QuoteLine) -> dict[str, Any]:
+def present_line(line: QuoteLine) -> QuoteLineView:
     """Return a quote line with what each voucher pays and why others do not."""
     return {
         "position": line.position,
@@ -63,7 +63,7 @@ def present_line(line: QuoteLine) -> dict[str, Any]:
     }
 
 
-def present_order(order: Order) -> dict[str, Any]:
+def present_order(order: Order) -> OrderView:
     """Return an order; amounts in fen."""
     return {
         "id": order.id,
@@ -85,11 +85,11 @@ def present_order(order: Order) -> dict[str, Any]:
     }
 
 
-def present_earning(part: ChargePart, charge: Charge) -> dict[str, Any]:
+def present_earning(part: ChargePart, charge: Charge) -> EarningView:
     """Return what an organisation received of a charge, without who paid it."""
     return {
         "charge_id": charge.id,
-        "party": part.party,
+        "party": Party(part.party),
         "amount_fen": part.amount_fen,
         "fee_fen": charge.fee_fen,
         "title": {"zh": charge.title_zh, "en": charge.title_en},
@@ -100,7 +100,7 @@ def present_earning(part: ChargePart, charge: Charge) -> dict[str, Any]:
     }
 
 
-def present_allowance(allowance: Allowance) -> dict[str, Any]:
+def present_allowance(allowance: Allowance) -> AllowanceView:
     """Return a slice of a firm's money; amounts in µfen."""
     return {
         "id": allowance.id,

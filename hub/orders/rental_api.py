@@ -3,18 +3,17 @@
 It leaves browsing offers and taking reports to `hub.compute`.
 """
 
-from typing import Any
-
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
 from hub.actor import Role
-from hub.compute.answers import RentalView
+from hub.compute.answers import MeterView, RentalView
 from hub.compute.api import present_rental
 from hub.compute.meter_api import RentalPath, present_meter
 from hub.compute.service import find_offer, may_read_rental
 from hub.compute.tables import Rental, RentalPurpose
 from hub.errors import NotFoundError
+from hub.orders.answers import RentalEstimate, RentalWithOrders
 from hub.orders.present import present_line, present_order
 from hub.orders.rental_quotes import estimate_rental
 from hub.orders.rentals import (
@@ -78,13 +77,6 @@ class MeterDecisionBody(Body):
     device_ms: int | None = None
 
 
-class RentalWithOrders(RentalView):
-    """A rental with its end and, but for its provider, the orders that pay for it."""
-
-    ends_at: str
-    orders: list[dict[str, Any]]
-
-
 def register_rentals(blueprint: APIBlueprint) -> None:
     """Add the endpoints of rentals to the room's blueprint."""
     blueprint.get("/api/v1/offers/<offer_id>/estimate")(estimate_rent)
@@ -96,7 +88,7 @@ def register_rentals(blueprint: APIBlueprint) -> None:
     blueprint.post("/api/v1/meters/<record_id>/decision")(decide_on_meter)
 
 
-def estimate_rent(path: RentedOfferPath, query: EstimateQuery) -> dict[str, Any]:
+def estimate_rent(path: RentedOfferPath, query: EstimateQuery) -> RentalEstimate:
     """Return what device time of an offer costs this firm now, and what its vouchers would pay."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -156,7 +148,7 @@ def post_failure(path: RentalPath, body: FailBody) -> RentalView:
         return present_rental(rental)
 
 
-def decide_on_meter(path: MeterPath, body: MeterDecisionBody) -> dict[str, Any]:
+def decide_on_meter(path: MeterPath, body: MeterDecisionBody) -> MeterView:
     """Accept or reject a quarantined report (operator); a settled bill is corrected by what now counts."""
     actor = current_actor()
     with context().sessions.write() as session:

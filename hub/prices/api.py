@@ -3,13 +3,16 @@
 It leaves prices of offers and listings to the rooms that own those; they call the same service.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
+from typing_extensions import TypedDict
 
+from hub.answers import Items, ShapeOf
 from hub.prices import service
-from hub.prices.tables import PriceVersion, SplitTerms
+from hub.prices.rules import SplitPart
+from hub.prices.tables import Meter, PriceState, PriceSubject, PriceVersion, SplitTerms
 from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("prices", __name__, url_prefix="/api/v1")
@@ -68,7 +71,36 @@ class SplitBody(Body):
     organisation_id: str | None = None
 
 
-def present_price(version: PriceVersion) -> dict[str, Any]:
+class PriceLineView(TypedDict):
+    """`amount_fen` for each `per_units` of a meter."""
+
+    meter: Meter
+    amount_fen: int
+    per_units: int
+
+
+class PriceView(TypedDict):
+    """A price version."""
+
+    id: str
+    organisation_id: str
+    subject_kind: PriceSubject
+    subject: str
+    state: PriceState
+    split_terms_id: str | None
+    valid_from_at: str
+    lines: list[PriceLineView]
+
+
+class SplitView(TypedDict):
+    """Split terms; the platform takes the rest."""
+
+    id: str
+    organisation_id: str
+    parts: list[Annotated[dict[str, Any], ShapeOf(SplitPart)]]
+
+
+def present_price(version: PriceVersion) -> PriceView:
     """Return a price version as JSON values."""
     return {
         "id": version.id,
@@ -84,13 +116,13 @@ def present_price(version: PriceVersion) -> dict[str, Any]:
     }
 
 
-def present_split(terms: SplitTerms) -> dict[str, Any]:
+def present_split(terms: SplitTerms) -> SplitView:
     """Return split terms as JSON values."""
     return {"id": terms.id, "organisation_id": terms.organisation_id, "parts": terms.parts}
 
 
 @blueprint.get("/prices")
-def list_prices(query: PriceQuery) -> dict[str, Any]:
+def list_prices(query: PriceQuery) -> Items[PriceView]:
     """Return active prices, newest first."""
     current_actor()
     with context().sessions.read() as session:
@@ -99,7 +131,7 @@ def list_prices(query: PriceQuery) -> dict[str, Any]:
 
 
 @blueprint.get("/prices/<price_version_id>")
-def read_price(path: PricePath) -> dict[str, Any]:
+def read_price(path: PricePath) -> PriceView:
     """Return one price version, withdrawn ones too, because bills name them."""
     current_actor()
     with context().sessions.read() as session:
@@ -107,7 +139,7 @@ def read_price(path: PricePath) -> dict[str, Any]:
 
 
 @blueprint.post("/prices")
-def publish_price(body: PriceBody) -> tuple[dict[str, Any], int]:
+def publish_price(body: PriceBody) -> tuple[PriceView, int]:
     """Publish a price version."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -125,7 +157,7 @@ def publish_price(body: PriceBody) -> tuple[dict[str, Any], int]:
 
 
 @blueprint.post("/prices/<price_version_id>/withdraw")
-def withdraw_price(path: PricePath) -> dict[str, Any]:
+def withdraw_price(path: PricePath) -> PriceView:
     """Withdraw a price version."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -133,7 +165,7 @@ def withdraw_price(path: PricePath) -> dict[str, Any]:
 
 
 @blueprint.post("/splits")
-def publish_split(body: SplitBody) -> tuple[dict[str, Any], int]:
+def publish_split(body: SplitBody) -> tuple[SplitView, int]:
     """Publish split terms."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -148,7 +180,7 @@ def publish_split(body: SplitBody) -> tuple[dict[str, Any], int]:
 
 
 @blueprint.get("/splits/<split_terms_id>")
-def read_split(path: SplitPath) -> dict[str, Any]:
+def read_split(path: SplitPath) -> SplitView:
     """Return split terms."""
     current_actor()
     with context().sessions.read() as session:

@@ -5,20 +5,22 @@ It leaves the trial balance to `hub.ledger.api` and pages to the user interface.
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
+from hub.answers import ShapeOf
 from hub.errors import NotFoundError
 from hub.ledger.periods import month_key
 from hub.organisations.tables import Organisation
 from hub.reports.closing import close_statement
 from hub.reports.comma_separated import write_csv
 from hub.reports.paper import write_pdf
-from hub.reports.records import list_records
+from hub.reports.records import RecordPage, list_records
 from hub.reports.service import Statement, statement
 from hub.reports.sheet import Sheet, lay_out
 from hub.reports.stored import present_statement
@@ -56,8 +58,17 @@ class CloseBody(Body):
     month: str
 
 
+class ClosedMonth(TypedDict):
+    """A firm's month that is closed, with the digest of its stored statement."""
+
+    organisation_id: str
+    month: str
+    sha256: str
+    closed_at: str
+
+
 @blueprint.get("/statement")
-def read_statement(query: StatementQuery) -> dict[str, Any]:
+def read_statement(query: StatementQuery) -> Annotated[dict[str, Any], ShapeOf(Statement)]:
     """Return the statement as JSON."""
     with context().sessions.read() as session:
         return present_statement(_build(session, query))
@@ -82,7 +93,7 @@ def read_statement_pdf(query: StatementQuery) -> Response:
 
 
 @blueprint.get("/statement/lines/<line_id>/records")
-def read_records(path: LinePath, query: RecordsQuery) -> dict[str, Any]:
+def read_records(path: LinePath, query: RecordsQuery) -> Annotated[dict[str, Any], ShapeOf(RecordPage)]:
     """Return the raw meter records behind a line."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -93,7 +104,7 @@ def read_records(path: LinePath, query: RecordsQuery) -> dict[str, Any]:
 
 
 @blueprint.post("/statement/close")
-def post_close(body: CloseBody) -> dict[str, Any]:
+def post_close(body: CloseBody) -> ClosedMonth:
     """Close a firm's month by hand (operator); the worker does it a day after the month's end."""
     actor = current_actor()
     with context().sessions.write() as session:

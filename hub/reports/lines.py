@@ -4,7 +4,7 @@ It leaves balances to `balances` and the shape on the wire to `api`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
@@ -82,7 +82,7 @@ class StatementLine:
     exact_ufen: int
     carried_ufen: int
     pending_ufen: int
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Part]
 
 
 def list_lines(session: Session, organisation_id: str, month: str) -> list[StatementLine]:
@@ -204,6 +204,7 @@ def _late_top_ups(session: Session, organisation_id: str, month: str) -> list[St
             exact_ufen=0,
             carried_ufen=0,
             pending_ufen=0,
+            parts=[],
         )
         for transfer, line in list_late_top_ups(session, organisation_id, start, end)
     ]

@@ -12,6 +12,7 @@ from hub.compute.answers import OfferRow
 from hub.compute.api import present_offer
 from hub.compute.service import find_provider, withdraw_offer
 from hub.errors import InvalidValueError, NotFoundError
+from hub.orders.answers import QuoteView
 from hub.orders.present import present_order, present_quote
 from hub.tuning import bodies, ordering, service, stopping
 from hub.tuning.examining import read_cases
@@ -86,7 +87,7 @@ def get_run(path: bodies.RunPath) -> dict[str, Any]:
 
 
 @blueprint.post("/runs/<run_id>/quote")
-def post_quote(path: bodies.RunPath, body: bodies.QuoteBody) -> tuple[dict[str, Any], int]:
+def post_quote(path: bodies.RunPath, body: bodies.QuoteBody) -> tuple[QuoteView, int]:
     """Return what the planned run costs at most on an offer."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -3,12 +3,12 @@
 It leaves who may do what to the services; an application is its firm's, the operator's and the auditor's.
 """
 
-from typing import Any
-
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from hub.answers import Items
 from hub.vouchers import service
+from hub.vouchers.answers import ApplicationView
 from hub.vouchers.blueprint import blueprint
 from hub.vouchers.tables import Application, Programme
 from hub.web import Body, Query, context, current_actor
@@ -59,7 +59,7 @@ class ReasonBody(Body):
     reason: str = Field(min_length=1, max_length=1000)
 
 
-def present_application(session: Session, application: Application) -> dict[str, Any]:
+def present_application(session: Session, application: Application) -> ApplicationView:
     """Return an application with its decisions as JSON values."""
     programme = session.get_one(Programme, application.programme_id)
     return {
@@ -91,7 +91,7 @@ def present_application(session: Session, application: Application) -> dict[str,
 
 
 @blueprint.post("/voucher-applications")
-def apply_for_voucher(body: ApplicationBody) -> tuple[dict[str, Any], int]:
+def apply_for_voucher(body: ApplicationBody) -> tuple[ApplicationView, int]:
     """Apply for a voucher."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -109,7 +109,7 @@ def apply_for_voucher(body: ApplicationBody) -> tuple[dict[str, Any], int]:
 
 
 @blueprint.get("/voucher-applications")
-def list_applications() -> dict[str, Any]:
+def list_applications() -> Items[ApplicationView]:
     """Return applications: the own ones, all for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -118,7 +118,7 @@ def list_applications() -> dict[str, Any]:
 
 
 @blueprint.get("/voucher-applications/<application_id>")
-def read_application(path: ApplicationPath) -> dict[str, Any]:
+def read_application(path: ApplicationPath) -> ApplicationView:
     """Return one application."""
     actor = current_actor()
     with context().sessions.read() as session:
@@ -126,7 +126,7 @@ def read_application(path: ApplicationPath) -> dict[str, Any]:
 
 
 @blueprint.post("/voucher-applications/<application_id>/reviews")
-def review_application(path: ApplicationPath, body: ApplicationReviewBody) -> tuple[dict[str, Any], int]:
+def review_application(path: ApplicationPath, body: ApplicationReviewBody) -> tuple[ApplicationView, int]:
     """Check, approve or refuse an application."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -143,7 +143,7 @@ def review_application(path: ApplicationPath, body: ApplicationReviewBody) -> tu
 
 
 @blueprint.post("/voucher-applications/<application_id>/resubmission")
-def resubmit_application(path: ApplicationPath, body: ResubmissionBody) -> dict[str, Any]:
+def resubmit_application(path: ApplicationPath, body: ResubmissionBody) -> ApplicationView:
     """Complete a returned application and hand it in again."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -159,7 +159,7 @@ def resubmit_application(path: ApplicationPath, body: ResubmissionBody) -> dict[
 
 
 @blueprint.post("/voucher-applications/<application_id>/withdrawal")
-def withdraw_application(path: ApplicationPath) -> dict[str, Any]:
+def withdraw_application(path: ApplicationPath) -> ApplicationView:
     """Take an application back."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -168,7 +168,7 @@ def withdraw_application(path: ApplicationPath) -> dict[str, Any]:
 
 
 @blueprint.post("/voucher-applications/<application_id>/appeal")
-def appeal_application(path: ApplicationPath, body: ReasonBody) -> dict[str, Any]:
+def appeal_application(path: ApplicationPath, body: ReasonBody) -> ApplicationView:
     """Appeal a refusal, once."""
     actor = current_actor()
     with context().sessions.write() as session:

@@ -3,12 +3,12 @@
 It leaves spending to orders and claims to `hub.claims`.
 """
 
-from typing import Any
-
 from pydantic import Field
 
+from hub.answers import Items
 from hub.errors import NotFoundError
 from hub.vouchers import papers, service
+from hub.vouchers.answers import GrantView, PaperView
 from hub.vouchers.application_routes import ReasonBody
 from hub.vouchers.blueprint import blueprint
 from hub.vouchers.service import GrantBalance
@@ -46,7 +46,7 @@ class MonthPaperBody(Body):
     amount_fen: int | None = None
 
 
-def present_grant(balance: GrantBalance) -> dict[str, Any]:
+def present_grant(balance: GrantBalance) -> GrantView:
     """Return a grant with balances as JSON values."""
     return {
         "id": balance.grant.id,
@@ -68,7 +68,7 @@ def present_grant(balance: GrantBalance) -> dict[str, Any]:
     }
 
 
-def present_paper(paper: VoucherPaper) -> dict[str, Any]:
+def present_paper(paper: VoucherPaper) -> PaperView:
     """Return a paper as JSON values."""
     return {
         "id": paper.id,
@@ -85,7 +85,7 @@ def present_paper(paper: VoucherPaper) -> dict[str, Any]:
 
 
 @blueprint.get("/grants")
-def list_grants(query: GrantsQuery) -> dict[str, Any]:
+def list_grants(query: GrantsQuery) -> Items[GrantView]:
     """Return grants with balances; operator and auditor see all unless they name a firm."""
     actor = current_actor()
     wide = actor.reads_all
@@ -97,7 +97,7 @@ def list_grants(query: GrantsQuery) -> dict[str, Any]:
 
 
 @blueprint.post("/grants/<grant_id>/revocation")
-def revoke_grant(path: GrantPath, body: ReasonBody) -> dict[str, Any]:
+def revoke_grant(path: GrantPath, body: ReasonBody) -> GrantView:
     """Revoke a grant; what is left goes back to the fund."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -107,7 +107,7 @@ def revoke_grant(path: GrantPath, body: ReasonBody) -> dict[str, Any]:
 
 
 @blueprint.get("/grants/<grant_id>/papers")
-def list_papers(path: GrantPath) -> dict[str, Any]:
+def list_papers(path: GrantPath) -> Items[PaperView]:
     """Return the papers of a grant: the own one's, any for operator and auditor."""
     actor = current_actor()
     wide = actor.reads_all
@@ -119,7 +119,7 @@ def list_papers(path: GrantPath) -> dict[str, Any]:
 
 
 @blueprint.post("/grants/<grant_id>/papers")
-def add_paper(path: GrantPath, body: MonthPaperBody) -> tuple[dict[str, Any], int]:
+def add_paper(path: GrantPath, body: MonthPaperBody) -> tuple[PaperView, int]:
     """Add a paper to a month of a grant."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -128,7 +128,7 @@ def add_paper(path: GrantPath, body: MonthPaperBody) -> tuple[dict[str, Any], in
 
 
 @blueprint.post("/papers/<paper_id>/withdrawal")
-def withdraw_paper(path: PaperPath) -> dict[str, Any]:
+def withdraw_paper(path: PaperPath) -> PaperView:
     """Take a wrong paper out of later claims."""
     actor = current_actor()
     with context().sessions.write() as session:

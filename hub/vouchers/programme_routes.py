@@ -3,15 +3,18 @@
 It leaves applications and grants to their own files of routes.
 """
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from pydantic import AwareDatetime, Field
 from sqlalchemy.orm import Session
 
+from hub.answers import Items
 from hub.vouchers import service
+from hub.vouchers.answers import ProgrammeView, RulePreview, RuleView
 from hub.vouchers.blueprint import blueprint
-from hub.vouchers.rule_changes import RuleChange, list_changes
+from hub.vouchers.rule_changes import list_changes
 from hub.vouchers.tables import Programme, RuleVersion
 from hub.web import Body, Query, context, current_actor
 
@@ -45,7 +48,7 @@ class RuleBodyIn(Body):
     basis_date: str | None = None
 
 
-def present_programme(session: Session, programme: Programme, now: datetime) -> dict[str, Any]:
+def present_programme(session: Session, programme: Programme, now: datetime) -> ProgrammeView:
     """Return a programme with its rule of the day and its fund as JSON values."""
     rule = service.rule_of_day(session, programme.id, now)
     return {
@@ -71,7 +74,7 @@ def present_programme(session: Session, programme: Programme, now: datetime) -> 
     }
 
 
-def present_rule(rule: RuleVersion) -> dict[str, Any]:
+def present_rule(rule: RuleVersion) -> RuleView:
     """Return a rule version as JSON values."""
     return {
         "id": rule.id,
@@ -89,18 +92,8 @@ def present_rule(rule: RuleVersion) -> dict[str, Any]:
     }
 
 
-def present_change(change: RuleChange) -> dict[str, Any]:
-    """Return one changed field as JSON values."""
-    return {
-        "field": change.field,
-        "before": change.before,
-        "after": change.after,
-        "our_default": change.our_default,
-    }
-
-
 @blueprint.get("/programmes")
-def list_programmes() -> dict[str, Any]:
+def list_programmes() -> Items[ProgrammeView]:
     """Return every programme with its rule of the day; public."""
     with context().sessions.read() as session:
         now = context().clock()
@@ -108,7 +101,7 @@ def list_programmes() -> dict[str, Any]:
 
 
 @blueprint.get("/programmes/<code>/rules")
-def list_rules(path: ProgrammePath) -> dict[str, Any]:
+def list_rules(path: ProgrammePath) -> Items[RuleView]:
     """Return every rule version of a programme; public."""
     with context().sessions.read() as session:
         programme = service.find_programme(session, path.code)
@@ -116,7 +109,7 @@ def list_rules(path: ProgrammePath) -> dict[str, Any]:
 
 
 @blueprint.post("/programmes/<code>/rules")
-def draft_rule(path: ProgrammePath, body: RuleBodyIn) -> tuple[dict[str, Any], int]:
+def draft_rule(path: ProgrammePath, body: RuleBodyIn) -> tuple[RuleView, int]:
     """Draft the next rule version."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -136,18 +129,18 @@ def draft_rule(path: ProgrammePath, body: RuleBodyIn) -> tuple[dict[str, Any], i
 
 
 @blueprint.post("/programmes/<code>/rules/preview")
-def preview_rule(path: ProgrammePath, body: RulePreviewBody) -> dict[str, Any]:
+def preview_rule(path: ProgrammePath, body: RulePreviewBody) -> RulePreview:
     """Return what a rule would change against the one in force; nothing is kept."""
     current_actor()
     with context().sessions.read() as session:
         programme = service.find_programme(session, path.code)
         rule = service.rule_of_day(session, programme.id, context().clock())
     changes = list_changes(rule.body if rule else None, body.body)
-    return {"against": rule.number if rule else None, "items": [present_change(change) for change in changes]}
+    return {"against": rule.number if rule else None, "items": [asdict(change) for change in changes]}
 
 
 @blueprint.post("/rules/<rule_version_id>/approve")
-def approve_rule(path: RulePath) -> dict[str, Any]:
+def approve_rule(path: RulePath) -> RuleView:
     """Approve a rule version that somebody else drafted."""
     actor = current_actor()
     with context().sessions.write() as session:

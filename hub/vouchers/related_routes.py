@@ -3,15 +3,15 @@
 It leaves what a relation stops to vouchers and claims.
 """
 
-from typing import Any
-
 from pydantic import Field
 
 from hub.actor import READERS
+from hub.answers import Items
 from hub.errors import NotFoundError
 from hub.organisations import ownership
 from hub.organisations.tables import Owner, OwnerKind
 from hub.vouchers import related
+from hub.vouchers.answers import OwnerView, RelationView, RulingView
 from hub.vouchers.blueprint import blueprint
 from hub.vouchers.related import Relation
 from hub.vouchers.tables import RelatedRuling, Verdict
@@ -57,7 +57,7 @@ class RulingBody(Body):
 
 
 @blueprint.get("/organisations/<organisation_id>/owners")
-def list_owners(path: FirmPath) -> dict[str, Any]:
+def list_owners(path: FirmPath) -> Items[OwnerView]:
     """Return who stands behind a firm: the own one, any for operator and auditor."""
     actor = current_actor()
     if not actor.may_read(path.organisation_id):
@@ -67,7 +67,7 @@ def list_owners(path: FirmPath) -> dict[str, Any]:
 
 
 @blueprint.post("/organisations/<organisation_id>/owners")
-def declare_owner(path: FirmPath, body: OwnerBody) -> tuple[dict[str, Any], int]:
+def declare_owner(path: FirmPath, body: OwnerBody) -> tuple[OwnerView, int]:
     """Declare a legal person or holder."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -78,7 +78,7 @@ def declare_owner(path: FirmPath, body: OwnerBody) -> tuple[dict[str, Any], int]
 
 
 @blueprint.post("/owners/<owner_id>/confirmation")
-def confirm_owner(path: OwnerPath) -> dict[str, Any]:
+def confirm_owner(path: OwnerPath) -> OwnerView:
     """Confirm what a firm declared."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -86,7 +86,7 @@ def confirm_owner(path: OwnerPath) -> dict[str, Any]:
 
 
 @blueprint.post("/owners/<owner_id>/end")
-def end_owner(path: OwnerPath) -> dict[str, Any]:
+def end_owner(path: OwnerPath) -> OwnerView:
     """End an entry."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -94,7 +94,7 @@ def end_owner(path: OwnerPath) -> dict[str, Any]:
 
 
 @blueprint.get("/related-parties")
-def read_relation(query: PairQuery) -> dict[str, Any]:
+def read_relation(query: PairQuery) -> RelationView:
     """Return the signs between a buyer and a seller, for operator and auditor."""
     current_actor(*READERS)
     with context().sessions.read() as session:
@@ -105,7 +105,7 @@ def read_relation(query: PairQuery) -> dict[str, Any]:
 
 
 @blueprint.post("/related-parties")
-def rule_on_pair(body: RulingBody) -> tuple[dict[str, Any], int]:
+def rule_on_pair(body: RulingBody) -> tuple[RulingView, int]:
     """Decide on a pair with a written reason."""
     actor = current_actor()
     with context().sessions.write() as session:
@@ -121,7 +121,7 @@ def rule_on_pair(body: RulingBody) -> tuple[dict[str, Any], int]:
         return present_ruling(ruling), 201
 
 
-def present_owner(owner: Owner) -> dict[str, Any]:
+def present_owner(owner: Owner) -> OwnerView:
     """Return an owner as JSON values."""
     return {
         "id": owner.id,
@@ -135,7 +135,7 @@ def present_owner(owner: Owner) -> dict[str, Any]:
     }
 
 
-def present_relation(relation: Relation) -> dict[str, Any]:
+def present_relation(relation: Relation) -> RelationView:
     """Return the signs of a pair as JSON values."""
     return {
         "buyer_id": relation.buyer_id,
@@ -146,7 +146,7 @@ def present_relation(relation: Relation) -> dict[str, Any]:
     }
 
 
-def present_ruling(ruling: RelatedRuling) -> dict[str, Any]:
+def present_ruling(ruling: RelatedRuling) -> RulingView:
     """Return a decision as JSON values."""
     return {
         "id": ruling.id,

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 
 from hub.actor import READERS, Actor, Role
 from hub.catalogue import service as catalogue
-from hub.catalogue.tables import Decision, VersionState
+from hub.catalogue.tables import VersionDecision, VersionState
 from hub.filings.tables import Ruling
 from hub.orders.service import deposit
 from hub.organisations import service as organisations
@@ -172,7 +172,7 @@ def _show_money(actor: Actor, form: Form, sent: str) -> str:
 
 def _review(actor: Actor, version_id: str, form: Form) -> None:
     actor.require(Role.OPERATOR)
-    decision = form.choice("decision", Decision)
+    decision = form.choice("decision", VersionDecision)
     reason = form.text("reason", required=True, most=1000)
     ruling = form.choice("ruling", Ruling) if form.value("ruling") else None
     with form.catching("decision", "reason", "ruling", "number"):

@@ -13,6 +13,11 @@ from hub.description import OPEN
 from hub.web import Body
 from tests.hub.api_world import Api, open_api
 
+MONEY = re.compile(
+    "/api/v1/(allowances|audit|authority-reports|bill-lines|claim-lines|claims|corrections|deposits|earnings|grants"
+    "|late-calls|ledger|meters|offers|orders|organisations/.*/owners|owners|papers|payouts|prices|programmes|providers"
+    "|quotes|redemptions|related-parties|rentals|rules|splits|statement|usage|voucher-applications|wallet)([./]|$)"
+)
 REF = re.compile(r'"#/components/schemas/([^"]+)"')
 
 
@@ -28,6 +33,11 @@ def described(api: Api) -> Any:
 
 def list_operations(described: Any) -> list[tuple[str, str, Any]]:
     return [(method, path, found) for path, item in described["paths"].items() for method, found in item.items()]
+
+
+def list_money(described: Any) -> list[tuple[str, str, Any]]:
+    """Return the operations of money."""
+    return [found for found in list_operations(described) if MONEY.match(found[1])]
 
 
 def test_no_two_bodies_share_a_name(api: Api) -> None:
@@ -71,8 +81,43 @@ def test_every_operation_says_what_comes_back_and_how_it_refuses(described: Any)
 
 def test_every_reference_leads_to_a_shape(described: Any) -> None:
     named = set(REF.findall(json.dumps(described)))
-    assert {"Problem", "Correction", "RedemptionRow", "OfferRow", "RentalView", "PayoutView"} <= named
+    assert {
+        "Problem",
+        "Correction",
+        "RedemptionRow",
+        "OfferRow",
+        "RentalView",
+        "PayoutView",
+        "Statement",
+        "Items_OrderView",
+    } <= named
     assert named <= set(described["components"]["schemas"])
+
+
+def test_every_answer_of_money_is_described_field_by_field(described: Any) -> None:
+    told = 0
+    for method, path, operation in list_money(described):
+        for status, answer in operation["responses"].items():
+            schema = answer.get("content", {}).get("application/json", {}).get("schema")
+            if status.startswith("2") and schema is not None:
+                told += 1
+                assert list_bare(schema, described["components"]["schemas"], f"{method} {path}") == []
+    assert told > 100
+
+
+def list_bare(schema: Any, schemas: Any, place: str) -> list[str]:
+    """Return the places below a schema where an object is described without its fields."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return list_bare(schemas[name], schemas, f"{place} {name}")
+    bare = schema.get("type") == "object" and not schema.get("properties")
+    found = [place] if bare and not isinstance(schema.get("additionalProperties"), dict) else []
+    below = [*schema.get("properties", {}).items(), *(("", one) for one in schema.get("anyOf", []))]
+    if "items" in schema:
+        below.append(("items", schema["items"]))
+    for name, one in below:
+        found += list_bare(one, schemas, f"{place}.{name}")
+    return found
 
 
 def test_who_may_call_is_described_as_it_is(api: Api, described: Any) -> None:

@@ -21,7 +21,7 @@ from hub.catalogue.bases import import_base, prepare_base
 from hub.catalogue.registration import register_version
 from hub.catalogue.rules import ModelTexts
 from hub.catalogue.service import price_version, review_version, submit_version
-from hub.catalogue.tables import Decision, ModelVersion, Task
+from hub.catalogue.tables import ModelVersion, Task, VersionDecision
 from hub.cli.market import seed_demonstration
 from hub.compute.allocation import ensure_machine
 from hub.compute.tables import Device
@@ -215,7 +215,7 @@ def _sell_adapter(session: Session, world: World) -> ModelVersion:
         session,
         world.actors["operator"],
         version.id,
-        decision=Decision.APPROVE,
+        decision=VersionDecision.APPROVE,
         reason="looks right",
         ruling=Ruling.NOT_APPLICABLE,
         now=world.now,

@@ -13,6 +13,7 @@ from hub.app import create_api
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
 from serving import contract
+from tests.described import watch_answers
 from tests.hub.money.market import PAPER, Market
 
 ROOMS = ("organisations", "ledger", "prices", "vouchers", "metering", "orders", "reports")
@@ -45,7 +46,7 @@ def client(market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.setattr("hub.app.ROOMS", ROOMS)
     settings = Settings(home=tmp_path, database_url="")
     app = create_api(settings, secrets=SECRETS, sessions=market.sessions, clock=lambda: market.now)
-    return Client(app, market)
+    return Client(watch_answers(app), market)
 
 
 def apply(client: Client, asked_fen: int = 30_000) -> str:

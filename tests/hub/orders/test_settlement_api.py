@@ -16,6 +16,7 @@ from hub.ledger.audit import check_books
 from hub.ledger.tables import Transfer
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
+from tests.described import watch_answers
 from tests.hub.money.market import Market
 from tests.hub.orders.test_rentals import HOUR_MS, Shop
 
@@ -50,7 +51,7 @@ def api(rich: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
         sessions=rich.sessions,
         clock=lambda: made[0].now,
     )
-    made.append(Api(rich, Shop(rich), app.test_client()))
+    made.append(Api(rich, Shop(rich), watch_answers(app).test_client()))
     return made[0]
 
 

@@ -14,6 +14,7 @@ from hub.app import create_api
 from hub.organisations.service import sign_in
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
+from tests.described import watch_answers
 from tests.hub.money.market import PAPER, PASSWORD, Market
 from tests.hub.vouchers.steps import add_invoice, assert_books, buy, shanghai
 
@@ -51,7 +52,7 @@ def client(market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     market.tokens = dict(market.tokens)
     settings = Settings(home=tmp_path, database_url="")
     app = create_api(settings, secrets=SECRETS, sessions=market.sessions, clock=lambda: market.now)
-    return Client(app, market)
+    return Client(watch_answers(app), market)
 
 
 def apply(client: Client, **more: Any) -> str:
