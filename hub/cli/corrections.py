@@ -16,7 +16,6 @@ corrections = typer.Typer(no_args_is_help=True)
 CorrectionId = Annotated[str, typer.Argument(help="correction bvr_…")]
 Reason = Annotated[str, typer.Option("--reason", help="what was wrong; the firm reads it")]
 Fault = Annotated[str | None, typer.Option("--fault", help="platform or provider: give everything back")]
-ORDERED = {"run_": "runs", "rtl_": "rentals"}
 COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 
 
@@ -171,13 +170,25 @@ def _path_of(hub: str, key: str, bill: str) -> str:
     """Return the path of a bill's corrections; a run or a rental is looked up for its order."""
     if bill.startswith("bil_"):
         return f"bill-lines/{segment(bill)}/corrections"
-    room = ORDERED.get(bill[:4])
-    order_id = call(hub, key, "GET", f"{room}/{segment(bill)}")["order_id"] if room else bill
+    order_id = _find_order(hub, key, bill)
     if not order_id:
         raise InvalidValueError(
-            f"{bill} has no bill yet; it gets one when it is ordered.", f"{bill} 尚无账单，下单后才有。", field="bill"
+            f"You see no bill of {bill}; a run or a rental of yours gets one when it is ordered.",
+            f"没有可查看的 {bill} 的账单；本企业的任务或租用在下单后才有账单。",
+            field="bill",
         )
     return f"orders/{segment(order_id)}/corrections"
+
+
+def _find_order(hub: str, key: str, bill: str) -> str | None:
+    if bill.startswith("rtl_"):
+        found: str | None = call(hub, key, "GET", f"rentals/{segment(bill)}")["order_id"]
+        return found
+    if bill.startswith("run_"):
+        # By its order, not by the run, which is its firm's: the authority reads money alone.
+        orders = call(hub, key, "GET", "orders", query={"subject": bill})["items"]
+        return orders[0]["id"] if orders else None
+    return bill
 
 
 def _read_call(line: str, *, figures: bool) -> dict[str, Any]:

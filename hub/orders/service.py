@@ -61,9 +61,14 @@ def read_order(session: Session, actor: Actor, order_id: str) -> Order:
     return order
 
 
-def list_orders(session: Session, organisation_id: str) -> list[Order]:
-    """Return an organisation's orders, newest first."""
-    query = select(Order).where(Order.organisation_id == organisation_id)
+def list_orders(session: Session, organisation_id: str | None, *, subject: str | None = None) -> list[Order]:
+    """Return an organisation's orders (None: anybody's), those of one run or rental where given, newest first."""
+    query = select(Order)
+    if organisation_id is not None:
+        query = query.where(Order.organisation_id == organisation_id)
+    if subject is not None:
+        # By the quote, whose subject has an index.
+        query = query.join(Quote, Quote.id == Order.quote_id).where(Quote.subject == subject)
     return list(session.scalars(query.order_by(Order.id.desc()).limit(500)))
 
 

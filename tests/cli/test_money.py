@@ -119,6 +119,21 @@ def test_a_correction_needs_figures_or_a_fault(terminal: Terminal) -> None:
     assert (made["state"], made["metered"]["device_ms"], made["fee_fen"]) == ("posted", HOUR_MS // 2, -601)
 
 
+def test_the_auditor_finds_a_runs_bill_by_the_run_and_others_do_not(terminal: Terminal) -> None:
+    order = buy(terminal.market)
+    words = ("corrections", "list", "--bill", order.subject)
+    correct = ("corrections", "bill", order.subject, "--reason", "stood still", "--fault", "provider", "--yes")
+    made = terminal.read("operator", *correct)
+    assert (made["order_id"], made["fee_fen"]) == (order.id, -4201)
+    for who in ("auditor", "operator", "factory"):
+        assert terminal.read(who, *words)["items"] == [made]
+    for who, bill in (("rival", order.subject), ("provider", order.subject), ("auditor", "run_none")):
+        with pytest.raises(InvalidValueError, match="no bill of run_"):
+            terminal.run(who, "corrections", "list", "--bill", bill)
+    assert terminal.refused("rival", "corrections", "list", "--bill", order.id) == "not_found"
+    assert terminal.refused("auditor", *correct) == "forbidden"
+
+
 def test_a_rental_is_corrected_by_its_own_id(terminal: Terminal) -> None:
     shop = Shop(terminal.market)
     rental = shop.rent()

@@ -133,6 +133,22 @@ def test_foreign_money_is_not_found_but_open_to_the_auditor(client: Client, path
     assert client.call("GET", url).status_code == 401
 
 
+def test_the_orders_of_a_run_are_its_firms_and_the_auditors(client: Client) -> None:
+    client.market.fund("factory", 10_000, "bank-1")
+    quote = client.market.quote()
+    order = client.call("POST", f"/api/v1/quotes/{quote.id}/accept", "factory", {"idempotency_key": "k"}).json
+    path = f"/api/v1/orders?subject={quote.subject}"
+    for who in ("factory", "auditor", "operator"):
+        assert client.read(path, who)["items"] == [order]
+    assert client.read("/api/v1/orders?subject=run_none", "auditor")["items"] == []
+    assert client.read("/api/v1/orders", "auditor")["items"] == []
+    for who in ("rival", "provider", "integrator"):
+        assert client.read(path, who)["items"] == []
+        assert client.call("GET", f"{path}&organisation_id={order['organisation_id']}", who).status_code == 404
+    assert client.read(f"{path}&organisation_id={order['organisation_id']}", "auditor")["items"] == [order]
+    assert client.read(f"{path}&organisation_id={client.market.owner('rival')}", "auditor")["items"] == []
+
+
 def test_foreign_ids_are_not_found(client: Client) -> None:
     client.market.fund("factory", 10_000, "bank-1")
     quote, application = client.market.quote(), apply(client)
