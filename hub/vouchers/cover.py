@@ -126,12 +126,11 @@ def _cover_by(
     period = period_of(rule, now, version.tz)
     wanted = share_fen(line.amount_fen, *share)
     accounts = _list_accounts(session, line.organisation_id, programme.id, period)
-    chosen, left_fen = _choose_grant(line, accounts, wanted_fen=wanted)
-    if chosen is None:
+    payable = _list_payable(session, line, rule, accounts)
+    if not payable:
         return _refuse_empty(programme, period, held=any(account.debits_pending for _, account in accounts))
-    tiers = _read_tiers(session, accounts) if rule.tiers else {chosen.id: None}
-    left_of_tier = _left_of_tier(line, rule, tiers[chosen.id], tiers, accounts)
-    amount = min(wanted, left_fen, _left_of_cap(line, rule, accounts), left_of_tier)
+    chosen, payable_fen = _choose_grant(payable, wanted_fen=wanted)
+    amount = min(wanted, payable_fen, _left_of_cap(line, rule, accounts))
     if amount <= 0:
         return Refusal(programme.code, "too_small", "金额不足一分或已达上限", "Below one fen, or the cap is reached.")
     return Cover(programme.code, version.id, chosen.id, *share, amount, period)
@@ -205,20 +204,24 @@ def _refuse_empty(programme: Programme, period: str, *, held: bool) -> Refusal:
     )
 
 
-def _choose_grant(
-    line: LineToCover, accounts: Sequence[tuple[Grant, Account]], *, wanted_fen: int
-) -> tuple[Grant | None, int]:
-    """Return the oldest grant that covers all that is wanted, else the one with most left, and what it has left."""
-    best: tuple[Grant | None, int] = (None, 0)
+def _list_payable(
+    session: Session, line: LineToCover, rule: RuleBody, accounts: Sequence[tuple[Grant, Account]]
+) -> list[tuple[Grant, int]]:
+    """Return the grants with money left, oldest first, and what each could pay: nothing where its tier is full."""
+    tiers = _read_tiers(session, accounts) if rule.tiers else dict.fromkeys(grant.id for grant, _ in accounts)
+    left_of_tier = {tier: _left_of_tier(line, rule, tier, tiers, accounts) for tier in tiers.values()}
+    payable = []
     for grant, account in accounts:
-        if grant.state is not GrantState.ACTIVE:
-            continue
         left = account.available_fen - line.reserved.get(grant.id, 0)
-        if left > best[1]:
-            best = (grant, left)
-        if best[0] is not None and best[1] >= wanted_fen:
-            break
-    return best
+        if left > 0 and grant.state is GrantState.ACTIVE:
+            payable.append((grant, max(0, min(left, left_of_tier[tiers[grant.id]]))))
+    return payable
+
+
+def _choose_grant(payable: Sequence[tuple[Grant, int]], *, wanted_fen: int) -> tuple[Grant, int]:
+    """Return the oldest grant that could pay all that is wanted, else the one that could pay most, and how much."""
+    enough = (found for found in payable if found[1] >= wanted_fen)
+    return next(enough, None) or max(payable, key=lambda found: found[1])
 
 
 def _left_of_cap(line: LineToCover, rule: RuleBody, accounts: Sequence[tuple[Grant, Account]]) -> int:

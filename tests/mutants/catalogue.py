@@ -449,6 +449,20 @@ MUTANTS = (
         f"{VOUCHERS}/test_awards.py::test_a_tiers_cap_holds_when_the_voucher_pays",
     ),
     Mutant(
+        "a_full_tier_ends_the_search",
+        "hub/vouchers/cover.py",
+        "min(left, left_of_tier[tiers[grant.id]])",
+        "left",
+        f"{VOUCHERS}/test_full_tiers.py::test_the_next_grant_pays_where_a_tier_is_full",
+    ),
+    Mutant(
+        "the_newest_grant_pays_first",
+        "hub/vouchers/cover.py",
+        "(found for found in payable if found[1] >= wanted_fen)",
+        "(found for found in reversed(payable) if found[1] >= wanted_fen)",
+        f"{VOUCHERS}/test_full_tiers.py::test_the_oldest_grant_pays_while_its_tier_lets_it",
+    ),
+    Mutant(
         "a_top_up_ignores_tiers",
         "hub/vouchers/cover.py",
         "amount = min(left, account.available_fen, left_of_tier[tier])",
