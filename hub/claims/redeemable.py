@@ -236,6 +236,8 @@ def _reason_of_order(session: Session, rule: RuleBody, charge: Charge) -> Why | 
     if charge.meter not in (*rule.eligible_meters, *rule.fallback_meters):
         return "the rule does not cover what it is for", "规则不覆盖该费用"
     quote = session.get_one(Quote, session.get_one(Order, charge.order_id).quote_id)
+    if rule.needs_filed_base and quote.base_version_id is None:
+        return "device time rented by itself has no base model", "单独租用算力没有基座模型"
     if rule.needs_filed_base and not quote.filed:
         return "its base model had no valid filing", "所用基座没有有效备案"
     offer = session.get(Offer, quote.offer_id)

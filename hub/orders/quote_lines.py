@@ -72,7 +72,7 @@ def _ask_cover(
         organisation_id=quote.organisation_id,
         meter=item.meter,
         amount_fen=line.list_fen,
-        filed_base=quote.filed,
+        filed_base=None if quote.base_version_id is None else quote.filed,
         via_city_platform=item.via_city_platform,
         reserved=reserved,
     )

@@ -137,6 +137,13 @@ def _cover_by(
 
 
 def _refuse_line(line: LineToCover, programme: Programme, rule: RuleBody) -> Refusal | None:
+    if rule.needs_filed_base and line.filed_base is None:
+        return Refusal(
+            programme.code,
+            "no_base_model",
+            f"{programme.title_zh}只用于已备案基座模型的微调与推广应用；单独租用算力没有基座模型",
+            f"{programme.title_en} pays for work on a filed base model; device time rented by itself has none.",
+        )
     if rule.needs_filed_base and not line.filed_base:
         return Refusal(
             programme.code,

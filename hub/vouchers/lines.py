@@ -18,15 +18,16 @@ from hub.prices.tables import PriceSubject, PriceVersion
 class LineToCover:
     """One line: who pays, what is counted, its list price, and the facts that rules ask for.
 
-    `reserved` are fen of grants that earlier lines of the same bill take already. `derived` says of hosted calls that
-    they go to a model made from a base, which is what roll-out means. `base_owner_id` receives a part of the fee
-    without selling; `partner_ids` are the split's other parties.
+    `filed_base` is None where there is no base model, as in a rental. `reserved` are fen of grants that earlier lines
+    of the same bill take already. `derived` says of hosted calls that they go to a model made from a base, which is
+    what roll-out means. `base_owner_id` receives a part of the fee without selling; `partner_ids` are the split's
+    other parties.
     """
 
     organisation_id: str
     meter: str
     amount_fen: int
-    filed_base: bool
+    filed_base: bool | None
     via_city_platform: bool
     seller_id: str | None = None
     reserved: Mapping[str, int] = field(default_factory=dict)
@@ -47,7 +48,7 @@ def describe_line(
     organisation_id: str,
     meter: str,
     amount_fen: int,
-    filed_base: bool,
+    filed_base: bool | None,
     via_city_platform: bool = False,
     reserved: Mapping[str, int] | None = None,
 ) -> LineToCover:

@@ -95,6 +95,16 @@ def test_the_report_tells_what_changed_against_the_last_one(scene: Scene) -> Non
     assert "与上一份报告相比" in scene.world.visit("operator", "zh").get(f"/operator/reports/{month}").text
 
 
+def test_an_offer_says_why_the_model_voucher_pays_for_no_rental(scene: Scene) -> None:
+    said = {"en": "device time rented by itself has none", "zh": "单独租用算力没有基座模型"}
+    for language, text in said.items():
+        page = scene.world.visit("developer", language).get(f"/offers/{scene.ids['offer']}")
+        assert page.status_code == 200
+        assert text in page.text
+        assert "no valid filing" not in page.text
+        assert "没有有效备案" not in page.text
+
+
 def test_an_award_under_way_is_not_asked_for_again(scene: Scene) -> None:
     grant = f"/vouchers/grants/{scene.ids['grant_data_asset']}"
     page = scene.world.visit("factory").get(grant).text

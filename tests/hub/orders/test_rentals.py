@@ -30,7 +30,7 @@ from hub.orders.rentals import OfferClosedError, RentalOverError
 from hub.orders.rules import InsufficientFundsError
 from hub.orders.tables import BillVersion, Order
 from hub.tuning.offers import publish_offer
-from hub.vouchers.service import list_grants
+from hub.vouchers.service import LineToCover, find_cover, list_grants
 from tests.hub.money.market import Market
 
 SECRET = "pepper of the tests"
@@ -158,6 +158,27 @@ def test_an_estimate_says_what_the_voucher_pays_and_keeps_nothing(shop: Shop) ->
         other = estimate_rental(session, shop.market.actors["rival"], shop.offer, device_ms=HOUR_MS, now=shop.now)
         assert (other.voucher_fen, other.self_paid_fen) == (0, 1201)
         assert service.list_quotes(session, shop.market.owner("factory")) == []
+
+
+def test_a_rental_without_compute_voucher_is_told_why_the_model_voucher_does_not_pay(shop: Shop) -> None:
+    market = shop.market
+    market.award("model", 30_000, who="rival", contract_no="R")
+    with market.sessions.read() as session:
+        [line] = estimate_rental(session, market.actors["rival"], shop.offer, device_ms=HOUR_MS, now=shop.now).lines
+    assert (line.covers, [(note["programme"], note["code"]) for note in line.notes]) == (
+        [],
+        [("compute", "no_grant"), ("model", "no_base_model")],
+    )
+    note = line.notes[1]
+    assert ("device time rented by itself" in note["en"], "单独租用算力" in note["zh"]) == (True, True)
+    assert "no valid filing" not in note["en"]
+    with market.sessions.read() as session:
+        asked = replace(describe_hour(market), filed_base=False)
+        assert [refusal.code for refusal in find_cover(session, asked, shop.now).refusals][-1] == "base_not_filed"
+
+
+def describe_hour(market: Market) -> LineToCover:
+    return LineToCover(market.owner("rival"), "device_ms", 1201, filed_base=None, via_city_platform=True)
 
 
 def test_settles_on_the_last_believed_counter(shop: Shop) -> None:

@@ -12,6 +12,7 @@ from hub.orders.tables import Charge
 from hub.vouchers.rules import RuleRefusedError
 from hub.vouchers.tables import Grant
 from tests.hub.money.market import Market
+from tests.hub.orders.test_rentals import HOUR_MS, Shop
 from tests.hub.vouchers.steps import (
     add_invoice,
     add_proof,
@@ -117,6 +118,22 @@ def test_what_the_rule_does_not_cover_is_refused_with_the_reason(market: Market)
         with pytest.raises(NotFoundError):
             service.request_redemption(
                 session, market.actors["rival"], grant.id, charge_ids=list(charges.values()), now=market.now
+            )
+
+
+def test_a_rental_is_not_redeemed_by_a_rule_for_filed_bases(market: Market) -> None:
+    put_in_force(market, "model", mode="reimburse")
+    grant = market.award("model", 10_000)
+    market.fund("factory", 30_000, "bank-1")
+    shop = Shop(market)
+    rental = shop.rent()
+    shop.send(shop.report(rental, 1, HOUR_MS // 2, at=1800))
+    shop.end(rental, at=1800)
+    with market.sessions.write() as session:
+        charge = session.scalars(select(Charge)).one()
+        with pytest.raises(NotRedeemableError, match="device time rented by itself has no base model"):
+            service.request_redemption(
+                session, market.actors["factory"], grant.id, charge_ids=[charge.id], now=market.now
             )
 
 
