@@ -40,9 +40,9 @@ ADAPTERS = 64
 AT_ONCE = 16
 """Calls under way for each engine."""
 SLOTS = 8
-INSTRUCTION_TOKENS = 384
+INSTRUCTION_TOKENS = 896
 """What the calls of one fine-tune share before their own 48 tokens: its task and two examples."""
-KV_BLOCKS = 160
+KV_BLOCKS = 256
 """Memory of each of two engines, in blocks of 128 tokens: the instructions of 32 adapters and 16 calls fit."""
 HOT_LOADS = 20
 PROMOTIONS = 20

@@ -5,6 +5,7 @@ It leaves which period a rule counts in to the rooms that own the rule.
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 from hub.errors import InvalidValueError
 
@@ -14,6 +15,7 @@ SHANGHAI = timezone(timedelta(hours=8), "Asia/Shanghai")
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])\Z")
 
 
+@lru_cache(maxsize=1024)
 def month_key(moment: datetime) -> str:
     """Return the Shanghai month of an instant, for example `2026-11`."""
     return moment.astimezone(SHANGHAI).strftime("%Y-%m")
