@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from serving.contract import RouteReplica
 from serving.gateway.clock import Clock
 
-PATIENCE_S = 0.5
+PATIENCE_S = 2.0
 
 
 @dataclass(eq=False)
