@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not was_running:
             subprocess.run([_GUANMO, "down"], cwd=ROOT, stdout=sys.stderr, check=False)
     if done.returncode != 0:
+        sys.stderr.write(done.stdout[-3000:])
         sys.stderr.write(f"benchmarks.maintnorm: 'guanmo demo' ended with exit {done.returncode}; see above\n")
         return 1
     found = read_last_object(done.stdout)

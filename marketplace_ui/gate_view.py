@@ -108,6 +108,10 @@ def _name_rule(code: str) -> str:
         ),
         "answers_whole": translate("空白或循环的回答不超过 1 %", "At most 1 % empty or looping answers"),
         "nothing_forgotten": translate("通用能力下降不超过 3 个百分点", "General questions lose at most 3 points"),
+        "nothing_forgotten_by_loss": translate(
+            "通用能力损失上升不超过 5 %（基座本身答对不足两成）",
+            "Loss on general questions grows by at most 5 % (the base itself answers less than a fifth)",
+        ),
     }
     if code in names:
         return names[code]

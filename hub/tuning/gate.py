@@ -16,6 +16,8 @@ LEAST_EFFECT = 0.5
 """Least share of the trained effect that must arrive at the engine."""
 MAX_TASK_LOSS, MAX_STOP_LOSS, MAX_BROKEN, MAX_FORGOTTEN = 0.01, 0.01, 0.01, 0.03
 """What an adapter may lose against its base, as shares (our defaults; research/finetune.md 6.8)."""
+LEAST_KNOWN, MAX_PROBE_LOSS = 0.2, 0.05
+"""A base that answers a smaller share of the probe shows forgetting by its loss there, which may grow by 5 % (ours)."""
 NOT_MEASURED = "gate_not_measured"
 _LEAST_NATS = 1e-4
 
@@ -177,8 +179,17 @@ def _list_rules(scores: dict[str, Any]) -> list[Rule]:
         Rule(f"{main}_not_worse", scores[main]["gain_low"], -MAX_TASK_LOSS),
         Rule("still_stops", round(stop["adapter"] - stop["base"], 6), -MAX_STOP_LOSS),
         Rule("answers_whole", round(-scores["broken"]["adapter"], 6), -max(MAX_BROKEN, scores["broken"]["base"])),
-        Rule("nothing_forgotten", round(probe["adapter"] - probe["base"], 6), -MAX_FORGOTTEN),
+        _ask_forgetting(probe),
     ]
+
+
+def _ask_forgetting(probe: dict[str, Any]) -> Rule:
+    """Right answers lost, or loss gained where the base knows too few for their number to mean anything."""
+    if probe["base"] >= LEAST_KNOWN:
+        return Rule("nothing_forgotten", round(probe["adapter"] - probe["base"], 6), -MAX_FORGOTTEN)
+    loss = probe["loss"]
+    gained = (loss["base"] - loss["adapter"]) / max(loss["base"], 1e-6)
+    return Rule("nothing_forgotten_by_loss", round(gained, 6), -MAX_PROBE_LOSS)
 
 
 def name_main_measure(scores: dict[str, Any]) -> str:

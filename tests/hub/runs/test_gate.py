@@ -121,6 +121,13 @@ def test_three_points_may_be_forgotten() -> None:
     assert judge(replace(GOOD, probe=paper(PROBE, ["?"] * 3 + PROBE[3:], PROBE)))["passed"]
 
 
+def test_a_base_that_knows_next_to_nothing_forgets_by_its_loss() -> None:
+    few = ["?"] * 94 + PROBE[94:]
+    for gain, code, passed in ((0.1, "nothing_forgotten_by_loss", True), (-0.2, "nothing_forgotten_by_loss", False)):
+        gate = judge(replace(GOOD, probe=paper(few, ["?"] * 100, PROBE, gain=gain)))
+        assert (gate["rules"][-1]["code"], gate["passed"]) == (code, passed)
+
+
 def test_a_served_base_under_the_adapters_name_is_told_before_anything_else() -> None:
     gate = judge(replace(GOOD, task=replace(GOOD.task, adapter=GOOD.task.base)))
     assert (gate["passed"], gate["code"]) == (False, "adapter_not_applied")
