@@ -5,7 +5,6 @@ transaction: a check kept anywhere else loses or doubles records when one of the
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import cache
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from sqlalchemy import Connection, Table, TypeDecorator
 from sqlalchemy.orm import Session
 
-from hub.clock import to_us
 from hub.columns import Choice
 from hub.driver import call_routine, execute
 from hub.metering.tables import Usage
@@ -29,9 +27,9 @@ Row = tuple[Any, ...]
 _read_record: Callable[[contract.UsageRecord], Row] = attrgetter(*RECORD_FIELDS)
 
 
-def list_values(record: contract.UsageRecord, *, gateway_id: str, gateway_epoch: int, seq: int, now: datetime) -> Row:
+def list_values(record: contract.UsageRecord, *, gateway_id: str, gateway_epoch: int, seq: int, now_us: int) -> Row:
     """Return a record's row as the database stores it."""
-    return (*_read_record(record), gateway_id, gateway_epoch, seq, to_us(now))
+    return (*_read_record(record), gateway_id, gateway_epoch, seq, now_us)
 
 
 def store_usage(session: Session, rows: Sequence[Row]) -> int:
@@ -53,7 +51,8 @@ def _store_on_postgresql(connection: Connection, ordered: Sequence[Row]) -> int:
     columns = []
     for (name, numeric), values in zip(_list_kinds(), zip(*ordered, strict=True), strict=True):
         if numeric:
-            columns.append(f"{{{','.join([str(int(value)) for value in values])}}}")
+            numbers = map(int, values) if isinstance(values[0], bool) else values
+            columns.append(f"{{{','.join(map(str, numbers))}}}")
             continue
         text = RECORD.join([NOTHING if value is None else value for value in values])
         if text.count(RECORD) != len(ordered) - 1 or text.count(NOTHING) != values.count(None):

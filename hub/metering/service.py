@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from hub.clock import to_us
 from hub.errors import InvalidValueError
 from hub.metering.bulk import Row, list_values, store_usage
 from hub.metering.outcomes import count_outcomes
@@ -36,7 +37,8 @@ def accept_usage(
     fresh = _list_fresh(batch.records, codes)
     _ask(session, batch.records, fresh, codes, check)
     stored = [index for index in fresh if index not in codes]
-    rows = [_list_row(batch, index, now) for index in stored]
+    now_us = to_us(now)
+    rows = [_list_row(batch, index, now_us) for index in stored]
     if store_usage(session, rows) < len(rows):
         _find_conflicts(session, batch.records, stored, codes)
     else:  # a batch that comes again was counted the first time
@@ -128,13 +130,13 @@ def _find_known(session: Session, records: Sequence[contract.UsageRecord]) -> di
     return {(row.request_id, row.attempt): row for row in rows}
 
 
-def _list_row(batch: contract.UsageBatch, index: int, now: datetime) -> Row:
+def _list_row(batch: contract.UsageBatch, index: int, now_us: int) -> Row:
     return list_values(
         batch.records[index],
         gateway_id=batch.gateway_id,
         gateway_epoch=batch.gateway_epoch,
         seq=batch.first_seq + index,
-        now=now,
+        now_us=now_us,
     )
 
 

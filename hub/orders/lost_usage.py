@@ -69,4 +69,4 @@ def _build_row(session: Session, allowance: Allowance, row: EngineWitness, *, go
         status=contract.UsageStatus.PARTIAL,
         disputed=False,
     )
-    return list_values(record, gateway_id=WITNESS, gateway_epoch=0, seq=row.seq, now=now)
+    return list_values(record, gateway_id=WITNESS, gateway_epoch=0, seq=row.seq, now_us=to_us(now))
