@@ -12,14 +12,14 @@ import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from openai import AsyncOpenAI
 from rich.table import Table
 
 from examples import screen, steps
 from examples.entry import Market, write_environment
-from examples.hub_client import Hub
+from examples.hub_client import Hub, RefusedError
 from examples.screen import heading, tell
 from examples.tasks import maintnorm
 from examples.tasks.upload import write_upload
@@ -45,7 +45,7 @@ def main() -> int:
             letter: serve_factory(options, serial, letter)
             for serial, letter in enumerate(maintnorm.FACTORIES, FIRST_SERIAL)
         }
-    except (steps.StoryError, steps.RefusedError, TimeoutError, FileNotFoundError) as error:
+    except (steps.StoryError, RefusedError, TimeoutError, FileNotFoundError) as error:
         screen.console.print(f"[red]The run stopped: {error}[/red]")
         return 1
     show_scores(scores)
@@ -128,7 +128,7 @@ async def _ask(client: AsyncOpenAI, gate: asyncio.Semaphore, model: str, sentenc
     async with gate:
         answer = await client.chat.completions.create(
             model=model,
-            messages=[{"role": "user", "content": maintnorm.write_prompt(sentence.raw)}],
+            messages=cast(Any, sentence.to_messages()),
             max_tokens=40 + 16 * len(sentence.raw),
             temperature=0,
         )

@@ -84,7 +84,7 @@ def train_elsewhere(base: Path, out: Path) -> list[Path]:
         optimizer.step()
         optimizer.zero_grad()
     tell(f"loss after {STEPS} steps: {float(loss.detach()):.3f}")
-    model.save_pretrained(out)
+    model.save_pretrained(str(out))
     return [out / "adapter_model.safetensors", out / "adapter_config.json"]
 
 

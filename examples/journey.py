@@ -14,7 +14,7 @@ from openai import OpenAI
 
 from examples import screen, steps
 from examples.entry import Market, write_environment
-from examples.hub_client import Hub
+from examples.hub_client import Hub, RefusedError
 from examples.screen import heading, tell, yuan
 from examples.tasks.work_orders import RECIPE, generate_rows
 from examples.tasks.work_orders import main as write_work_orders
@@ -37,7 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         travel(options.hub, options.gateway, options.home)
-    except (steps.StoryError, steps.RefusedError, TimeoutError) as error:
+    except (steps.StoryError, RefusedError, TimeoutError) as error:
         screen.console.print(f"[red]The journey stopped: {error}[/red]")
         return 1
     return 0

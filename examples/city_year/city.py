@@ -23,7 +23,7 @@ from hub.compute.service import ensure_provider
 from hub.compute.tables import Device, Offer
 from hub.filings.service import file_base
 from hub.filings.tables import Track
-from hub.organisations.passwords import hash_password
+from hub.organisations.passwords import HashedPassword, hash_password
 from hub.organisations.rules import OrganisationKind, make_demo_uscc
 from hub.organisations.service import create_organisation, create_user, mark_verified
 from hub.prices.service import DEFAULT, publish_price, publish_split
@@ -117,7 +117,7 @@ def add_adapter(session: Session, city: City, firm: Firm, base: str, name: str) 
     return version.id
 
 
-def _add_operator(session: Session, hashed: str, now: datetime) -> tuple[Actor, Actor, Actor]:
+def _add_operator(session: Session, hashed: HashedPassword, now: datetime) -> tuple[Actor, Actor, Actor]:
     organisation = create_organisation(
         session, name="运营方", uscc=make_demo_uscc(0), kind=OrganisationKind.OPERATOR, now=now, slug="operator"
     )
@@ -129,7 +129,9 @@ def _add_operator(session: Session, hashed: str, now: datetime) -> tuple[Actor, 
     return first, second, third
 
 
-def _add_person(session: Session, organisation_id: str, name: str, role: Role, hashed: str, now: datetime) -> Actor:
+def _add_person(
+    session: Session, organisation_id: str, name: str, role: Role, hashed: HashedPassword, now: datetime
+) -> Actor:
     user = create_user(
         session,
         organisation_id=organisation_id,
@@ -142,7 +144,7 @@ def _add_person(session: Session, organisation_id: str, name: str, role: Role, h
     return Actor(user.id, organisation_id, role)
 
 
-def _add_providers(session: Session, city: City, hashed: str) -> None:
+def _add_providers(session: Session, city: City, hashed: HashedPassword) -> None:
     now = city.clock.now
     for serial, (accelerator, amount_fen, via_city) in enumerate(OFFERS):
         organisation = create_organisation(
@@ -229,7 +231,7 @@ def _file(session: Session, city: City, version: ModelVersion, serial: int) -> s
     ).id
 
 
-def _add_firm(session: Session, city: City, serial: int, hashed: str) -> None:
+def _add_firm(session: Session, city: City, serial: int, hashed: HashedPassword) -> None:
     now, integrator = city.clock.now, serial % 10 == 0
     kind = OrganisationKind.INTEGRATOR if integrator else OrganisationKind.FACTORY
     organisation = create_organisation(

@@ -3,6 +3,7 @@
 It leaves trading to `trade` and the worker's steps to `chores`.
 """
 
+from functools import partial
 from io import BytesIO
 
 from sqlalchemy import select
@@ -67,7 +68,7 @@ def correct_redeemed(city: City, count: int = 6) -> None:
         ).all()
     calls = [charge for charge in found if charge.bill_line_id][:count]
     for charge in calls + [charge for charge in found if charge.order_id][:count]:
-        city.clock.act("redeemed fee corrected", lambda session, charge=charge: _correct(session, city, charge))
+        city.clock.act("redeemed fee corrected", partial(_correct, city=city, charge=charge))
 
 
 def _correct(session: Session, city: City, charge: Charge) -> None:
@@ -79,7 +80,7 @@ def _correct(session: Session, city: City, charge: Charge) -> None:
         propose_call_correction(session, city.operator, charge.bill_line_id, wanted, now=now)
         return
     order = session.get_one(Order, charge.order_id)
-    metered = {name: order.metered[name] // 2 for name in ("device_ms", "trained_tokens")}
+    metered = {name: (order.metered or {})[name] // 2 for name in ("device_ms", "trained_tokens")}
     propose_correction(session, city.operator, order.id, Wanted("meter read again", metered), now=now)
 
 

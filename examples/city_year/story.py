@@ -6,6 +6,7 @@ It leaves printing to `__main__`.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -86,7 +87,9 @@ def list_months(count: int) -> list[str]:
 def _equip(city: City, month: str) -> None:
     """Give every firm money, and two vouchers to those that are not among the last tenth."""
     for firm in city.firms:
-        city.clock.act("funded", lambda session, firm=firm: fund(session, city, firm, 2_000_000, f"bank-{firm.serial}"))
+        city.clock.act(
+            "funded", partial(fund, city=city, firm=firm, amount_fen=2_000_000, reference=f"bank-{firm.serial}")
+        )
         if firm.serial % 10 != 9:
             _award(city, month, firm.serial)
 
@@ -95,12 +98,8 @@ def _award(city: City, year: str, serial: int, programmes: tuple[str, ...] = ("m
     firm = city.firms[serial]
     for programme in programmes:
         number = f"HT-{serial}-{year}"
-        city.clock.act(
-            "awarded",
-            lambda session, programme=programme, number=number: apply_for_voucher(
-                session, city, firm, programme, number
-            ),
-        )
+        award = partial(apply_for_voucher, city=city, firm=firm, programme=programme, contract_no=number)
+        city.clock.act("awarded", award)
 
 
 def _run_month(city: City, month: str, *, turning: tuple[bool, bool]) -> None:

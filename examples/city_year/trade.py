@@ -158,7 +158,7 @@ def _plan_correction(city: City, firm: Firm, moment: datetime) -> None:
         if not firm.closed:
             return
         order = orders.find_order(session, firm.closed.pop())
-        metered = {name: int(order.metered[name] * part) for name in ("device_ms", "trained_tokens")}
+        metered = {name: int((order.metered or {})[name] * part) for name in ("device_ms", "trained_tokens")}
         wanted = Wanted(reason="meter read again", metered=metered)
         propose_correction(session, city.operator, order.id, wanted, now=city.clock.now)
 
