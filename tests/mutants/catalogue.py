@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "the_fingerprint_leaves_out_the_amount",
         "hub/ledger/rules.py",
-        'content = {**vars(movement), "kind"',
-        'content = {**vars(movement), "amount_fen": 0, "kind"',
+        'content = {**vars(movement), "group_id"',
+        'content = {**vars(movement), "amount_fen": 0, "group_id"',
         f"{LEDGER}/test_posting.py::test_same_id_with_other_content_is_a_conflict",
     ),
     Mutant(
