@@ -51,6 +51,10 @@ class Slice:
         """Return what can still be reserved."""
         return self.amount_ufen - self.reserved_ufen - self.spent_ufen
 
+    def is_open(self, now_us: int) -> bool:
+        """Return whether new requests may reserve from it."""
+        return not self.retired and self.expires_at > now_us
+
 
 @dataclass(frozen=True)
 class Hold:
@@ -77,7 +81,7 @@ class _Purse:
     used_at: int = 0
 
     def open_slices(self, now_us: int) -> list[Slice]:
-        return [piece for piece in self.slices if not piece.retired and piece.expires_at > now_us]
+        return [piece for piece in self.slices if piece.is_open(now_us)]
 
     def fresh_slices(self, now_us: int) -> list[Slice]:
         return [piece for piece in self.open_slices(now_us) if piece.renew_at > now_us]
@@ -176,7 +180,7 @@ class Wallet:
         """Reserve from a slice that has so much, from one past its renewal only where no other has."""
         now_us, found = self._clock.now_us(), None
         for piece in purse.slices:
-            if piece.retired or piece.expires_at <= now_us or piece.free_ufen < worst_ufen:
+            if not piece.is_open(now_us) or piece.free_ufen < worst_ufen:
                 continue
             if found is None or found.renew_at <= now_us:
                 found = piece
@@ -244,7 +248,7 @@ class Wallet:
     def _refill_ahead(self, purse: _Purse) -> None:
         now_us, free_ufen = self._clock.now_us(), 0
         for piece in purse.slices:
-            if not piece.retired and min(piece.expires_at, piece.renew_at) > now_us:
+            if piece.is_open(now_us) and piece.renew_at > now_us:
                 free_ufen += piece.free_ufen
         busy = purse.drawing.locked() or (purse.refill is not None and not purse.refill.done())
         if free_ufen < _REFILL_BELOW and not busy and self._clock.monotonic_s() >= purse.ahead_not_before_s:
