@@ -1,8 +1,6 @@
 """Fixtures of the money tests: both databases, and a small market with money in it."""
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -12,7 +10,7 @@ from sqlalchemy import create_engine, text
 
 from hub.database import Sessions, open_sessions
 from hub.tables import import_tables, metadata
-from tests.hub.money.market import Market, build_market
+from tests.hub.money.market import Market, build_market, copied
 from tests.hub.money.postgres import run_server
 
 _serial = count()
@@ -56,15 +54,10 @@ def built_market(tmp_path_factory: pytest.TempPathFactory) -> Market:
 
 
 @pytest.fixture
-def market(built_market: Market, tmp_path: Path) -> Iterator[Market]:
+def market(built_market: Market) -> Iterator[Market]:
     """A market on SQLite with nobody's money in it yet."""
-    pattern = built_market.sessions.engine.url.database
-    assert pattern is not None
-    path = tmp_path / "hub.sqlite3"
-    shutil.copy(pattern, path)
-    opened = open_sessions(f"sqlite:///{path}")
-    yield replace(built_market, sessions=opened, actors=dict(built_market.actors))
-    opened.close()
+    with copied(built_market) as market:
+        yield market
 
 
 def _create_database(template: str) -> str:

@@ -4,9 +4,13 @@ It leaves quoting and calling to the tests; everything here goes through the ser
 """
 
 import hashlib
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,7 +23,7 @@ from hub.catalogue.registration import register_version
 from hub.catalogue.rules import ModelTexts
 from hub.catalogue.tables import ModelVersion
 from hub.clock import to_us
-from hub.database import Sessions
+from hub.database import Sessions, open_sessions
 from hub.filings.service import file_base
 from hub.filings.tables import Track
 from hub.ids import new_id
@@ -308,3 +312,18 @@ def _import_base(market: Market, home: Path, name: str, tensors: dict[str, NDArr
         return import_base(
             session, market.actors["operator"], name=name, prepared=prepared, texts=texts, now=market.now
         ).id
+
+
+@contextmanager
+def copied(built: Market) -> Iterator[Market]:
+    """Yield a market of its own on a copy of a built one's database file."""
+    pattern = built.sessions.engine.url.database
+    assert pattern is not None
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "hub.sqlite3"
+        shutil.copy(pattern, path)
+        opened = open_sessions(f"sqlite:///{path}")
+        try:
+            yield replace(built, sessions=opened, actors=dict(built.actors))
+        finally:
+            opened.close()

@@ -1,17 +1,12 @@
 """The end of a month: late money still bills to its own month, and vouchers pay back what they owe on a line."""
 
-import shutil
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from hub.database import open_sessions
 from hub.events.tables import Event
 from hub.ledger.audit import check_books
 from hub.orders import service
@@ -21,7 +16,7 @@ from hub.reports.service import statement
 from hub.reports.sheet import lay_out
 from hub.vouchers.service import list_grants
 from serving.contract import AllowanceGrant
-from tests.hub.money.market import Market
+from tests.hub.money.market import Market, copied
 
 FEN = 1_000_000
 PER_TOKEN = 800
@@ -173,18 +168,9 @@ def test_statements_say_what_moved_in_another_month(market: Market) -> None:
 def test_after_the_close_a_voucher_owes_nothing_or_is_spent(
     built_market: Market, award: int, used: list[int], more: int
 ) -> None:
-    pattern = built_market.sessions.engine.url.database
-    assert pattern is not None
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "hub.sqlite3"
-        shutil.copy(pattern, path)
-        opened = open_sessions(f"sqlite:///{path}")
-        market = replace(built_market, sessions=opened)
-        try:
-            _live_a_month(market, award=award, used=used, more=more)
-            _check_close(market)
-        finally:
-            opened.close()
+    with copied(built_market) as market:
+        _live_a_month(market, award=award, used=used, more=more)
+        _check_close(market)
 
 
 def _live_a_month(market: Market, *, award: int, used: list[int], more: int) -> None:

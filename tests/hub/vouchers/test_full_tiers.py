@@ -1,22 +1,18 @@
 """Where a tier is full, the next grant that could pay does: of the same programme, then of another one; caps hold."""
 
-import shutil
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from hub.database import open_sessions
 from hub.ledger.tables import Account
 from hub.orders.tables import BillLine
 from hub.vouchers.service import GrantBalance, LineToCover, find_cover, list_grants
 from hub.vouchers.tables import Application, Grant
-from tests.hub.money.market import Market
+from tests.hub.money.market import Market, copied
 from tests.hub.money.test_month_close import DECEMBER, FEN, FUNDS, PER_TOKEN, close_month, draw, use
 from tests.hub.orders.call_steps import assert_sound
 from tests.hub.vouchers.steps import buy, put_in_force
@@ -113,24 +109,15 @@ def test_caps_hold_shares_are_floored_once_and_nothing_is_left_that_could_pay(
     used: list[int],
     together: bool,
 ) -> None:
-    pattern = built_market.sessions.engine.url.database
-    assert pattern is not None
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "hub.sqlite3"
-        shutil.copy(pattern, path)
-        opened = open_sessions(f"sqlite:///{path}")
-        market = replace(built_market, sessions=opened)
-        try:
-            cap_tiers(market, "model", 30_000, 30_000)
-            for serial, (tier, amount) in enumerate(awards):
-                award(market, amount, contract_no=f"HT-{serial}", tier=tier)
-            cap_tiers(market, "model", *caps, per_firm_cap_fen=firm_cap)
-            limits = dict(zip(TIERS, caps, strict=True))
-            live(market, used, limits, firm_cap=firm_cap, together=together)
-            check_month(market, limits, firm_cap=firm_cap)
-            assert_sound(market)
-        finally:
-            opened.close()
+    with copied(built_market) as market:
+        cap_tiers(market, "model", 30_000, 30_000)
+        for serial, (tier, amount) in enumerate(awards):
+            award(market, amount, contract_no=f"HT-{serial}", tier=tier)
+        cap_tiers(market, "model", *caps, per_firm_cap_fen=firm_cap)
+        limits = dict(zip(TIERS, caps, strict=True))
+        live(market, used, limits, firm_cap=firm_cap, together=together)
+        check_month(market, limits, firm_cap=firm_cap)
+        assert_sound(market)
 
 
 def live(market: Market, used: list[int], limits: dict[str, int], *, firm_cap: int, together: bool) -> None:
