@@ -137,7 +137,11 @@ def train_run(owner: Hub, run: dict[str, Any], quote: dict[str, Any]) -> dict[st
     owner.post(f"{path}/accept", idempotency_key=f"accept-{quote['id']}", quote_id=quote["id"])
     with bar("fine-tuning") as progress:
         done = owner.wait(path, FINISHED, timeout_s=3600, on_change=lambda seen: _show_training(progress, seen))
-    if done["state"] not in ("succeeded", "early_stopped", "held"):
+    if done["state"] == "held":
+        missed = [rule for rule in (done["gate"] or {}).get("rules", []) if not rule["passed"]]
+        reasons = ", ".join(f"{rule['code']} {rule['value']} (limit {rule['limit']})" for rule in missed)
+        raise StoryError(f"the publish gate held the adapter back: {done['reason_code']} {reasons or done['message']}")
+    if done["state"] not in ("succeeded", "early_stopped"):
         raise StoryError(f"the run ended '{done['state']}': {done['reason_code']} {done['message']}")
     return done
 

@@ -17,7 +17,7 @@ LEAST_EFFECT = 0.5
 MAX_TASK_LOSS, MAX_STOP_LOSS, MAX_BROKEN, MAX_FORGOTTEN = 0.01, 0.01, 0.01, 0.03
 """What an adapter may lose against its base, as shares (our defaults; research/finetune.md 6.8)."""
 LEAST_KNOWN, MAX_PROBE_LOSS = 0.2, 0.05
-"""A base that answers a smaller share of the probe shows forgetting by its loss there, which may grow by 5 % (ours)."""
+"""Of a base that answers less of the probe and loses more than three points the loss decides: 5 % more (ours)."""
 NOT_MEASURED = "gate_not_measured"
 _LEAST_NATS = 1e-4
 
@@ -184,9 +184,10 @@ def _list_rules(scores: dict[str, Any]) -> list[Rule]:
 
 
 def _ask_forgetting(probe: dict[str, Any]) -> Rule:
-    """Right answers lost, or loss gained where the base knows too few for their number to mean anything."""
-    if probe["base"] >= LEAST_KNOWN:
-        return Rule("nothing_forgotten", round(probe["adapter"] - probe["base"], 6), -MAX_FORGOTTEN)
+    """Right answers lost; where too many of too few for their number to mean anything, the loss gained."""
+    count = Rule("nothing_forgotten", round(probe["adapter"] - probe["base"], 6), -MAX_FORGOTTEN)
+    if count.passed or probe["base"] >= LEAST_KNOWN:
+        return count
     loss = probe["loss"]
     gained = (loss["base"] - loss["adapter"]) / max(loss["base"], 1e-6)
     return Rule("nothing_forgotten_by_loss", round(gained, 6), -MAX_PROBE_LOSS)

@@ -121,11 +121,16 @@ def test_three_points_may_be_forgotten() -> None:
     assert judge(replace(GOOD, probe=paper(PROBE, ["?"] * 3 + PROBE[3:], PROBE)))["passed"]
 
 
-def test_a_base_that_knows_next_to_nothing_forgets_by_its_loss() -> None:
+def test_a_base_that_knows_next_to_nothing_and_loses_that_forgets_by_its_loss() -> None:
     few = ["?"] * 94 + PROBE[94:]
     for gain, code, passed in ((0.1, "nothing_forgotten_by_loss", True), (-0.2, "nothing_forgotten_by_loss", False)):
         gate = judge(replace(GOOD, probe=paper(few, ["?"] * 100, PROBE, gain=gain)))
         assert (gate["rules"][-1]["code"], gate["passed"]) == (code, passed)
+
+
+def test_a_base_that_knows_next_to_nothing_and_keeps_it_is_not_asked_for_its_loss() -> None:
+    gate = judge(replace(GOOD, probe=paper(["?"] * 98 + PROBE[98:], ["?"] * 100, PROBE, gain=-0.2)))
+    assert (gate["rules"][-1]["code"], gate["passed"]) == ("nothing_forgotten", True)
 
 
 def test_a_served_base_under_the_adapters_name_is_told_before_anything_else() -> None:
