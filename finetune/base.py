@@ -110,6 +110,7 @@ def add_adapter(model: Any, recipe: Mapping[str, Value], seed: int) -> Any:
         lora_dropout=read_number(recipe, "dropout"),
         target_modules="all-linear",
         bias="none",
+        use_dora="use_dora" in recipe,
     )
     return get_peft_model(model, config, autocast_adapter_dtype=True)
 

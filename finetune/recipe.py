@@ -35,8 +35,8 @@ def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]
     """All values of the recipe: the caller's where given, else the defaults.
 
     Raises:
-        DataError: `hyperparameter_unknown`, `hyperparameter_out_of_range`, `dora_not_served`, `qlora_needs_gpu`,
-            `qlora_not_trained`, `rslora_sets_alpha`.
+        DataError: `hyperparameter_unknown`, `hyperparameter_out_of_range`, `qlora_needs_gpu`, `qlora_not_trained`,
+            `rslora_sets_alpha`.
     """
     try:
         for name, value in asked.items():
@@ -48,6 +48,8 @@ def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]
     recipe |= {name: asked.get(name, value) for name, value in _CONSTANTS.items()}
     if _is_wished(asked, "use_rslora"):
         recipe["alpha"] = _scale_by_root(read_count(recipe, "rank"))
+    if _is_wished(asked, "use_dora"):
+        recipe["use_dora"] = Value(1, _DORA_COSTS)
     recipe["learning_rate"] = asked.get("learning_rate") or _choose_learning_rate(facts, recipe, asked)
     limit = min(facts.model_limit, BOUNDS["max_length"].high)
     if recipe["max_length"].value > limit:  # type: ignore[operator]
@@ -64,6 +66,8 @@ def read_count(recipe: Mapping[str, Value], name: str) -> int:
     """A resolved value as an int."""
     return int(recipe[name].value)
 
+
+_DORA_COSTS = "DoRA: slots of shared engines do not take it, so it is served by an engine of its own with merged weights"
 
 _CONSTANTS: Mapping[str, Value] = {
     "rank": Value(16, "rank 16 holds what some thousand rows teach and loads into every pool"),
@@ -131,12 +135,6 @@ def _refuse_variants(asked: Mapping[str, Value], facts: Facts) -> None:
     """What the pool cannot serve or this device cannot train is refused before anything is paid."""
     if _is_wished(asked, "use_rslora") and "alpha" in asked:
         raise DataError("rslora_sets_alpha", "recipe.use_rslora is 1 and recipe.alpha is given; leave one of them out.")
-    if _is_wished(asked, "use_dora"):
-        raise DataError(
-            "dora_not_served",
-            "recipe.use_dora is 1: replicas share one base among plain LoRA adapters, and DoRA would need a merged "
-            "replica of its own; use 0.",
-        )
     if _is_wished(asked, "load_in_4bit"):
         if facts.device == "cpu":
             raise DataError("qlora_needs_gpu", "recipe.load_in_4bit is 1 on a CPU; choose a GPU offer or use 0.")

@@ -27,7 +27,8 @@ from hub.datasets.checking import check_dataset, fail_orphaned_checks
 from hub.datasets.previewing import fail_orphaned_previews, preview_dataset
 from hub.datasets.previews import PREVIEW_KIND
 from hub.datasets.service import CHECK_KIND
-from hub.deployments.merging import MERGE_KIND, merge_version
+from hub.deployments.merging import merge_version
+from hub.deployments.own_engines import MERGE_KIND
 from hub.deployments.retirements import announce_retirements
 from hub.deployments.rollouts import watch_rollouts
 from hub.deployments.service import end_tryouts

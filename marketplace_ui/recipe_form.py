@@ -9,7 +9,7 @@ from typing import Any
 from finetune.spec import BOUNDS, RANKS, Bound
 from marketplace_ui.forms import Form
 
-SWITCHES = ("probe_learning_rate", "use_rslora")
+SWITCHES = ("probe_learning_rate", "use_rslora", "use_dora")
 """Wishes that are on or off."""
 
 

@@ -77,10 +77,12 @@ def register_version(
     texts: ModelTexts | None = None,
     state: VersionState = VersionState.PRIVATE,
     created_by: str = SYSTEM,
+    variant: str | None = None,
 ) -> ModelVersion:
     """Register an adapter of a base as the next version of `slug/name`; the model is made if missing. Idempotent.
 
-    Facts (context length and so on), tokenizer, template and root weights come from the base.
+    Facts (context length and so on), tokenizer, template and root weights come from the base. `variant` names an
+    adapter that is not plain LoRA (`hub.deployments.own_engines`).
 
     Raises:
         BadModelNameError, ConflictError: the name cannot be used. NotFoundError: no such base.
@@ -114,7 +116,7 @@ def register_version(
         template_digest=base.template_digest,
         rank=rank,
         size_bytes=size_bytes,
-        facts=base.facts,
+        facts=base.facts | ({"variant": variant} if variant else {}),
         metrics=dict(metrics),
         lineage=dict(lineage),
         run_id=run_id,

@@ -5,13 +5,14 @@ It leaves deciding what is desired to `hub.deployments.service`.
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from hub.catalogue.tables import ModelVersion
 from hub.clock import to_us
 from hub.compute.allocation import list_slots
 from hub.compute.tables import Slot
+from hub.deployments.own_engines import needs_own_engine
 from hub.deployments.tables import (
     Deployment,
     DeploymentState,
@@ -63,9 +64,9 @@ def build_desired(session: Session) -> contract.Desired:
 
 def _list_pending(session: Session) -> set[str]:
     """Return the sets that must run though nobody calls them: something on them was never seen ready."""
-    never_ready = select(Deployment.set_id).where(
-        Deployment.state != DeploymentState.STOPPED, Deployment.ready_at.is_(None)
-    )
+    serves = or_(Deployment.set_id == ReplicaSet.id, Deployment.digest == ReplicaSet.serves_digest)
+    never_ready = select(ReplicaSet.id).join(Deployment, serves)
+    never_ready = never_ready.where(Deployment.state != DeploymentState.STOPPED, Deployment.ready_at.is_(None))
     asked = select(Evaluation.set_id).where(Evaluation.ended_at.is_(None))
     return {*session.scalars(never_ready), *session.scalars(asked)}
 
@@ -93,18 +94,19 @@ def _list_adapters(
             uri=version.artifact_uri,
             rank=version.rank or 0,
             min_replicas=needed,
-            merged=version.artifact_digest in carried,
+            merged=version.artifact_digest in carried or needs_own_engine(version),
             purposes=tuple(purposes),
         )
     return tuple(found.values())
 
 
 def list_carried(session: Session) -> set[str]:
-    """Return the adapters that an engine with merged weights answers for now: nobody loads them beside it."""
+    """Return the adapters that callers are answered with merged weights for now: nobody loads them beside those."""
     ready = select(ReplicaSet.serves_digest).join(ObservedReplica, ObservedReplica.set_id == ReplicaSet.id)
     ready = ready.where(
         ReplicaSet.state == SetState.WANTED,
         ReplicaSet.serves_digest != ReplicaSet.base_digest,
+        ReplicaSet.purpose == contract.Purpose.SERVE,
         ObservedReplica.state == contract.ReplicaState.READY,
     )
     return set(session.scalars(ready))

@@ -13,6 +13,7 @@ from hub.deployments.aliases import drop_alias, find_alias
 from hub.deployments.rollout_state import end_rollouts_of
 from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, SetState
 from hub.events.service import record_event
+from serving.contract import Purpose
 
 
 def stop_deployment(session: Session, deployment: Deployment, *, actor_id: str, now: datetime) -> None:
@@ -55,13 +56,14 @@ def _find_before(session: Session, deployment: Deployment) -> Deployment | None:
     return None if alias is None else find_ready(session, alias.previous_version_id)
 
 
-def find_merged_set(session: Session, digest: str) -> ReplicaSet | None:
-    """Return the wanted set whose weights carry an adapter."""
+def find_merged_set(session: Session, digest: str, *, purpose: Purpose = Purpose.SERVE) -> ReplicaSet | None:
+    """Return the wanted set of a purpose whose weights carry an adapter."""
     return session.scalar(
         select(ReplicaSet)
         .where(
             ReplicaSet.serves_digest == digest,
             ReplicaSet.base_digest != digest,
+            ReplicaSet.purpose == purpose,
             ReplicaSet.state == SetState.WANTED,
         )
         .with_for_update()

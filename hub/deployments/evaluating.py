@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from hub.catalogue.service import root_base
 from hub.catalogue.tables import ModelVersion
 from hub.deployments.desired import bump_generation
+from hub.deployments.endings import end_merged_set, find_merged_set
+from hub.deployments.own_engines import enqueue_merge, needs_own_engine
 from hub.deployments.sets import ensure_set
 from hub.deployments.tables import Evaluation, ObservedAdapter, ObservedReplica, ReplicaSet
 from hub.errors import NotFoundError
@@ -23,12 +25,19 @@ LEASE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
-class EvaluationEngine:
-    """An engine that answers now: its address, what it calls the version, and what it calls the base beside it."""
+class Served:
+    """A name that an engine answers to, at its address."""
 
     url: str
     name: str
-    base_name: str = BASE_ENGINE_NAME
+
+
+@dataclass(frozen=True)
+class EvaluationEngine:
+    """Where a version answers now, and its base: beside it, or on an engine apart where the weights carry the version."""
+
+    version: Served
+    base: Served
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ def request_evaluation(session: Session, version_id: str, *, subject: str, now: 
     wish = _find_open(session, version_id, subject)
     if wish is None:
         base = root_base(session, version)
-        rank = None if version.id == base.id else version.rank
+        rank = None if version.id == base.id or needs_own_engine(version) else version.rank
         replica_set = ensure_set(session, base, rank=rank, now=now, purpose=Purpose.EVALUATE)
         wish = Evaluation(
             id=new_id("evl"),
@@ -67,6 +76,8 @@ def request_evaluation(session: Session, version_id: str, *, subject: str, now: 
         session.flush()
         bump_generation(session)
     wish.until_at = now + LEASE
+    if needs_own_engine(version) and find_merged_set(session, version.artifact_digest, purpose=Purpose.EVALUATE) is None:
+        enqueue_merge(session, version, now=now)
     return _look(session, version, wish.set_id)
 
 
@@ -75,6 +86,12 @@ def release_evaluation(session: Session, version_id: str, *, subject: str, now: 
     wish = _find_open(session, version_id, subject)
     if wish is not None:
         _end(session, wish, now)
+
+
+def is_evaluated(session: Session, version_id: str) -> bool:
+    """Return whether anybody wishes for an evaluation of a version now."""
+    wished = select(Evaluation.id).where(Evaluation.version_id == version_id, Evaluation.ended_at.is_(None))
+    return session.scalar(wished.limit(1)) is not None
 
 
 def end_stale_evaluations(session: Session, *, now: datetime) -> int:
@@ -91,22 +108,38 @@ def _end(session: Session, wish: Evaluation, now: datetime) -> None:
     left = select(Evaluation.id).where(Evaluation.set_id == wish.set_id, Evaluation.ended_at.is_(None)).limit(1)
     if session.scalar(left) is None:
         session.get_one(ReplicaSet, wish.set_id).idle_since_at = now
+    version = session.get_one(ModelVersion, wish.version_id)
+    merged = find_merged_set(session, version.artifact_digest, purpose=Purpose.EVALUATE)
+    if merged is not None and not is_evaluated(session, version.id):
+        end_merged_set(session, merged, now=now)
     bump_generation(session)
 
 
 def _look(session: Session, version: ModelVersion, set_id: str) -> EvaluationStatus:
-    replicas = session.scalars(select(ObservedReplica).where(ObservedReplica.set_id == set_id)).all()
-    ready = {replica.replica_id: replica.url for replica in replicas if replica.state is ReplicaState.READY}
-    broken = next((replica.reason_code for replica in replicas if replica.state is ReplicaState.FAILED), None)
+    ready, broken = _read_replicas(session, set_id)
+    base = Served(next(iter(ready.values())), BASE_ENGINE_NAME) if ready else None
     if session.get_one(ReplicaSet, set_id).base_digest == version.artifact_digest:
-        url = next(iter(ready.values()), None)
-        return EvaluationStatus(EvaluationEngine(url, BASE_ENGINE_NAME) if url else None, None if url else broken)
+        return EvaluationStatus(EvaluationEngine(base, base) if base else None, None if base else broken)
+    name = engine_name(version.artifact_digest)
+    if needs_own_engine(version):
+        merged = find_merged_set(session, version.artifact_digest, purpose=Purpose.EVALUATE)
+        carrying, unable = _read_replicas(session, merged.id) if merged else ({}, None)
+        if base is None or not carrying:
+            return EvaluationStatus(None, broken or unable)
+        return EvaluationStatus(EvaluationEngine(Served(next(iter(carrying.values())), name), base))
     adapter = session.get(ObservedAdapter, version.artifact_digest)
-    url = next((ready[name] for name in adapter.ready_on if name in ready), None) if adapter else None
+    url = next((ready[replica] for replica in adapter.ready_on if replica in ready), None) if adapter else None
     if url is not None:
-        return EvaluationStatus(EvaluationEngine(url, engine_name(version.artifact_digest)))
+        return EvaluationStatus(EvaluationEngine(Served(url, name), Served(url, BASE_ENGINE_NAME)))
     failed = adapter is not None and adapter.state is AdapterState.FAILED
     return EvaluationStatus(None, adapter.reason_code if failed and adapter else broken)
+
+
+def _read_replicas(session: Session, set_id: str) -> tuple[dict[str, str], str | None]:
+    """Addresses of the set's engines that answer, by replica, and why one of them does not."""
+    replicas = session.scalars(select(ObservedReplica).where(ObservedReplica.set_id == set_id)).all()
+    ready = {replica.replica_id: replica.url for replica in replicas if replica.state is ReplicaState.READY}
+    return ready, next((replica.reason_code for replica in replicas if replica.state is ReplicaState.FAILED), None)
 
 
 def _find_open(session: Session, version_id: str, subject: str) -> Evaluation | None:

@@ -14,7 +14,8 @@ from hub.catalogue.tables import ModelVersion
 from hub.compute.allocation import ENGINE_GIB, count_free_places
 from hub.compute.tables import HoldState, Slot
 from hub.deployments.endings import find_merged_set
-from hub.deployments.merging import ASKED, CHOSEN, MERGE_KIND, end_merge, enqueue_merge
+from hub.deployments.merging import ASKED, CHOSEN, end_merge
+from hub.deployments.own_engines import MERGE_KIND, enqueue_merge
 from hub.deployments.policies import find_policy
 from hub.deployments.rules import MergeCase, is_worth_merging
 from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, SetState

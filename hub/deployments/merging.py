@@ -7,11 +7,13 @@ engine once that is ready, and back to a slot of the base's engines when it is s
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
@@ -20,24 +22,25 @@ from hub.catalogue.tables import ModelVersion
 from hub.compute.allocation import NoCapacityError
 from hub.deployments.desired import bump_generation
 from hub.deployments.endings import end_merged_set, find_merged_set
+from hub.deployments.evaluating import is_evaluated
+from hub.deployments.own_engines import enqueue_merge, needs_own_engine
 from hub.deployments.service import find_open_deployment
 from hub.deployments.sets import ensure_merged_set
 from hub.deployments.tables import ReplicaSet
 from hub.errors import ConflictError
 from hub.events.service import SYSTEM, record_event
-from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
+from hub.jobs.service import Claim, finish_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
+from serving.contract import Purpose
 
-MERGE_KIND = "version.merge"
 ASKED, CHOSEN = "version.merge_asked", "version.merge_chosen"
 """Events: the operator asked for a merge, or it was chosen by its gain."""
 _RETRY_S, _CAPACITY_PAUSE_S = 5.0, 5.0
 _TIMEOUT_S = 3600.0
-_MAX_FAILURES = 3
 
 
 class NotMergeableError(ConflictError):
-    """The version is no deployed adapter."""
+    """The version is no deployed adapter, or answers with merged weights only."""
 
     code = "not_mergeable"
 
@@ -68,18 +71,6 @@ def request_merge(session: Session, actor: Actor, version_id: str, *, now: datet
     enqueue_merge(session, version, now=now)
 
 
-def enqueue_merge(session: Session, version: ModelVersion, *, now: datetime) -> None:
-    """Let a worker merge an adapter into its base; again changes nothing."""
-    enqueue_job(
-        session,
-        kind=MERGE_KIND,
-        subject=version.id,
-        organisation_id=version.organisation_id,
-        now=now,
-        max_failures=_MAX_FAILURES,
-    )
-
-
 def end_merge(session: Session, version: ModelVersion, found: ReplicaSet, *, actor_id: str, now: datetime) -> None:
     """End a merged engine; its adapter goes on in a slot."""
     end_merged_set(session, found, now=now)
@@ -90,10 +81,17 @@ def end_merge(session: Session, version: ModelVersion, found: ReplicaSet, *, act
 def split_off(session: Session, actor: Actor, version_id: str, *, now: datetime) -> None:
     """End the merged engine of an adapter, which goes on in a slot; again changes nothing.
 
-    Raises: ForbiddenError, NotFoundError.
+    Raises:
+        ForbiddenError, NotFoundError. NotMergeableError: no slot can hold the adapter; undeploy it instead.
     """
     actor.require(Role.OPERATOR)
     version = find_version(session, actor, version_id)
+    if needs_own_engine(version):
+        raise NotMergeableError(
+            f"Version {version.id} is a DoRA adapter, which answers with merged weights only. Undeploy it instead.",
+            f"版本 {version.id} 是 DoRA 适配器，只能以合并权重提供服务。请改为停止部署。",
+            field="version_id",
+        )
     found = find_merged_set(session, version.artifact_digest)
     if found is not None:
         end_merge(session, version, found, actor_id=actor.user_id, now=now)
@@ -104,7 +102,7 @@ def merge_version(work: Work, claim: Claim) -> Verdict:
     return run_beside(
         work,
         claim,
-        begin=lambda: partial(_merge, _locate(work, claim), dict(work.environment)),
+        begin=lambda: _begin(work, claim),
         take=lambda out: _serve(work, claim, out),
         errors=dict.fromkeys(
             (OSError, subprocess.SubprocessError), try_again("the merge did not finish", after_s=_RETRY_S)
@@ -112,10 +110,25 @@ def merge_version(work: Work, claim: Claim) -> Verdict:
     )
 
 
+def _begin(work: Work, claim: Claim) -> Callable[[], Path] | Verdict:
+    """What was merged before is in the store."""
+    parts, uri = _locate(work, claim), _find_merged_before(work, claim)
+    if uri is None:
+        return partial(_merge, parts, dict(work.environment))
+    return DONE if _want_engines(work, claim, uri) else later(_CAPACITY_PAUSE_S)
+
+
+def _find_merged_before(work: Work, claim: Claim) -> str | None:
+    with work.sessions.read() as session:
+        digest = session.get_one(ModelVersion, claim.subject).artifact_digest
+        known = select(ReplicaSet.uri).where(ReplicaSet.serves_digest == digest, ReplicaSet.base_digest != digest)
+        return session.scalar(known.limit(1))
+
+
 def _serve(work: Work, claim: Claim, out: Path) -> Verdict:
     """Store the merged folder and want an engine of it; without room the folder stays and is taken up later."""
     artifact = work.store.add_folder(out)
-    if not _want_engine(work, claim, work.store.uri(artifact.digest)):
+    if not _want_engines(work, claim, work.store.uri(artifact.digest)):
         return later(_CAPACITY_PAUSE_S)
     shutil.rmtree(out, ignore_errors=True)
     return DONE
@@ -139,23 +152,30 @@ def _merge(parts: _Parts, environment: dict[str, str]) -> Path:
     return parts.out
 
 
-def _want_engine(work: Work, claim: Claim, uri: str) -> bool:
-    """Return False where no machine has room yet; an adapter that was undeployed meanwhile needs no engine."""
+def _want_engines(work: Work, claim: Claim, uri: str) -> bool:
+    """Return False where no machine has room yet; an adapter that nobody asks for any more needs no engine."""
     now = work.clock()
     with work.sessions.write() as session:
         require_lock(session, claim)
         version = session.get_one(ModelVersion, claim.subject)
-        if find_open_deployment(session, version.id) is not None:
-            try:
-                with session.begin_nested():
+        try:
+            with session.begin_nested():
+                for purpose in _list_purposes(session, version):
                     base = root_base(session, version)
-                    found = ensure_merged_set(session, base, version.artifact_digest, uri, now=now)
-            except NoCapacityError:
-                return False
-            bump_generation(session)
-            _record(session, "version.merged", version, found, SYSTEM, now)
+                    found = ensure_merged_set(session, base, version.artifact_digest, uri, purpose=purpose, now=now)
+                    bump_generation(session)
+                    _record(session, "version.merged", version, found, SYSTEM, now)
+        except NoCapacityError:
+            return False
         finish_job(session, claim, now=now)
     return True
+
+
+def _list_purposes(session: Session, version: ModelVersion) -> list[Purpose]:
+    """Callers and evaluations are answered by engines apart; an evaluation of a plain adapter takes a slot."""
+    is_asked = needs_own_engine(version) and is_evaluated(session, version.id)
+    is_served = find_open_deployment(session, version.id) is not None
+    return [*([Purpose.EVALUATE] if is_asked else []), *([Purpose.SERVE] if is_served else [])]
 
 
 def _record(

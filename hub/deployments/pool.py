@@ -8,14 +8,17 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from hub.catalogue.tables import ModelVersion
 from hub.clock import from_us, to_us
 from hub.compute.tables import Slot
 from hub.deployments import rules
 from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import bump_generation, find_pool, list_carried
+from hub.deployments.endings import find_merged_set
 from hub.deployments.evaluating import end_stale_evaluations
 from hub.deployments.hot_adapters import choose_merges
 from hub.deployments.idle import end_idle_sets
+from hub.deployments.own_engines import needs_own_engine
 from hub.deployments.places import grant_wanted, take_back_unused
 from hub.deployments.rollout_state import begin_if_waiting, find_open
 from hub.deployments.tables import (
@@ -104,7 +107,7 @@ def _settle(session: Session, deployment: Deployment, message: contract.Observed
         if is_base
         else rules.is_adapter_ready(deployment.set_id, message.replicas, adapter)
     )
-    failure = None if ready else rules.find_failure(deployment.set_id, message.replicas, adapter)
+    failure = None if ready else _find_failure(session, deployment, message, adapter)
     if ready and deployment.state is not DeploymentState.READY:
         is_first = deployment.ready_at is None
         deployment.state, deployment.reason_code = DeploymentState.READY, None
@@ -116,6 +119,16 @@ def _settle(session: Session, deployment: Deployment, message: contract.Observed
     elif failure is not None and deployment.state is not DeploymentState.FAILED:
         deployment.state, deployment.reason_code = DeploymentState.FAILED, failure
         _record(session, "deployment.failed", deployment, now)
+
+
+def _find_failure(
+    session: Session, deployment: Deployment, message: contract.Observed, adapter: contract.ObservedAdapter | None
+) -> str | None:
+    """A merged engine may fail beside the base's; only where no slot holds the adapter does that say anything."""
+    merged = None
+    if needs_own_engine(session.get_one(ModelVersion, deployment.version_id)):
+        merged = find_merged_set(session, deployment.digest)
+    return rules.find_failure(merged.id if merged else deployment.set_id, message.replicas, adapter)
 
 
 def _move_forward(session: Session, deployment: Deployment, now: datetime) -> None:

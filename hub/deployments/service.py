@@ -16,6 +16,7 @@ from hub.deployments.aliases import find_alias, move_alias
 from hub.deployments.desired import bump_generation
 from hub.deployments.endings import find_ready, record_change, stop_deployment
 from hub.deployments.idle import note_demand
+from hub.deployments.own_engines import enqueue_merge, needs_own_engine
 from hub.deployments.rollout_state import end_rollout, find_open
 from hub.deployments.sets import ensure_set
 from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, RolloutState
@@ -59,7 +60,8 @@ def deploy(
             f"版本 {version.id} 没有价格，也没有默认价格。请联系运营方发布价格。",
         )
     base = root_base(session, version)
-    replica_set = ensure_set(session, base, rank=version.rank if version.id != base.id else None, now=now)
+    is_loaded = version.id != base.id and not needs_own_engine(version)
+    replica_set = ensure_set(session, base, rank=version.rank if is_loaded else None, now=now)
     found = _find_open(session, version.id)
     deployment = found or _add(session, version, replica_set, actor=actor, implied=False, now=now)
     if deployment.implied:
@@ -67,6 +69,8 @@ def deploy(
     deployment.until_at = until_at if is_tryout else None
     if version.id != base.id and _find_open(session, base.id) is None:
         _add(session, base, replica_set, actor=actor, implied=True, now=now)
+    if needs_own_engine(version):
+        enqueue_merge(session, version, now=now)
     note_demand(session, replica_set.id, now=now)
     bump_generation(session)
     return deployment

@@ -80,15 +80,17 @@ def _make_set(session: Session, base: ModelVersion, purpose: Purpose, now: datet
     )
 
 
-def ensure_merged_set(session: Session, base: ModelVersion, digest: str, uri: str, *, now: datetime) -> ReplicaSet:
+def ensure_merged_set(
+    session: Session, base: ModelVersion, digest: str, uri: str, *, now: datetime, purpose: Purpose = Purpose.SERVE
+) -> ReplicaSet:
     """Return the wanted set whose weights at `uri` carry the adapter `digest`, with a slot.
 
     Raises:
         NoCapacityError: no machine has room for another engine.
     """
-    found = find_merged_set(session, digest)
+    found = find_merged_set(session, digest, purpose=purpose)
     if found is None:
-        found = _make_set(session, base, Purpose.SERVE, now)
+        found = _make_set(session, base, purpose, now)
         found.serves_digest, found.uri, found.max_loras = digest, uri, 0
         session.add(found)
         session.flush()

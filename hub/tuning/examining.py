@@ -1,4 +1,4 @@
-"""One examination of an adapter on an engine that has it beside its base: reads the rows, asks, returns what was said.
+"""One examination of an adapter and its base where engines serve them: reads the rows, asks, returns what was said.
 
 It leaves which engine to `hub.tuning.gating`, the figures to `hub.tuning.gate`. Rows stay in the run's folder.
 """
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hub.deployments.evaluating import Served
 from hub.tuning.engine_questions import Question, answer_greedily, measure_logprobs
 from hub.tuning.gate import Examination, Paper, Side
 from hub.tuning.scoring import Case
@@ -56,14 +57,14 @@ def collect_questions(
     )
 
 
-def examine(url: str, names: tuple[str, str], asked: Asked) -> Examination:
-    """Ask the engine under both served names, base and adapter; blocking.
+def examine(base: Served, adapter: Served, asked: Asked) -> Examination:
+    """Ask base and adapter the same, wherever each is served; blocking.
 
     Raises:
         EngineRefusedError, OSError.
     """
-    task = [_ask(url, name, asked.task, asked.max_tokens) for name in names]
-    probe = [_ask(url, name, asked.probe, PROBE_TOKENS) for name in names]
+    task = [_ask(served, asked.task, asked.max_tokens) for served in (base, adapter)]
+    probe = [_ask(served, asked.probe, PROBE_TOKENS) for served in (base, adapter)]
     return Examination(
         task=Paper(
             questions=asked.texts,
@@ -100,9 +101,9 @@ def read_cases(folder: Path) -> list[dict[str, str]]:
     return found
 
 
-def _ask(url: str, name: str, questions: Sequence[Question], max_tokens: int) -> Side:
-    logprobs = measure_logprobs(url, name, questions)
-    answers = answer_greedily(url, name, questions, max_tokens=max_tokens)
+def _ask(served: Served, questions: Sequence[Question], max_tokens: int) -> Side:
+    logprobs = measure_logprobs(served.url, served.name, questions)
+    answers = answer_greedily(served.url, served.name, questions, max_tokens=max_tokens)
     return Side(logprobs, [answer.text for answer in answers], [answer.stopped for answer in answers])
 
 

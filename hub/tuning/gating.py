@@ -99,8 +99,7 @@ def _begin(work: Work, claim: Claim) -> Callable[[], Examination] | Verdict:
         asked = _collect(work, look)
         if asked is None:
             return conclude_gate(work, claim, describe_unmeasured("the trainer kept no rows to ask"))
-        names = (engine.base_name, engine.name)
-        return partial(examine, engine.url, names, asked)
+        return partial(examine, engine.base, engine.version, asked)
     reason = look.status.reason_code
     if look.waited > (BROKEN_WAIT if reason else ENGINE_WAIT):
         return conclude_gate(work, claim, describe_unmeasured(reason or "no engine came up"))

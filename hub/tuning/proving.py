@@ -11,11 +11,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from hub.catalogue.tables import ModelVersion, VersionState
-from hub.deployments.tables import Deployment, DeploymentState, ObservedAdapter, ObservedReplica
+from hub.deployments.evaluating import Served
+from hub.deployments.tables import Deployment, DeploymentState, ObservedAdapter, ObservedReplica, ReplicaSet
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
@@ -26,7 +27,7 @@ from hub.tuning.kinds import PROVE_KIND
 from hub.tuning.progress import locate_attempt
 from hub.tuning.publishing import quarantine_candidate
 from hub.tuning.tables import Run
-from serving.contract import BASE_ENGINE_NAME, ReplicaState, engine_name
+from serving.contract import BASE_ENGINE_NAME, Purpose, ReplicaState, engine_name
 
 _TOPICS = {"proven": "run.proven", "not_measured": "run.proof_missing"}
 _WAIT_S = 2.0
@@ -36,10 +37,10 @@ _MAX_FAILURES = 5
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the slow call needs: where, which name, and the rows with the trainer's log-probabilities, if kept."""
+    """What the slow call needs: base and adapter as served, the rows with the trainer's log-probabilities, if kept."""
 
-    url: str
-    name: str
+    base: Served
+    adapter: Served
     rows: Asked | None
 
 
@@ -99,21 +100,36 @@ def _collect(work: Work, claim: Claim) -> _Asked | None:
     with work.sessions.read() as session:
         run = session.get_one(Run, claim.subject)
         version = session.get_one(ModelVersion, run.version_id or "")
-        url = _find_engine(session, version)
-    if url is None:
+        engines = _find_engines(session, version)
+    if engines is None:
         return None
+    base, adapter = engines
     found = collect_questions(locate_attempt(work.settings.home, run.id, run.attempt), None, max_tokens=1)
-    return _Asked(url, engine_name(version.artifact_digest), found)
+    return _Asked(base, adapter, found)
 
 
-def _find_engine(session: Session, version: ModelVersion) -> str | None:
+def _find_engines(session: Session, version: ModelVersion) -> tuple[Served, Served] | None:
+    """Where callers reach the base and the adapter; None while one of them does not answer.
+
+    Weights that carry the adapter answer to the base's name too, so the base is asked on an engine of its own.
+    """
     adapter = session.get(ObservedAdapter, version.artifact_digest)
-    if adapter is None:
-        return None
-    ready = select(ObservedReplica.url).where(
-        ObservedReplica.replica_id.in_(adapter.ready_on), ObservedReplica.state == ReplicaState.READY
+    ready = (
+        select(ObservedReplica.replica_id, ObservedReplica.url, ReplicaSet.serves_digest, ReplicaSet.base_digest)
+        .join(ReplicaSet, ReplicaSet.id == ObservedReplica.set_id)
+        .join(Deployment, or_(Deployment.set_id == ReplicaSet.id, Deployment.digest == ReplicaSet.serves_digest))
+        .where(Deployment.version_id == version.id, Deployment.state != DeploymentState.STOPPED)
+        .where(ObservedReplica.state == ReplicaState.READY, ReplicaSet.purpose == Purpose.SERVE)
+        .order_by(ObservedReplica.replica_id)
     )
-    return session.scalar(ready.order_by(ObservedReplica.replica_id).limit(1))
+    rows = session.execute(ready).all()
+    bases = {row.replica_id: row.url for row in rows if row.serves_digest == row.base_digest}
+    hosts = {row.replica_id: row.url for row in rows if adapter is not None and row.replica_id in adapter.ready_on}
+    if not bases or not hosts:
+        return None
+    name, url = next(iter(hosts.items()))
+    base_url = bases.get(name, next(iter(bases.values())))
+    return Served(base_url, BASE_ENGINE_NAME), Served(url, engine_name(version.artifact_digest))
 
 
 def _ask(asked: _Asked) -> Parity:
@@ -121,7 +137,7 @@ def _ask(asked: _Asked) -> Parity:
         return Parity(False, "not_measured", {})
     part = asked.rows.task[:PARITY_ROWS]
     try:
-        served = [measure_logprobs(asked.url, name, part) for name in (BASE_ENGINE_NAME, asked.name)]
+        served = [measure_logprobs(one.url, one.name, part) for one in (asked.base, asked.adapter)]
     except EngineRefusedError as error:
         # Only an unknown name says something about the adapter; a row too long for the engine says nothing.
         code = "adapter_not_loaded" if error.status == HTTPStatus.NOT_FOUND else "not_measured"

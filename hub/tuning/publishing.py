@@ -16,6 +16,7 @@ from hub.catalogue.quarantine import quarantine_version
 from hub.catalogue.service import register_version
 from hub.catalogue.tables import ModelVersion, VersionState
 from hub.columns import write_json
+from hub.deployments.own_engines import DORA, needs_own_engine
 from hub.errors import InvalidValueError
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
@@ -78,7 +79,7 @@ def publish_candidate(session: Session, run: Run, *, now: datetime) -> ModelVers
         version.state = VersionState.PRIVATE
     run.version_id = version.id
     _announce(session, run, version, now)
-    if run.asked is not None and run.deploy_when_done:
+    if run.asked is not None and run.deploy_when_done and not needs_own_engine(version):
         queue_tryout(session, run, None, by=run.created_by, now=now)
     return version
 
@@ -199,6 +200,7 @@ def _register(
         now=now,
         created_by=run.created_by,
         state=VersionState.DRAFT,
+        variant=DORA if "use_dora" in manifest["recipe"] else None,
     )
 
 

@@ -19,6 +19,7 @@ from hub.catalogue.service import register_version
 from hub.catalogue.tables import ModelKind, ModelVersion, VersionState
 from hub.clock import from_us
 from hub.compute.service import NoCapacityError
+from hub.deployments.own_engines import DORA
 from hub.deployments.service import deploy
 from hub.deployments.tables import Deployment, DeploymentState
 from hub.errors import NotFoundError
@@ -187,6 +188,7 @@ def _enter(session: Session, run: Run, one: Checkpoint, artifact: Artifact, *, u
         now=now,
         created_by=run.created_by,
         state=VersionState.DRAFT,
+        variant=DORA if config.get("use_dora") else None,
     )
 
 

@@ -75,7 +75,6 @@ def test_batches_hold_every_row_once_an_epoch_within_the_budget(lengths: list[in
 @pytest.mark.parametrize(
     ("wishes", "device", "code"),
     [
-        ({"use_dora": Value(1)}, "cuda", "dora_not_served"),
         ({"load_in_4bit": Value(1)}, "cpu", "qlora_needs_gpu"),
         ({"load_in_4bit": Value(1)}, "cuda", "qlora_not_trained"),
         ({"use_rslora": Value(1), "alpha": Value(16)}, "cpu", "rslora_sets_alpha"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hub.deployments import merging
-from hub.deployments.merging import MERGE_KIND
+from hub.deployments.own_engines import MERGE_KIND
 from hub.deployments.rules import MergeCase, is_worth_merging
 from serving import contract
 from tests.hub.runs.scene import Scene, run_until
