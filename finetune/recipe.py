@@ -67,7 +67,7 @@ def read_count(recipe: Mapping[str, Value], name: str) -> int:
     return int(recipe[name].value)
 
 
-_DORA_COSTS = "DoRA: slots of shared engines do not take it, so it is served by an engine of its own with merged weights"
+_DORA_COSTS = "DoRA: shared engines have no slots for it, so an engine of its own serves it with merged weights"
 
 _CONSTANTS: Mapping[str, Value] = {
     "rank": Value(16, "rank 16 holds what some thousand rows teach and loads into every pool"),

@@ -66,6 +66,7 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "min_delta": Word("最小改善", "Least gain that counts"),
         "evaluate_rows": Word("评测行数", "Rows scored"),
         "max_new_tokens": Word("最长答案（词元）", "Longest answer (tokens)"),
+        "use_dora": Word("DoRA 适配器", "DoRA adapter"),
     },
     "stage": {
         "preparing": Word("准备数据与模型", "Preparing data and model"),
@@ -176,6 +177,7 @@ RECIPE_REASONS_ZH = {
     "min_delta": "损失改善达到 0.2 % 才算改善",
     "evaluate_rows": "使评测区间约为 ±4 个百分点",
     "max_new_tokens": "按数据中最长的答案加余量",
+    "use_dora": "共享引擎的槽位装不下 DoRA，评测和服务时并入基座权重，单独占一台引擎",
 }
 """Why a default was chosen, in Chinese; the trainer's own reason with its figures stands beside it in English."""
 

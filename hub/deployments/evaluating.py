@@ -34,7 +34,7 @@ class Served:
 
 @dataclass(frozen=True)
 class EvaluationEngine:
-    """Where a version answers now, and its base: beside it, or on an engine apart where the weights carry the version."""
+    """Where a version answers now, and its base: beside it, or apart where the weights carry the version."""
 
     version: Served
     base: Served
@@ -76,7 +76,10 @@ def request_evaluation(session: Session, version_id: str, *, subject: str, now: 
         session.flush()
         bump_generation(session)
     wish.until_at = now + LEASE
-    if needs_own_engine(version) and find_merged_set(session, version.artifact_digest, purpose=Purpose.EVALUATE) is None:
+    if (
+        needs_own_engine(version)
+        and find_merged_set(session, version.artifact_digest, purpose=Purpose.EVALUATE) is None
+    ):
         enqueue_merge(session, version, now=now)
     return _look(session, version, wish.set_id)
 
@@ -109,7 +112,7 @@ def _end(session: Session, wish: Evaluation, now: datetime) -> None:
     if session.scalar(left) is None:
         session.get_one(ReplicaSet, wish.set_id).idle_since_at = now
     version = session.get_one(ModelVersion, wish.version_id)
-    merged = find_merged_set(session, version.artifact_digest, purpose=Purpose.EVALUATE)
+    merged = _find_merged(session, version)
     if merged is not None and not is_evaluated(session, version.id):
         end_merged_set(session, merged, now=now)
     bump_generation(session)
@@ -122,7 +125,7 @@ def _look(session: Session, version: ModelVersion, set_id: str) -> EvaluationSta
         return EvaluationStatus(EvaluationEngine(base, base) if base else None, None if base else broken)
     name = engine_name(version.artifact_digest)
     if needs_own_engine(version):
-        merged = find_merged_set(session, version.artifact_digest, purpose=Purpose.EVALUATE)
+        merged = _find_merged(session, version)
         carrying, unable = _read_replicas(session, merged.id) if merged else ({}, None)
         if base is None or not carrying:
             return EvaluationStatus(None, broken or unable)
@@ -133,6 +136,10 @@ def _look(session: Session, version: ModelVersion, set_id: str) -> EvaluationSta
         return EvaluationStatus(EvaluationEngine(Served(url, name), Served(url, BASE_ENGINE_NAME)))
     failed = adapter is not None and adapter.state is AdapterState.FAILED
     return EvaluationStatus(None, adapter.reason_code if failed and adapter else broken)
+
+
+def _find_merged(session: Session, version: ModelVersion) -> ReplicaSet | None:
+    return find_merged_set(session, version.artifact_digest, purpose=Purpose.EVALUATE)
 
 
 def _read_replicas(session: Session, set_id: str) -> tuple[dict[str, str], str | None]:

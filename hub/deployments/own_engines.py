@@ -18,7 +18,7 @@ _MAX_FAILURES = 3
 
 def needs_own_engine(version: ModelVersion) -> bool:
     """Return whether a version answers only with merged weights."""
-    return version.facts.get("variant") == DORA
+    return bool(version.facts.get("variant") == DORA)
 
 
 def enqueue_merge(session: Session, version: ModelVersion, *, now: datetime) -> None:

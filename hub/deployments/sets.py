@@ -46,13 +46,18 @@ def ensure_set(
         session.flush()
     found.max_lora_rank = rules.choose_lora_rank(found.max_lora_rank, rank)
     found.idle_since_at = None
+    _grant_place(session, found, now)
+    return found
+
+
+def _grant_place(session: Session, found: ReplicaSet, now: datetime) -> None:
+    """Grant the set's first place; on a full machine engines that nobody needs end for it."""
     try:
         grant_slot(session, found.id, now=now)
     except NoCapacityError:
         if not end_idle_sets(session, now=now, keep_warm=timedelta(0)):
             raise
         grant_slot(session, found.id, now=now)
-    return found
 
 
 def _make_set(session: Session, base: ModelVersion, purpose: Purpose, now: datetime) -> ReplicaSet:
@@ -86,7 +91,7 @@ def ensure_merged_set(
     """Return the wanted set whose weights at `uri` carry the adapter `digest`, with a slot.
 
     Raises:
-        NoCapacityError: no machine has room for another engine.
+        NoCapacityError: no machine has room for another engine, idle ones included.
     """
     found = find_merged_set(session, digest, purpose=purpose)
     if found is None:
@@ -94,5 +99,5 @@ def ensure_merged_set(
         found.serves_digest, found.uri, found.max_loras = digest, uri, 0
         session.add(found)
         session.flush()
-    grant_slot(session, found.id, now=now)
+    _grant_place(session, found, now)
     return found

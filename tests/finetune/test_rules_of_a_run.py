@@ -88,6 +88,11 @@ def test_variants_that_cannot_be_served_or_trained_are_refused(
     assert caught.value.code == code
 
 
+def test_dora_stands_in_the_recipe_with_what_it_costs_to_serve() -> None:
+    assert "use_dora" not in resolve_recipe({"use_dora": Value(0)}, FACTS)
+    assert "merged weights" in resolve_recipe({"use_dora": Value(1)}, FACTS)["use_dora"].reason
+
+
 def test_rslora_scales_by_the_root_of_the_rank_and_leaves_the_learning_rate() -> None:
     plain = resolve_recipe({}, FACTS)
     for rank, alpha in ((16, 32), (64, 64)):

@@ -23,7 +23,7 @@ from tests.hub.runs.scene import Scene
 KEEP_WARM = timedelta(seconds=DEFAULT_POLICY.idle_s)
 
 
-def add_adapter(scene: Scene, letter: str = "a") -> str:
+def add_adapter(scene: Scene, letter: str = "a", *, variant: str | None = None) -> str:
     owner = scene.actors["factory"]
     with scene.sessions.write() as session:
         return register_version(
@@ -39,6 +39,7 @@ def add_adapter(scene: Scene, letter: str = "a") -> str:
             lineage={},
             size_bytes=1,
             now=scene.work.clock(),
+            variant=variant,
         ).id
 
 

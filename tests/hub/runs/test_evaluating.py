@@ -37,7 +37,7 @@ def test_a_version_that_is_not_deployed_gets_an_engine_that_no_tenant_sees(scene
     observe(scene, epoch, a="ready")
     engine = ask(scene, version_id).engine
     assert engine is not None
-    assert (engine.name, engine.base_name) == ("lora-" + "a" * 32, "base")
+    assert (engine.version.name, engine.base.name) == ("lora-" + "a" * 32, "base")
     assert models(scene) == {}
     assert states(scene) == {}
 

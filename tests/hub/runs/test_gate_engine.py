@@ -4,6 +4,7 @@ The ways are those of research/finetune.md: other module names (vllm#55193), wra
 (peft#1323), a B of zeros, a wrong scale, and the base served under the adapter's name.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -19,9 +20,10 @@ import httpx
 import pytest
 
 from finetune.spec import Base, Data, Kind, RunSpec, Value
+from hub.deployments.evaluating import Served
 from hub.tuning.examining import Asked, collect_questions, examine
 from hub.tuning.gate import judge
-from serving.contract import BASE_ENGINE_NAME, Purpose, ReplicaSet, Slot
+from serving.contract import BASE_ENGINE_NAME, Purpose, ReplicaSet, Slot, engine_name
 from serving.pool.engine_command import VllmCommands
 from serving.pool.settings import Accelerator
 from tests.finetune import conftest as trainers
@@ -47,8 +49,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(base: Path, chats: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """OUT of a real run on the tiny base."""
-    folder = tmp_path_factory.mktemp("trained")
-    recipe = {name: Value(value) for name, value in (("epochs", 6), ("learning_rate", 4e-3), ("rank", 8))}
+    return train(base, chats, tmp_path_factory.mktemp("trained"))
+
+
+def train(base: Path, chats: Data, folder: Path, **wishes: int) -> Path:
+    """Train as the hub's worker has it done; returns OUT."""
+    wanted = {"epochs": 6, "learning_rate": 4e-3, "rank": 8, **wishes}
+    recipe = {name: Value(value) for name, value in wanted.items()}
     spec = RunSpec(kind=Kind.TRAIN, run_id="run_1", base=Base(str(base)), data=chats, recipe=recipe)
     (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
     command = [sys.executable, "-m", "finetune", str(folder / "spec.json"), str(folder / "out")]
@@ -59,16 +66,24 @@ def trained(base: Path, chats: Data, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def engine(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of one vLLM, started as the pool starts one for evaluations."""
+    with serving(base, tmp_path_factory.mktemp("engine"), max_loras=4) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serving(model: Path, folder: Path, *, max_loras: int, merged: str | None = None) -> Iterator[str]:
+    """Run one vLLM with the product's own command."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     wanted = ReplicaSet(
-        set_id="set_1", base_digest="0" * 64, uri=base.as_uri(), engine="vllm", purpose=Purpose.EVALUATE, min=1, max=1,
-        max_loras=4, max_lora_rank=16, engine_args={"max-model-len": 512},
+        set_id="set_1", base_digest="0" * 64, uri=model.as_uri(), engine="vllm", purpose=Purpose.EVALUATE, min=1, max=1,
+        max_loras=max_loras, max_lora_rank=16, engine_args={"max-model-len": 512}, merged=merged,
+        weights_folder=None if merged is None else "f" * 64,
     )  # fmt: skip
     slot = Slot("slt_1", "set_1", "nod_1", ("cpu:0",), 1)
-    command = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)(wanted, slot, model=base, port=port)
-    log = tmp_path_factory.mktemp("engine") / "engine.log"
+    command = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)(wanted, slot, model=model, port=port)
+    log = folder / "engine.log"
     with log.open("wb") as stream:
         witness = str(log.with_name("witness.jsonl"))
         environment = {**command.environment, "PYTHONPATH": str(ROOT), "GUANMO_WITNESS_FILE": witness}
@@ -115,7 +130,8 @@ def test_the_trained_adapter_passes_and_the_base_under_its_name_does_not(
     engine: str, trained: Path, asked: Asked
 ) -> None:
     assert load(engine, trained / "artifact") == 200
-    gate = judge(examine(engine, (BASE_ENGINE_NAME, "artifact"), asked))
+    base = Served(engine, BASE_ENGINE_NAME)
+    gate = judge(examine(base, Served(engine, "artifact"), asked))
     sys.stdout.write(f"\ngate on vLLM {json.dumps(gate)}\n")
     assert gate["parity"]["code"] == "proven", gate
     assert gate["rules"][0] == {"code": "loss_lower", "passed": True} | gate["rules"][0]
@@ -124,7 +140,7 @@ def test_the_trained_adapter_passes_and_the_base_under_its_name_does_not(
     for side in ("base", "adapter"):
         assert gate["scores"]["loss"][side] == pytest.approx(told[side]["loss"], abs=0.02)
         assert gate["scores"]["stop_rate"][side] == pytest.approx(told[side]["stop_rate"], abs=0.1)
-    impostor = judge(examine(engine, (BASE_ENGINE_NAME, BASE_ENGINE_NAME), asked))
+    impostor = judge(examine(base, base, asked))
     assert (impostor["passed"], impostor["code"]) == (False, "adapter_not_applied")
 
 
@@ -158,8 +174,28 @@ def test_every_way_of_being_ignored_is_refused_by_the_engine_or_told_by_the_gate
     (folder / "adapter_config.json").write_text(json.dumps(config))
     status = load(engine, folder)
     few = replace(asked, task=asked.task[:16], texts=asked.texts[:16], probe=asked.probe[:4])
-    gate = judge(examine(engine, (BASE_ENGINE_NAME, way), few)) if status == 200 else None
+    gate = None
+    if status == 200:
+        gate = judge(examine(Served(engine, BASE_ENGINE_NAME), Served(engine, way), few))
     sys.stdout.write(f"\n{way}: engine {status}, gate {gate['code'] if gate else 'not asked'}\n")
     if gate is not None:
         assert gate["code"] in ("adapter_not_applied", "adapter_differs")
         assert not gate["passed"]
+
+
+def test_a_dora_adapter_is_proven_with_merged_weights_and_refused_by_slots(
+    base: Path, chats: Data, engine: str, tmp_path: Path
+) -> None:
+    out = train(base, chats, tmp_path, use_dora=1)
+    config = json.loads((out / "artifact" / "adapter_config.json").read_text())
+    assert config["use_dora"] is True
+    assert load(engine, out / "artifact") != 200, "the reason for an engine of its own"
+    command = [sys.executable, "-m", "finetune.merge", *(str(path) for path in (base, out / "artifact"))]
+    subprocess.run([*command, str(tmp_path / "merged")], cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    asked = collect_questions(out, Path(chats.valid or ""), max_tokens=24)
+    assert asked is not None
+    with serving(tmp_path / "merged", tmp_path, max_loras=0, merged="a" * 64) as url:
+        gate = judge(examine(Served(engine, BASE_ENGINE_NAME), Served(url, engine_name("a" * 64)), asked))
+    sys.stdout.write(f"\nDoRA with merged weights {json.dumps(gate['parity'])}\n")
+    assert gate["parity"]["code"] == "proven", gate
+    assert gate["scores"]["loss"]["adapter"] < gate["scores"]["loss"]["base"]

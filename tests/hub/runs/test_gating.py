@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -26,7 +27,11 @@ from hub.worker import list_chores
 from serving import contract
 from tests.hub.runs.openai_client import report_ready
 from tests.hub.runs.scene import Scene, run_until
+from tests.hub.runs.test_deployments import lead
+from tests.hub.runs.test_merging import merged_set, quick_merge
+from tests.hub.runs.test_scaling import running, wanted
 
+__all__ = ["quick_merge"]
 OVER = {"succeeded", "held", "failed"}
 SOUND = {"base": -3.01, "adapter": -0.52}
 
@@ -91,9 +96,9 @@ def make_worker(scene: Scene) -> JobLoop:
     return scene.make_worker(run_gate=Kind(gate_run, "beside"))
 
 
-def train(scene: Scene) -> str:
+def train(scene: Scene, **recipe: float) -> str:
     """Train with the twin up to the gate and keep evaluated rows as the trainer would; returns the run's id."""
-    run_id = str(scene.order_run(epochs=3)["id"])
+    run_id = str(scene.order_run(epochs=3, **recipe)["id"])
     worker = make_worker(scene)
     run_until(worker, lambda: has_wish(scene))
     worker.hand_back()
@@ -315,3 +320,35 @@ def test_the_engine_of_the_callers_is_proven_too(
     with scene.sessions.write() as session:
         assert queue_proofs(session, now=scene.work.clock()) == 0
     assert "queue proofs" in [chore.name for chore in list_chores()]
+
+
+def report_apart(scene: Scene, version: ModelVersion, base_url: str, merged_url: str) -> None:
+    """Report an engine of every wanted set, and the adapter on those whose weights carry it."""
+    epoch, now = lead(scene), wanted(scene)
+    own = {row.set_id for row in now.replica_sets if row.merged}
+    replicas = tuple(replace(one, url=merged_url if one.set_id in own else base_url) for one in running(now))
+    carrying = tuple(one.replica_id for one in replicas if one.set_id in own)
+    adapter = contract.ObservedAdapter(version.artifact_digest, carrying, contract.AdapterState.READY)
+    message = contract.Observed(epoch, now.generation, replicas, (adapter,))
+    assert scene.internal("PUT", "pool/observed", "pool", data=contract.dumps(message)).status_code == 200
+
+
+@pytest.mark.usefixtures("quick_merge")
+def test_weights_that_carry_the_adapter_are_never_asked_for_the_base(
+    scene: Scene, engines: Callable[[dict[str, float]], Engine]
+) -> None:
+    base, merged = engines(SOUND).url, engines({"base": -0.52, "adapter": -0.52}).url
+    run_id = train(scene, use_dora=1)
+    run_until(make_worker(scene), lambda: merged_set(scene) is not None)
+    version = read_version(scene, run_id)
+    report_apart(scene, version, base, merged)
+    run_until(make_worker(scene), lambda: scene.read_run(run_id)["state"] in OVER)
+    assert (scene.read_run(run_id)["state"], scene.read_run(run_id)["gate"]["code"]) == ("succeeded", "passed")
+    assert merged_set(scene) is None
+    assert scene.call("POST", f"/api/v1/versions/{version.id}/deploy", "factory").status_code == 202
+    run_until(make_worker(scene), lambda: merged_set(scene) is not None)
+    report_apart(scene, version, base, merged)
+    with scene.sessions.write() as session:
+        assert queue_proofs(session, now=scene.work.clock()) == 1
+    run_until(make_worker(scene), lambda: "served" in scene.read_run(run_id)["gate"])
+    assert scene.read_run(run_id)["gate"]["served"]["code"] == "proven"

@@ -113,7 +113,7 @@ def _fail_at_once(spec: RunSpec, out: Path, values: dict[str, int | float | str]
 def _deliver(spec: RunSpec, out: Path, steps: int, *, gain: float, log: ProgressLog) -> None:
     log.write(Event.STAGE, {"stage": "evaluating_adapter"})
     _pack(out, "artifact", {"run": spec.run_id})
-    _write_manifest(out)
+    _write_manifest(out, spec)
     digest = hashlib.sha256((out / "artifact" / "SHA256SUMS").read_bytes()).hexdigest()
     metrics = {
         "base": {"loss": BASE_LOSS, "exact_match": 0.1},
@@ -161,11 +161,12 @@ def _pack(out: Path, name: str, config: dict[str, int | str]) -> None:
     (folder / "SHA256SUMS").write_text(sums)
 
 
-def _write_manifest(out: Path) -> None:
+def _write_manifest(out: Path, spec: RunSpec) -> None:
+    dora = {name: {"value": 1, "reason": "asked"} for name in ("use_dora",) if name in spec.recipe}
     manifest = {
         "digests": {"train_digest": "1" * 64, "valid_digest": "2" * 64},
         "code_digest": "3" * 64,
-        "recipe": {"rank": {"value": 8, "reason": "default"}},
+        "recipe": {"rank": {"value": 8, "reason": "default"}, **dora},
     }
     (out / "manifest.json").write_text(json.dumps(manifest))
 
