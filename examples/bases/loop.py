@@ -15,10 +15,12 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 
 from examples.bases.batches import TokenBatch, build_batches
 from examples.bases.corpus import generate_rows
+from examples.bases.muon import make_muon
 from examples.bases.recipes import BaseRecipe
 from examples.bases.rows import Row
 from examples.bases.steps_display import show_steps
 from examples.bases.tokenizer import IGNORED, train_tokenizer
+from finetune.lora_product import has_fast_bf16
 
 _TOKENIZER_ROWS = 6000
 LETTERS = tuple(Row(text=role) for role in ("system", "user", "assistant"))
@@ -103,14 +105,14 @@ def _build_optimizers(recipe: BaseRecipe, model: Qwen2ForCausalLM) -> list[torch
     matrix_ids = {id(weight) for weight in matrices}
     others = [weight for weight in model.parameters() if id(weight) not in matrix_ids]
     return [
-        torch.optim.Muon(matrices, lr=recipe.matrix_lr, weight_decay=0.0, momentum=0.95),
+        make_muon(matrices, recipe.matrix_lr),
         torch.optim.AdamW(others, lr=recipe.vector_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
 
 def _compute_loss(model: Qwen2ForCausalLM, batch: TokenBatch) -> torch.Tensor:
     """Mean cross entropy over learnt positions. Padding on the right changes nothing before it: no mask is needed."""
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bool(torch.cpu.get_capabilities().get("avx512_bf16"))):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_fast_bf16("cpu")):
         hidden = model.model(input_ids=batch.ids).last_hidden_state[:, :-1]
         targets = batch.labels[:, 1:]
         learnt = targets != IGNORED
