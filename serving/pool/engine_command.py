@@ -15,6 +15,7 @@ from typing import Protocol
 from serving.contract import BASE_ENGINE_NAME, ReplicaSet, Slot, Task, engine_name
 from serving.pool import engine_start
 from serving.pool.errors import EngineError
+from serving.pool.processor import has_bf16_products
 from serving.pool.settings import Accelerator
 
 # Where engines send their spans; OpenTelemetry's own name, so that `guanmo up` and Docker pass it as they find it.
@@ -111,6 +112,9 @@ def engine_options(replica_set: ReplicaSet, accelerator: Accelerator) -> list[st
     defaults: dict[str, str | int | float | bool] = {"max-model-len": _DEFAULT_MODEL_LEN}
     if accelerator is Accelerator.CPU:
         defaults["enforce-eager"] = True
+        if not has_bf16_products():
+            # As bf16 a step of 16 rows takes three times as long there, a prefill eight times.
+            defaults["dtype"] = "float32"
     for name, value in sorted((defaults | wanted).items()):
         if name not in _ALLOWED_ARGS:
             allowed = ", ".join(sorted(_ALLOWED_ARGS))

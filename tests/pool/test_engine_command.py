@@ -10,6 +10,7 @@ from serving.contract import ReplicaSet, Task
 from serving.pool.__main__ import main, read_settings
 from serving.pool.engine_command import EngineCommand, VllmCommands
 from serving.pool.errors import EngineError
+from serving.pool.processor import has_bf16_products
 from serving.pool.settings import Accelerator
 from tests.pool.world import make_desired
 
@@ -47,6 +48,32 @@ def test_cuda_uses_vllm_serve_on_the_slots_devices_and_no_cpu_settings() -> None
     assert command.environment["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert "--enforce-eager" not in command.argv
     assert not [name for name in command.environment if name.startswith(("VLLM_CPU", "OMP"))]
+
+
+@pytest.mark.parametrize(
+    ("flags", "able"),
+    [
+        ("fpu avx2 fma", False),
+        ("avx2 avx512f avx512bw avx512vl", False),
+        ("avx2 avx512bw avx512dq avx512vl", True),
+        ("avx2 avx_ne_convert", True),
+    ],
+)
+def test_a_processor_without_products_of_bf16_serves_in_fp32(
+    flags: str, able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert has_bf16_products(tmp_path / "cpuinfo") is able
+    monkeypatch.setattr("serving.pool.engine_command.has_bf16_products", lambda: able)
+    assert ("--dtype" in build().argv) is not able
+    assert option(build(replace(ONE, engine_args={"dtype": "bfloat16"})), "dtype") == "bfloat16"
+    assert "--dtype" not in build(accelerator=Accelerator.CUDA).argv
+
+
+def test_an_unknown_processor_is_left_to_the_engine(tmp_path: Path) -> None:
+    assert has_bf16_products(tmp_path / "nothing")
+    (tmp_path / "arm").write_text("processor: 0\nFeatures: fp asimd\n")
+    assert has_bf16_products(tmp_path / "arm")
 
 
 def test_engine_arguments_override_defaults_and_unknown_ones_are_refused() -> None:
