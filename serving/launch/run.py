@@ -2,15 +2,17 @@
 
 Started as `python -I run.py RECORD` with the program's whole environment. It detaches, starts the program as leader of
 another session, writes pid and start ticks into RECORD, and only then lets its starter go on; when the program ends,
-it kills what is left of the program's process group and writes RECORD's exit file. Stdlib only and not importing its
-own package, so that nothing in the program's environment can break it.
+it kills what is left of the program's process group, removes its folder for temporary files and writes RECORD's exit
+file. Stdlib only and not importing its own package, so that nothing in the program's environment can break it.
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +72,7 @@ def _watch(record_path: Path, writer: int) -> None:
         signal.signal(number, _stay)  # a handler, not SIG_IGN: the program must not inherit it
     record = json.loads(record_path.read_text(encoding="utf-8"))
     try:
-        program = _start_program(record)
+        program, scratch = _start_program(record)
     except OSError as error:
         os.write(writer, f"{error.strerror}: {error.filename or record['argv'][0]}".encode())
         return
@@ -79,22 +81,35 @@ def _watch(record_path: Path, writer: int) -> None:
     write_atomically(record_path, record)
     os.close(writer)
     exit_code = _wait_and_sweep(program)
+    shutil.rmtree(scratch, ignore_errors=True)
     if record_path.exists():
         write_atomically(
             record_path.with_suffix(EXIT_SUFFIX), {"exit_code": exit_code, "ended_us": time.time_ns() // 1000}
         )
 
 
-def _start_program(record: dict[str, Any]) -> "subprocess.Popen[bytes]":
+def _start_program(record: dict[str, Any]) -> "tuple[subprocess.Popen[bytes], Path]":
+    """Return the program and its folder for temporary files: a killed engine leaves sockets and lock files there."""
     log_path = Path(record["log_path"])
     log_path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="gm-"))  # short: the path of a socket has 107 bytes
     with log_path.open("ab") as log:
-        program = subprocess.Popen(
-            record["argv"], cwd=record["cwd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        try:
+            program = subprocess.Popen(
+                record["argv"],
+                cwd=record["cwd"],
+                env={**os.environ, "TMPDIR": str(scratch)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        except OSError:
+            scratch.rmdir()
+            raise
         for number in (1, 2):
             os.dup2(log.fileno(), number)  # let go of the starter's pipes; own last words go to the log
-    return program
+    return program, scratch
 
 
 def _wait_and_sweep(program: "subprocess.Popen[bytes]") -> int:

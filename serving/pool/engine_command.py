@@ -15,7 +15,7 @@ from typing import Protocol
 from serving.contract import BASE_ENGINE_NAME, ReplicaSet, Slot, Task, engine_name
 from serving.pool import engine_start
 from serving.pool.errors import EngineError
-from serving.pool.processor import has_bf16_products
+from serving.pool.number_formats import has_bf16_products
 from serving.pool.settings import Accelerator
 
 # Where engines send their spans; OpenTelemetry's own name, so that `guanmo up` and Docker pass it as they find it.

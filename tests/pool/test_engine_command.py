@@ -10,7 +10,7 @@ from serving.contract import ReplicaSet, Task
 from serving.pool.__main__ import main, read_settings
 from serving.pool.engine_command import EngineCommand, VllmCommands
 from serving.pool.errors import EngineError
-from serving.pool.processor import has_bf16_products
+from serving.pool.number_formats import has_bf16_products
 from serving.pool.settings import Accelerator
 from tests.pool.world import make_desired
 

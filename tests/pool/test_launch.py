@@ -146,6 +146,15 @@ def test_what_a_program_leaves_behind_is_swept(launch: LocalLaunch, tmp_path: Pa
     assert read_start_ticks(int(handle.log_path.read_text())) is None
 
 
+def test_temporary_files_go_with_the_program_killed_or_not(launch: LocalLaunch, tmp_path: Path) -> None:
+    code = "import os, signal, tempfile; print(tempfile.mkdtemp(), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    spec = make_spec(tmp_path, code)
+    assert wait_end(launch, launch.start(spec)) == -9
+    left = Path(spec.log_path.read_text().strip())
+    assert left.parent.name.startswith("gm-")
+    assert not left.parent.exists()
+
+
 def test_a_killed_watcher_leaves_running_then_lost(launch: LocalLaunch, tmp_path: Path) -> None:
     handle = launch.start(make_spec(tmp_path, "import time; time.sleep(60)"))
     os.kill(json.loads((tmp_path / "run" / "job-1.json").read_text())["watcher_pid"], 9)
