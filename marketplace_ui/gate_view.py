@@ -10,6 +10,7 @@ from typing import Any
 
 from hub.tuning.examining import read_cases
 from hub.tuning.progress import locate_run
+from hub.tuning.scoring import Case, report_labels
 from hub.tuning.tables import Run
 from marketplace_ui.layout import translate
 
@@ -57,13 +58,14 @@ def view_gate(run: Run, home: Path, *, mine: bool) -> GateView | None:
     if "rule" not in gate:
         return None
     scores = gate.get("scores", {})
+    cases = read_cases(locate_run(home, run.id)) if mine else []
     return GateView(
         rules=[
             RuleRow(_name_rule(row["code"]), row["passed"], row["value"], row["limit"]) for row in gate.get("rules", [])
         ],
         measures=_list_measures(scores),
-        labels=scores.get("labels", {}),
-        cases=read_cases(locate_run(home, run.id))[:SHOWN_CASES] if mine else [],
+        labels=report_labels([Case(**case) for case in cases]),
+        cases=cases[:SHOWN_CASES],
         n=scores.get("n", 0),
         probe_n=scores.get("probe", {}).get("n", 0),
     )

@@ -1,9 +1,10 @@
 """Deletes a data set with all that was derived from it, and keeps a receipt that says what was erased.
 
-It leaves knowing who needs a data set to its caller: runs live in a room above this one.
+It leaves knowing who needs a data set, and erasing what they kept of it, to `Readers`: runs live in a room above.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -21,8 +22,22 @@ from hub.errors import ConflictError
 from hub.ids import new_id
 from hub.jobs.service import cancel_waiting_job
 
-FindNeeds = Callable[[Session, Sequence[str]], Sequence[str]]
-"""Returns the ids of what still needs one of these versions."""
+
+@dataclass(frozen=True)
+class Erased:
+    """Files with rows of a data set that a run had kept beside it, now removed."""
+
+    run_id: str
+    files_removed: int
+    bytes_removed: int
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Who reads data sets: the ids of what still needs one of these versions; erasing what the rest kept of them."""
+
+    find_needs: Callable[[Session, Sequence[str]], Sequence[str]]
+    erase: Callable[[Session, Sequence[str], Path], Sequence[Erased]]
 
 
 class DatasetInUseError(ConflictError):
@@ -32,7 +47,7 @@ class DatasetInUseError(ConflictError):
 
 
 def delete_dataset(
-    session: Session, actor: Actor, dataset_id: str, *, find_needs: FindNeeds, home: Path, now: datetime
+    session: Session, actor: Actor, dataset_id: str, *, readers: Readers, home: Path, now: datetime
 ) -> Dataset:
     """Delete the files of a data set and keep a receipt; again returns the same receipt.
 
@@ -51,7 +66,8 @@ def delete_dataset(
     )
     own = list(session.scalars(statement.order_by(DatasetVersion.number).with_for_update()))
     versions = own + _list_holding(session, actor, own)
-    needs = find_needs(session, [version.id for version in versions])
+    ids = [version.id for version in versions]
+    needs = readers.find_needs(session, ids)
     if needs:
         raise _in_use(dataset.id, needs)
     for version in versions:
@@ -61,6 +77,7 @@ def delete_dataset(
     _delete_previews(session, versions, now)
     session.flush()
     removed = [_remove_version(session, version, home) for version in versions]
+    erased = [asdict(one) for one in readers.erase(session, ids, home)]
     dataset.deleted_at, dataset.deleted_by = now, actor.user_id
     receipt: dict[str, object] = {
         "receipt_id": new_id("rcp"),
@@ -70,6 +87,7 @@ def delete_dataset(
         "deleted_at_us": to_us(now),
         "deleted_by": actor.user_id,
         "versions": removed,
+        "runs": erased,
     }
     dataset.receipt = receipt | {"receipt_digest": digest_text(write_json(receipt))}
     record(session, "dataset.deleted", own[-1], actor.user_id, now)

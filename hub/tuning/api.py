@@ -24,6 +24,7 @@ from hub.tuning.progress import locate_attempt, locate_run, read_curve, read_tai
 from hub.tuning.publishing import measure_again, override_gate
 from hub.tuning.queueing import find_place
 from hub.tuning.rerunning import list_differences, rerun
+from hub.tuning.scoring import Case, report_labels
 from hub.tuning.streaming import Source, read_position, stream_run
 from hub.tuning.submitting import submit_once
 from hub.tuning.tryouts import request_tryout
@@ -173,13 +174,14 @@ def get_log(path: bodies.RunPath) -> dict[str, Any]:
 
 @blueprint.get("/runs/<run_id>/cases")
 def get_cases(path: bodies.RunPath) -> dict[str, Any]:
-    """Return the held-out cases with the answers before and after, to the run's organisation only."""
+    """Return the held-out cases before and after, and figures by label, to the run's organisation only."""
     actor = current_actor()
     with context().sessions.read() as session:
         run = service.find_run(session, actor, path.run_id)
         if run.organisation_id != actor.organisation_id:
             raise NotFoundError.of("run", path.run_id)
-        return {"cases": read_cases(locate_run(context().settings.home, run.id))}
+    cases = read_cases(locate_run(context().settings.home, run.id))
+    return {"cases": cases, "labels": report_labels([Case(**case) for case in cases])}
 
 
 @blueprint.get("/runs/<run_id>/tryouts")

@@ -4,12 +4,10 @@ It leaves data sets alone to `hub.datasets.api`, and tokenising to the worker.
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor
@@ -19,8 +17,7 @@ from hub.datasets.previewing import locate_preview
 from hub.datasets.previews import PreviewBase, list_previews, request_preview
 from hub.datasets.tables import DatasetPreview, DatasetVersion, PreviewState
 from hub.datasets.versions import find_version as find_dataset_version
-from hub.tuning.states import TERMINAL
-from hub.tuning.tables import Run
+from hub.tuning.dataset_readers import READERS
 from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("tuning_datasets", __name__, url_prefix="/api/v1/datasets")
@@ -37,12 +34,6 @@ class PreviewBody(Body):
 
     base: str = Field(min_length=1, max_length=200)
     version: int | None = None
-
-
-def find_runs_needing(session: Session, version_ids: Sequence[str]) -> list[str]:
-    """Return the ids of runs of these data set versions that have not ended."""
-    statement = select(Run.id).where(Run.dataset_version_id.in_(version_ids), Run.state.not_in(TERMINAL))
-    return list(session.scalars(statement.order_by(Run.id)))
 
 
 def open_preview(session: Session, actor: Actor, dataset_id: str, base_name: str, number: int | None) -> DatasetPreview:
@@ -87,7 +78,7 @@ def delete(path: DatasetPath) -> dict[str, Any]:
             session,
             actor,
             path.dataset_id,
-            find_needs=find_runs_needing,
+            readers=READERS,
             home=context().settings.home,
             now=context().clock(),
         )

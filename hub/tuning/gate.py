@@ -3,7 +3,7 @@
 It leaves asking the engine to `hub.tuning.examining` and the figures of answers to `hub.tuning.scoring`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -18,7 +18,7 @@ MAX_TASK_LOSS, MAX_STOP_LOSS, MAX_BROKEN, MAX_FORGOTTEN = 0.01, 0.01, 0.01, 0.03
 """What an adapter may lose against its base, as shares (our defaults; research/finetune.md 6.8)."""
 LEAST_KNOWN, MAX_PROBE_LOSS = 0.2, 0.05
 """Of a base that answers less of the probe and loses more than three points the loss decides: 5 % more (ours)."""
-NOT_MEASURED = "gate_not_measured"
+NOT_MEASURED, NO_EFFECT = "gate_not_measured", "adapter_no_effect"
 _LEAST_NATS = 1e-4
 
 
@@ -60,7 +60,7 @@ def judge_parity(found: LogProbs) -> Parity:
         "rows": len(found.served_base),
     }
     if effect < _LEAST_NATS:
-        return Parity(False, "adapter_no_effect", figures)
+        return Parity(False, NO_EFFECT, figures)
     if base_error > TOLERANCE_NATS:
         return Parity(False, "base_differs", figures)
     if served_effect < max(_LEAST_NATS, LEAST_EFFECT * effect - TOLERANCE_NATS):
@@ -130,6 +130,12 @@ def judge(found: Examination) -> dict[str, Any]:
         "parity": {"passed": parity.passed, "code": parity.code, **parity.figures},
         "scores": scores,
     }
+
+
+def is_our_fault(gate: Mapping[str, Any]) -> bool:
+    """Return whether the engine runs something else than what was trained; a training without effect is not ours."""
+    parity = gate.get("parity") or {"passed": True}
+    return not parity["passed"] and parity["code"] != NO_EFFECT
 
 
 def _read_logprobs(found: Examination) -> LogProbs:

@@ -20,13 +20,14 @@ from hub.deployments.evaluating import EvaluationStatus, release_evaluation, req
 from hub.deployments.rules import choose_context_tokens
 from hub.jobs.service import Claim, finish_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
-from hub.tuning.endings import settle_run
+from hub.tuning.endings import end_failed, settle_run
 from hub.tuning.engine_questions import EngineRefusedError
 from hub.tuning.examining import Asked, collect_questions, examine, write_cases
-from hub.tuning.gate import NOT_MEASURED, Examination, judge
+from hub.tuning.gate import NOT_MEASURED, Examination, is_our_fault, judge
 from hub.tuning.moves import move_run
 from hub.tuning.progress import locate_attempt, locate_run
 from hub.tuning.publishing import publish_candidate, quarantine_candidate
+from hub.tuning.refunding import refund_settled
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
 
@@ -80,6 +81,9 @@ def conclude_gate(work: Work, claim: Claim, gate: Mapping[str, Any]) -> Verdict:
             _end_gating(session, run, now)
         elif gate["passed"] and run.version_id is None:
             publish_candidate(session, run, now=now)
+        elif is_our_fault(run.gate):
+            quarantine_candidate(session, run, gate["code"], now=now)
+            refund_settled(session, run, gate["code"], now=now)
         finish_job(session, claim, now=now)
     return DONE
 
@@ -137,6 +141,11 @@ def _end_gating(session: Session, run: Run, now: datetime) -> None:
         target = RunState.EARLY_STOPPED if early else RunState.SUCCEEDED
         move_run(session, run, target, now=now, reason_code="no_more_gain" if early else "done")
         publish_candidate(session, run, now=now)
+    elif is_our_fault(gate):
+        quarantine_candidate(session, run, gate["code"], now=now)
+        message = "the engine does not run what was trained; nothing is billed"
+        end_failed(session, run, reason_code=gate["code"], fault=Fault.PLATFORM, message=message, now=now)
+        return
     else:
         move_run(session, run, RunState.HELD, now=now, reason_code=gate["code"], fault=Fault.NONE)
         if not gate.get("parity", {"passed": True})["passed"]:

@@ -18,7 +18,7 @@ from hub.datasets.files import locate_source, store_upload
 from hub.datasets.tables import Dataset, DatasetState, DatasetVersion
 from hub.errors import InvalidValueError, NotFoundError
 from hub.tuning.awaiting import explain_data
-from hub.tuning.dataset_api import find_runs_needing
+from hub.tuning.dataset_readers import READERS
 from hub.tuning.openai_caller import find_caller
 from hub.tuning.openai_events import cut_page, write_metrics
 from hub.tuning.openai_ids import read_file, show_file, show_result_file
@@ -125,7 +125,7 @@ def delete_file(path: FilePath) -> dict[str, Any]:
                 field="file_id",
             )
         home, now = context().settings.home, context().clock()
-        delete_dataset(session, actor, found[0].id, find_needs=find_runs_needing, home=home, now=now)
+        delete_dataset(session, actor, found[0].id, readers=READERS, home=home, now=now)
         return {"id": path.file_id, "object": "file", "deleted": True}
 
 

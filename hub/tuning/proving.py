@@ -26,6 +26,7 @@ from hub.tuning.gate import LogProbs, Parity, judge_parity
 from hub.tuning.kinds import PROVE_KIND
 from hub.tuning.progress import locate_attempt
 from hub.tuning.publishing import quarantine_candidate
+from hub.tuning.refunding import refund_settled
 from hub.tuning.tables import Run
 from serving.contract import BASE_ENGINE_NAME, Purpose, ReplicaState, engine_name
 
@@ -164,5 +165,6 @@ def _note(work: Work, claim: Claim, parity: Parity) -> Verdict:
         version = session.get_one(ModelVersion, run.version_id or "")
         if is_refuted(run.gate) and version.state is not VersionState.QUARANTINED:
             quarantine_candidate(session, run, parity.code, now=now)
+            refund_settled(session, run, parity.code, now=now)
         finish_job(session, claim, now=now)
     return DONE

@@ -34,7 +34,7 @@ def score_cases(cases: Sequence[Case]) -> dict[str, Any]:
     """Return the task's figures for base and adapter with the paired 95 % interval of each difference.
 
     Exact match and F1 always; JSON validity where what is expected is JSON; error reduction where words are
-    corrected in their places; a report by label where few answers recur.
+    corrected in their places. Figures only: a label is a customer's text, so its report is made for its owner alone.
     """
     measures: dict[str, Callable[[str, str], float]] = {"exact_match": _match, "f1": overlap_f1}
     if cases and all(_is_json(case.expected) for case in cases):
@@ -47,9 +47,6 @@ def score_cases(cases: Sequence[Case]) -> dict[str, Any]:
     reduction = _score_reduction(cases)
     if reduction is not None:
         scores["error_reduction"] = reduction
-    labels = Counter(case.expected.strip() for case in cases)
-    if 2 <= len(labels) <= _MOST_LABELS and len(cases) >= 2 * len(labels):
-        scores["labels"] = report_labels(cases)
     return scores
 
 
@@ -87,13 +84,19 @@ def _score_reduction(cases: Sequence[Case]) -> dict[str, float] | None:
 
 
 def report_labels(cases: Sequence[Case]) -> dict[str, dict[str, float]]:
-    """Return precision, recall and support of each expected answer under the adapter (a classification report)."""
+    """Return precision, recall and support of each expected answer under the adapter (a classification report).
+
+    Empty where answers do not recur or are too many to be labels.
+    """
+    labels = Counter(case.expected.strip() for case in cases)
+    if not 2 <= len(labels) <= _MOST_LABELS or len(cases) < 2 * len(labels):
+        return {}
     pairs = [(case.expected.strip(), case.adapter.strip()) for case in cases]
     report = {}
-    for label in sorted({expected for expected, _ in pairs}):
+    for label in sorted(labels):
         hits = sum(expected == label == answer for expected, answer in pairs)
         told = sum(answer == label for _, answer in pairs)
-        support = sum(expected == label for expected, _ in pairs)
+        support = labels[label]
         report[label] = {
             "precision": round(hits / told, 6) if told else 0.0,
             "recall": round(hits / support, 6),

@@ -15,7 +15,8 @@ from hub.datasets import findings, service, versions
 from hub.datasets.deletion import delete_dataset
 from hub.datasets.previews import list_previews
 from hub.datasets.tables import DatasetState, DatasetVersion
-from hub.tuning.dataset_api import find_runs_needing, open_preview, read_samples
+from hub.tuning.dataset_api import open_preview, read_samples
+from hub.tuning.dataset_readers import READERS
 from hub.tuning.tables import Run
 from hub.web import context, current_actor
 from marketplace_ui import dataset_view as view
@@ -113,7 +114,7 @@ def delete(dataset_id: str) -> Response | tuple[str, int]:
     actor, form = require_owner(), Form()
     home, now = context().settings.home, context().clock()
     with form.catching(), context().sessions.write() as session:
-        delete_dataset(session, actor, dataset_id, find_needs=find_runs_needing, home=home, now=now)
+        delete_dataset(session, actor, dataset_id, readers=READERS, home=home, now=now)
     return redirect(f"/datasets/{dataset_id}?done=deleted") if form.ok else (_show(actor, dataset_id, form), 409)
 
 

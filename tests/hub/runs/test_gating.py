@@ -18,7 +18,7 @@ from hub.deployments.tables import Evaluation, ObservedReplica, ReplicaSet
 from hub.events.tables import Event
 from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.tables import Job
-from hub.orders.tables import Order, OrderState
+from hub.orders.tables import BillVersion, Order, OrderState
 from hub.tuning.examining import EVALUATION_NAME, PROBE_NAME, collect_questions
 from hub.tuning.gating import gate_run
 from hub.tuning.progress import locate_attempt
@@ -207,17 +207,52 @@ def test_the_owners_cases_are_shown_to_the_owner_only(
         assert all("adapter says" not in str(event.payload) for event in session.scalars(select(Event)))
 
 
+def test_answers_that_recur_are_labels_for_their_owner_and_no_figure_of_the_gate(
+    scene: Scene, engines: Callable[[dict[str, float]], Engine]
+) -> None:
+    run_id = train(scene)
+    path = locate_attempt(scene.home, run_id, 1) / EVALUATION_NAME
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2] + [line.replace("adapter says", "seal leaks") for line in lines[2:]]))
+    report_evaluation(scene, engines(SOUND).url)
+    run_until(make_worker(scene), lambda: scene.read_run(run_id)["state"] in OVER)
+    found = scene.call("GET", f"/api/v1/runs/{run_id}/cases", "factory").json
+    assert found is not None
+    assert found["labels"] == {
+        "adapter says": {"precision": 0.5, "recall": 1.0, "support": 2},
+        "seal leaks": {"precision": 0.0, "recall": 0.0, "support": 2},
+    }
+    for who in ("factory", "operator"):
+        assert "seal leaks" not in scene.call("GET", f"/api/v1/runs/{run_id}", who).text
+
+
+def test_deleting_the_data_erases_what_the_gate_kept_of_it(
+    scene: Scene, engines: Callable[[dict[str, float]], Engine]
+) -> None:
+    run = gate(scene, engines(SOUND))
+    assert scene.call("GET", f"/api/v1/runs/{run['id']}/cases", "factory").json["cases"]  # type: ignore[index]
+    dataset_id = scene.call("GET", "/api/v1/datasets", "factory").json["datasets"][0]["id"]  # type: ignore[index]
+    receipt = scene.call("DELETE", f"/api/v1/datasets/{dataset_id}", "factory").json["receipt"]  # type: ignore[index]
+    (erased,) = receipt["runs"]
+    assert (erased["run_id"], erased["files_removed"]) == (run["id"], 2)
+    assert scene.call("GET", f"/api/v1/runs/{run['id']}/cases", "factory").json["cases"] == []  # type: ignore[index]
+    left = [
+        path for path in (scene.home / "runs").rglob("*") if path.is_file() and b"adapter says" in path.read_bytes()
+    ]
+    assert left == []
+
+
 @pytest.mark.parametrize("logprobs", [{"base": -3.0, "adapter": -3.0}, {"base": -3.0, "adapter": -1.9}])
 def test_an_adapter_that_the_engine_ignores_or_mistakes_is_quarantined_for_good(
     scene: Scene, engines: Callable[[dict[str, float]], Engine], logprobs: dict[str, float]
 ) -> None:
     run = gate(scene, engines(logprobs))
-    assert (run["state"], run["version_id"]) == ("held", None)
+    assert (run["state"], run["version_id"], run["fault"]) == ("failed", None, "platform")
     assert run["reason_code"] == run["gate"]["code"] in ("adapter_not_applied", "adapter_differs")
     assert read_version(scene, run["id"]).state is VersionState.QUARANTINED
     reason = {"reason": "we want it all the same, for the night shift"}
     assert scene.call("POST", f"/api/v1/runs/{run['id']}/publish", "factory", json=reason).status_code == 409
-    assert read_order(scene).state is OrderState.SETTLED
+    assert read_order(scene).state is OrderState.REFUNDED, "what is not what was trained is our fault"
 
 
 def test_a_worse_adapter_is_held_as_a_draft_until_its_owner_says_why(
@@ -317,6 +352,9 @@ def test_the_engine_of_the_callers_is_proven_too(
     assert scene.read_run(run["id"])["gate"]["served"]["code"] == code
     wanted = VersionState.PRIVATE if code == "proven" else VersionState.QUARANTINED
     assert read_version(scene, run["id"]).state is wanted
+    with scene.sessions.read() as session:
+        corrected = [(found.fault, found.fee_fen < 0) for found in session.scalars(select(BillVersion))]
+    assert corrected == ([] if code == "proven" else [("platform", True)]), "a settled bill is given back"
     with scene.sessions.write() as session:
         assert queue_proofs(session, now=scene.work.clock()) == 0
     assert "queue proofs" in [chore.name for chore in list_chores()]
