@@ -58,11 +58,28 @@ def write_manifest(out: Path, parts: Mapping[str, Json]) -> str:
         "versions": dict(read_versions()),
         "hardware": {
             "machine": platform.machine(),
+            "processor": _read_processor(),
+            "accelerators": _list_accelerators(),
             "cores": os.cpu_count(),
             "threads": os.environ.get("OMP_NUM_THREADS"),
         },
     }
     return write_atomic(out / "manifest.json", format_json(manifest))
+
+
+def _read_processor() -> str:
+    """The processor as Linux names it; empty where it does not."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _list_accelerators() -> list[Json]:
+    import torch
+
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 
 
 def digest_code() -> str:

@@ -64,3 +64,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, Json]]:
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             yield number, json.loads(line)
+
+
+def read_row_numbers(path: Path) -> list[int]:
+    """The customer's row number of each line of a file that `check` wrote; empty where it wrote none beside it."""
+    import numpy
+
+    numbers = path.with_suffix(".rows.bin")
+    found: list[int] = numpy.fromfile(numbers, dtype="<u4").tolist() if numbers.is_file() else []
+    return found

@@ -12,7 +12,7 @@ from finetune.base import check_base, read_config, read_context_limit
 from finetune.batches import Batch, count_tokens, digest_order, order_batches
 from finetune.codec import Json, encode
 from finetune.errors import BaseError, DataError
-from finetune.files import digest_file, digest_text, format_json
+from finetune.files import digest_file, digest_text, format_json, read_row_numbers
 from finetune.recipe import Facts, read_count, resolve_recipe
 from finetune.spec import Base, RunSpec, Value
 from finetune.tokens import TokenRow, load_tokenizer, read_messages, tokenize_rows
@@ -20,7 +20,7 @@ from finetune.tokens import TokenRow, load_tokenizer, read_messages, tokenize_ro
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run fixed to the last token; `over_length` are line numbers that the run leaves out."""
+    """A run fixed to the last token; `over_length` are the customer's numbers of rows left out."""
 
     folder: Path
     tokenizer: Any
@@ -70,7 +70,10 @@ def prepare_run(spec: RunSpec) -> Prepared:
         recipe=recipe,
         train=kept,
         valid=kept_valid,
-        over_length={"train": _find_long(train, limit), "valid": _find_long(valid, limit)},
+        over_length={
+            name: _find_long(rows, limit, read_row_numbers(path))
+            for name, rows, path in (("train", train, train_path), ("valid", valid, valid_path))
+        },
         batches=batches,
         epoch_tokens=sum(lengths),
         tokens=count_tokens(batches, lengths),
@@ -118,8 +121,9 @@ def _keep_short(rows: Sequence[TokenRow], limit: int) -> list[TokenRow]:
     return [row for row in rows if len(row.ids) <= limit]
 
 
-def _find_long(rows: Sequence[TokenRow], limit: int) -> list[int]:
-    return [row.row for row in rows if len(row.ids) > limit]
+def _find_long(rows: Sequence[TokenRow], limit: int, numbers: Sequence[int]) -> list[int]:
+    long = [row.row for row in rows if len(row.ids) > limit]
+    return [numbers[line - 1] if line <= len(numbers) else line for line in long]
 
 
 def _fix_order(spec: RunSpec, recipe: Mapping[str, Value], rows: Sequence[TokenRow]) -> list[Batch]:

@@ -11,7 +11,7 @@ from typing import Any
 from finetune.base import check_base, read_config, read_context_limit
 from finetune.codec import Json
 from finetune.errors import DataError
-from finetune.files import digest_file, format_json, read_lines, write_atomic
+from finetune.files import digest_file, format_json, read_lines, read_row_numbers, write_atomic
 from finetune.job import Job
 from finetune.spec import Event, Fault, Result, RunSpec, State
 from finetune.tokens import TokenRow, load_tokenizer, tokenize_rows
@@ -43,7 +43,7 @@ def preview_tokens(job: Job) -> Result:
     for name, text in (("train", spec.data.train), ("valid", spec.data.valid)):
         job.log.write(Event.STAGE, {"stage": "tokenising", "part": name})
         path = _check_file(spec, name, Path(text or ""))
-        count, numbers = _Count(limit), _read_numbers(path)
+        count, numbers = _Count(limit), read_row_numbers(path)
         for rows in _read_batches(path):
             job.stop.raise_pending()
             found = tokenize_rows(tokenizer, rows)
@@ -123,13 +123,6 @@ def _read_batches(path: Path) -> Any:
             batch = []
     if batch:
         yield batch
-
-
-def _read_numbers(path: Path) -> Any:
-    import numpy
-
-    numbers = path.with_suffix(".rows.bin")
-    return numpy.fromfile(numbers, dtype="<u4").tolist() if numbers.is_file() else []
 
 
 def _show(tokenizer: Any, row: TokenRow) -> Json:

@@ -75,7 +75,8 @@ def tokenize_rows(tokenizer: Any, rows: Sequence[tuple[int, Sequence[Message]]])
         found.append(TokenRow(row=number, ids=ids, learn=tuple(learn), answer=messages[-1]["content"]))
     if rows:
         _prove_template(tokenizer, rows[0][1], segments[0])
-        _prove_stop_token(tokenizer, found[0])
+        for row in found:
+            _prove_stop_token(tokenizer, row)
     return found
 
 

@@ -11,6 +11,22 @@ from typing import Any
 from serving.contract import AdapterState, ObservedAdapter, ObservedReplica, ReplicaState, Task
 
 ENGINE = "vllm"
+TOOL_PARSERS = {
+    "deepseek_v3": "deepseek_v3",
+    "gemma4": "gemma4",
+    "glm4_moe": "glm45",
+    "gpt_oss": "openai",
+    "granite": "granite",
+    "internlm2": "internlm",
+    "llama": "llama3_json",
+    "llama4": "llama4_json",
+    "mistral": "mistral",
+    "phi3": "phi4_mini_json",
+    "qwen3": "qwen3_json",
+}
+"""Which of vLLM's parsers reads the tool calls of a family of models."""
+DEFAULT_TOOL_PARSER = "hermes"
+"""`<tool_call>{...}</tool_call>`, which most other families write, Qwen2 among them."""
 LEAST_LORA_RANK = 16
 MOST_CONTEXT_TOKENS = 8192
 LEAD_S = 20.0
@@ -33,9 +49,10 @@ def choose_task(facts: Mapping[str, Any]) -> Task:
 
 
 def choose_engine_args(facts: Mapping[str, Any], context_tokens: int) -> dict[str, str | int]:
-    """Return the engine's options of a base: its context, and how an embedding model pools."""
+    """Return the engine's options of a base: its context, how it writes tool calls, how an embedding model pools."""
     if choose_task(facts) is not Task.EMBED:
-        return {"max-model-len": context_tokens}
+        parser = TOOL_PARSERS.get(str(facts.get("model_type")), DEFAULT_TOOL_PARSER)
+        return {"max-model-len": context_tokens, "tool-call-parser": parser}
     pooler = {"pooling_type": facts.get("pooling") or "CLS", "use_activation": bool(facts.get("normalize", True))}
     chosen: dict[str, str | int] = {
         "max-model-len": context_tokens,

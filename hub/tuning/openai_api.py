@@ -26,7 +26,6 @@ from hub.tuning.tables import Run
 from hub.web import Query, context
 
 blueprint = APIBlueprint("openai_jobs", __name__, url_prefix="/v1/fine_tuning/jobs")
-_MAX_LISTED = 10_000
 
 
 class JobPath(Query):
@@ -90,7 +89,7 @@ def get_jobs(query: JobsQuery) -> dict[str, Any]:
     """Return the organisation's jobs, newest first; `metadata[key]=value` filters."""
     with context().sessions.read() as session:
         actor = find_caller(session).actor
-        runs = service.list_runs(session, actor, limit=_MAX_LISTED)
+        runs = service.list_runs(session, actor, limit=service.MAX_LISTED)
         wanted = _read_filter()
         kept = [run for run in runs if _matches(run, wanted)]
         ids: list[dict[str, Any]] = [{"id": f"ftjob-{run.id.partition('_')[2]}", "run": run} for run in kept]

@@ -22,7 +22,7 @@ from hub.tuning.dataset_readers import READERS
 from hub.tuning.openai_caller import find_caller
 from hub.tuning.openai_events import cut_page, write_metrics
 from hub.tuning.openai_ids import read_file, show_file, show_result_file
-from hub.tuning.service import find_run, list_runs
+from hub.tuning.service import MAX_LISTED, find_run, list_runs
 from hub.tuning.states import DELIVERED
 from hub.tuning.tables import Run
 from hub.web import Query, context
@@ -85,7 +85,7 @@ def get_files(query: FileQuery) -> dict[str, Any]:
     with context().sessions.read() as session:
         actor = find_caller(session).actor
         files = [present_file(dataset, version) for dataset, version in service.list_datasets(session, actor)]
-        files += [present_result(run) for run in list_runs(session, actor) if run.state in DELIVERED]
+        files += [present_result(run) for run in list_runs(session, actor, limit=MAX_LISTED) if run.state in DELIVERED]
     found = [item for item in files if query.purpose in (None, item["purpose"])]
     found.sort(key=lambda item: (item["created_at"], item["id"]), reverse=query.order == "desc")
     return cut_page(found, after=query.after, limit=query.limit)

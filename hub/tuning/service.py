@@ -33,6 +33,8 @@ UNQUOTED_DAYS = 7
 """A plan without a quote is dropped after a week."""
 MAX_OPEN_RUNS = 20
 """Runs of one organisation that are not over, paused ones included (our default)."""
+MAX_LISTED = 10_000
+"""Runs that one list of the OpenAI surface looks through."""
 
 Recipe = Mapping[str, int | float | str]
 

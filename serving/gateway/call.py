@@ -49,6 +49,7 @@ class Call:
         self.settled = False
         self.verdict: GatewayError | None = None
         self.answer: EngineAnswer | None = None
+        self.asked_at_s = 0.0
         self.expected_in_s: float | None = None
         self.progress_at_s = 0.0
         self.sent_at_s = 0.0

@@ -132,6 +132,7 @@ class Dispatcher:
                 traceparent=None if call.trace is None else call.trace.ask(replica, call.attempt),
             )
             # On the wire first: the engine computes while the reservation is written, which costs nobody time.
+            call.asked_at_s = self._clock.monotonic_s()
             self._journal.append(entry)
             durable = self._journal.synced()
             self._router.probing(replica)
@@ -161,7 +162,7 @@ class Dispatcher:
     def _take_back(self, call: Call, replica: RouteReplica) -> None:
         """Undo an attempt that the engine refused before doing any work."""
         self._journal.append(Cancelled(call.request_id, call.attempt))
-        call.replica = None
+        call.replica, call.asked_at_s = None, 0.0
 
     def _has_other(self, call: Call, tried: set[str]) -> bool:
         return self._router.pick(call.plan.target, tried=tried) is not None

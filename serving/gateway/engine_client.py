@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -182,6 +182,7 @@ class _Pool:
         self._host = address.hostname or ""
         self._port = address.port or (443 if self._tls else 80)
         self._idle: list[_EngineConnection] = []
+        self._closed = False
 
     async def take(self) -> _EngineConnection:
         now_s = self._loop.time()
@@ -202,12 +203,16 @@ class _Pool:
     def keep(self, connection: _EngineConnection) -> None:
         connection.idle_since_s = self._loop.time()
         self._idle.append(connection)
+        if self._closed:
+            connection.abort()
 
     def forget(self, connection: _EngineConnection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
 
     def close(self) -> None:
+        """Close what is idle, and what is in use when it ends."""
+        self._closed = True
         for connection in tuple(self._idle):
             connection.abort()
 
@@ -238,10 +243,15 @@ class EngineClient:
         connection = await pool.take()
         return connection.send(head.encode("latin-1") + body)
 
+    def keep_only(self, urls: Collection[str]) -> None:
+        """Let go of engines that are no longer there: each start of an engine has an address of its own."""
+        for url in self._pools.keys() - set(urls):
+            self._pools.pop(url).close()
+            del self._addresses[url]
+
     def close(self) -> None:
         """Close what is idle."""
-        for pool in self._pools.values():
-            pool.close()
+        self.keep_only(())
 
     def _open(self, url: str) -> _Pool:
         address = urlsplit(url)

@@ -107,8 +107,10 @@ class FairShare:
         finally:
             self._leave_queue(organisation_id, waiter)
 
-    def look_again(self) -> None:
-        """Let every waiting call look at the replicas anew, because they changed."""
+    def look_again(self, known: Collection[str]) -> None:
+        """Let every waiting call look at the replicas anew, because they changed; forget those that are gone."""
+        for name in [name for name, count in self._running.items() if not count and name not in known]:
+            del self._running[name]
         self._changed.set()
         self._changed = asyncio.Event()
 

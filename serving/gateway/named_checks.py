@@ -43,6 +43,16 @@ def check_anthropic(body: dict[str, Any]) -> None:
         if tool.get("type", "custom") != "custom":
             raise invalid(f"tools[{index}].type", "must be custom; no tools run here")
         check_schema(tool.get("input_schema"), f"tools[{index}].input_schema")
+    _check_output_config(body.get("output_config"))
+
+
+def _check_output_config(given: Any) -> None:
+    if given is None:
+        return
+    wanted = given.get("format") if isinstance(given, dict) else None
+    if not isinstance(given, dict) or not isinstance(wanted or {}, dict):
+        raise invalid("output_config", "must be an object; its format too")
+    check_schema((wanted or {}).get("schema"), "output_config.format.schema")
 
 
 def _check_input(given: Any) -> None:
@@ -55,7 +65,8 @@ def _check_input(given: Any) -> None:
             kind = item.get("type", "message")
             if kind not in _ITEMS:
                 raise invalid(f"input[{index}].type", f"is {kind!r:.40}; it must be one of {', '.join(sorted(_ITEMS))}")
-            _check_parts(item.get("content"), f"input[{index}].content", _TEXT_PARTS)
+            for name in ("content", "output", "summary"):
+                _check_parts(item.get(name), f"input[{index}].{name}", _TEXT_PARTS)
 
 
 def _check_list(given: Any, param: str) -> None:

@@ -123,6 +123,7 @@ def check_schema(schema: Any, param: str) -> None:
         for node in level:
             if isinstance(node, dict):
                 _check_node(node, param)
+                _check_loop(node, schema, param)
             below.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
         level = [node for node in below if isinstance(node, dict | list)]
 
@@ -133,6 +134,25 @@ def _check_node(node: dict[str, Any], param: str) -> None:
         raise invalid(param, f"has a pattern of more than {MAX_PATTERN_CHARS} characters; shorten it")
     if isinstance(reference, str) and (not reference.startswith("#/") or reference == "#"):
         raise invalid(param, f"refers to {reference!r:.60}; a $ref may only point to a definition inside (#/…)")
+
+
+def _check_loop(node: dict[str, Any], schema: dict[str, Any], param: str) -> None:
+    """References that lead to nothing but references mean nothing; one that comes back through a property is a tree."""
+    seen: set[str] = set()
+    found: Any = node
+    while isinstance(found, dict) and isinstance(reference := found.get("$ref"), str):
+        if reference in seen:
+            raise invalid(param, f"refers to {reference!r:.60}, which leads back to itself; point it to a definition")
+        seen.add(reference)
+        found = _follow(schema, reference)
+
+
+def _follow(schema: Any, reference: str) -> Any:
+    """What a reference points to inside the schema; None for nothing. Source: RFC 6901."""
+    for part in reference.removeprefix("#/").split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        schema = schema.get(name) if isinstance(schema, dict) else None
+    return schema
 
 
 def _check_known(given: dict[str, Any], known: frozenset[str], param: str) -> None:

@@ -53,6 +53,9 @@ class Router:
         known = {replica.id for replica in routes.replicas}
         self._suspect_until_s = {name: at for name, at in self._suspect_until_s.items() if name in known}
         self._failures = Counter({name: count for name, count in self._failures.items() if name in known})
+        for counts in (self._on_replica, self._on_digest):
+            for name in [name for name, count in counts.items() if not count]:
+                del counts[name]
         self.slots.keep(routes.replicas)
         self._changed.set()
         self._changed = asyncio.Event()

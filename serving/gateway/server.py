@@ -147,6 +147,7 @@ class _Gateway:
             clock=clock,
         )
         self._watch = Watch(current=self._current, router=self._router, deadlines=settings.deadlines, clock=clock)
+        self._engines = engines
         completions = self._build_completions(clock, table, engines, tracing)
         self._app = GatewayApp(
             current=self._current,
@@ -256,7 +257,7 @@ class _Gateway:
 
         steps = (
             ("snapshot", lambda: follow_snapshot(self._hub, self._current), 0.1),
-            ("routes", lambda: follow_routes(self._pool, self._router, self._fair_share), 0.1),
+            ("routes", lambda: follow_routes(self._pool, self._router, self._fair_share, self._engines), 0.1),
             ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 0.05),
             ("accounts", self._settle_accounts, 1.0),
             ("gauges", self._gauges.write, 1.0),

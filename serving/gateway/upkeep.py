@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from serving.contract import ContractError, Demand
+from serving.gateway.engine_client import EngineClient
 from serving.gateway.errors import GatewayError
 from serving.gateway.fair_share import FairShare
 from serving.gateway.hub_client import Hub, HubError
@@ -57,12 +58,13 @@ async def follow_snapshot(hub: Hub, current: CurrentView) -> None:
         current.replace(View.of(snapshot))
 
 
-async def follow_routes(pool: Pool, router: Router, fair_share: FairShare) -> None:
+async def follow_routes(pool: Pool, router: Router, fair_share: FairShare, engines: EngineClient) -> None:
     """Poll the routes once and take what came."""
     routes = await pool.poll_routes(router.version)
     if routes is not None:
         router.replace(routes)
-        fair_share.look_again()
+        fair_share.look_again({replica.id for replica in routes.replicas})
+        engines.keep_only({replica.url for replica in routes.replicas})
 
 
 async def report_demand(pool: Pool, router: Router, *, gateway_id: str) -> None:

@@ -25,6 +25,7 @@ _REFILL_BELOW = SLICE_UFEN // 4
 _REFUSED_AHEAD_PAUSE_S = 5.0
 _FRESH_PART = 5
 _IDLE_US = 10_000_000
+_FORGOTTEN_US = 600_000_000
 """A purse unused for so long needs no next slice: its old one goes back, so that it is billed."""
 _MAX_DRAWS = 3
 # A refusal is repeated from memory for this long, so that an empty account does not hammer the hub.
@@ -79,6 +80,10 @@ class _Purse:
     refused_ufen: int = 0
     refusal: AllowanceRefusal | None = None
     used_at: int = 0
+
+    def is_over(self, now_us: int) -> bool:
+        busy = self.drawing.locked() or (self.refill is not None and not self.refill.done())
+        return not self.slices and not busy and now_us - self.used_at > _FORGOTTEN_US
 
     def open_slices(self, now_us: int) -> list[Slice]:
         return [piece for piece in self.slices if piece.is_open(now_us)]
@@ -161,7 +166,14 @@ class Wallet:
                 if piece.reserved_ufen == 0 and (over or (replaceable and piece.renew_at <= now_us)):
                     piece.retired = True
                     found.append(piece.allowance_id)
+        self._forget_unused(now_us)
         return found
+
+    def _forget_unused(self, now_us: int) -> None:
+        """Drop purses that nobody used for ten minutes: each price version of each firm has one."""
+        idle = [name for name, purse in self._purses.items() if purse.is_over(now_us)]
+        for name in idle:
+            del self._purses[name]
 
     def drop(self, allowance_id: str) -> None:
         """Forget a slice that the hub took back."""
@@ -174,7 +186,10 @@ class Wallet:
 
     def _purse(self, key: SnapshotKey, prices: tuple[SnapshotPrice, ...]) -> _Purse:
         name = (key.organisation_id, key.budget_id, prices[0].price_version_id)
-        return self._purses.setdefault(name, _Purse(key.organisation_id, key.budget_id, prices))
+        found = self._purses.get(name)
+        if found is None:
+            found = self._purses[name] = _Purse(key.organisation_id, key.budget_id, prices)
+        return found
 
     def _take(self, purse: _Purse, worst_ufen: int) -> Hold | None:
         """Reserve from a slice that has so much, from one past its renewal only where no other has."""

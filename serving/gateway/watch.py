@@ -87,8 +87,9 @@ class Watch:
         limits, late = self._deadlines, None
         if now_s - call.began_at_s > limits.total_s:
             late = _late("deadline_exceeded", f"the request ran into its deadline of {limits.total_s:g} s")
-        elif call.answer is not None and call.plan.stream and not call.exchange.slow:
-            silent_s = now_s - call.answer.last_byte_s
+        elif call.asked_at_s and call.plan.stream and not call.exchange.slow:
+            # An engine may also be silent before the head of its answer.
+            silent_s = now_s - (call.asked_at_s if call.answer is None else call.answer.last_byte_s)
             if call.usage is None and silent_s > limits.first_token_s:
                 late = _late("first_token_late", f"no token came within {limits.first_token_s:g} s")
             elif call.usage is not None and silent_s > limits.between_tokens_s:

@@ -30,7 +30,7 @@ _ALLOWED_ARGS = frozenset(
     (
         *("max-model-len", "max-num-seqs", "max-num-batched-tokens", "dtype", "quantization", "kv-cache-dtype"),
         *("block-size", "seed", "gpu-memory-utilization", "tensor-parallel-size", "enforce-eager"),
-        *("enable-prefix-caching", "enable-chunked-prefill", "pooler-config"),
+        *("enable-prefix-caching", "enable-chunked-prefill", "pooler-config", "tool-call-parser"),
     )
 )
 
@@ -109,6 +109,8 @@ def engine_options(replica_set: ReplicaSet, accelerator: Accelerator) -> list[st
     options += ["--enable-force-include-usage", "--enable-prompt-tokens-details", "--enable-request-id-headers"]
     options += ["--disable-uvicorn-access-log", "--middleware", WITNESS, *_lora_options(replica_set)]
     wanted = {name.replace("_", "-"): value for name, value in replica_set.engine_args.items()}
+    if "tool-call-parser" in wanted:
+        options.append("--enable-auto-tool-choice")
     defaults: dict[str, str | int | float | bool] = {"max-model-len": _DEFAULT_MODEL_LEN}
     if accelerator is Accelerator.CPU:
         defaults["enforce-eager"] = True

@@ -111,6 +111,8 @@ class Engine:
         return web.json_response({"error": "The model does not support Embeddings API"}, status=404)
 
     async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if self.mode == "no-head":
+            await asyncio.sleep(30)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         # Token 100 + k stands for the word k, so that a prompt of ids tells how far another engine came.

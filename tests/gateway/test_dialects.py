@@ -164,19 +164,35 @@ def send_named(**fields: Any) -> dict[str, Any]:
         {"conversation": "conv_1"},
         {"input": [{"type": "item_reference", "id": "x"}]},
         {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://169.254.169.254/"}]}]},
+        {
+            "input": [
+                {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_file", "file_url": "x"}]}
+            ]
+        },
+        {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"$ref": "http://127.0.0.1/"}}}},
         {"tools": [{"type": "web_search"}]},
         {"tools": [{"type": "mcp", "server_url": "http://127.0.0.1"}]},
         {"cache_salt": "x"},
         {"input": "\0"},
         {"max_output_tokens": 0},
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_what_responses_do_not_take(fields: dict[str, Any]) -> None:
     with pytest.raises(GatewayError) as refused:
         send_named(**fields)
     assert refused.value.status == 400
     assert refused.value.param
+
+
+@pytest.mark.parametrize(
+    "config", ["x", {"format": "x"}, {"format": {"type": "json_schema", "schema": {"$ref": "http://169.254.169.254/"}}}]
+)
+def test_s5_05_a_schema_of_messages_is_bounded(config: Any) -> None:
+    said = [{"role": "user", "content": "x"}]
+    with pytest.raises(GatewayError) as refused:
+        send(MESSAGES, messages=said, max_tokens=5, output_config=config)
+    assert (refused.value.status, str(refused.value.param).partition(".")[0]) == (400, "output_config")
 
 
 def test_what_messages_do_not_take() -> None:

@@ -148,7 +148,7 @@ def test_waiting_ends_at_the_deadline_and_when_no_replica_is_left() -> None:
         waiting = asyncio.create_task(stage.enter("a"))
         await asyncio.sleep(0.01)
         stage.replicas = []
-        stage.share.look_again()
+        stage.share.look_again(())
         assert await waiting is None
         stage.replicas = [REPLICA, OTHER]
         elsewhere = await stage.enter("a")

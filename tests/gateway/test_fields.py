@@ -210,10 +210,12 @@ def nested(depth: int) -> dict[str, Any]:
         {"$ref": "http://169.254.169.254/"},
         {"$ref": "#"},
         {"enum": ["x" * 1000 for _ in range(100)]},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+        {"properties": {"x": {"$ref": "#/properties/x"}}},
         {},
         "text",
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_s5_05_schemas_are_bounded(schema: Any) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
@@ -221,6 +223,13 @@ def test_s5_05_schemas_are_bounded(schema: Any) -> None:
     if schema not in ({}, "text"):
         tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
         assert refusal(CHAT, tools=[tool]).status == 400
+
+
+def test_a_schema_may_come_back_to_itself_through_a_property() -> None:
+    part = {"type": "object", "properties": {"parts": {"type": "array", "items": {"$ref": "#/$defs/part"}}}}
+    schema = {"type": "object", "properties": {"root": {"$ref": "#/$defs/part"}}, "$defs": {"part": part}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
+    assert send(CHAT, response_format=wanted)["response_format"] == wanted
 
 
 def test_a_sound_schema_passes() -> None:

@@ -181,6 +181,20 @@ def test_deadlines_of_a_stream(tmp_path: Path, mode: str, option: str, code: str
         wait_for(lambda: world.engines[0].aborted)
 
 
+def test_an_engine_that_is_silent_before_its_head_is_late_too(tmp_path: Path) -> None:
+    with (
+        running_world(SNAPSHOT, tmp_path) as world,
+        running_gateway(world, more=("--first-token-s", "0.4")) as gateway,
+    ):
+        world.engines[0].mode = "no-head"
+        began = time.monotonic()
+        answer = post(gateway, {"messages": MESSAGES, "stream": True})
+        assert b"first_token_late" in answer.read()
+        assert time.monotonic() - began < 10
+        record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
+        assert (record.end_reason, record.completion_tokens) == (EndReason.TIMEOUT, 0)
+
+
 def test_a_silent_engine_is_bridged_by_comments(tmp_path: Path) -> None:
     with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world, more=("--keep-alive-s", "0.3")) as gateway:
         world.engines[0].delay_s, world.engines[0].tokens = 1.0, 2

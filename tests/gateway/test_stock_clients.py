@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import openai
@@ -14,6 +15,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
+from hub.deployments.rules import DEFAULT_TOOL_PARSER
 from serving.contract import SCOPE_IGNORE_EOS, SCOPE_INFERENCE, RouteReplica, Routes
 from tests.gateway.collector import Collector, running_collector
 from tests.gateway.samples import BASE, make_key, make_model, make_snapshot, secret_of
@@ -46,7 +48,10 @@ def stage(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> 
         running_engine(
             tiny_models.base,
             folder,
-            more=("--otlp-traces-endpoint", collector.url),
+            more=(
+                *("--otlp-traces-endpoint", collector.url),
+                *("--enable-auto-tool-choice", "--tool-call-parser", DEFAULT_TOOL_PARSER),
+            ),
             environment={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
         ) as engine,
     ):
@@ -54,6 +59,38 @@ def stage(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> 
         world.pool.routes = Routes(world.pool.routes.version + 1, (replica,), {}, {})
         with running_gateway(world, hold_s=60.0, more=("--otlp-endpoint", collector.url)) as gateway:
             yield Stage(gateway, world, tiny_models.base, collector)
+
+
+@pytest.mark.engine
+def test_openais_sdk_gets_tool_calls_schemas_choices_and_logprobs(stage: Stage) -> None:
+    """What an engine does with each field, not only that it is sent on; the base's weights are random."""
+    schema = {
+        "type": "object",
+        "properties": {"part": {"enum": ["seal", "belt"]}, "urgent": {"type": "boolean"}},
+        "required": ["part", "urgent"],
+        "additionalProperties": False,
+    }
+    function = {"name": "order_part", "description": "Order a part", "parameters": schema}
+    said: Any = [{"role": "user", "content": "The belt is torn"}]
+    with openai.OpenAI(base_url=f"{stage.gateway.url}/v1", api_key=secret_of(1), max_retries=0) as client:
+        create = client.chat.completions.create
+        tools: Any = [{"type": "function", "function": function}]
+        for choice in ("required", {"type": "function", "function": {"name": "order_part"}}):
+            called = create(model=NAME, messages=said, tools=tools, tool_choice=choice, max_tokens=200)  # type: ignore[call-overload]
+            call = called.choices[0].message.tool_calls[0]
+            assert call.function.name == "order_part"
+            assert json.loads(call.function.arguments)["part"] in ("seal", "belt")
+        assert create(model=NAME, messages=said, tools=tools, tool_choice="auto", max_tokens=4).usage is not None
+        wanted: Any = {"type": "json_schema", "json_schema": {"name": "order", "schema": schema, "strict": True}}
+        written = create(model=NAME, messages=said, response_format=wanted, max_tokens=200)
+        assert set(json.loads(written.choices[0].message.content or "")) == {"part", "urgent"}
+        drawn = create(
+            model=NAME, messages=said, n=2, seed=3, temperature=1, logprobs=True, top_logprobs=2, max_tokens=5
+        )
+        assert [choice.index for choice in drawn.choices] == [0, 1]
+        for choice in drawn.choices:
+            assert choice.logprobs is not None
+            assert all(len(token.top_logprobs) == 2 for token in choice.logprobs.content or [])
 
 
 @pytest.mark.engine

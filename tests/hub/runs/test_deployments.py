@@ -123,7 +123,10 @@ def test_deploying_an_adapter_wants_its_base_a_slot_and_the_adapter(scene: Scene
         base = session.get_one(ModelVersion, scene.base_version)
     assert [row.base_digest for row in wanted.replica_sets] == [base.artifact_digest]
     assert wanted.replica_sets[0].max_lora_rank == 32
-    assert wanted.replica_sets[0].engine_args == {"max-model-len": base.facts["context_length"]}
+    assert wanted.replica_sets[0].engine_args == {
+        "max-model-len": base.facts["context_length"],
+        "tool-call-parser": "hermes",
+    }
     assert [slot.set_id for slot in wanted.slots] == [wanted.replica_sets[0].set_id]
     assert [(row.digest, row.base_digest, row.rank) for row in wanted.adapters] == [
         ("a" * 64, base.artifact_digest, 32)
