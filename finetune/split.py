@@ -40,7 +40,7 @@ def split_rows(facts: RowFacts, kept: Any, seed: int, issues: IssueLog) -> Split
     if marked.any():
         if marked.sum() == kept.sum():
             issues.add("split_leaves_no_train", marked=int(marked.sum()))
-        train = _check_groups(facts, kept & ~marked, marked, issues)
+        train = check_groups(facts, kept & ~marked, facts.groups[marked], issues)
         return Split(remove_overlap(facts, train, facts.prompts[marked], issues), marked, "marked")
     rows = int(kept.sum())
     wanted = min(_MOST, max(_LEAST, round(_SHARE * rows)), max(1, rows // 4))
@@ -68,13 +68,13 @@ def remove_overlap(facts: RowFacts, train: Any, asked: Any, issues: IssueLog) ->
     return train & ~overlap
 
 
-def _check_groups(facts: RowFacts, train: Any, marked: Any, issues: IssueLog) -> Any:
-    """Training rows of groups that the customer's own marks put on both sides: said, and left out on request."""
+def check_groups(facts: RowFacts, train: Any, held: Any, issues: IssueLog) -> Any:
+    """Training rows of groups (digests `held`) that the customer put on both sides: said, left out on request."""
     import numpy
 
     if not facts.has_groups:
         return train
-    both = train & numpy.isin(facts.groups, facts.groups[marked])
+    both = train & numpy.isin(facts.groups, held)
     for index in numpy.flatnonzero(both).tolist():
         issues.add("group_in_both", row=facts.numbers[index])
     return train & ~both if issues.fix_of("group_in_both") else train

@@ -1,8 +1,11 @@
-"""`Idempotency-Key`: the same request sent again gets the first one's answer and is billed once.
+"""The same request sent again gets the first one's answer and is billed once: by `Idempotency-Key`, or an SDK's retry.
 
 Whichever process of this gateway is asked: each named request has a file that is locked while it runs and holds its
 answer for ten minutes afterwards. The answer is in the file before its last byte goes out, so a killed process leaves
 either all of it or a request that may be run again. Running the request is left to the caller.
+
+Stock SDKs name nothing, but say how often they tried (`x-stainless-retry-count`). An answer that is finished and billed
+though its client gave up waiting is kept under the request's own digest, for one retry.
 """
 
 from __future__ import annotations
@@ -61,13 +64,13 @@ class Replays:
         """
         name = exchange.headers.get("idempotency-key")
         if name is None:
-            await run()
+            await self._serve_unnamed(exchange, key, raw, run)
             return
         if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
             text = f"Idempotency-Key has {len(name)} characters; it takes 1 to {MAX_NAME_CHARS} printable ones"
             raise GatewayError(400, "invalid_value", text, param="Idempotency-Key")
         path = self._folder / hashlib.sha256(f"{key.key_id}\0{name}".encode()).hexdigest()
-        body_digest = hashlib.sha256(exchange.path.encode() + b"\0" + raw).hexdigest()
+        body_digest = _digest_body(exchange, raw)
         self._sweep()
         fd = await _claim(path, exchange, body_digest, name)
         try:
@@ -78,6 +81,26 @@ class Replays:
                 await _run_first(exchange, path, fd, body_digest=body_digest, run=run)
         finally:
             os.close(fd)
+
+    async def _serve_unnamed(self, exchange: Exchange, key: SnapshotKey, raw: bytes, run: Run) -> None:
+        tried = exchange.headers.get("x-stainless-retry-count")
+        if tried is None:
+            await run()
+            return
+
+        def locate() -> Path:
+            digest = _digest_body(exchange, raw)
+            return self._folder / hashlib.sha256(f"{key.key_id}\0{digest}\0sdk".encode()).hexdigest()
+
+        if tried != "0" and await _replay_lost(exchange, locate(), _digest_body(exchange, raw)):
+            return
+        self._sweep()
+        lost = _Lost(exchange, lambda: (locate(), _digest_body(exchange, raw)))
+        exchange.on_gone = lost.begin
+        try:
+            await run()
+        finally:
+            lost.end()
 
     def _sweep(self) -> None:
         """Forget what is old, and the oldest of what is too much; now and then."""
@@ -93,6 +116,53 @@ class Replays:
                 return
             if _forget(Path(path)):
                 count, size = count - 1, size - size_bytes
+
+
+class _Lost:
+    """The answer of a request whose client goes away before its first byte; nothing at all for any other."""
+
+    def __init__(self, exchange: Exchange, locate: Callable[[], tuple[Path, str]]) -> None:
+        self._exchange = exchange
+        self._locate = locate
+        self._open: tuple[int, Path, Tape] | None = None
+
+    def begin(self) -> None:
+        if self._exchange.started:
+            return
+        path, body_digest = self._locate()
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        if _lock(fd):
+            tape = _begin_file(self._exchange, fd, body_digest)
+            self._open = (fd, path, tape)
+        else:
+            os.close(fd)
+
+    def end(self) -> None:
+        if self._open is None:
+            return
+        fd, path, tape = self._open
+        self._exchange.tape = None
+        if not tape.complete:
+            path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+async def _replay_lost(exchange: Exchange, path: Path, body_digest: str) -> bool:
+    """Answer a retry with what its first try was billed for, once; False where there is nothing of the kind."""
+    if not path.exists():
+        return False
+    fd = await _claim(path, exchange, body_digest, "of this request")
+    try:
+        kept = _read(fd)
+        if exchange.gone:
+            raise ClientGoneError
+        path.unlink(missing_ok=True)
+        if kept is None or not kept.complete:
+            return False
+        _replay(exchange, kept, "of this request")
+        return True
+    finally:
+        os.close(fd)
 
 
 async def _claim(path: Path, exchange: Exchange, body_digest: str, name: str) -> int:
@@ -116,15 +186,24 @@ async def _claim(path: Path, exchange: Exchange, body_digest: str, name: str) ->
 
 
 async def _run_first(exchange: Exchange, path: Path, fd: int, *, body_digest: str, run: Run) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps([body_digest, exchange.request_id]).encode() + b"\n", 0)
-    tape = exchange.tape = Tape(keep=lambda tape: _write_answer(fd, tape))
+    tape = _begin_file(exchange, fd, body_digest)
     try:
         await run()
     finally:
         exchange.tape = None
         if not tape.complete:
             path.unlink(missing_ok=True)
+
+
+def _begin_file(exchange: Exchange, fd: int, body_digest: str) -> Tape:
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, json.dumps([body_digest, exchange.request_id]).encode() + b"\n", 0)
+    exchange.tape = Tape(keep=lambda tape: _write_answer(fd, tape))
+    return exchange.tape
+
+
+def _digest_body(exchange: Exchange, raw: bytes) -> str:
+    return hashlib.sha256(exchange.path.encode() + b"\0" + raw).hexdigest()
 
 
 def _write_answer(fd: int, tape: Tape) -> None:

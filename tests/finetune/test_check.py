@@ -166,6 +166,20 @@ def test_own_validation_file_wins_over_the_split(tmp_path: Path) -> None:
     assert _by_code(report)["train_valid_overlap"]["count"] == 5
 
 
+def test_a_group_in_both_files_is_told(tmp_path: Path) -> None:
+    def write(name: str, numbers: range) -> Path:
+        rows = [_chat(f"q{n}", f"a{n % 5}") | {"group": f"pump {n // 10}"} for n in numbers]
+        return _write_jsonl(tmp_path / name, rows)
+
+    train, valid = write("t.jsonl", range(50)), write("v.jsonl", range(100, 115))
+    code, report, _ = _check(tmp_path, train, valid=str(valid))
+    assert (code, "group_in_both" in _by_code(report)) == (0, False)
+    shared = write("s.jsonl", range(45, 60))
+    valid.write_text("".join(line.replace('"q', '"other q') for line in shared.read_text().splitlines(keepends=True)))
+    code, report, _ = _check(tmp_path, train, valid=str(valid))
+    assert _by_code(report)["group_in_both"]["count"] == 10
+
+
 @pytest.mark.parametrize(
     ("rows", "code"),
     [

@@ -1,7 +1,9 @@
 """Every field of the pinned OpenAI schema is forwarded or a documented no-op; anything else is named and refused."""
 
 import json
+import re
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from openai.types.chat import completion_create_params as chat_create_params
 from serving.contract import SCOPE_IGNORE_EOS
 from serving.gateway.errors import GatewayError
 from serving.gateway.plan import plan_request
-from serving.gateway.surfaces import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Surface
+from serving.gateway.surfaces import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, SURFACES, Surface
 from serving.gateway.view import View
 from tests.gateway.samples import PEPPER, make_key, make_model, make_snapshot
 
@@ -317,3 +319,8 @@ def test_s5_16_orders_in_a_tools_output_are_forwarded_as_text() -> None:
 
 
 ANTHROPIC: dict[str, Any] = {"max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+
+
+def test_what_does_nothing_is_documented() -> None:
+    told = set(re.findall(r"`(\w+)`", (Path(__file__).parents[2] / "docs" / "gateway_fields.md").read_text()))
+    assert [name for surface in SURFACES.values() for name in sorted(surface.ignored) if name not in told] == []

@@ -26,6 +26,8 @@ from tests.gateway.world import Gateway, World, running_gateway, running_world, 
 ADAPTER_NAME = "宏达/maintnorm@3"
 MESSAGES: Any = [{"role": "user", "content": "主轴 bearing worn"}]
 FREE, LISTED, FOREIGN_IP, OWNERS, SLOW, REVOKED, NEW, NEVER = 1, 2, 3, 4, 5, 6, 7, 8
+RETIRING: Any = {"retires_at": 4_102_444_800_000_000, "successor": "org/base"}
+"""2100-01-01, announced with what comes after it."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Gat
         make_model("org/base"),
         make_model(ADAPTER_NAME, ADAPTER),
         make_model("org/private", ADAPTER, visibility=Visibility.PRIVATE),
-        make_model("org/guests", ADAPTER, visibility=Visibility.ACL, acl=(CUSTOMER,)),
+        make_model("org/guests", ADAPTER, visibility=Visibility.ACL, acl=(CUSTOMER,), **RETIRING),
         make_model("org/unfiled", filing=None),
         make_model("org/old", retires_at=1),
     )
@@ -132,6 +134,9 @@ def test_models_lists_only_what_the_key_may_call(gateway: Gateway) -> None:
         shown = {model.id: model for model in free.models.list()}
         assert set(shown) == {"org/base", ADAPTER_NAME, "org/guests"}
         assert shown["org/base"].to_dict()["filing"] == {"name": "Demo base", "number": "DEMO-备案-0001"}
+        told = shown["org/guests"].to_dict()
+        assert (told["retires_at"], told["successor"]) == ("2100-01-01T00:00:00+00:00", "org/base")
+        assert shown["org/base"].to_dict()["retires_at"] is None
         assert [model.id for model in listed.models.list()] == ["org/base"]
         assert {"org/private", "org/unfiled"} <= {model.id for model in owner.models.list()}
         assert free.models.retrieve(ADAPTER_NAME).id == ADAPTER_NAME

@@ -1,5 +1,6 @@
 """What becomes of a call when its engine, its client or its patience ends."""
 
+import contextlib
 import http.client
 import json
 import threading
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from serving.contract import EndReason, RouteReplica, Routes, UsageStatus
@@ -143,6 +145,44 @@ def test_a_named_request_asked_again_while_it_runs_waits_for_the_first(tmp_path:
         assert again.read().endswith(b"data: [DONE]\n\n")
         record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
         assert (len(world.engines[0].seen), record.status, record.completion_tokens) == (1, UsageStatus.COMPLETE, 5)
+
+
+@pytest.mark.parametrize("late", [0.9, 0.05])
+def test_a_stock_sdk_that_gave_up_waiting_gets_the_answer_by_its_retry_and_pays_once(
+    tmp_path: Path, late: float
+) -> None:
+    """The first try may still run when the second comes, or have ended meanwhile."""
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        world.engines[0].delay_s = 0.4 + late
+        with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=secret_of(1), max_retries=2, timeout=0.4) as client:
+            said: Any = MESSAGES
+            with contextlib.suppress(openai.APITimeoutError):
+                client.chat.completions.create(model="org/base", messages=said)
+            wait_for(lambda: len(world.hub.usage) == 1)
+            world.engines[0].delay_s = 0.0
+            fresh = client.chat.completions.create(model="org/base", messages=said)
+        assert fresh.choices[0].finish_reason == "stop"
+        wait_for(lambda: len(world.hub.usage) == 2, timeout_s=20)
+        assert len(world.engines[0].seen) == 2, "the retries of the first call started nothing"
+
+
+def test_an_answer_that_nobody_fetched_is_given_to_one_retry_of_its_own_key(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        world.engines[0].delay_s = 0.3
+        early = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
+        headers = {"authorization": f"Bearer {secret_of(1)}", "x-stainless-retry-count": "0"}
+        early.request("POST", "/v1/chat/completions", json.dumps({"model": "org/base", "messages": MESSAGES}), headers)
+        wait_for(lambda: world.engines[0].seen)
+        early.close()
+        wait_for(lambda: len(world.hub.usage) == 1)
+        first_id = next(iter(world.hub.usage.values())).request_id
+        for count, replayed in (("1", True), ("1", False), ("0", False)):
+            answer = post(gateway, {"messages": MESSAGES}, **{"x-stainless-retry-count": count})
+            assert (answer.status, answer.headers["idempotent-replayed"] == "true") == (200, replayed)
+            assert (answer.headers["x-request-id"] == first_id) is replayed
+            answer.read()
+        wait_for(lambda: len(world.hub.usage) == 3)
+        assert len(world.engines[0].seen) == 3
 
 
 def test_a_failed_named_request_may_be_tried_again(tmp_path: Path) -> None:
