@@ -130,12 +130,18 @@ class _Lost:
         if self._exchange.started:
             return
         path, body_digest = self._locate()
-        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        if _lock(fd):
-            tape = _begin_file(self._exchange, fd, body_digest)
-            self._open = (fd, path, tape)
-        else:
-            os.close(fd)
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return  # a full disk: the answer is billed and lost, as for a client that never asks again
+        try:
+            if _lock(fd):
+                self._open = (fd, path, _begin_file(self._exchange, fd, body_digest))
+        except OSError:
+            path.unlink(missing_ok=True)
+        finally:
+            if self._open is None:
+                os.close(fd)
 
     def end(self) -> None:
         if self._open is None:
