@@ -13,7 +13,7 @@ from tests.ui_b.scene import id_in, plan_run
 
 
 def test_every_value_of_a_recipe_has_its_words() -> None:
-    assert set(FAMILIES["recipe"]) == set(RECIPE_REASONS_ZH) == set(BOUNDS)
+    assert set(FAMILIES["recipe"]) == set(RECIPE_REASONS_ZH) == {*BOUNDS, "use_dora"}
 
 
 def test_steps_lead_from_base_to_data_to_recipe(shop: Shop) -> None:

@@ -1,9 +1,10 @@
 """A trainer without a model for fast tests: `twin_trainer.py SPEC OUT` speaks the trainer's files exactly.
 
-The recipe steers it: `epochs` steps of 0.05 s (or of `warmup_ratio` s), `validations` up to 12 looks at held-out rows
-with a checkpoint each, 13 makes it fail by the platform's fault. `patience` 7 makes it die without a result on its
-first attempt, 8 leave the result of another run, 9 write a file without end after it could not fork. `min_delta` above
-0.05 makes it no better than its base, `clip_norm` 7 runs out of memory unless steps come in parts, 8 even then.
+The recipe steers it: `epochs` steps of 0.05 s (40 of 0.2 s; or of `warmup_ratio` s), `validations` up to 12 looks at
+held-out rows with a checkpoint each, 13 makes it fail by the platform's fault. `patience` 7 makes it die without a
+result on its first attempt, 8 leave the result of another run, 9 write a file without end after it could not fork.
+`min_delta` above 0.05 makes it no better than its base, `clip_norm` 7 runs out of memory unless steps come in parts, 8
+even then.
 """
 
 import hashlib
@@ -23,6 +24,8 @@ from tests.registry.builders import write_adapter
 BASE_LOSS = 2.0
 TOKENS_PER_STEP = 100
 STEP_MS = 200
+SLOW_STEPS = 40
+"""A run of so many steps is long enough for a slow machine to stop it in its middle."""
 
 
 def main(spec_path: Path, out: Path) -> int:
@@ -77,7 +80,7 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
     if looks and log.step == 0:
         log.write(Event.VALIDATION, {"valid_loss": BASE_LOSS, "best_step": 0})
     for step in range(log.step + 1, steps + 1):
-        time.sleep(float(values.get("warmup_ratio", 0.05)))
+        time.sleep(float(values.get("warmup_ratio", 0.2 if steps == SLOW_STEPS else 0.05)))
         asked = stop.pending()
         if asked is not None:
             _finish(spec, out, asked.state, log=log, reason=asked.code, fault=asked.fault, step=step - 1)
