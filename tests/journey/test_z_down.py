@@ -5,7 +5,7 @@ import pytest
 
 from tests.journey.conftest import Journey
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 
 
 def test_down_leaves_nothing_running(journey: Journey) -> None:
