@@ -16,6 +16,7 @@ import httpx
 from examples import steps
 from examples.entry import read_market
 from examples.hub_client import Hub
+from finetune.artifact import read_processor
 from serving.contract import engine_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,11 +114,10 @@ def describe_machine() -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit.stdout.strip(),
-        "processor": models[0].partition(":")[2].strip() if models else platform.machine(),
+        "processor": read_processor() or platform.machine(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "load_1_min": round(os.getloadavg()[0], 2),

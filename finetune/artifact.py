@@ -58,7 +58,7 @@ def write_manifest(out: Path, parts: Mapping[str, Json]) -> str:
         "versions": dict(read_versions()),
         "hardware": {
             "machine": platform.machine(),
-            "processor": _read_processor(),
+            "processor": read_processor(),
             "accelerators": _list_accelerators(),
             "cores": os.cpu_count(),
             "threads": os.environ.get("OMP_NUM_THREADS"),
@@ -67,7 +67,7 @@ def write_manifest(out: Path, parts: Mapping[str, Json]) -> str:
     return write_atomic(out / "manifest.json", format_json(manifest))
 
 
-def _read_processor() -> str:
+def read_processor() -> str:
     """The processor as Linux names it; empty where it does not."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

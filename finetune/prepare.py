@@ -71,7 +71,7 @@ def prepare_run(spec: RunSpec) -> Prepared:
         train=kept,
         valid=kept_valid,
         over_length={
-            name: _find_long(rows, limit, read_row_numbers(path))
+            name: _find_long(rows, limit, path)
             for name, rows, path in (("train", train, train_path), ("valid", valid, valid_path))
         },
         batches=batches,
@@ -121,8 +121,9 @@ def _keep_short(rows: Sequence[TokenRow], limit: int) -> list[TokenRow]:
     return [row for row in rows if len(row.ids) <= limit]
 
 
-def _find_long(rows: Sequence[TokenRow], limit: int, numbers: Sequence[int]) -> list[int]:
+def _find_long(rows: Sequence[TokenRow], limit: int, path: Path) -> list[int]:
     long = [row.row for row in rows if len(row.ids) > limit]
+    numbers = read_row_numbers(path) if long else []
     return [numbers[line - 1] if line <= len(numbers) else line for line in long]
 
 

@@ -88,14 +88,15 @@ class Replays:
             await run()
             return
 
-        def locate() -> Path:
+        def locate() -> tuple[Path, str]:
+            """Only a retry and a lost answer have a file; any other call pays nothing for it."""
+            self._sweep()
             digest = _digest_body(exchange, raw)
-            return self._folder / hashlib.sha256(f"{key.key_id}\0{digest}\0sdk".encode()).hexdigest()
+            return self._folder / hashlib.sha256(f"{key.key_id}\0{digest}\0sdk".encode()).hexdigest(), digest
 
-        if tried != "0" and await _replay_lost(exchange, locate(), _digest_body(exchange, raw)):
+        if tried != "0" and await _replay_lost(exchange, *locate()):
             return
-        self._sweep()
-        lost = _Lost(exchange, lambda: (locate(), _digest_body(exchange, raw)))
+        lost = _Lost(exchange, locate)
         exchange.on_gone = lost.begin
         try:
             await run()
