@@ -91,6 +91,11 @@ GRID: Sequence[Contender] = (
     Contender("trl_default", "trl"),
     Contender("trl_grouped", "trl", {"train_sampling_strategy": "group_by_length", "gradient_checkpointing": False}),
     Contender(
+        "trl_grouped_fp32",
+        "trl",
+        {"train_sampling_strategy": "group_by_length", "gradient_checkpointing": False, "bf16": False},
+    ),
+    Contender(
         "trl_packed",
         "trl",
         {"packing": True, "gradient_checkpointing": False, "bf16": False, "per_device_train_batch_size": 1},

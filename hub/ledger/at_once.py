@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from hub.clock import to_us
-from hub.driver import call_routine, insert_whole
+from hub.driver import call_routine
 from hub.ledger.batches import Batch
 from hub.ledger.books import Group
+from hub.ledger.embedded import post_embedded
 from hub.ledger.periods import month_key
-from hub.ledger.routines import POST_SQLITE
-from hub.ledger.rules import fingerprint
+from hub.ledger.rows import lease_end, list_rows
 from hub.ledger.tables import TransferKind
 
 SIMPLE = frozenset({TransferKind.SINGLE, TransferKind.PENDING})
@@ -37,42 +37,13 @@ def can_post_at_once(groups: Sequence[Group]) -> bool:
 def post_at_once(connection: Connection, groups: Sequence[Group]) -> list[bool] | None:
     """Post the groups and say of each whether it was new; None: nothing was posted."""
     if connection.dialect.name == "sqlite":
-        rows = [row for group in groups for row in list_rows(group)]
-        return [True] * len(groups) if insert_whole(connection, POST_SQLITE, rows) else None
+        return [True] * len(groups) if post_embedded(connection, groups) else None
     if len(groups) == 1 and len(groups[0].movements) == 1:
-        found = call_routine(connection, "ledger_post_one", list_rows(groups[0])[0])
+        group, one = groups[0], groups[0].movements[0]
+        month = month_key(group.posted.event_at or group.posted.now)
+        values = (*list_rows(group)[0], month, lease_end(one, to_us(group.posted.now)))
+        found = call_routine(connection, "ledger_post_one", values)
     else:
         batch = Batch(groups)
         found = call_routine(connection, "ledger_post_many", batch.list_values()) if batch.is_plain() else None
     return None if found is None else [found != STORED] * len(groups)
-
-
-def list_rows(group: Group) -> list[tuple[str | int | None, ...]]:
-    """Return a group's transfers as stored values, then the month they count in and when a hold's lease ends."""
-    posted = group.posted
-    now = to_us(posted.now)
-    event_at = now if posted.event_at is None else to_us(posted.event_at)
-    month = month_key(posted.event_at or posted.now)
-    return [
-        (
-            one.id,
-            group.id,
-            position,
-            one.kind,
-            one.debit_id,
-            one.credit_id,
-            one.amount_fen,
-            one.code,
-            posted.business_type,
-            posted.business_id,
-            one.rule_version_id,
-            one.price_version_id,
-            posted.actor_id,
-            event_at,
-            now,
-            fingerprint(one, group.id, position),
-            month,
-            None if one.lease_s is None else now + one.lease_s * 1_000_000,
-        )
-        for position, one in enumerate(group.movements)
-    ]

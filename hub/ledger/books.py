@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from hub.ledger.rules import Movement
 from hub.ledger.tables import AccountKind, TransferKind
 
@@ -26,8 +28,7 @@ class Posted:
     event_at: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(msgspec.Struct, frozen=True, gc=False):
     """Movements that are posted all or none, under one id of their maker."""
 
     id: str

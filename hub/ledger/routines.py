@@ -1,6 +1,6 @@
 """The ledger's routines inside the database: what a row may be, and posting in one call.
 
-SQLite has no routines; a view that is never read and the trigger of its inserts are one.
+SQLite has no routines; `hub.ledger.embedded` does the same in the hub's process, which is the one writer.
 `ledger_post_one` and `ledger_post_many` say `posted` only where nothing is in the way: then everything is written.
 `stored` means that the same was posted before, and NULL that nothing was changed; why, `hub.ledger.planning` knows. It
 leaves filling in their arguments to `hub.ledger.at_once`.
@@ -26,9 +26,9 @@ BEGIN
     AND (reverses_id IS NULL OR kind = 'single');
 END $guanmo$"""
 
-_TRANSFER = """id, group_id, position, kind, debit_id, credit_id, amount_fen, code, business_type, business_id,
+TRANSFER = """id, group_id, position, kind, debit_id, credit_id, amount_fen, code, business_type, business_id,
     rule_version_id, price_version_id, actor_id, event_at, recorded_at, fingerprint"""
-_ENTRY = """account_id, account_version, transfer_id, leg, amount_fen, debits_pending, debits_posted,
+ENTRY = """account_id, account_version, transfer_id, leg, amount_fen, debits_pending, debits_posted,
     credits_pending, credits_posted, recorded_at"""
 
 # Accounts are moved in the order of their ids, which is the lock; what was moved is moved back where something later
@@ -62,11 +62,11 @@ BEGIN
     moved := turn;
   END LOOP;
   IF moved = 2 AND NOT EXISTS (SELECT FROM ledger_closed_months WHERE month = p_month) THEN
-    INSERT INTO ledger_transfers ({_TRANSFER})
+    INSERT INTO ledger_transfers ({TRANSFER})
     VALUES (p_id, p_group, p_position, p_kind, p_debit, p_credit, p_amount, p_code, p_business_type, p_business,
       p_rule, p_price, p_actor, p_event_at, p_now, p_fingerprint) ON CONFLICT DO NOTHING;
     IF FOUND THEN
-      INSERT INTO ledger_entries ({_ENTRY})
+      INSERT INTO ledger_entries ({ENTRY})
       VALUES (p_debit, debit.version, p_id, 'debit', p_amount, debit.debits_pending, debit.debits_posted,
           debit.credits_pending, debit.credits_posted, p_now),
         (p_credit, credit.version, p_id, 'credit', p_amount, credit.debits_pending, credit.debits_posted,
@@ -135,7 +135,7 @@ BEGIN
   IF FOUND THEN
     RETURN NULL;
   END IF;
-  INSERT INTO ledger_transfers ({_TRANSFER})
+  INSERT INTO ledger_transfers ({TRANSFER})
   SELECT f[1], f[2], f[3]::bigint, f[4], f[5], f[6], f[7]::bigint, f[8], f[9], f[10], NULLIF(f[11], ''),
     NULLIF(f[12], ''), f[13], f[14]::bigint, f[15]::bigint, f[16]
   FROM (SELECT string_to_array(line, E'\\x1f') AS f FROM unnest(string_to_array(p_transfers, E'\\x1e')) line
@@ -148,7 +148,7 @@ BEGIN
     -- Another has posted a part of it since the look above.
     RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'a part of these transfers was posted by another';
   END IF;
-  INSERT INTO ledger_entries ({_ENTRY})
+  INSERT INTO ledger_entries ({ENTRY})
   SELECT accounts[a], version[a] + p_legs[i + 5], ids[p_legs[i + 2]],
     CASE p_legs[i + 3] WHEN 1 THEN 'debit' ELSE 'credit' END, p_legs[i + 4], dp[a] + p_legs[i + 6],
     d[a] + p_legs[i + 7], cp[a] + p_legs[i + 8], c[a] + p_legs[i + 9], p_legs[i + 10]
@@ -167,34 +167,6 @@ BEGIN
   RETURN 'posted';
 END $guanmo$"""  # noqa: S608  names are constants above
 
-_POSTING = f"{_TRANSFER}, month, expires_at"
-_PLACES = ", ".join("NEW." + name.strip() for name in _TRANSFER.split(","))
-POSTING_VIEW = """
-CREATE VIEW IF NOT EXISTS ledger_posting AS
-SELECT t.*, '' AS month, 0 AS expires_at FROM ledger_transfers t WHERE FALSE"""
-# The CHECKs of the accounts and the keys of the transfers are the rules; what breaks one undoes its statement.
-POSTING_TRIGGER = f"""
-CREATE TRIGGER IF NOT EXISTS ledger_posting_insert INSTEAD OF INSERT ON ledger_posting BEGIN
-  SELECT RAISE(ABORT, 'closed') WHERE EXISTS (SELECT 1 FROM ledger_closed_months WHERE month = NEW.month);
-  UPDATE ledger_accounts SET version = version + 1,
-    debits_pending = debits_pending + iif(NEW.kind = 'pending', NEW.amount_fen, 0),
-    debits_posted = debits_posted + iif(NEW.kind = 'pending', 0, NEW.amount_fen) WHERE id = NEW.debit_id;
-  UPDATE ledger_accounts SET version = version + 1,
-    credits_pending = credits_pending + iif(NEW.kind = 'pending', NEW.amount_fen, 0),
-    credits_posted = credits_posted + iif(NEW.kind = 'pending', 0, NEW.amount_fen) WHERE id = NEW.credit_id;
-  INSERT INTO ledger_transfers ({_TRANSFER}) VALUES ({_PLACES});
-  INSERT INTO ledger_entries ({_ENTRY})
-  SELECT id, version, NEW.id, 'debit', NEW.amount_fen, debits_pending, debits_posted, credits_pending, credits_posted,
-    NEW.recorded_at FROM ledger_accounts WHERE id = NEW.debit_id;
-  INSERT INTO ledger_entries ({_ENTRY})
-  SELECT id, version, NEW.id, 'credit', NEW.amount_fen, debits_pending, debits_posted, credits_pending, credits_posted,
-    NEW.recorded_at FROM ledger_accounts WHERE id = NEW.credit_id;
-  INSERT INTO ledger_hold_leases (hold_id, expires_at, renewed_at)
-  SELECT NEW.id, NEW.expires_at, NEW.recorded_at WHERE NEW.expires_at IS NOT NULL;
-END"""  # noqa: S608  names are constants above
-POST_SQLITE = f"INSERT INTO ledger_posting ({_POSTING}) VALUES ({', '.join('?' * (_POSTING.count(',') + 1))})"  # noqa: S608
-
 POSTGRESQL = (SIDES_HOLD, TRANSFER_HOLDS, POST_ONE, POST_MANY)
 """The first two are what the tables' CHECKs call: one call costs a third of the same sums spelled out, which PostgreSQL
 parses again for every statement on the table."""
-SQLITE = (POSTING_VIEW, POSTING_TRIGGER)

@@ -38,13 +38,12 @@ __all__ = [
 ]
 
 # Eight times as fast as the standard library's, with the same bytes for texts and whole numbers.
-_CANONICAL = msgspec.json.Encoder(order="sorted")
+_WRITE = msgspec.json.Encoder().encode
 MAX_AMOUNT_FEN = 10**15
 """Ten trillion yuan: sums of many such amounts still fit 64 bits."""
 
 
-@dataclass(frozen=True)
-class Movement:
+class Movement(msgspec.Struct, frozen=True, gc=False):
     """One transfer as its maker asks for it; `id` is the maker's, so that a repeat is recognised.
 
     A post or void names its hold and the hold's two accounts; a hold may name a `lease_s` after which it expires.
@@ -63,6 +62,24 @@ class Movement:
     lease_s: int | None = None
 
 
+class _Said(msgspec.Struct, gc=False):
+    """What a fingerprint is taken of, in the order of the names, so that nothing is left to sort."""
+
+    amount_fen: int
+    code: str
+    credit_id: str
+    debit_id: str
+    group_id: str
+    id: str
+    kind: TransferKind
+    lease_s: int | None
+    pending_id: str | None
+    position: int
+    price_version_id: str | None
+    reverses_id: str | None
+    rule_version_id: str | None
+
+
 @dataclass(frozen=True)
 class Delta:
     """What one leg adds to the pending and posted side of its account, in fen."""
@@ -79,8 +96,22 @@ def derive_id(prefix: str, *parts: str) -> str:
 
 def fingerprint(movement: Movement, group_id: str, position: int) -> str:
     """Return the sha256 of everything the maker said about a transfer, as canonical JSON (`write_json`)."""
-    content = {**vars(movement), "group_id": group_id, "position": position}
-    return hashlib.sha256(_CANONICAL.encode(content)).hexdigest()
+    said = _Said(
+        movement.amount_fen,
+        movement.code,
+        movement.credit_id,
+        movement.debit_id,
+        group_id,
+        movement.id,
+        movement.kind,
+        movement.lease_s,
+        movement.pending_id,
+        position,
+        movement.price_version_id,
+        movement.reverses_id,
+        movement.rule_version_id,
+    )
+    return hashlib.sha256(_WRITE(said)).hexdigest()
 
 
 def leg_delta(kind: TransferKind, amount_fen: int, held_fen: int) -> Delta:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from hub.append_only import protect_rows
 from hub.columns import Choice, Int64, Key, Switch, When, Whole
 from hub.database import Base
-from hub.ledger.routines import POSTGRESQL, SQLITE
+from hub.ledger.routines import POSTGRESQL
 from hub.routines import install_routines, only_on
 
 PLATFORM = "platform"
@@ -212,7 +212,6 @@ class ClosedMonth(Base):
 
 
 install_routines(Account, {"postgresql": POSTGRESQL})
-install_routines(Transfer, {"sqlite": SQLITE})
 protect_rows(Account, mutable=("debits_pending", "debits_posted", "credits_pending", "credits_posted", "version"))
 protect_rows(Transfer)
 protect_rows(Entry)

@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "the_fingerprint_leaves_out_the_amount",
         "hub/ledger/rules.py",
-        'content = {**vars(movement), "group_id"',
-        'content = {**vars(movement), "amount_fen": 0, "group_id"',
+        "    said = _Said(\n        movement.amount_fen,",
+        "    said = _Said(\n        0,",
         f"{LEDGER}/test_posting.py::test_same_id_with_other_content_is_a_conflict",
     ),
     Mutant(
@@ -216,17 +216,31 @@ MUTANTS = (
     ),
     Mutant(
         "the_insert_posts_in_a_closed_month",
-        "hub/ledger/routines.py",
-        "WHERE month = NEW.month)",
-        "WHERE month = NEW.id)",
+        "hub/ledger/embedded.py",
+        "WHERE month {months})",
+        "WHERE month {months} AND 1 = 0)",
         f"{LEDGER}/test_refusals.py::test_a_closed_month_takes_nothing_new",
     ),
     Mutant(
         "the_insert_holds_nothing",
-        "hub/ledger/routines.py",
-        "debits_pending = debits_pending + iif(NEW.kind = 'pending', NEW.amount_fen, 0),",
-        "debits_pending = debits_pending + iif(NEW.kind = 'pending', 0, 0),",
+        "hub/ledger/embedded.py",
+        "        debit[_DEBITS_PENDING] += held\n",
+        "",
         f"{LEDGER}/test_posting.py::test_held_money_counts_against_the_limit",
+    ),
+    Mutant(
+        "the_insert_forgets_what_is_held",
+        "hub/ledger/embedded.py",
+        "debit[_DEBITS_PENDING] + debit[_DEBITS] > debit[_CREDITS]",
+        "debit[_DEBITS] > debit[_CREDITS]",
+        f"{LEDGER}/test_posting.py::test_held_money_counts_against_the_limit",
+    ),
+    Mutant(
+        "the_insert_lets_debtors_pay_more_than_they_owe",
+        "hub/ledger/embedded.py",
+        "credit[_CREDITS_PENDING] + credit[_CREDITS] > credit[_DEBITS]",
+        "credit[_CREDITS_PENDING] > credit[_DEBITS]",
+        f"{LEDGER}/test_refusals.py::test_nobody_pays_more_than_is_owed",
     ),
     Mutant(
         "one_call_takes_other_content_for_a_repeat",

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from hub import driver
 from hub.database import Sessions
-from hub.ledger import at_once, statements
+from hub.ledger import at_once, embedded, statements
 from hub.ledger.audit import check_books
 from hub.ledger.movements import hold, move, resolve
 from hub.ledger.rules import AccountLimitError, TransferConflictError
@@ -47,10 +47,10 @@ def test_a_batch_takes_as_many_statements_as_one_transfer(
         return noted
 
     execute = note(driver.execute)
-    for module in (driver, statements):
+    for module in (driver, statements, embedded):
         monkeypatch.setattr(module, "execute", execute)
-    for name in ("call_routine", "insert_whole"):
-        monkeypatch.setattr(at_once, name, note(getattr(driver, name)))
+    monkeypatch.setattr(embedded, "insert_whole", note(driver.insert_whole))
+    monkeypatch.setattr(at_once, "call_routine", note(driver.call_routine))
     counts = []
     with both.write() as session:
         books = open_books(session, now)
@@ -58,7 +58,8 @@ def test_a_batch_takes_as_many_statements_as_one_transfer(
             sent.clear()
             post_groups(session, groups)
             counts.append(len(sent))
-    assert counts == [2, 2]  # the posting, and the new sides of the accounts that the session has loaded
+    # The posting, and the new sides of the accounts that the session has loaded.
+    assert counts == ([5, 5] if both.engine.dialect.name == "sqlite" else [2, 2])
 
 
 def test_one_refusal_refuses_the_whole_batch(both: Sessions, now: datetime) -> None:

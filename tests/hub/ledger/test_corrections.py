@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import pytest
+from msgspec.structs import asdict
 from sqlalchemy.orm import Session
 
 from hub.database import Sessions
@@ -54,7 +55,7 @@ def test_only_the_whole_of_what_moved_is_reversed(both: Sessions, now: datetime,
     with both.write() as session:
         books, posted = spend(session, now)
         post_group(session, "g1", [hold("h", books.cash, books.clearing, amount_fen=30, code="c")], by(now))
-        values = {**vars(reverse("r", posted, code="undo")), **change}
+        values = {**asdict(reverse("r", posted, code="undo")), **change}
         if values.pop("swap", False):
             values["debit_id"], values["credit_id"] = values["credit_id"], values["debit_id"]
         with pytest.raises(ReversalError):

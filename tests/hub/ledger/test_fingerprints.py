@@ -1,10 +1,10 @@
 """A transfer's fingerprint is stored for ever, so its bytes may never change with what writes them."""
 
 import hashlib
-from dataclasses import asdict
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from hub.columns import write_json
 from hub.ledger.rules import Movement, fingerprint

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from msgspec.structs import replace
 from sqlalchemy import create_engine, event
 from sqlalchemy.pool import StaticPool
 
@@ -196,7 +197,7 @@ class LedgerMachine(RuleBasedStateMachine):
         keys = self.model.moved()
         wanted = reverse(self.key(), self.stored(keys[pick % len(keys)]), code="undo")
         if change:
-            wanted = Movement(**{**vars(wanted), "amount_fen": wanted.amount_fen + change})
+            wanted = replace(wanted, amount_fen=wanted.amount_fen + change)
         self.post([(self.key(), [wanted])])
 
     @precondition(lambda self: self.model.groups)
@@ -206,9 +207,9 @@ class LedgerMachine(RuleBasedStateMachine):
         name = names[pick % len(names)]
         first, *rest = self.model.groups[name]
         if change == "amount":
-            first = Movement(**{**vars(first), "amount_fen": first.amount_fen + 1})
+            first = replace(first, amount_fen=first.amount_fen + 1)
         if change == "code":
-            first = Movement(**{**vars(first), "code": f"{first.code}!"})
+            first = replace(first, code=f"{first.code}!")
         self.post([(name if change != "group" else self.key(), [first, *rest])])
 
     @rule(wanted=st.lists(st.tuples(PLACES, AMOUNTS, st.booleans()), min_size=2, max_size=6))

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict, replace
 from sqlalchemy import func, select
 
 from hub.database import Sessions
@@ -72,7 +73,7 @@ def test_amounts_are_refused_by_name(both: Sessions, now: datetime, amount: Any,
 def test_references_must_fit_the_kind(both: Sessions, now: datetime, change: dict[str, Any]) -> None:
     with both.write() as session:
         books = open_books(session, now)
-        values = {**vars(move("a", books.cash, books.clearing, amount_fen=1, code="c")), **change}
+        values = {**asdict(move("a", books.cash, books.clearing, amount_fen=1, code="c")), **change}
         if values.pop("same", False):
             values["credit_id"] = values["debit_id"]
         with pytest.raises(GuanmoError) as caught:
@@ -84,7 +85,7 @@ def test_an_end_between_other_accounts_is_refused(both: Sessions, now: datetime)
     with both.write() as session:
         books = open_books(session, now)
         held = post_group(session, "g1", [hold("h", books.cash, books.clearing, amount_fen=9, code="c")], by(now))[0]
-        stray = Movement(**{**vars(resolve("p", held, amount_fen=9, code="c")), "credit_id": books.bank.id})
+        stray = replace(resolve("p", held, amount_fen=9, code="c"), credit_id=books.bank.id)
         with pytest.raises(GuanmoError, match="same two accounts"):
             post_group(session, "g2", [stray], by(now))
 
