@@ -80,9 +80,7 @@ def measure(options: Any, task: Task, folder: Path) -> dict[str, Any]:
     if options.only in (None, "speed"):
         found |= compare(measure_speed(task, folder, rounds=options.rounds))
     if options.only in (None, "resume"):
-        resumed = measure_resume(task, folder)
-        found |= {"resume_loss_diff": resumed["loss_diff"], "resume_s": round(resumed["resume_s"], 2)}
-        found |= {"resume_repeated_steps": resumed["repeated_steps"]}
+        found |= measure_resume(task, folder)
     if options.only in (None, "service"):
         found |= measure_service(task, folder, rounds=options.rounds)
     return found

@@ -6,11 +6,14 @@ What is asked: the same final loss, at most one checkpoint interval repeated, an
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.finetune.contenders import Process, Task, build_spec, measure_loss, read_progress, start_ours
+from benchmarks.finetune.warm import warm_trainer
 from finetune.spec import Checkpoint, Event
 
 _INTERVAL_S = 1.0
@@ -18,32 +21,42 @@ _PATIENCE_S = 300.0
 
 
 def measure_resume(task: Task, out: Path) -> dict[str, float]:
-    """Final loss difference, seconds until training again, and repeated steps beyond the last commit."""
-    whole = out / "whole"
+    """Largest difference of the final loss, seconds until training again (in a fork of the warm trainer that every
+    installation keeps, and as a cold process), and repeated steps beyond the last commit."""
+    whole, torn, cold = out / "whole", out / "torn", out / "torn-cold"
     _start(task, whole).wait()
     total = max(line.step for line in read_progress(whole))
-    torn = out / "torn"
     process = _start(task, torn)
     _wait_for_step(process, torn, total // 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    reached = max(line.step for line in read_progress(torn))
-    seen = len(read_progress(torn))
-    began_us = time.time_ns() // 1000
-    _start(task, torn).wait()
-    later = read_progress(torn)[seen:]
-    resumed = next(line for line in later if line.type is Event.RESUMED)
-    first = next(line for line in later if line.type is Event.STEP)
+    shutil.copytree(torn, cold)
+    with warm_trainer(task, out / "warm.sock") as asked:
+        warm_s, repeated = _resume(task, torn, asked)
+    cold_s, _ = _resume(task, cold, ("-m", "finetune"))
+    loss = measure_loss(task, whole / "artifact")
     return {
-        "loss_diff": abs(measure_loss(task, whole / "artifact") - measure_loss(task, torn / "artifact")),
-        "resume_s": (first.at - began_us) / 1e6,
-        "repeated_steps": reached - resumed.step,
-        "same_artifact": float(_digest(whole) == _digest(torn)),
+        "resume_loss_diff": max(abs(loss - measure_loss(task, again / "artifact")) for again in (torn, cold)),
+        "resume_s": round(warm_s, 2),
+        "resume_cold_s": round(cold_s, 2),
+        "resume_repeated_steps": repeated,
+        "resume_same_artifact": float(_digest(whole) == _digest(torn) == _digest(cold)),
     }
 
 
-def _start(task: Task, out: Path) -> Process:
-    return start_ours(build_spec(task, checkpoint=Checkpoint(interval_s=_INTERVAL_S)), task, out)
+def _resume(task: Task, out: Path, command: Sequence[str]) -> tuple[float, int]:
+    """Start a torn run again to its end; seconds until its first new step, and the steps done twice."""
+    before = read_progress(out)
+    began_us = time.time_ns() // 1000
+    _start(task, out, command).wait()
+    later = read_progress(out)[len(before) :]
+    resumed = next(line for line in later if line.type is Event.RESUMED)
+    first = next(line for line in later if line.type is Event.STEP)
+    return (first.at - began_us) / 1e6, max(line.step for line in before) - resumed.step
+
+
+def _start(task: Task, out: Path, command: Sequence[str] = ("-m", "finetune")) -> Process:
+    return start_ours(build_spec(task, checkpoint=Checkpoint(interval_s=_INTERVAL_S)), task, out, command)
 
 
 def _wait_for_step(process: Process, out: Path, step: int) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.finetune.contenders import RECIPE, Task, find_loop_s, read_progress, start_ours
-from benchmarks.running_market import ROOT
+from benchmarks.finetune.warm import warm_trainer
 from examples import steps
 from finetune.spec import Event, RunSpec
 from hub.cli.home import prepare_home
@@ -67,24 +65,6 @@ def open_market(home: Path) -> Iterator[Settings]:
         yield settings
     finally:
         stop_all(settings)
-
-
-@contextmanager
-def warm_trainer(task: Task, path: Path) -> Iterator[None]:
-    """A warm trainer that listens at `path`."""
-    with (path.parent / "warm.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "finetune.warm", str(path)], cwd=ROOT, env=task.environment(), stderr=log
-        )
-    try:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-        path.unlink(missing_ok=True)
 
 
 class Seller:
