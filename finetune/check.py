@@ -26,7 +26,7 @@ from finetune.row_facts import RowFacts
 from finetune.rules import check_count, keep_rows
 from finetune.sources import Upload, open_upload, read_rows
 from finetune.spec import ColumnRole, Data, Event, Fault, Result, SourceFormat, State
-from finetune.split import Split, check_groups, describe_split, remove_overlap, split_rows
+from finetune.split import Split, check_groups, check_near_overlap, describe_split, remove_overlap, split_rows
 
 _LOOK_EVERY_ROWS = 20_000
 _MOST_COLUMNS, _MOST_NAME_CHARS = 200, 200
@@ -71,6 +71,7 @@ def check_source(job: Job) -> Result:
             groups = valid.facts.groups[valid.kept] if valid.facts.has_groups else ()
             learned = check_groups(train.facts, train.kept, groups, train.issues)
             learned = remove_overlap(train.facts, learned, valid.facts.prompts[valid.kept], train.issues)
+            learned = check_near_overlap(train.facts, learned, train.issues, valid=valid.facts, held=valid.kept)
             split = Split(learned, valid.kept, "file")
             parts, held = [train, valid], (valid, valid.kept)
         usable = int(split.train.sum()) + (int(split.valid.sum()) if len(parts) == 1 else 0)

@@ -143,6 +143,14 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         Remedy.REVIEW,
         DROP,
     ),
+    "near_duplicates_cut": Kind(
+        W,
+        "近似重复的查找在比较 {compared} 对行后停止（上限 {limit} 对）；还有 {left} 行疑似重复未比较完，"
+        "可能与其他行几乎相同。请删除已指出的重复行或拆分文件，再重新上传。",
+        "The search for near duplicates stopped after {compared} pairs of rows (the limit is {limit}); {left} more "
+        "rows may nearly repeat others. Remove the repeats that were found or split the file, then upload again.",
+        Remedy.UPLOAD_AGAIN,
+    ),
     "contradictory_answers": Kind(
         W,
         "{count} 行的问题与前面相同但答案不同（如第 {rows} 行）。",
@@ -155,6 +163,24 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         "训练数据中有 {count} 行的问题也在验证数据中（如第 {rows} 行），已从训练中去除。",
         "{count} training rows ask what validation asks ({rows}); left out of training.",
         Remedy.REMOVE_ROWS,
+    ),
+    "train_valid_near_overlap": Kind(
+        W,
+        "训练数据中有 {count} 行与验证文件的行几乎相同（如第 {rows} 行；首个对应验证文件第 {valid_row} 行），"
+        "数字也一样，评测会偏高。请从一侧删除。",
+        "{count} training rows nearly repeat a row of the validation file with the same numbers ({rows}; the first "
+        "repeats its row {valid_row}); scores may flatter. Remove them from one side.",
+        Remedy.REVIEW,
+        DROP,
+    ),
+    "near_overlap_cut": Kind(
+        W,
+        "训练与验证文件之间的近似重复查找在比较 {compared} 对行后停止（上限 {limit} 对）；还有 {left} 行训练数据"
+        "疑似重复未比较完，评测可能偏高。请删除已指出的重复行或缩小验证文件，再重新上传。",
+        "The search for training rows that nearly repeat the validation file stopped after {compared} pairs (the limit "
+        "is {limit}); {left} more rows may do so and scores may flatter. Remove the repeats that were found or use a "
+        "smaller validation file, then upload again.",
+        Remedy.UPLOAD_AGAIN,
     ),
     "group_in_both": Kind(
         W,

@@ -8,13 +8,14 @@ import re
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 BANDS, _HASHES_OF_A_BAND = 8, 4
 LEAST_SIMILARITY = 0.85
 """Jaccard similarity of the sets of 3-grams; rows at it share a band with probability 0.997."""
 MOST_PAIRS = 200_000
-"""So many candidates are proved at most: reading texts back must not cost more than reading the file."""
+"""A search proves so many candidates at most: reading texts back must not cost more than reading the file."""
 _GRAM = 3
 _LEAST_CHARS = 12
 _BATCH_CHARS = 1 << 19
@@ -43,12 +44,12 @@ class Sketcher:
         if self._chars >= _BATCH_CHARS:
             self._work()
 
-    def finish(self) -> Any:
-        """(n * BANDS,) uint64: the bands of all texts so far; 0 in the bands of a text too short to compare."""
+    def read_band(self, band: int) -> Any:
+        """(n,) uint64: one band of all texts so far; 0 for a text too short to compare."""
         import numpy
 
         self._work()
-        return numpy.array(self._bands)
+        return numpy.array(self._bands[band::BANDS])
 
     def _work(self) -> None:
         import numpy
@@ -77,14 +78,37 @@ class Sketcher:
         self._texts, self._chars = [], 0
 
 
-def find_near_rows(bands: Any, kept: Any, read_text: Callable[[int], str]) -> Iterator[tuple[int, int]]:
-    """Yield (row, earlier row that it nearly repeats), each row once; `kept` (n,) bool, others are not looked at."""
+@dataclass
+class PairCount:
+    """How far a search got: pairs that it compared, and rows with a candidate left over at the limit."""
+
+    compared: int = 0
+    left: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """The figures that a message of a search cut short names."""
+        return {"compared": self.compared, "limit": MOST_PAIRS, "left": self.left}
+
+
+def find_near_rows(
+    read_band: Callable[[int], Any],
+    kept: Any,
+    read_text: Callable[[int], str],
+    *,
+    count: PairCount,
+    others: int | None = None,
+) -> Iterator[tuple[int, int]]:
+    """Yield (row, earlier row that it nearly repeats), each row once; `kept` (n,) bool, others are not looked at.
+
+    `read_band` gives (n,) uint64 for each of BANDS. With `others` only rows from there on are compared, and only with
+    rows before it: two files, one after the other. `count` is complete once the search is read to its end.
+    """
     import numpy
 
     told: set[int] = set()
-    proved = 0
+    left = numpy.zeros(len(kept), dtype=bool)
     for band in range(BANDS):
-        values = bands[:, band]
+        values = read_band(band)
         usable = numpy.flatnonzero(kept & (values != 0))
         order = usable[numpy.argsort(values[usable], kind="stable")]
         repeats = numpy.flatnonzero(values[order][1:] == values[order][:-1]) + 1
@@ -93,14 +117,16 @@ def find_near_rows(bands: Any, kept: Any, read_text: Callable[[int], str]) -> It
             row, before = int(order[at]), int(order[at - 1])
             # the first row of an equal run stands for it: one comparison a row, however long the run
             first = first if first >= 0 and values[first] == values[row] else before
-            if row in told:
+            if row in told or (others is not None and not first < others <= row):
                 continue
-            proved += 1
-            if proved > MOST_PAIRS:
-                return
+            if count.compared >= MOST_PAIRS:
+                left[row] = True
+                continue
+            count.compared += 1
             if measure_similarity(read_text(first), read_text(row)) >= LEAST_SIMILARITY:
                 told.add(row)
                 yield row, first
+    count.left = int(left.sum())
 
 
 def measure_similarity(one: str, other: str) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune.chats import ChatRow
 from finetune.codec import Json
-from finetune.near_rows import BANDS, Sketcher
+from finetune.near_rows import Sketcher
 
 _DIGEST_BYTES = 8
 
@@ -86,10 +86,9 @@ class RowFacts:
         """(n,) uint32: characters of prompt and answer."""
         return _view(self._chars)
 
-    @property
-    def bands(self) -> Any:
-        """(n, BANDS) uint64: rows with an equal value in a column may be near duplicates."""
-        return self._sketcher.finish().reshape(-1, BANDS)
+    def read_band(self, band: int) -> Any:
+        """(n,) uint64: rows with an equal value may be near duplicates; one band at a time, a copy of all is large."""
+        return self._sketcher.read_band(band)
 
     def read_line(self, index: int) -> str:
         """One row as it goes into the training file."""

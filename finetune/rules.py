@@ -6,7 +6,7 @@ Leaves the shape of single rows to `finetune.chats` and token lengths to plan, w
 from typing import Any
 
 from finetune.issues import IssueLog
-from finetune.near_rows import find_near_rows
+from finetune.near_rows import PairCount, find_near_rows
 from finetune.row_facts import RowFacts
 
 LEAST_ROWS = 10
@@ -26,9 +26,7 @@ def keep_rows(facts: RowFacts, issues: IssueLog) -> Any:
         issues.add("duplicate_rows", row=facts.numbers[index], value=f"= {facts.numbers[int(first[index])]}")
         kept[index] = False
     _check_contradictions(facts, kept, issues)
-    for index, earlier in find_near_rows(facts.bands, kept, facts.read_text):
-        issues.add("near_duplicate_rows", row=facts.numbers[index], value=f"≈ {facts.numbers[earlier]}")
-        kept[index] = not issues.fix_of("near_duplicate_rows")
+    _check_near_rows(facts, kept, issues)
     _check_variety(facts, kept, issues)
     return kept
 
@@ -59,6 +57,15 @@ def _check_contradictions(facts: RowFacts, kept: Any, issues: IssueLog) -> None:
         if index != earlier and answers[index] != answers[earlier]:
             issues.add("contradictory_answers", row=facts.numbers[index], value=f"≠ {facts.numbers[earlier]}")
             kept[index] = not issues.fix_of("contradictory_answers")
+
+
+def _check_near_rows(facts: RowFacts, kept: Any, issues: IssueLog) -> None:
+    count = PairCount()
+    for index, earlier in find_near_rows(facts.read_band, kept, facts.read_text, count=count):
+        issues.add("near_duplicate_rows", row=facts.numbers[index], value=f"≈ {facts.numbers[earlier]}")
+        kept[index] = not issues.fix_of("near_duplicate_rows")
+    if count.left:
+        issues.add("near_duplicates_cut", **count.describe())
 
 
 def _check_variety(facts: RowFacts, kept: Any, issues: IssueLog) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune.issues import IssueLog
+from finetune.near_rows import PairCount, find_near_rows
 from finetune.row_facts import RowFacts
 
 _SHARE = 0.1
@@ -78,6 +79,29 @@ def check_groups(facts: RowFacts, train: Any, held: Any, issues: IssueLog) -> An
     for index in numpy.flatnonzero(both).tolist():
         issues.add("group_in_both", row=facts.numbers[index])
     return train & ~both if issues.fix_of("group_in_both") else train
+
+
+def check_near_overlap(facts: RowFacts, train: Any, issues: IssueLog, *, valid: RowFacts, held: Any) -> Any:
+    """Training rows that nearly repeat a row of the validation file (`held` (m,) bool): said, left out on request."""
+    import numpy
+
+    start = len(valid)
+    kept = numpy.concatenate((held, train))
+    count = PairCount()
+    near = find_near_rows(
+        lambda band: numpy.concatenate((valid.read_band(band), facts.read_band(band))),
+        kept,
+        lambda index: valid.read_text(index) if index < start else facts.read_text(index - start),
+        count=count,
+        others=start,
+    )
+    for index, twin in near:
+        row, valid_row = facts.numbers[index - start], valid.numbers[twin]
+        issues.add("train_valid_near_overlap", row=row, value=f"≈ valid {valid_row}", valid_row=valid_row)
+        kept[index] = not issues.fix_of("train_valid_near_overlap")
+    if count.left:
+        issues.add("near_overlap_cut", **count.describe())
+    return kept[start:]
 
 
 def _find_strata(facts: RowFacts, kept: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,9 +18,9 @@ from finetune.masking import find_private, is_bank_card, is_identity_number, mas
 from finetune.near_rows import measure_similarity
 from finetune.row_facts import RowFacts
 from finetune.rules import keep_rows
-from finetune.spec import ColumnRole
+from finetune.spec import ColumnRole, FixAction
 from finetune.split import Split, split_rows
-from tests.finetune.seeded_errors import chat
+from tests.finetune.seeded_errors import chat, sound_texts
 from tests.finetune.test_seeded_errors import read_findings, run_check
 
 
@@ -89,6 +90,67 @@ def test_recall_of_near_duplicates_is_above_95_percent(tmp_path: Path) -> None:
         keep_rows(facts, issues)
     found = next(one for one in issues.describe() if one["code"] == "near_duplicate_rows")  # type: ignore[index, call-overload]
     assert found["count"] >= 380  # type: ignore[index, call-overload]
+
+
+def _write_rows(path: Path, pairs: list[tuple[str, str]]) -> Path:
+    path.write_text("\n".join(json.dumps(chat(*pair)) for pair in pairs) + "\n", encoding="utf-8")
+    return path
+
+
+def _write_two_files(folder: Path) -> tuple[Path, Path]:
+    """Rows 31 and 32 of the training file nearly repeat rows 4 and 3 of the other one; row 33 has another number."""
+    sound = list(sound_texts(40))
+    twins = [(LONG, "查轴承"), (f"{LONG} 7 号", "查轴承")]
+    near = [(f"{LONG}，7 号！", "查轴承。"), (LONG.replace("已停机", "停机"), "查轴承"), (f"{LONG} 8 号", "查轴承")]
+    source = _write_rows(folder / "rows.jsonl", [*sound[:30], *near])
+    return source, _write_rows(folder / "valid.jsonl", [*sound[30:32], *twins, *sound[32:]])
+
+
+def _by_code(out: Path) -> dict[str, dict[str, Any]]:
+    return {one["code"]: one for one in _read_report(out)["issues"]}
+
+
+def test_near_repeats_of_the_validation_file_are_told_with_both_rows(tmp_path: Path) -> None:
+    source, valid = _write_two_files(tmp_path)
+    out = run_check(tmp_path, source, valid=str(valid))
+    found = [one for one in read_findings(out) if one["code"] == "train_valid_near_overlap"]
+    assert [(one["file"], one["row"], one["value"]) for one in found] == [
+        ("train", 31, "≈ valid 4"),
+        ("train", 32, "≈ valid 3"),
+    ]
+    assert {(one["severity"], one["fix"]) for one in found} == {("W", "review")}
+    assert "验证文件第 4 行" in found[0]["message_zh"]
+    assert "repeats its row 4" in found[0]["message_en"]
+    issue = _by_code(out)["train_valid_near_overlap"]
+    assert (issue["count"], sorted(issue["sample_rows"]), issue["fix"]["offers"]) == (2, [31, 32], ["drop"])
+    assert _read_report(out)["summary"]["train_rows"] == 33
+
+
+def test_near_repeats_of_the_validation_file_are_left_out_on_request(tmp_path: Path) -> None:
+    source, valid = _write_two_files(tmp_path)
+    fixes = {"train_valid_near_overlap": FixAction.DROP}
+    out = run_check(tmp_path, source, valid=str(valid), fixes=fixes)
+    assert _by_code(out)["train_valid_near_overlap"]["severity"] == "F"
+    assert _read_report(out)["summary"]["train_rows"] == 31
+    rows = (out / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    assert ["8 号" in row for row in rows if "刀柄" in row] == [True]
+
+
+def test_a_search_for_near_repeats_says_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = list(sound_texts(40))
+    one = [(f"{LONG}{mark}", "检查轴承") for mark in ("", "。", "！", "？")]
+    source = _write_rows(tmp_path / "rows.jsonl", [*sound[:30], *one])
+    valid = _write_rows(tmp_path / "valid.jsonl", [*sound[30:], (LONG, "检查轴承!")])
+    whole = _by_code(run_check(tmp_path, source, "whole", valid=str(valid)))
+    assert not {"near_duplicates_cut", "near_overlap_cut"} & set(whole)
+    monkeypatch.setattr("finetune.near_rows.MOST_PAIRS", 2)
+    cut = _by_code(run_check(tmp_path, source, "cut", valid=str(valid)))
+    assert (cut["near_duplicate_rows"]["count"], cut["train_valid_near_overlap"]["count"]) == (2, 2)
+    for code in ("near_duplicates_cut", "near_overlap_cut"):
+        issue = cut[code]
+        assert (issue["severity"], issue["row"], issue["fix"]["action"]) == ("W", None, "upload_again")
+        assert "比较 2 对行后停止（上限 2 对）；还有 1 行" in issue["message_zh"]
+        assert re.search(r"stopped after 2 pairs .*the limit is 2\); 1 more rows may", issue["message_en"])
 
 
 @pytest.mark.parametrize(
