@@ -26,3 +26,7 @@ class Clock:
 
     now_us: Callable[[], int] = _wall_us
     monotonic_s: Callable[[], float] = time.monotonic
+
+    def iso_in(self, wait_s: float) -> str:
+        """Return the wall time in `wait_s` as ISO 8601 text."""
+        return iso_time(self.now_us() + int(wait_s * 1_000_000))

@@ -12,9 +12,10 @@ from typing import cast
 
 import httptools
 
-from serving.gateway.errors import GatewayError
+from serving.gateway.errors import GatewayError, Limit, unavailable
 from serving.gateway.exchange import Exchange
 
+MAX_CONNECTIONS = 16_384
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
 MAX_PIPELINED = 16
@@ -23,6 +24,7 @@ BODY_TIMEOUT_S = 60.0
 IDLE_TIMEOUT_S = 75.0
 WRITE_TIMEOUT_S = 60.0
 LINGER_S = 5.0
+_FULL_S = 5
 # The client is slow above this many unsent bytes.
 WRITE_AHEAD_BYTES = 256 * 1024
 
@@ -62,7 +64,9 @@ class ClientConnection(asyncio.Protocol):
         self._connections.add(self)
         self._due_s = self._loop.time() + HEAD_TIMEOUT_S
         if self._full:
-            self._refuse(503, "too_many_connections", "this gateway has as many connections as it can; retry later")
+            text = f"this gateway has the {MAX_CONNECTIONS} connections that it may have; retry in {_FULL_S} s"
+            limit = Limit("connections", MAX_CONNECTIONS, "gateway", MAX_CONNECTIONS)
+            self._refuse(unavailable("too_many_connections", text, retry_after_s=_FULL_S, limit=limit))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell every request of this connection that its client is gone."""
@@ -81,13 +85,17 @@ class ClientConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._closing = True  # whatever protocol was asked for, it gets the answer of an ordinary request
-        except httptools.HttpParserError:
-            self._refuse(400, "invalid_http", "this is no valid HTTP/1.1 request; use an ordinary client")
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, _TooManyHeadersError):
+                self._refuse(_head_too_large("headers", MAX_HEADERS, self._header_count))
+            else:
+                text = "this is no valid HTTP/1.1 request; use an ordinary client"
+                self._refuse(GatewayError(400, "invalid_http", text))
             return
         if self._incoming is not None and not self._incoming.method:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, "headers_too_large", f"the headers exceed {MAX_HEAD_BYTES} bytes; send fewer")
+                self._refuse(_head_too_large("head_bytes", MAX_HEAD_BYTES, self._head_bytes))
 
     def pause_writing(self) -> None:
         """The client does not read as fast as the answer comes."""
@@ -208,14 +216,14 @@ class ClientConnection(asyncio.Protocol):
         if not exchange.ended:
             self._transport.abort()
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def _refuse(self, error: GatewayError) -> None:
         if self._current is not None:
             self._transport.abort()
             return
         exchange = Exchange(self)
         exchange.keep_alive = False
         self._current = exchange
-        exchange.fail(GatewayError(status, code, message))
+        exchange.fail(error)
 
     def _close(self, *, clean: bool) -> None:
         """Close; a client still sending gets 5 s to read the answer first, or a reset would eat it."""
@@ -225,6 +233,11 @@ class ClientConnection(asyncio.Protocol):
             self._lingering = True
             self._due_s = self._loop.time() + LINGER_S
             self._transport.resume_reading()
+
+
+def _head_too_large(name: str, most: int, sent: int) -> GatewayError:
+    text = f"the request's head has {sent} {name} and {most} may come; send fewer headers"
+    return GatewayError(431, "headers_too_large", text, limit=Limit(name, most, "gateway", sent))
 
 
 class _TooManyHeadersError(Exception):

@@ -14,8 +14,8 @@ from serving.contract import ModelTarget, RouteReplica, SnapshotModel
 from serving.gateway.call import Call
 from serving.gateway.clock import Clock
 from serving.gateway.engine_client import EngineAnswer, EngineClient, EngineLostError, EngineUnreachableError
-from serving.gateway.errors import ErrorType, GatewayError, unavailable
-from serving.gateway.fair_share import KEEP_ALIVE_S, FairShare, Turn
+from serving.gateway.errors import ErrorType, GatewayError, Limit, unavailable
+from serving.gateway.fair_share import KEEP_ALIVE_S, FairShare, Turn, hold_limit
 from serving.gateway.journal_entries import Cancelled
 from serving.gateway.journal_file import Journal
 from serving.gateway.routing import Router
@@ -176,7 +176,7 @@ class Dispatcher:
             while replica is None:
                 left_s = give_up_at_s - self._clock.monotonic_s()
                 if left_s <= 0:
-                    raise _no_replica(call, self._hold_s, self._router.expected_in_s(target))
+                    raise self._no_replica(call, self._router.expected_in_s(target))
                 await self._router.wait_for_change(min(KEEP_ALIVE_S, left_s))
                 tried.clear()
                 replica = self._router.pick(target, affinity=call.plan.affinity)
@@ -197,11 +197,18 @@ class Dispatcher:
                 left_s = give_up_at_s - self._clock.monotonic_s()
                 if left_s <= 0:
                     text = f"the engines compute with other adapters than {call.plan.public_name}; retry in 5 s"
-                    raise unavailable("no_slot_in_time", text, retry_after_s=5)
+                    limit = hold_limit(self._hold_s, self._clock, 5)
+                    raise unavailable("no_slot_in_time", text, retry_after_s=5, limit=limit)
                 entered = await self._router.slots.enter(replica, target.digest, min(KEEP_ALIVE_S, left_s))
                 if entered is not None:
                     return entered
                 await keep_waiting()
+
+    def _no_replica(self, call: Call, expected_in_s: float | None) -> GatewayError:
+        retry_after_s, name = math.ceil(expected_in_s or 30), call.plan.public_name
+        text = f"no replica of {name} became ready within {self._hold_s:.0f} s; retry in {retry_after_s} s"
+        limit = hold_limit(self._hold_s, self._clock, retry_after_s)
+        return unavailable("no_replica_ready", text, retry_after_s=retry_after_s, limit=limit)
 
 
 async def _judge(call: Call, response: EngineAnswer) -> GatewayError:
@@ -244,12 +251,9 @@ def _client_error(call: Call, text: bytes) -> GatewayError:
     context = call.plan.target.model.context_tokens
     if b"context length" in text or b"max_tokens" in text:
         message = f"prompt and max_tokens together exceed the context length of {context} tokens; shorten one of them"
-        return GatewayError(400, "context_length_exceeded", message, param=call.plan.surface.prompt_field)
+        # The engine counted the tokens; what it says of them is not for callers.
+        limit = Limit("context_tokens", context, f"model {call.plan.public_name}", None, left=None)
+        param = call.plan.surface.prompt_field
+        return GatewayError(400, "context_length_exceeded", message, param=param, limit=limit)
     message = f"the engine of {call.plan.public_name} does not accept these parameter values; check them"
     return GatewayError(400, "invalid_value", message)
-
-
-def _no_replica(call: Call, hold_s: float, expected_in_s: float | None) -> GatewayError:
-    retry_after_s = math.ceil(expected_in_s or 30)
-    text = f"no replica of {call.plan.public_name} became ready within {hold_s:.0f} s; retry in {retry_after_s} s"
-    return unavailable("no_replica_ready", text, retry_after_s=retry_after_s)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -38,10 +39,36 @@ class ErrorType(StrEnum):
     SERVER = "server_error"
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What a refused call ran into; None stands for what is not known, and for `resets_at` where waiting is no help.
+
+    `name` ends in its unit unless it counts calls or is the hub's own word.
+    """
+
+    name: str
+    value: float | None
+    set_by: str
+    used: float | None
+    left: float | None = 0
+    resets_at: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the envelope."""
+        return {
+            "limit": self.name,
+            "limit_value": self.value,
+            "set_by": self.set_by,
+            "used": self.used,
+            "left": self.left,
+            "resets_at": self.resets_at,
+        }
+
+
 class GatewayError(Exception):
     """A refusal or failure with HTTP status, stable code, text and, where one exists, the parameter at fault.
 
-    `details` are extra fields of the envelope (limit, set_by, used, left, resets_at); `retry_after_s` becomes a header.
+    `limit` and `details` are extra fields of the envelope; `retry_after_s` becomes a header.
     `retry` tells SDKs whether to try again; they decide themselves where it is None.
     """
 
@@ -53,6 +80,7 @@ class GatewayError(Exception):
         *,
         kind: ErrorType = ErrorType.INVALID_REQUEST,
         param: str | None = None,
+        limit: Limit | None = None,
         details: Mapping[str, Any] | None = None,
         retry_after_s: int | None = None,
         retry: bool | None = None,
@@ -63,7 +91,7 @@ class GatewayError(Exception):
         self.message = message
         self.kind = kind
         self.param = param
-        self.details = dict(details or {})
+        self.details = {**(limit.fields() if limit else {}), **(details or {})}
         self.retry_after_s = retry_after_s
         self.retry = retry if retry is not None else (None if status in _SDK_DECIDES else False)
 
@@ -92,6 +120,6 @@ class GatewayError(Exception):
         return found
 
 
-def unavailable(code: str, message: str, *, retry_after_s: int) -> GatewayError:
+def unavailable(code: str, message: str, *, retry_after_s: int, limit: Limit | None = None) -> GatewayError:
     """Return a 503 that tells when to come back."""
-    return GatewayError(503, code, message, kind=ErrorType.SERVER, retry_after_s=retry_after_s)
+    return GatewayError(503, code, message, kind=ErrorType.SERVER, retry_after_s=retry_after_s, limit=limit)

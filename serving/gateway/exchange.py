@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import unquote
 
-from serving.gateway.errors import GatewayError
+from serving.gateway.errors import GatewayError, Limit
 
 Headers = Iterable[tuple[str, str]]
 
@@ -169,7 +169,8 @@ class Exchange:
                 return b"".join([chunk async for chunk in self.body_chunks(limit_bytes)])
         except TimeoutError as error:
             text = f"the body did not arrive within {READ_TIMEOUT_S:.0f} s; send it at once"
-            raise GatewayError(408, "body_too_slow", text) from error
+            limit = Limit("body_s", READ_TIMEOUT_S, "gateway", READ_TIMEOUT_S)
+            raise GatewayError(408, "body_too_slow", text, limit=limit) from error
 
     def start(self, status: int, headers: Headers) -> None:
         """Send status and headers, the request id included."""
@@ -269,4 +270,4 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 def _check_size(size_bytes: int, limit_bytes: int) -> None:
     if size_bytes > limit_bytes:
         text = f"the body of {size_bytes} bytes is larger than the limit of {limit_bytes} bytes; send less"
-        raise GatewayError(413, "body_too_large", text)
+        raise GatewayError(413, "body_too_large", text, limit=Limit("body_bytes", limit_bytes, "gateway", size_bytes))

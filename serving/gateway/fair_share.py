@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from serving.contract import RouteReplica
 from serving.gateway.access import Target
 from serving.gateway.clock import Clock
-from serving.gateway.errors import GatewayError, unavailable
+from serving.gateway.errors import GatewayError, Limit, unavailable
 from serving.gateway.shared_table import SharedTable
 
 MAX_WAITING = 512
@@ -51,9 +51,17 @@ class FairShare:
     """Turns on replicas. `offer` returns the replicas that could answer a target, best first."""
 
     def __init__(
-        self, offer: Offer, table: SharedTable, *, clock: Clock, per_replica: int = CALLS_PER_REPLICA, peers: int = 1
+        self,
+        offer: Offer,
+        table: SharedTable,
+        *,
+        clock: Clock,
+        hold_s: float,
+        per_replica: int = CALLS_PER_REPLICA,
+        peers: int = 1,
     ) -> None:
         self._offer = offer
+        self._hold_s = hold_s
         self._table = table
         self._clock = clock
         self._cap = -(-per_replica // peers)
@@ -228,8 +236,18 @@ class FairShare:
 
     def _full(self) -> GatewayError:
         text = f"{MAX_WAITING} calls already wait for their turn, the limit of this gateway; retry later"
-        return unavailable("queue_full", text, retry_after_s=self._retry_after_s())
+        retry_after_s = self._retry_after_s()
+        resets_at = self._clock.iso_in(retry_after_s)
+        limit = Limit("waiting_calls", MAX_WAITING, "gateway", self.waiting, resets_at=resets_at)
+        return unavailable("queue_full", text, retry_after_s=retry_after_s, limit=limit)
 
     def _too_late(self) -> GatewayError:
         text = f"the engines are busy and {self.waiting} calls wait; this one waited as long as it may; retry later"
-        return unavailable("no_turn_in_time", text, retry_after_s=self._retry_after_s())
+        retry_after_s = self._retry_after_s()
+        limit = hold_limit(self._hold_s, self._clock, retry_after_s)
+        return unavailable("no_turn_in_time", text, retry_after_s=retry_after_s, limit=limit)
+
+
+def hold_limit(hold_s: float, clock: Clock, retry_after_s: int) -> Limit:
+    """Return the limit of a call that waited as long as it may."""
+    return Limit("hold_s", hold_s, "gateway option --hold-s", hold_s, resets_at=clock.iso_in(retry_after_s))

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from serving.gateway.connection import ClientConnection, Serve
+from serving.gateway.connection import MAX_CONNECTIONS, ClientConnection, Serve
 
-MAX_CONNECTIONS = 16_384
 _SWEEP_S = 1.0
 _BACKLOG = 2048
 

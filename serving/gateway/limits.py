@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serving.contract import SnapshotKey
-from serving.gateway.clock import Clock, iso_time
-from serving.gateway.errors import ErrorType, GatewayError, unavailable
-from serving.gateway.shared_table import REQUESTS, TOKENS, Row, SharedTable, TableFullError
+from serving.gateway.clock import Clock
+from serving.gateway.errors import ErrorType, GatewayError, Limit, unavailable
+from serving.gateway.shared_table import MAX_ROWS, REQUESTS, TOKENS, Row, SharedTable, TableFullError
 
 
 class RateLimits:
@@ -56,7 +56,9 @@ class RateLimits:
         try:
             return self._table.lock(key.key_id, self._clock.monotonic_s())
         except TableFullError as error:
-            raise unavailable("too_many_keys", f"{error}; retry in two minutes", retry_after_s=120) from error
+            limit = Limit("active_keys", MAX_ROWS, "gateway", MAX_ROWS, resets_at=self._clock.iso_in(120))
+            text = f"{error}; retry in two minutes"
+            raise unavailable("too_many_keys", text, retry_after_s=120, limit=limit) from error
 
     def _check(self, key: SnapshotKey, row: Row) -> None:
         if key.concurrency is not None and (running := row.running) >= key.concurrency:
@@ -67,21 +69,12 @@ class RateLimits:
                 raise self._exceeded(key, name, limit, used=used, wait_s=wait_s)
 
     def _exceeded(self, key: SnapshotKey, name: str, limit: int, *, used: int, wait_s: float) -> GatewayError:
-        resets_at = self._clock.now_us() + int(wait_s * 1_000_000)
-        details = {
-            "limit": name,
-            "limit_value": limit,
-            "set_by": f"key {key.key_id}",
-            "used": used,
-            "left": 0,
-            "resets_at": iso_time(resets_at),
-        }
         message = f"limit {name} = {limit} set on key {key.key_id} is used up ({used} used); retry in {wait_s:.0f} s"
         return GatewayError(
             429,
             "rate_limit_exceeded",
             message,
             kind=ErrorType.RATE_LIMIT,
-            details=details,
+            limit=Limit(name, limit, f"key {key.key_id}", used, resets_at=self._clock.iso_in(wait_s)),
             retry_after_s=max(1, int(wait_s + 0.999)),
         )

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.contract import SnapshotKey
-from serving.gateway.errors import GatewayError
-from serving.gateway.exchange import ClientGoneError, Exchange, Tape
+from serving.gateway.errors import GatewayError, Limit
+from serving.gateway.exchange import MAX_TAPE_BYTES, ClientGoneError, Exchange, Tape
 
 KEPT_S = 600.0
 MAX_KEPT = 4096
@@ -246,7 +246,9 @@ def _read(fd: int) -> _Kept | None:
 def _replay(exchange: Exchange, kept: _Kept, name: str) -> None:
     if kept.status == 0:
         text = f"the answer under the Idempotency-Key {name!r:.80} was too large to keep; it is billed once already"
-        raise GatewayError(409, "idempotency_answer_dropped", text, param="Idempotency-Key", retry=False)
+        limit = Limit("kept_answer_bytes", MAX_TAPE_BYTES, "gateway", None)
+        param = "Idempotency-Key"
+        raise GatewayError(409, "idempotency_answer_dropped", text, param=param, limit=limit, retry=False)
     exchange.request_id = kept.request_id
     exchange.start(kept.status, [*kept.headers, _REPLAYED])
     exchange.end(kept.body)

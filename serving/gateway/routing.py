@@ -16,7 +16,7 @@ from serving.contract import DemandRow, RouteReplica, Routes
 from serving.gateway.access import Target
 from serving.gateway.adapter_slots import AdapterSlots
 from serving.gateway.clock import Clock
-from serving.gateway.errors import unavailable
+from serving.gateway.errors import GatewayError, Limit, unavailable
 
 MAX_QUEUED = 512
 MAX_QUEUED_PER_MODEL = 256
@@ -129,10 +129,9 @@ class Router:
     def queued(self, target: Target) -> Iterator[None]:
         """Count a request as waiting for a replica. Raises: GatewayError 503 when too many wait."""
         waiting = self._waiting_since_s.setdefault(target.digest, [])
-        if len(waiting) >= MAX_QUEUED_PER_MODEL or sum(map(len, self._waiting_since_s.values())) >= MAX_QUEUED:
-            text = f"{len(waiting)} requests already wait for {target.model.public_name} and {MAX_QUEUED_PER_MODEL} may"
-            retry_after_s = math.ceil(self.expected_in_s(target) or 5)
-            raise unavailable("queue_full", f"{text}; retry in {retry_after_s} s", retry_after_s=retry_after_s)
+        in_all = sum(map(len, self._waiting_since_s.values()))
+        if len(waiting) >= MAX_QUEUED_PER_MODEL or in_all >= MAX_QUEUED:
+            raise self._queue_full(target, len(waiting), in_all)
         since_s = self._clock.monotonic_s()
         waiting.append(since_s)
         try:
@@ -191,6 +190,16 @@ class Router:
     def offers(self, base_digest: str, digest: str) -> bool:
         """Whether any replica can answer for an artifact."""
         return bool(self._offering(base_digest, digest))
+
+    def _queue_full(self, target: Target, of_model: int, in_all: int) -> GatewayError:
+        retry_after_s = math.ceil(self.expected_in_s(target) or 5)
+        name, value, used, whom = "waiting_calls", MAX_QUEUED, in_all, "a replica"
+        if of_model >= MAX_QUEUED_PER_MODEL:
+            name, value, used = "waiting_calls_of_model", MAX_QUEUED_PER_MODEL, of_model
+            whom = target.model.public_name
+        text = f"{used} requests already wait for {whom} and {value} may; retry in {retry_after_s} s"
+        limit = Limit(name, value, "gateway", used, resets_at=self._clock.iso_in(retry_after_s))
+        return unavailable("queue_full", text, retry_after_s=retry_after_s, limit=limit)
 
     def _candidates(self, target: Target) -> list[RouteReplica]:
         return self._offering(target.model.base_digest, target.digest)

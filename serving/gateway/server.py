@@ -132,7 +132,12 @@ class _Gateway:
         self._current = CurrentView(clock)
         self._router = Router(clock)
         self._fair_share = FairShare(
-            self._router.offer, table, clock=clock, per_replica=settings.calls_per_replica, peers=settings.peers
+            self._router.offer,
+            table,
+            clock=clock,
+            hold_s=settings.hold_s,
+            per_replica=settings.calls_per_replica,
+            peers=settings.peers,
         )
         self._hub, self._pool = counterparts.hub, counterparts.pool
         self._settlement = Settlement(

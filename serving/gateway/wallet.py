@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from serving.contract import AllowanceGrant, AllowanceRefusal, AllowanceRequest, SnapshotKey, SnapshotPrice
 from serving.gateway.clock import Clock, iso_time
-from serving.gateway.errors import ErrorType, GatewayError
+from serving.gateway.errors import ErrorType, GatewayError, Limit
 from serving.gateway.journal_entries import Drawn, Granted, Refused
 from serving.gateway.journal_file import Journal
 
@@ -287,17 +287,17 @@ def _quota_error(refusal: AllowanceRefusal | None, purse: _Purse, worst_ufen: in
     if refusal is None:
         free_ufen = sum(piece.free_ufen for piece in purse.slices)
         refusal = AllowanceRefusal("balance_too_low", "account balance", purse.organisation_id, 0, free_ufen, None)
-    details = {
-        "reason": refusal.code,
-        "limit": refusal.limit,
-        "set_by": refusal.set_by,
-        "used": refusal.used,
-        "left": refusal.left,
-        "resets_at": None if refusal.resets_at is None else iso_time(refusal.resets_at),
-        "needed": worst_ufen,
-    }
+    limit = Limit(
+        refusal.limit,
+        refusal.used + refusal.left,
+        refusal.set_by,
+        refusal.used,
+        refusal.left,
+        None if refusal.resets_at is None else iso_time(refusal.resets_at),
+    )
+    details = {"reason": refusal.code, "needed": worst_ufen}
     message = (
         f"limit {refusal.limit} set by {refusal.set_by}: {refusal.used} µfen used, {refusal.left} µfen left; "
         f"this request may cost up to {worst_ufen} µfen; top up, or ask for fewer max_tokens"
     )
-    return GatewayError(429, "insufficient_quota", message, kind=ErrorType.QUOTA, details=details)
+    return GatewayError(429, "insufficient_quota", message, kind=ErrorType.QUOTA, limit=limit, details=details)

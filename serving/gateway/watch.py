@@ -12,7 +12,7 @@ from serving.gateway.access import blocked_error, find_block
 from serving.gateway.authenticate import find_end
 from serving.gateway.call import Call
 from serving.gateway.clock import Clock
-from serving.gateway.errors import ErrorType, GatewayError
+from serving.gateway.errors import ErrorType, GatewayError, Limit
 from serving.gateway.routing import Router
 from serving.gateway.view import CurrentView, View
 
@@ -86,19 +86,23 @@ class Watch:
     def _cut_late(self, call: Call, now_s: float) -> None:
         limits, late = self._deadlines, None
         if now_s - call.began_at_s > limits.total_s:
-            late = _late("deadline_exceeded", f"the request ran into its deadline of {limits.total_s:g} s")
+            text = f"the request ran into its deadline of {limits.total_s:g} s"
+            late = _late("deadline_exceeded", text, limit="total_s", value_s=limits.total_s)
         elif call.asked_at_s and call.plan.stream and not call.exchange.slow:
             # An engine may also be silent before the head of its answer.
             silent_s = now_s - (call.asked_at_s if call.answer is None else call.answer.last_byte_s)
             if call.usage is None and silent_s > limits.first_token_s:
-                late = _late("first_token_late", f"no token came within {limits.first_token_s:g} s")
+                text = f"no token came within {limits.first_token_s:g} s"
+                late = _late("first_token_late", text, limit="first_token_s", value_s=limits.first_token_s)
             elif call.usage is not None and silent_s > limits.between_tokens_s:
-                late = _late("token_late", f"no further token came within {limits.between_tokens_s:g} s")
+                text = f"no further token came within {limits.between_tokens_s:g} s"
+                late = _late("token_late", text, limit="between_tokens_s", value_s=limits.between_tokens_s)
             if late is not None and call.replica is not None:
                 self._router.suspect(call.replica, hard=True)
         if late is not None:
             call.interrupt(EndReason.TIMEOUT, late)
 
 
-def _late(code: str, text: str) -> GatewayError:
-    return GatewayError(504, code, f"{text}; ask for fewer tokens or retry", kind=ErrorType.SERVER)
+def _late(code: str, text: str, *, limit: str, value_s: float) -> GatewayError:
+    ran_into = Limit(limit, value_s, f"gateway option --{limit.replace('_', '-')}", value_s)
+    return GatewayError(504, code, f"{text}; ask for fewer tokens or retry", kind=ErrorType.SERVER, limit=ran_into)

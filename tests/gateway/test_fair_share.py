@@ -28,7 +28,9 @@ class Stage:
         self.order: list[str] = []
         view = view_of(make_model("org/m"))
         self.target = resolve_target(view, make_key(1), "org/m", session="r", now_us=1)
-        self.share = FairShare(self.offer, SharedTable(), clock=self.time.clock, per_replica=per_replica, peers=peers)
+        self.share = FairShare(
+            self.offer, SharedTable(), clock=self.time.clock, hold_s=1000.0, per_replica=per_replica, peers=peers
+        )
 
     def offer(self, target: Target, tried: Collection[str]) -> list[RouteReplica]:
         return [replica for replica in self.replicas if replica.id not in tried]
