@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from serving.gateway.errors import GatewayError
+from serving.gateway.members import Members
 
 MAX_PROMPTS = 64
 MAX_MESSAGES = 2048
@@ -16,19 +17,33 @@ MAX_TOOLS = 128
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_SCHEMA_DEPTH = 32
 MAX_PATTERN_CHARS = 512
-_MESSAGE_FIELDS = frozenset(
-    {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call", "reasoning_content"}
+_CALLED = Members("name", "arguments")
+# Contents are checked by the type of each part.
+_MESSAGE = Members(
+    *("role", "content", "name", "tool_call_id", "refusal", "reasoning_content"),
+    tool_calls=Members("id", "type", "index", function=_CALLED, custom=Members("name", "input")),
+    audio=Members("id"),
+    function_call=_CALLED,
 )
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_PART_FIELDS = {"text": frozenset({"type", "text"}), "refusal": frozenset({"type", "refusal"})}
-_TOOL_FIELDS = frozenset({"type", "function"})
-_FUNCTION_FIELDS = frozenset({"name", "description", "parameters", "strict"})
-_FORMAT_FIELDS = {
-    "text": frozenset({"type"}),
-    "json_object": frozenset({"type"}),
-    "json_schema": frozenset({"type", "json_schema"}),
+CACHE_BREAKPOINT = Members("mode", "ttl")
+_PARTS = {
+    "text": Members("type", "text", prompt_cache_breakpoint=CACHE_BREAKPOINT),
+    "refusal": Members("type", "refusal"),
 }
-_SCHEMA_FIELDS = frozenset({"name", "description", "schema", "strict"})
+_TOOL = Members("type", function=Members("name", "description", "parameters", "strict"))
+_NAME = Members("name")
+_TOOL_CHOICE = Members(
+    "type",
+    function=_NAME,
+    custom=_NAME,
+    allowed_tools=Members("mode", tools=Members("type", function=_NAME, custom=_NAME)),
+)
+_FORMATS = {
+    "text": Members("type"),
+    "json_object": Members("type"),
+    "json_schema": Members("type", json_schema=Members("name", "description", "schema", "strict")),
+}
 
 
 def invalid(param: str, text: str) -> GatewayError:
@@ -45,7 +60,7 @@ def check_messages(messages: Any) -> None:
         param = f"messages[{index}]"
         if not isinstance(message, dict):
             raise invalid(param, "must be an object with role and content")
-        _check_known(message, _MESSAGE_FIELDS, param)
+        _MESSAGE.check(message, param)
         role = message.get("role")
         if not isinstance(role, str) or role not in _ROLES:
             raise invalid(f"{param}.role", f"is {role!r:.40}; it must be one of {', '.join(sorted(_ROLES))}")
@@ -55,13 +70,14 @@ def check_messages(messages: Any) -> None:
 
 
 def check_schemas(body: dict[str, Any]) -> None:
-    """Check tools and response_format. Raises: GatewayError 400 naming the place."""
+    """Check tools, tool_choice and response_format. Raises: GatewayError 400 naming the place."""
     tools = body.get("tools")
     if tools is not None:
         if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
             raise invalid("tools", f"must be a list of at most {MAX_TOOLS} tools")
         for index, tool in enumerate(tools):
             _check_tool(tool, f"tools[{index}]")
+    _TOOL_CHOICE.check(body.get("tool_choice"), "tool_choice")
     wanted = body.get("response_format")
     if wanted is not None:
         _check_format(wanted)
@@ -74,11 +90,11 @@ def _check_content(content: Any, param: str) -> bool:
     if isinstance(content, str):
         return bool(content.strip("\0"))
     parts, found = content if isinstance(content, list) else [content], False
-    for part in parts:
-        known = _PART_FIELDS.get(str(part.get("type"))) if isinstance(part, dict) else None
+    for index, part in enumerate(parts):
+        known = _PARTS.get(str(part.get("type"))) if isinstance(part, dict) else None
         if known is None or not isinstance(part.get(part["type"]), str):
             raise invalid(param, "must be text or a list of text parts; no model here takes images, audio or files")
-        _check_known(part, known, param)
+        known.check(part, f"{param}[{index}]")
         found |= bool(part[part["type"]].strip("\0"))
     return found
 
@@ -86,22 +102,20 @@ def _check_content(content: Any, param: str) -> bool:
 def _check_tool(tool: Any, param: str) -> None:
     if not isinstance(tool, dict) or tool.get("type") != "function" or not isinstance(tool.get("function"), dict):
         raise invalid(param, "must be an object of type function")
-    _check_known(tool, _TOOL_FIELDS, param)
-    _check_known(tool["function"], _FUNCTION_FIELDS, f"{param}.function")
+    _TOOL.check(tool, param)
     check_schema(tool["function"].get("parameters"), f"{param}.function.parameters")
 
 
 def _check_format(wanted: Any) -> None:
     kind = str(wanted.get("type")) if isinstance(wanted, dict) else ""
-    if kind not in _FORMAT_FIELDS:
-        raise invalid("response_format.type", f"must be one of {', '.join(_FORMAT_FIELDS)}")
-    _check_known(wanted, _FORMAT_FIELDS[kind], "response_format")
+    if kind not in _FORMATS:
+        raise invalid("response_format.type", f"must be one of {', '.join(_FORMATS)}")
+    _FORMATS[kind].check(wanted, "response_format")
     if kind != "json_schema":
         return
     shape = wanted.get("json_schema")
     if not isinstance(shape, dict) or not isinstance(shape.get("schema"), dict) or not shape["schema"]:
         raise invalid("response_format.json_schema", "must be an object with a schema")
-    _check_known(shape, _SCHEMA_FIELDS, "response_format.json_schema")
     check_schema(shape["schema"], "response_format.json_schema.schema")
 
 
@@ -153,10 +167,3 @@ def _follow(schema: Any, reference: str) -> Any:
         name = part.replace("~1", "/").replace("~0", "~")
         schema = schema.get(name) if isinstance(schema, dict) else None
     return schema
-
-
-def _check_known(given: dict[str, Any], known: frozenset[str], param: str) -> None:
-    for name in given:
-        if name not in known:
-            message = f"unknown parameter '{param}.{name:.60}'; remove it"
-            raise GatewayError(400, "unknown_parameter", message, param=f"{param}.{name:.60}")

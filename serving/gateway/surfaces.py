@@ -183,7 +183,19 @@ MESSAGES = Surface(
     prompt_field="messages",
     may_stream=True,
     default_max_tokens=None,
-    ignored=frozenset({"metadata", "service_tier"}),
+    ignored=frozenset(
+        {
+            "cache_control",
+            "container",
+            "diagnostics",
+            "inference_geo",
+            "metadata",
+            "service_tier",
+            "speed",
+            "user_profile_id",
+            "workspace_id",
+        }
+    ),
     dialect=Dialect.ANTHROPIC,
 )
 SURFACES = {surface.path: surface for surface in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)}
