@@ -47,6 +47,8 @@ class Call:
         self.replica: RouteReplica | None = None
         self.usage: Usage | None = None
         self.settled = False
+        self.owes_unknown = False
+        """The client has got text whose tokens the engine tells only at the end."""
         self.verdict: GatewayError | None = None
         self.answer: EngineAnswer | None = None
         self.asked_at_s = 0.0
@@ -83,6 +85,11 @@ class Call:
             self.verdict = verdict
             self._interrupt = reason
             self._task.cancel()
+
+    def client_left(self) -> None:
+        """Stop a call that nobody waits for; text that was delivered is billed, so an engine may get to its count."""
+        if not self.owes_unknown:
+            self.interrupt(EndReason.CLIENT_GONE)
 
     def begin_attempt(self, replica: RouteReplica) -> Reserved:
         """Note that the request goes to `replica` now and return the journal entry that says so."""

@@ -188,12 +188,10 @@ class Completions:
         call.replica, call.usage, call.answer = None, None, None
 
     def _watch_client(self, exchange: Exchange, call: Call) -> None:
-        """Interrupt a stream when its client goes away, unless it is kept for a client that asks again.
-
-        A plain answer is finished and billed even then: the engine tells its tokens only at the end.
-        """
-        if not call.plan.tells_usage_late and exchange.tape is None:
-            exchange.on_gone = partial(call.interrupt, EndReason.CLIENT_GONE)
+        """Abort a call when its client goes away, unless the answer is kept for a client that asks again."""
+        waits_for_retry = exchange.on_gone is not None and not call.plan.stream
+        if exchange.tape is None and not waits_for_retry:
+            exchange.on_gone = call.client_left
             if exchange.gone:
                 raise ClientGoneError
 

@@ -12,6 +12,8 @@ from serving.gateway.sse import MAX_EVENT_BYTES, Usage
 
 _LAST = frozenset({"response.completed", "response.incomplete", "message_stop"})
 _FAILED = frozenset({"response.failed", "error"})
+# Before any text; whatever else comes is part of the answer.
+_OPENING = frozenset({"response.created", "response.queued", "response.in_progress", "message_start", "ping"})
 _CUT_SHORT = frozenset({"max_tokens", "max_output_tokens", "length"})
 
 
@@ -47,6 +49,8 @@ class NamedEventReader:
         self.finish_reason: str | None = None
         self.done = False
         self.failed = False
+        self.owes_unknown = False
+        """Text was forwarded and its tokens are not told yet."""
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes to forward for `data`; nothing more after the end or a failure of the engine."""
@@ -83,6 +87,7 @@ class NamedEventReader:
             self._note(whole)
         self._note(chunk)
         self.done = chunk["type"] in _LAST
+        self.owes_unknown = self.usage is None and (self.owes_unknown or chunk["type"] not in _OPENING)
         return chunk
 
     def _note(self, holder: dict[str, Any]) -> None:

@@ -44,11 +44,6 @@ class Plan:
     affinity: bytes = b""
 
     @property
-    def tells_usage_late(self) -> bool:
-        """Return whether the engine says only at the end what it generated, so that it must get there."""
-        return not self.stream or self.surface.dialect is not Dialect.OPENAI
-
-    @property
     def public_name(self) -> str:
         """Return the name that the caller used and gets back."""
         return self.target.model.public_name

@@ -88,6 +88,7 @@ class StreamRelay:
                 self._exchange.end(visible)
             return
         if visible:
+            call.owes_unknown = reader.owes_unknown
             call.sent_at_s = self._clock.monotonic_s()
             if not call.first_at_s:
                 call.first_at_s = call.sent_at_s

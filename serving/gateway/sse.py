@@ -77,6 +77,9 @@ class RunningUsage:
 class StreamReader:
     """Feeds on raw bytes, gives back what the client may see, and remembers what matters for the bill."""
 
+    owes_unknown = False
+    """Never: each chunk tells its tokens."""
+
     def __init__(
         self,
         *,

@@ -82,9 +82,17 @@ class Engine:
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if body.get("stream"):
             return await self._stream(request, body)
-        await asyncio.sleep(self.delay_s)
+        await self._compute()
         self._produce(request, self.tokens)
         return web.json_response(self._chunk(body, "x" * self.tokens, self.tokens, "stop", whole=True))
+
+    async def _compute(self) -> None:
+        """Take the time of a whole answer or an event; whoever asked may leave meanwhile."""
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.aborted += 1
+            raise
 
     async def speak(self, request: web.Request) -> web.StreamResponse:
         """Answer in Anthropic's or in the Responses dialect, as vLLM does: usage comes with the last event."""
@@ -95,13 +103,14 @@ class Engine:
         write = write_message if request.path == "/v1/messages" else write_response
         whole, events = write(body["model"], self.tokens)
         if not body.get("stream"):
+            await self._compute()
             return web.json_response(whole)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for number, event in enumerate(events):
             if self.mode == "dies-mid" and number == 2:
                 self._kill(request)
-            await asyncio.sleep(self.delay_s)
+            await self._compute()
             line = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
             await response.write(line.encode())
         return response

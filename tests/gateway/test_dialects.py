@@ -1,6 +1,8 @@
 """`/v1/messages` with the stock Anthropic SDK and `/v1/responses` with the stock OpenAI SDK."""
 
+import http.client
 import json
+import time
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +15,7 @@ from openai.types.responses import response_create_params
 
 from serving.contract import EndReason, UsageStatus
 from serving.gateway.errors import GatewayError
-from serving.gateway.surfaces import MESSAGES, RESPONSES, SURFACES
+from serving.gateway.surfaces import MESSAGES, RESPONSES, SURFACES, Surface
 from tests.gateway.engine import Engine
 from tests.gateway.samples import make_key, make_model, make_snapshot, secret_of
 from tests.gateway.test_fields import send
@@ -90,16 +92,56 @@ def test_a_response_is_answered_streamed_and_billed(stage: tuple[World, Gateway]
         assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (11, 4, 5)
 
 
-def test_a_client_that_leaves_pays_the_whole_of_what_the_engine_tells_late(
-    stage: tuple[World, Gateway], engine: Engine
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/chat/completions", {"messages": ASKED}),
+        ("/v1/completions", {"prompt": "hello"}),
+        ("/v1/responses", {"input": "hello"}),
+        ("/v1/messages", {"messages": ASKED, "max_tokens": 9}),
+    ],
+)
+def test_s5_08_a_client_that_leaves_before_any_text_ends_the_engines_work_and_pays_nothing(
+    stage: tuple[World, Gateway], engine: Engine, path: str, said: dict[str, Any], stream: bool
 ) -> None:
     world, gateway = stage
+    engine.delay_s = 5.0
+    before = set(world.hub.usage)
+    connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
+    body = json.dumps({"model": "org/base", "stream": stream} | said)
+    connection.request("POST", path, body, {"authorization": f"Bearer {secret_of(1)}"})
+    wait_for(lambda: engine.seen)
+    connection.close()
+    left_at_s = time.monotonic()
+    wait_for(lambda: engine.aborted)
+    assert time.monotonic() - left_at_s < 1.0
+    key = wait_for(lambda: next(iter(set(world.hub.usage) - before), None))
+    record = world.hub.usage[key]
+    assert (record.end_reason, record.status) == (EndReason.CLIENT_GONE, UsageStatus.FAILED)
+    assert (record.prompt_tokens, record.completion_tokens, record.disputed) == (0, 0, True)
+    assert (len(engine.seen), engine.aborted) == (1, 1)
+
+
+@pytest.mark.parametrize("surface", [RESPONSES, MESSAGES], ids=lambda surface: surface.name)
+def test_s5_08_a_client_that_leaves_with_text_pays_what_the_engine_tells_at_the_end(
+    stage: tuple[World, Gateway], engine: Engine, surface: Surface
+) -> None:
+    """Aborted, the text that it has would be free: these streams tell their tokens with the last event only."""
+    world, gateway = stage
     engine.delay_s = 0.05
-    with gateway.client() as client:
-        raw = client.responses.with_raw_response.create(model="org/base", input="hello", stream=True)
-        next(iter(raw.parse()))
-    record = record_of(world, raw.headers["x-request-id"])
-    assert (record.completion_tokens, record.status) == (5, UsageStatus.COMPLETE)
+    said: dict[str, Any] = {"input": "hello"} if surface is RESPONSES else {"messages": ASKED, "max_tokens": 9}
+    connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
+    body = json.dumps({"model": "org/base", "stream": True} | said)
+    connection.request("POST", surface.path, body, {"authorization": f"Bearer {secret_of(1)}"})
+    answer = connection.getresponse()
+    while b"delta" not in answer.readline():
+        pass
+    answer.close()
+    connection.close()
+    record = record_of(world, str(answer.headers["x-request-id"]))
+    assert (record.completion_tokens, record.status, record.disputed) == (5, UsageStatus.COMPLETE, False)
+    assert engine.aborted == 0
 
 
 def test_an_engine_that_dies_is_no_success(stage: tuple[World, Gateway], engine: Engine) -> None:
