@@ -11,6 +11,7 @@ from finetune.files import format_json, write_atomic
 from finetune.job import Job
 from finetune.prepare import Prepared, prepare_run
 from finetune.recipe import read_count
+from finetune.recipe_fixed import list_fixed
 from finetune.spec import Event, Fault, Result, RunSpec, State
 
 _GENERATED_ROWS = 64
@@ -19,6 +20,7 @@ _GENERATED_ROWS = 64
 def plan_run(job: Job) -> Result:
     """Write OUT/plan.json. `tokens` of plan, result and bill are one number: non-pad tokens fed over all epochs."""
     from finetune.artifact import read_versions
+    from finetune.lora_product import has_fast_bf16
     from finetune.rate_probe import settle_rate
 
     spec, log = job.spec, job.log
@@ -36,6 +38,7 @@ def plan_run(job: Job) -> Result:
         "rows": {"train": len(prepared.train), "valid": len(prepared.valid)},
         "over_length": encode(prepared.over_length),
         "recipe": encode(prepared.recipe),
+        "fixed": encode(list_fixed(spec.device, has_fast_bf16=has_fast_bf16(spec.device))),
         "digests": encode(prepared.digests),
         "device": spec.device,
         "estimate": cost,

@@ -18,7 +18,7 @@ from finetune.loss import AnswerLoss, build_batch
 from finetune.prepare import Prepared, digest_plan
 from finetune.recipe import read_count, read_number
 from finetune.recipe_bounds import BOUNDS
-from finetune.spec import RunSpec, Value
+from finetune.spec import RunSpec, Source, Value
 
 _FACTORS = (1.0, 0.5, 2.0)
 _SHARE = 0.05
@@ -54,7 +54,7 @@ def _probe(prepared: Prepared, spec: RunSpec) -> Value:
     default = prepared.recipe["learning_rate"]
     batches = choose_steps(prepared)
     if len(batches) < _LEAST_STEPS:
-        return Value(default.value, f"{default.reason}; not probed: 5 % of the tokens are only {len(batches)} steps")
+        return replace(default, reason=f"{default.reason}; not probed: 5 % of the tokens are only {len(batches)} steps")
     losses = _try_rates(prepared, spec, batches)
     best = min(_FACTORS, key=lambda factor: losses[factor])
     if losses[best] > losses[1.0] * (1 - _LEAST_GAIN):
@@ -62,7 +62,8 @@ def _probe(prepared: Prepared, spec: RunSpec) -> Value:
     bound = BOUNDS["learning_rate"]
     rate = min(bound.high, max(bound.low, read_number(prepared.recipe, "learning_rate") * best))
     tried = ", ".join(f"×{factor:g} {losses[factor]:.4f}" for factor in sorted(_FACTORS))
-    return Value(float(f"{rate:.3g}"), f"probe of {len(batches)} steps each, held-out loss {tried}; {default.reason}")
+    reason = f"probe of {len(batches)} steps each, held-out loss {tried}; {default.reason}"
+    return Value(float(f"{rate:.3g}"), reason, f"{Source.DATA}; {default.source}")
 
 
 def _try_rates(prepared: Prepared, spec: RunSpec, batches: Sequence[Batch]) -> dict[float, float]:

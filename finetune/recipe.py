@@ -1,7 +1,7 @@
-"""The training recipe: defaults chosen from the data and the base, each with its reason.
+"""The training recipe: defaults chosen from the data and the base, each with its reason and source.
 
-Leaves safe bounds to `finetune.recipe_bounds` and applying the values to plan and train. Source of the defaults:
-docs/research/finetune.md section 5.
+Leaves safe bounds to `finetune.recipe_bounds`, what has no setting to `finetune.recipe_fixed`, and applying the values
+to plan and train.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from finetune.codec import SpecError
 from finetune.errors import DataError
 from finetune.recipe_bounds import BOUNDS, check_recipe_value, out_of_range
-from finetune.spec import Value
+from finetune.spec import Source, Value
 
 _CALIBRATED_WIDTH = 1024
 _REFERENCE_WIDTH = 2000
@@ -49,7 +49,7 @@ def resolve_recipe(asked: Mapping[str, Value], facts: Facts) -> dict[str, Value]
     if _is_wished(asked, "use_rslora"):
         recipe["alpha"] = _scale_by_root(read_count(recipe, "rank"))
     if _is_wished(asked, "use_dora"):
-        recipe["use_dora"] = Value(1, _DORA_COSTS)
+        recipe["use_dora"] = Value(1, _DORA_COSTS, _join(Source.OWNER, "DoRA (arXiv 2402.09353)"))
     recipe["learning_rate"] = asked.get("learning_rate") or _choose_learning_rate(facts, recipe, asked)
     limit = min(facts.model_limit, BOUNDS["max_length"].high)
     if recipe["max_length"].value > limit:  # type: ignore[operator]
@@ -69,18 +69,23 @@ def read_count(recipe: Mapping[str, Value], name: str) -> int:
 
 _DORA_COSTS = "DoRA: shared engines have no slots for it, so an engine of its own serves it with merged weights"
 
+_LORA = "LoRA Without Regret (Thinking Machines, 2025)"
+_TINKER = "tinker-cookbook, hyperparam_utils.py"
+
 _CONSTANTS: Mapping[str, Value] = {
-    "rank": Value(16, "rank 16 holds what some thousand rows teach and loads into every pool"),
-    "alpha": Value(32, "fixed for every rank, so the learning rate does not depend on the rank"),
-    "dropout": Value(0.0, "early stopping guards instead; resuming stays exact"),
-    "warmup_ratio": Value(0.03, "3 % of the steps, at least 5"),
-    "final_lr_ratio": Value(0.1, "cosine down to a tenth"),
-    "weight_decay": Value(0.0, "LoRA is already low-rank"),
-    "clip_norm": Value(1.0, "common practice"),
-    "validations": Value(10, "ten looks at the held-out rows over the run"),
-    "patience": Value(2, "stop after two looks without gain"),
-    "min_delta": Value(0.002, "a gain counts from 0.2 % of the loss"),
-    "evaluate_rows": Value(500, "enough for an interval of about ±4 points"),
+    "rank": Value(
+        16, "rank 16 holds what some thousand rows teach and loads into every pool", "vLLM, default of max_lora_rank"
+    ),
+    "alpha": Value(32, "fixed for every rank, so the learning rate does not depend on the rank", _LORA),
+    "dropout": Value(0.0, "early stopping guards instead; resuming stays exact", Source.MEASURED.value),
+    "warmup_ratio": Value(0.03, "3 % of the steps, at least 5", Source.DEFAULT.value),
+    "final_lr_ratio": Value(0.1, "cosine down to a tenth", Source.DEFAULT.value),
+    "weight_decay": Value(0.0, "LoRA is already low-rank", "Transformers, default of TrainingArguments"),
+    "clip_norm": Value(1.0, "common practice", "Transformers, default of TrainingArguments"),
+    "validations": Value(10, "ten looks at the held-out rows over the run", Source.DEFAULT.value),
+    "patience": Value(2, "stop after two looks without gain", "Together AI, default of early_stopping_patience"),
+    "min_delta": Value(0.002, "a gain counts from 0.2 % of the loss", Source.DEFAULT.value),
+    "evaluate_rows": Value(500, "enough for an interval of about ±4 points", "Wilson 1927, JASA 22(158)"),
 }
 
 
@@ -93,12 +98,20 @@ def _choose_shape(facts: Facts, asked: Mapping[str, Value]) -> dict[str, Value]:
     budget = max(64, _round_up(int(rows * facts.mean_tokens), 64), min(length, facts.longest_tokens))
     answer = min(4096, facts.longest_answer + 8)
     return {
-        "epochs": Value(epochs, why),
-        "batch_tokens": Value(budget, f"about {rows} rows of {facts.mean_tokens:.0f} tokens a step"),
-        "max_length": Value(
-            length, f"longest row has {facts.longest_tokens} tokens; the base reads {facts.model_limit}"
+        "epochs": Value(epochs, why, _join(Source.DATA, Source.DEFAULT)),
+        "batch_tokens": Value(
+            budget,
+            f"about {rows} rows of {facts.mean_tokens:.0f} tokens a step",
+            _join(Source.DATA, Source.OWNER if "batch_rows" in asked else Source.MEASURED),
         ),
-        "max_new_tokens": Value(answer, f"longest held-out or trained answer has {facts.longest_answer} tokens"),
+        "max_length": Value(
+            length,
+            f"longest row has {facts.longest_tokens} tokens; the base reads {facts.model_limit}",
+            Source.DATA.value,
+        ),
+        "max_new_tokens": Value(
+            answer, f"longest held-out or trained answer has {facts.longest_answer} tokens", Source.DATA.value
+        ),
     }
 
 
@@ -116,19 +129,20 @@ def _choose_learning_rate(facts: Facts, recipe: Mapping[str, Value], asked: Mapp
     if facts.width < _CALIBRATED_WIDTH:
         rate = min(5e-3, max(1e-3, 4e-3 * (256 / facts.width) ** 0.5))
         why = f"width {facts.width} is below {_CALIBRATED_WIDTH}: 4e-3·sqrt(256/width), within 1e-3..5e-3"
+        source = Source.DEFAULT.value
     else:
         power = {"qwen": 0.0775, "llama": 0.781}.get(facts.family.rstrip("0123456789_moe"), 0.4)
         rate = min(5e-4, max(1e-4, 5e-4 * (_REFERENCE_WIDTH / facts.width) ** power))
-        why = f"5e-4·(2000/{facts.width})^{power}, within 1e-4..5e-4"
+        why, source = f"5e-4·(2000/{facts.width})^{power}, within 1e-4..5e-4", _TINKER
         if facts.rows < 300 or read_count(recipe, "epochs") >= 5:
-            rate, why = rate / 2, why + "; halved for few rows or many passes"
+            rate, why, source = rate / 2, why + "; halved for few rows or many passes", _join(source, Source.DATA)
     alpha = read_count(recipe, "alpha")
     if alpha != 32 and not _is_wished(asked, "use_rslora"):
         rate, why = rate * 32.0 / alpha, why + f"; times 32/alpha for alpha {alpha}"
     if "learning_rate_multiplier" in asked:
         factor = float(asked["learning_rate_multiplier"].value)
-        rate, why = rate * factor, why + f"; times the caller's {factor:g}"
-    return Value(float(f"{min(max(rate, 1e-6), 2e-2):.3g}"), why)
+        rate, why, source = rate * factor, why + f"; times the caller's {factor:g}", _join(source, Source.OWNER)
+    return Value(float(f"{min(max(rate, 1e-6), 2e-2):.3g}"), why, source)
 
 
 def _refuse_variants(asked: Mapping[str, Value], facts: Facts) -> None:
@@ -148,8 +162,13 @@ def _is_wished(asked: Mapping[str, Value], name: str) -> bool:
 
 
 def _scale_by_root(rank: int) -> Value:
-    """rsLoRA's scale a/√r written as alpha/r, so that every pool loads it. Source: arXiv 2312.03732."""
-    return Value(round(8 * math.sqrt(rank)), f"rsLoRA: scale 8/√{rank}, equal to alpha 32 at rank 16")
+    """rsLoRA's scale a/√r written as alpha/r, so that every pool loads it."""
+    source = _join(Source.OWNER, "rsLoRA (arXiv 2312.03732)")
+    return Value(round(8 * math.sqrt(rank)), f"rsLoRA: scale 8/√{rank}, equal to alpha 32 at rank 16", source)
+
+
+def _join(*sources: str) -> str:
+    return "; ".join(sources)
 
 
 def _refuse(error: SpecError) -> DataError:

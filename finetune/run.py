@@ -13,6 +13,7 @@ from finetune.codec import Json, encode
 from finetune.files import write_atomic
 from finetune.job import Job
 from finetune.recipe import read_count
+from finetune.recipe_fixed import list_fixed
 from finetune.spec import Event, Fault, Kind, Result, State
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ def _write_probe(out: Path, tokenizer: Any) -> None:
 
 
 def _describe(job: Job, prepared: "Prepared", *, metrics: Json, artifact_digest: str) -> dict[str, Json]:
+    from finetune.lora_product import has_fast_bf16
+
     spec = job.spec
     return {
         "run_id": spec.run_id,
@@ -173,6 +176,7 @@ def _describe(job: Job, prepared: "Prepared", *, metrics: Json, artifact_digest:
         "artifact_digest": artifact_digest,
         "digests": encode(prepared.digests),
         "recipe": encode(prepared.recipe),
+        "fixed": encode(list_fixed(spec.device, has_fast_bf16=has_fast_bf16(spec.device))),
         "seed": spec.seed,
         "device": spec.device,
         "tokens_planned": prepared.tokens,

@@ -29,6 +29,7 @@ __all__ = [
     "Progress",
     "Result",
     "RunSpec",
+    "Source",
     "SourceFormat",
     "SpecError",
     "State",
@@ -144,12 +145,22 @@ class Data:
     fixes: Mapping[str, FixAction] = field(default_factory=dict)
 
 
+class Source(StrEnum):
+    """Where a recipe value comes from, unless from a paper or a library's documentation, which is then named."""
+
+    DATA = "data"
+    OWNER = "owner's setting"
+    MEASURED = "our measurement"
+    DEFAULT = "our default"
+
+
 @dataclass(frozen=True)
 class Value:
-    """One recipe value and why it was chosen."""
+    """One recipe value, why it was chosen and where that comes from: a `Source` or a citation, joined by "; "."""
 
     value: int | float | str
     reason: str = "set by the caller"
+    source: str = Source.OWNER.value
 
 
 @dataclass(frozen=True)

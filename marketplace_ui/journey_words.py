@@ -67,6 +67,16 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "evaluate_rows": Word("评测行数", "Rows scored"),
         "max_new_tokens": Word("最长答案（词元）", "Longest answer (tokens)"),
         "use_dora": Word("DoRA 适配器", "DoRA adapter"),
+        "targets": Word("训练的层", "Layers that learn"),
+        "adapter_dtype": Word("适配器精度", "Precision of the adapter"),
+        "base_dtype": Word("基座精度", "Precision of the base"),
+        "step_dtype": Word("训练步精度", "Precision of a step"),
+        "loss": Word("计算损失的部分", "What the loss counts"),
+        "over_length": Word("超长的行", "Rows that are too long"),
+        "batching": Word("凑批方式", "How rows share a step"),
+        "schedule": Word("学习率曲线", "Learning-rate schedule"),
+        "optimizer": Word("优化器", "Optimizer"),
+        "gradient_checkpointing": Word("梯度检查点", "Gradient checkpointing"),
     },
     "stage": {
         "preparing": Word("准备数据与模型", "Preparing data and model"),
@@ -159,27 +169,6 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "down": Word("离线", "Down", "bad"),
     },
 }
-
-RECIPE_REASONS_ZH = {
-    "rank": "足以记住几千行数据的规律，且能装入每个推理池",
-    "alpha": "各种秩都固定，学习率不随秩变化",
-    "dropout": "由早停防止过拟合，断点续训结果一致",
-    "learning_rate": "按基座宽度、数据量和轮数计算",
-    "epochs": "按数据行数和基座大小选定",
-    "batch_tokens": "按每行平均词元数凑成一步",
-    "max_length": "按最长的数据行取整，不超过基座上下文",
-    "warmup_ratio": "前 3 % 的步数逐渐升高学习率",
-    "final_lr_ratio": "余弦下降到十分之一",
-    "weight_decay": "LoRA 本身已是低秩，无需衰减",
-    "clip_norm": "通行做法",
-    "validations": "全程在留出数据上看十次",
-    "patience": "连续两次没有改善就停止",
-    "min_delta": "损失改善达到 0.2 % 才算改善",
-    "evaluate_rows": "使评测区间约为 ±4 个百分点",
-    "max_new_tokens": "按数据中最长的答案加余量",
-    "use_dora": "共享引擎的槽位装不下 DoRA，评测和服务时并入基座权重，单独占一台引擎",
-}
-"""Why a default was chosen, in Chinese; the trainer's own reason with its figures stands beside it in English."""
 
 REASONS: dict[str, tuple[str, str]] = {
     "stop_token_not_trained": (
@@ -295,11 +284,6 @@ def explain_reason(code: str | None) -> str:
     """Return cause and next step of a run's reason code; empty for one that needs no explaining."""
     zh, en = REASONS.get(code or "", ("", ""))
     return zh if request_language() == "zh" else en
-
-
-def explain_value(name: str) -> str:
-    """Return the Chinese reason of a recipe's default; empty for a value without one."""
-    return RECIPE_REASONS_ZH.get(name, "")
 
 
 def _find(family: str, value: object) -> Word:

@@ -70,7 +70,11 @@ def get_runs() -> dict[str, Any]:
 
 @blueprint.get("/runs/<run_id>")
 def get_run(path: bodies.RunPath) -> dict[str, Any]:
-    """Return one run with plan, estimates by offer, attempts, newest progress, loss curve and its health."""
+    """Return one run with plan, estimates by offer, attempts, newest progress, loss curve and its health.
+
+    In the plan, `recipe` maps each value's name to {value, reason, source}, and `fixed` likewise what has no setting.
+    `source` is data, owner's setting, our measurement, our default or a citation, several joined by "; ".
+    """
     actor = current_actor()
     home = context().settings.home
     with context().sessions.read() as session:

@@ -10,7 +10,8 @@ from finetune.batches import count_tokens, digest_order, order_batches
 from finetune.errors import DataError
 from finetune.recipe import Facts, resolve_recipe
 from finetune.recipe_bounds import BOUNDS
-from finetune.spec import Value
+from finetune.recipe_fixed import list_fixed
+from finetune.spec import Source, Value
 
 FACTS = Facts(
     rows=1000, width=256, family="qwen2", mean_tokens=60, longest_tokens=200, longest_answer=30, model_limit=512
@@ -23,6 +24,32 @@ def test_every_value_has_a_reason_and_is_within_its_bounds() -> None:
     assert all(value.reason for value in recipe.values())
     assert all(BOUNDS[name].low <= float(value.value) <= BOUNDS[name].high for name, value in recipe.items())
     assert recipe["max_length"].value == 256
+
+
+def test_every_value_names_its_source() -> None:
+    recipe = resolve_recipe({"epochs": Value(4), "batch_rows": Value(2), "learning_rate_multiplier": Value(2)}, FACTS)
+    assert all(value.source for value in recipe.values())
+    assert recipe["epochs"].source == Source.OWNER
+    assert recipe["max_length"].source == Source.DATA
+    assert recipe["batch_tokens"].source == "data; owner's setting"
+    assert recipe["learning_rate"].source == "our default; owner's setting"
+    wide = resolve_recipe({"use_rslora": Value(1), "use_dora": Value(1)}, replace(FACTS, width=4096, rows=200))
+    assert "tinker-cookbook" in wide["learning_rate"].source
+    assert "arXiv 2312.03732" in wide["alpha"].source
+    assert wide["use_dora"].source.startswith("owner's setting; DoRA")
+
+
+def test_choices_without_a_setting_are_told_with_reason_and_source() -> None:
+    plain, gpu = list_fixed("cpu", has_fast_bf16=False), list_fixed("cuda:0", has_fast_bf16=True)
+    assert [found[name].value for found in (plain, gpu) for name in ("base_dtype", "step_dtype")] == [
+        "fp32",
+        "fp32",
+        "bf16",
+        "bf16",
+    ]
+    assert plain["loss"].value == "answers only"
+    assert not set(plain) & set(BOUNDS)
+    assert all(value.reason and value.source for value in plain.values())
 
 
 def test_learning_rate_follows_width_and_alpha() -> None:

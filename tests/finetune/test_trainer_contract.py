@@ -115,7 +115,7 @@ def test_the_result_names_the_run_and_its_artifact(whole: Path, spec: RunSpec) -
     assert result.artifact_digest == hashlib.sha256(sums).hexdigest()
     assert {"base", "adapter"} <= set(result.metrics)
     assert 0 < result.billable_device_ms <= result.elapsed_device_ms
-    assert {"digests", "code_digest", "recipe"} <= set(json.loads((whole / "manifest.json").read_text()))
+    assert {"digests", "code_digest", "recipe", "fixed"} <= set(json.loads((whole / "manifest.json").read_text()))
 
 
 def test_every_look_leaves_a_checkpoint_that_an_engine_can_load(whole: Path) -> None:

@@ -2,18 +2,39 @@
 
 from sqlalchemy import select
 
-from finetune.spec import BOUNDS
+from finetune.recipe_fixed import list_fixed
+from finetune.spec import BOUNDS, Source
 from hub.orders.tables import Order
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
-from marketplace_ui.journey_words import FAMILIES, RECIPE_REASONS_ZH
+from marketplace_ui.journey_words import FAMILIES
+from marketplace_ui.recipe_words import RECIPE_REASONS_ZH, TEXTS_ZH
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
 from tests.ui_b.scene import id_in, plan_run
 
 
 def test_every_value_of_a_recipe_has_its_words() -> None:
-    assert set(FAMILIES["recipe"]) == set(RECIPE_REASONS_ZH) == {*BOUNDS, "use_dora"}
+    fixed = list_fixed("cpu", has_fast_bf16=False)
+    assert set(FAMILIES["recipe"]) == set(RECIPE_REASONS_ZH) == {*BOUNDS, "use_dora", *fixed}
+    words = {str(item.value) for item in fixed.values()} - {"fp32", "bf16", "AdamW"}
+    assert set(TEXTS_ZH) == {*words, *Source}
+
+
+def test_the_recipe_shows_reason_and_source_of_old_plans_and_new(market: World, data: str) -> None:
+    client = market.visit("factory", "zh")
+    run_id = plan_run(market, client, data, name="sources", **{"recipe-epochs": "7"})
+    page = client.get(f"/runs/{run_id}").text
+    assert "您的设置" in page
+    assert "按长度分桶" in page
+    with market.sessions.write() as session:
+        run = session.get_one(Run, run_id)
+        kept = {name: {"value": 1, "reason": "an old reason"} for name in ("epochs", "rank")}
+        run.plan = {name: part for name, part in (run.plan or {}).items() if name != "fixed"} | {"recipe": kept}
+    old = client.get(f"/runs/{run_id}").text
+    assert "an old reason" in old
+    assert "您的设置" in old
+    assert "不可调整的选择" not in old
 
 
 def test_steps_lead_from_base_to_data_to_recipe(shop: Shop) -> None:

@@ -10,20 +10,27 @@ even then.
 import hashlib
 import json
 import os
+import platform
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from finetune.codec import encode
 from finetune.confine import confine
 from finetune.progress import ProgressLog, write_result
-from finetune.spec import Event, ExitCode, Fault, Kind, Progress, Result, RunSpec, State
+from finetune.recipe import Facts, resolve_recipe
+from finetune.recipe_fixed import list_fixed
+from finetune.spec import Event, ExitCode, Fault, Kind, Progress, Result, RunSpec, Source, State, Value
 from finetune.stop import StopRequests
 from tests.registry.builders import write_adapter
 
 BASE_LOSS = 2.0
 TOKENS_PER_STEP = 100
 STEP_MS = 200
+FACTS = Facts(
+    rows=10, width=256, family="twin", mean_tokens=10, longest_tokens=20, longest_answer=8, model_limit=131_072
+)
 SLOW_STEPS = 40
 """A run of so many steps is long enough for a slow machine to stop it in its middle."""
 
@@ -39,9 +46,9 @@ def main(spec_path: Path, out: Path) -> int:
 
 def _plan(spec: RunSpec, out: Path, steps: int) -> int:
     recipe = {
-        "rank": {"value": 8, "reason": "default"},
-        "epochs": {"value": steps, "reason": "asked"},
-        "batch_tokens": {"value": 256, "reason": "default"},
+        "rank": Value(8, "default", Source.DEFAULT),
+        "epochs": Value(steps, "asked"),
+        "batch_tokens": Value(256, "default", Source.DATA),
     }
     plan = {
         "plan_digest": hashlib.sha256(spec.to_json().encode()).hexdigest(),
@@ -49,7 +56,8 @@ def _plan(spec: RunSpec, out: Path, steps: int) -> int:
         "tokens_per_epoch": TOKENS_PER_STEP,
         "rows": {"train": 10, "valid": 2},
         "steps": steps,
-        "recipe": recipe,
+        "recipe": encode(recipe),
+        "fixed": encode(list_fixed(spec.device, has_fast_bf16=False)),
         "device": spec.device,
         "estimate": {
             "basis": "measured",
@@ -165,11 +173,14 @@ def _pack(out: Path, name: str, config: dict[str, int | str]) -> None:
 
 
 def _write_manifest(out: Path, spec: RunSpec) -> None:
-    dora = {name: {"value": 1, "reason": "asked"} for name in ("use_dora",) if name in spec.recipe}
     manifest = {
         "digests": {"train_digest": "1" * 64, "valid_digest": "2" * 64},
         "code_digest": "3" * 64,
-        "recipe": {"rank": {"value": 8, "reason": "default"}, **dora},
+        "recipe": encode(resolve_recipe({**spec.recipe, "rank": Value(8)}, FACTS)),
+        "fixed": encode(list_fixed(spec.device, has_fast_bf16=False)),
+        "device": spec.device,
+        "hardware": {"machine": "x86_64", "processor": "Twin", "accelerators": [], "cores": 2, "threads": "1"},
+        "versions": {"python": platform.python_version(), "torch": "0.0-twin"},
     }
     (out / "manifest.json").write_text(json.dumps(manifest))
 
