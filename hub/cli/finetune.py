@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hub.cli.calling import Yes, choose, confirm, yuan
 from hub.errors import GuanmoError
 
 finetune = typer.Typer(no_args_is_help=True)
@@ -37,7 +38,7 @@ class JobCallError(GuanmoError):
 
 @finetune.callback()
 def describe() -> None:
-    """Fine-tuning jobs: list, watch, cancel, pause, resume."""
+    """Fine-tuning jobs: list, watch, cancel, pause, resume, rerun."""
 
 
 @finetune.command("list")
@@ -83,6 +84,42 @@ def pause(job_id: JobId, key: Key, url: Url = DEFAULT_URL) -> None:
 def resume(job_id: JobId, key: Key, url: Url = DEFAULT_URL) -> None:
     """Go on with a paused job from its checkpoint."""
     _tell(_ask(lambda: _connect(key, url).fine_tuning.jobs.resume(_as_job(job_id))))
+
+
+@finetune.command("rerun")
+def rerun(job_id: JobId, key: Key, url: Url = DEFAULT_URL, yes: Yes = False) -> None:
+    """Show what the same job would differ in today, and start it again once that is confirmed."""
+    from openai.types.fine_tuning import FineTuningJob
+
+    client, job_id = _connect(key, url), _as_job(job_id)
+    path = f"/fine_tuning/jobs/{job_id}/rerun"
+    found = _ask(lambda: client.get(path, cast_to=dict[str, Any]))
+    Console(highlight=False, markup=False).print(draw_differences(found))
+    limit = (
+        ""
+        if found["max_fen"] is None
+        else choose(
+            f"（最多冻结自有资金 {yuan(found['max_fen'])}）",
+            f" (it holds at most {yuan(found['max_fen'])} of your own)",
+        )
+    )
+    confirm(f"重新运行 {job_id}{limit}？", f"Run {job_id} again{limit}?", yes=yes)
+    _tell(_ask(lambda: client.post(path, body={"confirm": True}, cast_to=FineTuningJob)))
+
+
+def draw_differences(found: dict[str, Any]) -> RenderableType:
+    """Return what a rerun would differ in as a table, or the sentence that nothing does."""
+    if not found["differences"]:
+        count = len(found["compared"])
+        return choose(
+            f"没有差异：基座、数据、配方、种子、版本和价格共 {count} 项均与当时相同。",
+            f"No differences: base, data, recipe, seed, versions and price are as they were ({count} compared).",
+        )
+    table = Table(*choose("项目 当时 现在", "what then now").split(), box=None, pad_edge=False)
+    for item in found["differences"]:
+        values = ("-" if item[side] is None else str(item[side]) for side in ("then", "now"))
+        table.add_row(item["name"], *(value[:12] if len(value) == 64 else value for value in values))
+    return table
 
 
 def draw_job(job: Any, events: Sequence[Any], losses: Sequence[float]) -> Panel:

@@ -126,6 +126,10 @@ class Offer(Base):
     created_by: Mapped[str]
     created_at: Mapped[When]
 
+    def is_open(self, now: datetime) -> bool:
+        """Whether it may be quoted."""
+        return self.state is OfferState.OPEN and (self.valid_until is None or self.valid_until > now)
+
 
 class Node(Base):
     """One machine. `serve_slots` bounds the engine processes that it carries."""

@@ -23,7 +23,7 @@ from hub.tuning.papers import build_bundle, build_manifest
 from hub.tuning.progress import locate_attempt, locate_run, read_curve, read_tail
 from hub.tuning.publishing import measure_again, override_gate
 from hub.tuning.queueing import find_place
-from hub.tuning.rerunning import list_differences, rerun
+from hub.tuning.rerunning import Comparison, check_confirmed, compare_rerun, rerun
 from hub.tuning.scoring import Case, report_labels
 from hub.tuning.streaming import Source, read_position, stream_run
 from hub.tuning.submitting import submit_once
@@ -227,15 +227,24 @@ def get_export(path: bodies.RunPath) -> Response:
     return Response(content, content_type="application/zip", headers=headers)
 
 
-@blueprint.post("/runs/<run_id>/rerun")
-def post_rerun(path: bodies.RunPath) -> tuple[dict[str, Any], int]:
-    """Enter the same run again; what is not as it was then is told first."""
+@blueprint.get("/runs/<run_id>/rerun")
+def get_rerun(path: bodies.RunPath) -> Comparison:
+    """Return what the same run would differ in today: base, data, recipe, seed, code, versions, offer, list price."""
     actor = current_actor()
-    home = context().settings.home
+    with context().sessions.read() as session:
+        return compare_rerun(session, actor, path.run_id, home=context().settings.home, now=context().clock())
+
+
+@blueprint.post("/runs/<run_id>/rerun")
+def post_rerun(path: bodies.RunPath, body: bodies.RerunBody) -> tuple[dict[str, Any], int]:
+    """Enter the same run again, once its differences were seen; they come with the answer."""
+    actor = current_actor()
+    check_confirmed(path.run_id, confirm=body.confirm)
+    home, now = context().settings.home, context().clock()
     with context().sessions.write() as session:
-        differences = list_differences(session, actor, path.run_id, home=home)
-        run = rerun(session, actor, path.run_id, home=home, now=context().clock())
-        return bodies.present_run(run) | {"differences": differences}, 202
+        found = compare_rerun(session, actor, path.run_id, home=home, now=now)
+        run = rerun(session, actor, path.run_id, home=home, now=now)
+        return bodies.present_run(run) | {"differences": found["differences"]}, 202
 
 
 @blueprint.get("/runs/<run_id>/events")

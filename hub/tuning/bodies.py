@@ -61,6 +61,12 @@ class OverrideBody(Body):
     reason: str
 
 
+class RerunBody(Body):
+    """Says that the differences which the same address tells were seen."""
+
+    confirm: bool
+
+
 class TryoutBody(Body):
     """The step of an evaluated checkpoint."""
 

@@ -16,11 +16,13 @@ from hub.datasets.service import find_dataset
 from hub.datasets.versions import hold_out_file
 from hub.errors import InvalidValueError, NotFoundError
 from hub.tuning import service, stopping
+from hub.tuning.bodies import RerunBody
 from hub.tuning.openai_caller import Caller, find_caller
 from hub.tuning.openai_events import cut_page, list_checkpoints, list_events
 from hub.tuning.openai_ids import read_file, read_job
 from hub.tuning.openai_jobs import present_job
 from hub.tuning.openai_request import JobBody, read_wish
+from hub.tuning.rerunning import check_confirmed, compare_rerun, rerun
 from hub.tuning.submitting import submit_once
 from hub.tuning.tables import Run
 from hub.web import Query, context
@@ -132,6 +134,37 @@ def post_resume(path: JobPath) -> dict[str, Any]:
         return _show(session, stopping.resume_run(session, actor, run.id, now=context().clock()))
 
 
+@blueprint.get("/<job_id>/rerun")
+def get_rerun(path: JobPath) -> dict[str, Any]:
+    """Return what the same job would differ in today, and the most of your own money that it would hold, in fen."""
+    with context().sessions.read() as session:
+        caller = find_caller(session)
+        run = _find(session, caller.actor, path.job_id)
+        found = compare_rerun(session, caller.actor, run.id, home=context().settings.home, now=context().clock())
+        return {**found, "max_fen": (_limit_terms(session, caller, run) or {}).get("max_fen")}
+
+
+@blueprint.post("/<job_id>/rerun")
+def post_rerun(path: JobPath, body: RerunBody) -> dict[str, Any]:
+    """Create the same job again on its own terms; a run of the pages waits for its quote to be accepted there."""
+    check_confirmed(path.job_id, confirm=body.confirm)
+    key = request.headers.get("Idempotency-Key", "").strip() or None
+    home, now = context().settings.home, context().clock()
+    with context().sessions.write() as session:
+        caller = find_caller(session)
+        earlier = _find(session, caller.actor, path.job_id)
+        caller.check_model(earlier.base_public_name)
+        terms = _limit_terms(session, caller, earlier)
+        run = submit_once(
+            session,
+            caller.actor.organisation_id,
+            key=key,
+            request={"rerun": earlier.id},
+            create=lambda: rerun(session, caller.actor, earlier.id, home=home, now=now, terms=terms),
+        )
+        return _show(session, run)
+
+
 @blueprint.get("/<job_id>/events")
 def get_events(path: JobPath, query: PageQuery) -> dict[str, Any]:
     """Return a job's events, newest first."""
@@ -150,6 +183,11 @@ def get_checkpoints(path: JobPath, query: PageQuery) -> dict[str, Any]:
 
 def _show(session: Session, run: Run) -> dict[str, Any]:
     return present_job(session, run, home=context().settings.home, now=context().clock())
+
+
+def _limit_terms(session: Session, caller: Caller, run: Run) -> dict[str, Any] | None:
+    """The terms that a job was created on, within the budget of the key that asks; none for a run of the pages."""
+    return run.terms and run.terms | {"max_fen": caller.limit_fen(session, run.terms["max_fen"])}
 
 
 def _find(session: Session, actor: Actor, job_id: str) -> Run:

@@ -12,7 +12,6 @@ from hub.actor import Actor
 from hub.catalogue.service import root_base
 from hub.catalogue.tables import ModelVersion
 from hub.compute.service import find_offer
-from hub.compute.tables import OfferState
 from hub.datasets.service import find_usable_version
 from hub.errors import ConflictError
 from hub.filings.service import StandingState, explain_standing, standing_of
@@ -53,7 +52,7 @@ def quote_run(
             state=str(run.state),
         )
     offer = find_offer(session, offer_id)
-    if offer.state is not OfferState.OPEN or (offer.valid_until is not None and offer.valid_until <= now):
+    if not offer.is_open(now):
         raise ConflictError(
             f"Offer {offer.id} is no longer open. Choose another from GET /api/v1/offers.",
             f"报价 {offer.id} 已下架，请另选。",

@@ -26,7 +26,7 @@ from hub.tuning.log_lines import read_log
 from hub.tuning.progress import locate_attempt, read_curve, read_tail, thin
 from hub.tuning.publishing import measure_again, override_gate
 from hub.tuning.queueing import find_place
-from hub.tuning.rerunning import rerun
+from hub.tuning.rerunning import compare_rerun, rerun
 from hub.tuning.states import DELIVERED, TERMINAL, UNORDERED
 from hub.tuning.stopping import PAUSABLE
 from hub.tuning.tables import Run
@@ -38,6 +38,7 @@ from marketplace_ui.journey_words import explain_reason
 from marketplace_ui.layout import read_notice, translate
 from marketplace_ui.pages.tuning import render_order
 from marketplace_ui.recipe_words import explain_value, say_recipe
+from marketplace_ui.rerun_words import name_difference, show_side
 from marketplace_ui.run_live import read_live
 from marketplace_ui.tryout_view import view_tryouts
 from marketplace_ui.tuning_estimates import name_programmes, number_rules
@@ -142,6 +143,21 @@ def resume_run(run_id: str) -> Response:
     with context().sessions.write() as session:
         stopping.resume_run(session, actor, run_id, now=context().clock())
     return redirect(f"/runs/{run_id}?done=resumed")
+
+
+@blueprint.get("/runs/<run_id>/rerun")
+def show_rerun(run_id: str) -> str:
+    """What the same run would differ in today, and the button that enters it."""
+    actor = current_actor()
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, run_id)
+        found = compare_rerun(session, actor, run_id, home=context().settings.home, now=context().clock())
+        rows = [
+            (name_difference(item["name"]), item["name"], show_side(item, "then"), show_side(item, "now"))
+            for item in found["differences"]
+        ]
+        mine = run.organisation_id == actor.organisation_id
+        return render_template("runs/rerun.html", run=run, rows=rows, count=len(found["compared"]), mine=mine)
 
 
 @blueprint.post("/runs/<run_id>/rerun")

@@ -74,6 +74,31 @@ def test_a_running_job_shows_the_healthy_band_and_what_to_look_at(scene: Scene, 
     run_until(worker, lambda: scene.read_run(run_id)["state"] == "cancelled")
 
 
+def test_rerun_shows_what_differs_and_starts_only_when_confirmed(scene: Scene, client: openai.OpenAI) -> None:
+    file = client.files.create(file=("orders.jsonl", chat_rows()), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model=scene.base, training_file=file.id, metadata={"guanmo_deploy": "false", "guanmo_max_fen": "5000"}
+    )
+    worker = scene.make_worker()
+    run_until(worker, lambda: client.fine_tuning.jobs.retrieve(job.id).status == "succeeded")
+    shown = run("rerun", job.id)
+    assert shown.exit_code == 1
+    assert "data.train_digest  111111111111" in shown.output
+    assert "at most ¥50.00" in shown.output
+    assert len(client.fine_tuning.jobs.list().data) == 1
+    started = run("rerun", job.id, "--yes")
+    assert started.exit_code == 0, started.output
+    again = client.fine_tuning.jobs.list().data[0]
+    assert f"{again.id}: validating" in started.output
+    run_until(worker, lambda: client.fine_tuning.jobs.retrieve(again.id).status == "succeeded")
+    assert client.fine_tuning.jobs.retrieve(again.id).fine_tuned_model == "factory-co/base-ft@2"
+
+
+def test_a_rerun_without_differences_says_so() -> None:
+    text = commands.draw_differences({"differences": [], "compared": ["seed", "code_digest"]})
+    assert text == "No differences: base, data, recipe, seed, versions and price are as they were (2 compared)."
+
+
 def test_losses_are_drawn_between_lowest_and_highest() -> None:
     assert commands.draw_line([]) == ""
     assert commands.draw_line([2.0, 2.0]) == "▁▁"

@@ -23,6 +23,7 @@ PAGES = (
     ("/runs/{quoted}", "factory"),
     ("/runs/{done}", "factory"),
     ("/runs/{failed}", "factory"),
+    ("/runs/{done}/rerun", "factory"),
     ("/vouchers", None),
     ("/vouchers", "factory"),
     ("/vouchers", "operator"),

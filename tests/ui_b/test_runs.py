@@ -2,7 +2,11 @@
 
 import re
 
+from hub.actor import Actor, Role
+from hub.tuning.rerunning import compare_rerun
+from hub.tuning.tables import Run
 from marketplace_ui.durations import show_duration
+from marketplace_ui.rerun_words import name_difference
 from tests.hub.runs.scene import run_until
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
@@ -43,6 +47,28 @@ def test_failed_run_names_cause_refund_and_next_step(shop: Shop) -> None:
     assert "base_changed" in chinese
     assert "修改后重试" in chinese
     assert '收费 <span class="money">¥0.00</span>' in chinese
+
+
+def test_a_rerun_shows_what_differs_before_its_button(shop: Shop) -> None:
+    path = f"/runs/{shop.shown['done']}"
+    client = shop.world.visit("factory")
+    assert f'href="{path}/rerun"' in client.get(path).text
+    page = client.get(f"{path}/rerun").text
+    for text in ("Training data", "Training code", "Version of torch", f'action="{path}/rerun"'):
+        assert text in page
+    assert "Weights of the base" not in page
+    chinese = shop.world.visit("factory", "zh").get(f"{path}/rerun").text
+    assert "训练数据" in chinese
+    assert "确认并重跑" in chinese
+    assert shop.world.visit("integrator").get(f"{path}/rerun").status_code == 404
+
+
+def test_every_thing_that_a_rerun_compares_has_its_words(shop: Shop) -> None:
+    with shop.world.sessions.read() as session, shop.world.app.test_request_context():
+        run = session.get_one(Run, shop.shown["done"])
+        actor = Actor(run.created_by, run.organisation_id, Role.FACTORY)
+        found = compare_rerun(session, actor, run.id, home=shop.world.home, now=shop.world.now)
+        assert all(name_difference(name) for name in found["compared"])
 
 
 def test_list_shows_states_and_costs(shop: Shop) -> None:

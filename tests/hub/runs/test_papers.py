@@ -1,6 +1,8 @@
 """What a finished run hands out: manifest, card, bundle with checksums, the same run again, an override."""
 
 import io
+import json
+import platform
 import subprocess
 import zipfile
 from pathlib import Path
@@ -10,7 +12,12 @@ import pytest
 from sqlalchemy import select
 
 from hub.catalogue.tables import ModelVersion
+from hub.clock import read_clock
+from hub.datasets.tables import DatasetVersion
 from hub.events.tables import Event
+from hub.prices.service import DEFAULT, publish_price
+from hub.tuning.progress import locate_attempt
+from hub.tuning.tables import Run
 from tests.hub.runs.scene import Scene, run_until
 
 OVER = {"succeeded", "held"}
@@ -54,19 +61,74 @@ def test_the_bundle_checks_itself_and_is_the_same_twice(scene: Scene, run: dict[
         assert scene.call("GET", f"{path}/{address}", "rival").status_code == 404
 
 
-def test_the_same_run_again_tells_what_changed(scene: Scene, run: dict[str, Any]) -> None:
-    answer = scene.call("POST", f"/api/v1/runs/{run['id']}/rerun", "factory")
-    assert answer.status_code == 202, answer.json
-    again = answer.json
-    assert again is not None
-    assert (again["rerun_of"], again["seed"], again["recipe"]) == (run["id"], run["seed"], {"rank": 8})
-    # the twin writes stand-in digests, so all three are told
-    assert {item["name"] for item in again["differences"]} == {
-        "code_digest",
-        "data.train_digest",
-        "data.valid_digest",
-    }
-    assert scene.call("POST", f"/api/v1/runs/{run['id']}/rerun", "rival").status_code == 404
+STAND_INS = {"code_digest", "data.train_digest", "data.valid_digest", "versions.torch"}
+"""What the twin writes that is nobody's."""
+
+
+def test_the_same_run_again_tells_what_changed_and_starts_only_when_confirmed(
+    scene: Scene, run: dict[str, Any]
+) -> None:
+    path = f"/api/v1/runs/{run['id']}/rerun"
+    found = scene.call("GET", path, "factory").json
+    assert found is not None
+    assert {item["name"] for item in found["differences"]} == STAND_INS
+    compared = {"base.weights_digest", "recipe.learning_rate", "seed", "versions.python", "price.list_fen"}
+    assert compared | STAND_INS < set(found["compared"])
+    refused = scene.call("POST", path, "factory", json={"confirm": False})
+    assert (refused.status_code, refused.json["code"]) == (422, "rerun_unconfirmed")  # type: ignore[index]
+    assert scene.call("POST", path, "factory", json={}).status_code == 422
+    with scene.sessions.read() as session:
+        assert session.scalars(select(Run.id)).all() == [run["id"]]
+    again = scene.call("POST", path, "factory", json={"confirm": True})
+    assert again.status_code == 202, again.json
+    assert again.json is not None
+    assert (again.json["rerun_of"], again.json["seed"], again.json["recipe"]["rank"]) == (run["id"], run["seed"], 8)
+    assert again.json["differences"] == found["differences"]
+    for method, options in (("GET", {}), ("POST", {"json": {"confirm": True}})):
+        assert scene.call(method, path, "rival", **options).status_code == 404
+
+
+def test_a_rerun_tells_other_weights_values_and_prices(scene: Scene, run: dict[str, Any]) -> None:
+    manifest_path = locate_attempt(scene.home, run["id"], run["attempt"]) / "manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    manifest["digests"]["weights_digest"] = "9" * 64
+    manifest["recipe"]["epochs"]["value"] = 99
+    del manifest["recipe"]["patience"]
+    manifest_path.write_text(json.dumps(manifest))
+    operator = scene.actors["operator"]
+    with scene.sessions.write() as session:
+        publish_price(
+            session,
+            operator,
+            organisation_id=operator.organisation_id,
+            subject_kind="tuning",
+            subject=DEFAULT,
+            lines={"trained_tokens": (10, 100)},
+            now=read_clock(),
+        )
+    told = scene.call("GET", f"/api/v1/runs/{run['id']}/rerun", "factory").json
+    assert told is not None
+    changed = {item["name"]: (item["then"], item["now"]) for item in told["differences"]}
+    assert changed["base.weights_digest"][0] == "9" * 64
+    assert changed["recipe.epochs"] == (99, None)
+    assert changed["recipe.patience"] == (None, "chosen by the plan")
+    before, after = changed["price.list_fen"]
+    assert after - before == 300 * 5 // 100
+
+
+def test_a_rerun_of_what_is_the_same_says_so(scene: Scene, run: dict[str, Any]) -> None:
+    from hub.tuning.rerunning import _digest_trainer
+
+    with scene.sessions.read() as session:
+        data = session.get_one(DatasetVersion, run["dataset_version_id"])
+    manifest_path = locate_attempt(scene.home, run["id"], run["attempt"]) / "manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    manifest["digests"] |= {"train_digest": data.train_digest, "valid_digest": data.valid_digest}
+    manifest |= {"code_digest": _digest_trainer(), "versions": {"python": platform.python_version()}}
+    manifest_path.write_text(json.dumps(manifest))
+    found = scene.call("GET", f"/api/v1/runs/{run['id']}/rerun", "factory").json
+    assert found is not None
+    assert found["differences"] == []
 
 
 def test_a_held_run_is_published_on_a_persons_word_and_audited(scene: Scene) -> None:

@@ -174,7 +174,7 @@ def _pack(out: Path, name: str, config: dict[str, int | str]) -> None:
 
 def _write_manifest(out: Path, spec: RunSpec) -> None:
     manifest = {
-        "digests": {"train_digest": "1" * 64, "valid_digest": "2" * 64},
+        "digests": {"train_digest": "1" * 64, "valid_digest": "2" * 64, **_digest_base(spec)},
         "code_digest": "3" * 64,
         "recipe": encode(resolve_recipe({**spec.recipe, "rank": Value(8)}, FACTS)),
         "fixed": encode(list_fixed(spec.device, has_fast_bf16=False)),
@@ -183,6 +183,11 @@ def _write_manifest(out: Path, spec: RunSpec) -> None:
         "versions": {"python": platform.python_version(), "torch": "0.0-twin"},
     }
     (out / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _digest_base(spec: RunSpec) -> dict[str, str | None]:
+    names = ("weights_digest", "tokenizer_digest", "template_digest")
+    return {name: getattr(spec.base, name) for name in names}
 
 
 def _finish(
