@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from hub.tuning.examining import read_cases
+from hub.tuning.measures import MEASURES, list_measured
 from hub.tuning.progress import locate_run
 from hub.tuning.scoring import Case, report_labels
 from hub.tuning.tables import Run
 from marketplace_ui.layout import translate
 
 SHOWN_CASES = 12
-_SHARES = ("error_reduction", "exact_match", "f1", "json_valid", "stop_rate", "broken")
 
 
 @dataclass(frozen=True)
@@ -72,34 +72,12 @@ def view_gate(run: Run, home: Path, *, mine: bool) -> GateView | None:
 
 
 def _list_measures(scores: Mapping[str, Any]) -> list[MeasureRow]:
-    if not scores:
-        return []
-    titles = _name_measures()
-    rows = [_read_row(titles[name], scores[name]) for name in _SHARES if name in scores]
-    if "loss" in scores:
-        rows.insert(0, _read_row(titles["loss"], scores["loss"], is_loss=True))
-    if "probe" in scores:
-        rows.append(_read_row(titles["probe"], scores["probe"]))
-        rows.append(_read_row(titles["probe_loss"], scores["probe"]["loss"], is_loss=True))
-    return rows
-
-
-def _read_row(title: str, found: Mapping[str, float], *, is_loss: bool = False) -> MeasureRow:
-    return MeasureRow(title, found["base"], found["adapter"], found["gain_low"], found["gain_high"], is_loss)
-
-
-def _name_measures() -> dict[str, str]:
-    return {
-        "loss": translate("留出损失", "Held-out loss"),
-        "error_reduction": translate("错误消减率 ERR", "Error reduction rate ERR"),
-        "exact_match": translate("完全一致", "Exact match"),
-        "f1": "F1",
-        "json_valid": translate("JSON 有效", "Valid JSON"),
-        "stop_rate": translate("自行结束", "Ends by itself"),
-        "broken": translate("空白或循环的回答", "Empty or looping answers"),
-        "probe": translate("通用能力题", "General questions"),
-        "probe_loss": translate("通用能力损失", "Loss on general questions"),
-    }
+    return [
+        MeasureRow(
+            translate(*MEASURES[item.name]), item.base, item.adapter, item.gain_low, item.gain_high, item.is_loss
+        )
+        for item in list_measured(scores)
+    ]
 
 
 def _name_rule(code: str) -> str:
@@ -117,5 +95,5 @@ def _name_rule(code: str) -> str:
     }
     if code in names:
         return names[code]
-    title = _name_measures()[code.removesuffix("_not_worse")]
+    title = translate(*MEASURES[code.removesuffix("_not_worse")])
     return title + translate("不差于基座（95 % 下界，容 1 点）", " is no worse than the base's (95 % bound, one point)")

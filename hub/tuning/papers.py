@@ -1,6 +1,6 @@
-"""The papers of a finished run: manifest, model card written from it, and the export bundle with its checksums.
+"""The papers of a finished run: its manifest, and the export bundle with card and checksums.
 
-It leaves what happened to the run and the bytes of the adapter to the artefact store.
+It leaves the words of the card to `hub.tuning.card` and the bytes of the adapter to the artefact store.
 """
 
 import hashlib
@@ -14,16 +14,18 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor
+from hub.catalogue.service import model_of, root_base
 from hub.catalogue.tables import ModelVersion
-from hub.columns import write_json
+from hub.datasets.tables import DatasetVersion
 from hub.errors import ConflictError, NotFoundError
+from hub.tuning.card import write_card
 from hub.tuning.openai_jobs import name_tuned
 from hub.tuning.progress import locate_attempt
 from hub.tuning.service import find_run
 from hub.tuning.tables import Run
 from registry.store import FolderStore
 
-MANIFEST, CARD, SUMS = "manifest.json", "README.md", "SHA256SUMS"
+MANIFEST, CARD, CARD_ZH, SUMS = "manifest.json", "README.md", "README.zh.md", "SHA256SUMS"
 _STAMP = (2026, 1, 1, 0, 0, 0)
 """Every member of a bundle carries the same time, so that equal content gives equal bytes."""
 
@@ -34,24 +36,26 @@ def build_manifest(session: Session, run: Run, home: Path) -> dict[str, Any]:
     Raises:
         NotFoundError: the run left no result.
     """
-    path = locate_attempt(home, run.id, run.attempt) / MANIFEST
+    path = _locate_manifest(home, run)
     if not path.is_file():
         raise NotFoundError.of("manifest of run", run.id)
     trained: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     base = session.get_one(ModelVersion, run.base_version_id)
+    data = session.get_one(DatasetVersion, run.dataset_version_id)
     return trained | {
         "run_id": run.id,
         "seed": run.seed,
         "metrics": run.metrics or {},
         "base": {
             "name": run.base_public_name,
+            "licence": model_of(session, root_base(session, base)).licence,
             "version_id": base.id,
             "artifact_digest": base.artifact_digest,
             "weights_digest": base.weights_digest,
             "tokenizer_digest": base.tokenizer_digest,
             "template_digest": base.template_digest,
         },
-        "data": {"dataset_version_id": run.dataset_version_id},
+        "data": {"dataset_version_id": data.id, "train_rows": data.train_rows, "valid_rows": data.valid_rows},
         "asked_recipe": run.recipe,
         "quote_id": run.quote_id,
         "order_id": run.order_id,
@@ -64,31 +68,12 @@ def build_manifest(session: Session, run: Run, home: Path) -> dict[str, Any]:
     }
 
 
-def write_card(manifest: Mapping[str, Any]) -> str:
-    """Return the model card as Markdown; every figure comes from the manifest."""
-    metrics, recipe = manifest.get("metrics", {}), manifest.get("recipe", {})
-    rows = "\n".join(
-        f"| {name} | {value['value']} | {value['reason']} |" for name, value in sorted(recipe.items())
-    )  # fmt: skip
-    scores = "\n".join(
-        f"| {side} | {part.get('loss', '')} | {part.get('exact_match', '')} |"
-        for side in ("base", "adapter")
-        if isinstance(part := metrics.get(side), Mapping)
-    )
-    return _CARD.format(
-        name=manifest.get("model") or manifest["run_id"],
-        base=manifest["base"]["name"],
-        weights=manifest["base"]["weights_digest"],
-        run=manifest["run_id"],
-        seed=manifest.get("seed", ""),
-        train=manifest["digests"]["train_digest"],
-        valid=manifest["digests"]["valid_digest"],
-        code=manifest["code_digest"],
-        rows=rows,
-        scores=scores,
-        n=metrics.get("n", ""),
-        gate=write_json(manifest["gate"]),
-    )
+def read_card(session: Session, version: ModelVersion, home: Path, *, chinese: bool) -> str | None:
+    """Return the card of a version that a run made; None for others, and where the run's files are gone."""
+    run = session.get(Run, version.run_id) if version.run_id else None
+    if run is None or not _locate_manifest(home, run).is_file():
+        return None
+    return write_card(build_manifest(session, run, home), chinese=chinese)
 
 
 def build_bundle(session: Session, actor: Actor, run_id: str, *, store: FolderStore, home: Path) -> tuple[str, bytes]:
@@ -109,11 +94,15 @@ def build_bundle(session: Session, actor: Actor, run_id: str, *, store: FolderSt
         path.name: path.read_bytes() for path in sorted(adapter.iterdir()) if path.is_file() and path.name != SUMS
     }
     members[MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode()
-    members[CARD] = write_card(manifest).encode()
+    members |= {CARD: write_card(manifest).encode(), CARD_ZH: write_card(manifest, chinese=True).encode()}
     members[SUMS] = "".join(
         f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(members.items())
     ).encode()
     return f"{run.model_name.replace('/', '-')}-{run.id[-8:]}.zip", _zip(members)
+
+
+def _locate_manifest(home: Path, run: Run) -> Path:
+    return locate_attempt(home, run.id, run.attempt) / MANIFEST
 
 
 def _zip(members: Mapping[str, bytes]) -> bytes:
@@ -122,35 +111,3 @@ def _zip(members: Mapping[str, bytes]) -> bytes:
         for name, content in sorted(members.items()):
             archive.writestr(zipfile.ZipInfo(name, _STAMP), content)
     return stream.getvalue()
-
-
-_CARD = """# {name}
-
-A LoRA adapter of `{base}` (weights sha256 {weights}), made by run `{run}` with seed {seed}.
-
-## Held-out scores
-
-{n} rows that were not trained on.
-
-| model | loss | exact match |
-|---|---|---|
-{scores}
-
-Publish gate: `{gate}`
-
-## Recipe
-
-| setting | value | reason |
-|---|---|---|
-{rows}
-
-## Where it comes from
-
-| part | sha256 |
-|---|---|
-| training data | {train} |
-| held-out data | {valid} |
-| training code | {code} |
-
-`manifest.json` beside this file holds the rest; `sha256sum --check SHA256SUMS` checks the files.
-"""

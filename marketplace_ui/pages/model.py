@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, render_template
+from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
@@ -18,6 +19,7 @@ from hub.deployments.service import find_open_deployment
 from hub.deployments.tables import Deployment, DeploymentState
 from hub.errors import NotFoundError
 from hub.filings.service import explain_standing
+from hub.tuning.papers import read_card
 from hub.web import context, find_actor, request_language
 from marketplace_ui.cards import read_titles
 from marketplace_ui.forms import Form
@@ -78,6 +80,7 @@ def render_model(public_name: str, form: Form, answers: Mapping[str, str]) -> st
             page=page,
             titles=read_titles(session),
             card=render_markdown(page.model.card_markdown),
+            papers=_render_papers(session, page.version),
             standing_text=zh if request_language() == "zh" else en,
             view=view_price(session, actor, price, filed=page.standing.valid, now=now) if price else None,
             scores=list_scores(page.version.metrics),
@@ -90,6 +93,12 @@ def render_model(public_name: str, form: Form, answers: Mapping[str, str]) -> st
             base_url=context().settings.shown_gateway_url,
             notice=read_notice(NOTICES),
         )
+
+
+def _render_papers(session: Session, version: ModelVersion) -> Markup | None:
+    """The card that was written from the manifest of the version's run."""
+    text = read_card(session, version, context().settings.home, chinese=request_language() == "zh")
+    return None if text is None else render_markdown(text)
 
 
 def list_scores(metrics: Mapping[str, Any]) -> list[Score]:

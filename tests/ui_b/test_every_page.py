@@ -24,6 +24,7 @@ PAGES = (
     ("/runs/{done}", "factory"),
     ("/runs/{failed}", "factory"),
     ("/runs/{done}/rerun", "factory"),
+    ("/models/demo-precision/orders@1", "factory"),
     ("/vouchers", None),
     ("/vouchers", "factory"),
     ("/vouchers", "operator"),

@@ -49,6 +49,16 @@ def test_failed_run_names_cause_refund_and_next_step(shop: Shop) -> None:
     assert '收费 <span class="money">¥0.00</span>' in chinese
 
 
+def test_the_page_of_a_tuned_version_shows_its_card_in_both_languages(shop: Shop) -> None:
+    path = "/models/demo-precision/orders@1"
+    english, chinese = (shop.world.visit("factory", language).get(path).text for language in ("en", "zh"))
+    for text in ("Model card", "Intended use and limits", "Licence of the base", "device time, s", "our measurement"):
+        assert text in english
+    for text in ("模型卡", "用途与局限", "基座的许可", "设备时间（秒）"):
+        assert text in chinese
+    assert "Model card" not in shop.world.visit("factory").get("/models/guanmo/demo-zh").text
+
+
 def test_a_rerun_shows_what_differs_before_its_button(shop: Shop) -> None:
     path = f"/runs/{shop.shown['done']}"
     client = shop.world.visit("factory")

@@ -43,6 +43,7 @@ def test_the_bundle_checks_itself_and_is_the_same_twice(scene: Scene, run: dict[
     folder = tmp_path / "bundle"
     assert sorted(item.name for item in folder.iterdir()) == [
         "README.md",
+        "README.zh.md",
         "SHA256SUMS",
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -57,6 +58,10 @@ def test_the_bundle_checks_itself_and_is_the_same_twice(scene: Scene, run: dict[
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "# factory-co/orders@1" in card
     assert manifest["base"]["weights_digest"] in card
+    assert f"| training rows | {manifest['data']['train_rows']} |" in card
+    assert "| processor, cores | Twin, 2 |" in card
+    assert "Replace seal" not in card
+    assert "## 用途与局限" in (folder / "README.zh.md").read_text(encoding="utf-8")
     for address in ("export", "manifest"):
         assert scene.call("GET", f"{path}/{address}", "rival").status_code == 404
 

@@ -127,8 +127,8 @@ def _deliver(spec: RunSpec, out: Path, steps: int, *, gain: float, log: Progress
     _write_manifest(out, spec)
     digest = hashlib.sha256((out / "artifact" / "SHA256SUMS").read_bytes()).hexdigest()
     metrics = {
-        "base": {"loss": BASE_LOSS, "exact_match": 0.1},
-        "adapter": {"loss": BASE_LOSS - gain, "exact_match": 0.9},
+        "base": {"loss": BASE_LOSS, "exact_match": 0.1, "exact_match_low": 0.02, "exact_match_high": 0.4},
+        "adapter": {"loss": BASE_LOSS - gain, "exact_match": 0.9, "exact_match_low": 0.6, "exact_match_high": 0.98},
     }
     tokens = TOKENS_PER_STEP * steps
     _finish(spec, out, State.SUCCEEDED, log=log, tokens=tokens, step=steps, digest=digest, metrics=metrics)
