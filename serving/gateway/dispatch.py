@@ -138,6 +138,8 @@ class Dispatcher:
             self._router.probing(replica)
             await answer.head()
             refusal = None if answer.status == 200 else await _judge(call, answer)
+            if not durable.done():
+                self._journal.hurry()
             await durable
         except EngineUnreachableError:
             self._router.suspect(replica, hard=True)

@@ -21,6 +21,8 @@ from serving.gateway.live_usage import LiveUsage
 from serving.gateway.quick_json import encode_message
 
 COMPACT_ABOVE_BYTES = 64 * 1024 * 1024
+GATHER_S = 0.004
+"""A line waits so long for company on its way to the disk, unless somebody waits for it: engines take longer."""
 
 
 class JournalError(Exception):
@@ -41,6 +43,8 @@ class Journal:
         self._live.forget_left()
         self._unsynced: list[asyncio.Future[None]] = []
         self._syncer: asyncio.Task[None] | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+        self._hurried = False
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
     def append(self, entry: Entry) -> None:
@@ -66,15 +70,23 @@ class Journal:
 
     async def durable(self) -> None:
         """Return once everything appended so far is on the disk."""
-        await self.synced()
+        waiter = self.synced()
+        self.hurry()
+        await waiter
 
     def synced(self) -> asyncio.Future[None]:
-        """Return what is done once everything appended so far is on the disk; concurrent callers share one sync."""
+        """Return what is done once everything appended so far is on the disk; concurrent callers share one flush."""
         waiter = asyncio.get_running_loop().create_future()
         self._unsynced.append(waiter)
-        if self._syncer is None or self._syncer.done():
-            self._syncer = asyncio.create_task(self._sync())
+        if self._syncer is None and self._gathering is None:
+            self._gather()
         return waiter
+
+    def hurry(self) -> None:
+        """Flush now, or right after the flush under way: somebody waits for it."""
+        self._hurried = True
+        if self._syncer is None:
+            self._begin_sync()
 
     def close(self) -> None:
         """Sync and release the file."""
@@ -84,15 +96,26 @@ class Journal:
         os.close(self._lock_fd)
         self._live.close()
 
+    def _gather(self) -> None:
+        self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._begin_sync)
+
+    def _begin_sync(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        self._syncer = asyncio.create_task(self._sync())
+
     async def _sync(self) -> None:
-        while self._unsynced:
-            waiters, self._unsynced = self._unsynced, []
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._disk, _sync_duplicate, os.dup(self._fd))
-            except OSError as error:
-                _finish(waiters, _unwritable(error))
-            else:
-                _finish(waiters, None)
+        waiters, self._unsynced, self._hurried = self._unsynced, [], False
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._disk, _sync_duplicate, os.dup(self._fd))
+        except OSError as error:
+            _finish(waiters, _unwritable(error))
+        else:
+            _finish(waiters, None)
+        self._syncer = None
+        if self._unsynced:
+            (self._begin_sync if self._hurried else self._gather)()
 
     def _take_live(self) -> None:
         """Add what a killed process had noted of its attempts since their last entry."""

@@ -77,10 +77,14 @@ class Settlement:
         return len(state.unsent)
 
     async def send_usage(self) -> None:
-        """Send every unsent record in batches. Raises: HubError; GatewayError when the journal cannot be written."""
+        """Send every record so far in batches; later ones go along only where they fill one, as small ones cost more.
+
+        Raises: HubError; GatewayError when the journal cannot be written.
+        """
         async with self._sending:
             state = self._journal.state
-            while state.unsent:
+            due_seq = state.next_seq
+            while state.unsent and (min(state.unsent) < due_seq or len(state.unsent) >= MAX_BATCH):
                 first_seq, records = state.unsent_records(MAX_BATCH)
                 batch = UsageBatch(self._gateway_id, self._gateway_epoch, first_seq, records)
                 reply = await self._hub.post_usage(batch)

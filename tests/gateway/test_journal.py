@@ -164,6 +164,35 @@ def test_one_journal_has_one_owner(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_lines_wait_for_company_until_somebody_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", syncs.append)
+    monkeypatch.setattr(journal_file, "GATHER_S", 0.05)
+    journal = Journal(tmp_path / "j")
+
+    async def come_one_by_one() -> None:
+        waiters = []
+        for _ in range(10):
+            waiters.append(journal.synced())
+            await asyncio.sleep(0.001)
+        assert syncs == []
+        await asyncio.gather(*waiters)
+        assert len(syncs) == 1
+        monkeypatch.setattr(journal_file, "GATHER_S", 60.0)
+        early = journal.synced()
+        journal.hurry()
+        await asyncio.sleep(0)  # the flush begins
+        late = journal.synced()
+        await early
+        assert not late.done()
+        journal.hurry()
+        await late
+        assert len(syncs) == 3
+
+    asyncio.run(come_one_by_one())
+    journal.close()
+
+
 def test_concurrent_waiters_share_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     syncs: list[int] = []
     real_sync = os.fdatasync

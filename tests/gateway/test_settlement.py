@@ -68,6 +68,26 @@ def test_batches_are_bounded_and_resume_where_the_hub_stopped(tmp_path: Path) ->
     journal.close()
 
 
+def test_what_ends_while_a_batch_is_sent_waits_for_the_next_time(tmp_path: Path) -> None:
+    journal, hub, settlement = start(tmp_path)
+    settlement.record(settled(0, 0).record, 1)
+    number = 0
+
+    async def post_while_calls_end(batch: UsageBatch) -> UsageReply:
+        nonlocal number
+        for _ in range(20):
+            number += 1
+            settlement.record(settled(number, 0).record, 1)
+        return await MemoryHub.post_usage(hub, batch)
+
+    hub.post_usage = post_while_calls_end  # type: ignore[method-assign]
+    asyncio.run(settlement.send_usage())
+    assert [len(batch.records) for batch in hub.batches] == [1]
+    asyncio.run(settlement.send_usage())
+    assert [len(batch.records) for batch in hub.batches] == [1, 20]
+    journal.close()
+
+
 def test_a_hub_that_takes_nothing_is_not_asked_for_ever(tmp_path: Path) -> None:
     journal, hub, settlement = start(tmp_path)
     settlement.record(settled(1, 0).record, 1)
