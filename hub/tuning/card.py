@@ -154,7 +154,11 @@ class _Card:
             (self.say("计划", "plan"), self._manifest.get("plan_digest")),
         )
         table = _table((self.say("部分", "part"), "sha256"), rows)
-        return f"## {self.say('来源', 'Where it comes from')}\n\n{table}"
+        rest = self.say(
+            "导出包中的 `manifest.json` 有其余内容；`sha256sum --check SHA256SUMS` 核对其中的文件。",
+            "`manifest.json` in the export holds the rest; `sha256sum --check SHA256SUMS` checks its files.",
+        )
+        return f"## {self.say('来源', 'Where it comes from')}\n\n{table}\n\n{rest}"
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
