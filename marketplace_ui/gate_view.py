@@ -6,28 +6,15 @@ It leaves the figures to `hub.tuning.gate` and the words of states to `journey_w
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hub.tuning.examining import read_cases
-from hub.tuning.measures import MEASURES, list_measured
+from hub.tuning.measures import MEASURES, Measured, list_measured
 from hub.tuning.progress import locate_run
 from hub.tuning.scoring import Case, report_labels
 from hub.tuning.tables import Run
 from marketplace_ui.layout import translate
 
 SHOWN_CASES = 12
-
-
-@dataclass(frozen=True)
-class MeasureRow:
-    """One figure of base and new model with the interval of the gain; shares unless `is_loss`."""
-
-    title: str
-    base: float
-    adapter: float
-    gain_low: float
-    gain_high: float
-    is_loss: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,10 +29,10 @@ class RuleRow:
 
 @dataclass(frozen=True)
 class GateView:
-    """Everything of the gate; empty lists before an engine was asked."""
+    """Everything of the gate, measures with their titles; empty lists before an engine was asked."""
 
     rules: Sequence[RuleRow]
-    measures: Sequence[MeasureRow]
+    measures: Sequence[tuple[str, Measured]]
     labels: Mapping[str, Mapping[str, float]]
     cases: Sequence[Mapping[str, str]]
     n: int
@@ -63,21 +50,12 @@ def view_gate(run: Run, home: Path, *, mine: bool) -> GateView | None:
         rules=[
             RuleRow(_name_rule(row["code"]), row["passed"], row["value"], row["limit"]) for row in gate.get("rules", [])
         ],
-        measures=_list_measures(scores),
+        measures=[(translate(*MEASURES[item.name]), item) for item in list_measured(scores)],
         labels=report_labels([Case(**case) for case in cases]),
         cases=cases[:SHOWN_CASES],
         n=scores.get("n", 0),
         probe_n=scores.get("probe", {}).get("n", 0),
     )
-
-
-def _list_measures(scores: Mapping[str, Any]) -> list[MeasureRow]:
-    return [
-        MeasureRow(
-            translate(*MEASURES[item.name]), item.base, item.adapter, item.gain_low, item.gain_high, item.is_loss
-        )
-        for item in list_measured(scores)
-    ]
 
 
 def _name_rule(code: str) -> str:

@@ -32,6 +32,8 @@ RECIPE: Mapping[str, int | float] = {
     "evaluate_rows": 20,
     "max_new_tokens": 1,
 }
+COLD = ("-m", "finetune")
+"""Python's arguments that start a trainer of its own."""
 _SCRIPTS = {"trl": "in_trl.py", "lf": "in_llamafactory.py"}
 
 
@@ -173,7 +175,7 @@ def measure_loss(task: Task, adapter: Path) -> float:
     return float(_run(argv, task, adapter.parent / "held_out.log"))
 
 
-def start_ours(spec: RunSpec, task: Task, out: Path, command: Sequence[str] = ("-m", "finetune")) -> Process:
+def start_ours(spec: RunSpec, task: Task, out: Path, command: Sequence[str] = COLD) -> Process:
     """Start our trainer on a specification in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "spec.json"

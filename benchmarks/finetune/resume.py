@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.finetune.contenders import Process, Task, build_spec, measure_loss, read_progress, start_ours
+from benchmarks.finetune.contenders import COLD, Process, Task, build_spec, measure_loss, read_progress, start_ours
 from benchmarks.finetune.warm import warm_trainer
 from finetune.spec import Checkpoint, Event
 
@@ -33,7 +33,7 @@ def measure_resume(task: Task, out: Path) -> dict[str, float]:
     shutil.copytree(torn, cold)
     with warm_trainer(task, out / "warm.sock") as asked:
         warm_s, repeated = _resume(task, torn, asked)
-    cold_s, _ = _resume(task, cold, ("-m", "finetune"))
+    cold_s, _ = _resume(task, cold, COLD)
     loss = measure_loss(task, whole / "artifact")
     return {
         "resume_loss_diff": max(abs(loss - measure_loss(task, again / "artifact")) for again in (torn, cold)),
@@ -55,7 +55,7 @@ def _resume(task: Task, out: Path, command: Sequence[str]) -> tuple[float, int]:
     return (first.at - began_us) / 1e6, max(line.step for line in before) - resumed.step
 
 
-def _start(task: Task, out: Path, command: Sequence[str] = ("-m", "finetune")) -> Process:
+def _start(task: Task, out: Path, command: Sequence[str] = COLD) -> Process:
     return start_ours(build_spec(task, checkpoint=Checkpoint(interval_s=_INTERVAL_S)), task, out, command)
 
 

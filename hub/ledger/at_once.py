@@ -14,8 +14,8 @@ from hub.driver import call_routine
 from hub.ledger.batches import Batch
 from hub.ledger.books import Group
 from hub.ledger.embedded import post_embedded
-from hub.ledger.periods import month_key
-from hub.ledger.rows import lease_end, list_rows
+from hub.ledger.rows import list_rows
+from hub.ledger.rules import lease_end
 from hub.ledger.tables import TransferKind
 
 SIMPLE = frozenset({TransferKind.SINGLE, TransferKind.PENDING})
@@ -39,10 +39,9 @@ def post_at_once(connection: Connection, groups: Sequence[Group]) -> list[bool] 
     if connection.dialect.name == "sqlite":
         return [True] * len(groups) if post_embedded(connection, groups) else None
     if len(groups) == 1 and len(groups[0].movements) == 1:
-        group, one = groups[0], groups[0].movements[0]
-        month = month_key(group.posted.event_at or group.posted.now)
-        values = (*list_rows(group)[0], month, lease_end(one, to_us(group.posted.now)))
-        found = call_routine(connection, "ledger_post_one", values)
+        group = groups[0]
+        row, expires_at = list_rows(group)[0], lease_end(group.movements[0], to_us(group.posted.now))
+        found = call_routine(connection, "ledger_post_one", (*row, group.posted.month, expires_at))
     else:
         batch = Batch(groups)
         found = call_routine(connection, "ledger_post_many", batch.list_values()) if batch.is_plain() else None

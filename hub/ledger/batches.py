@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from hub.clock import to_us
 from hub.ledger.books import Group
-from hub.ledger.periods import month_key
-from hub.ledger.rules import Movement, fingerprint
+from hub.ledger.rules import Movement, fingerprint, lease_end
 from hub.ledger.tables import TransferKind
 
 FIELD, RECORD = "\x1f", "\x1e"
@@ -24,7 +23,7 @@ class Batch:
         self.accounts = sorted({name for one in movements for name in (one.debit_id, one.credit_id)})
         self.ids = [movement.id for movement in movements]
         self.groups = [group.id for group in groups]
-        self.months = sorted({month_key(group.posted.event_at or group.posted.now) for group in groups})
+        self.months = sorted({group.posted.month for group in groups})
         # By account: its number, then how often and by what it was moved so far, and the most it needed.
         self._places = {name: number for number, name in enumerate(self.accounts, 1)}
         self._moves = {name: [0, 0, 0, 0, 0, -(2**62), -(2**62)] for name in self.accounts}
@@ -59,7 +58,7 @@ class Batch:
         for position, one in enumerate(group.movements):
             self._move(one, now)
             if one.lease_s is not None:
-                self._leases += (one.id, str(now + one.lease_s * 1_000_000), str(now))
+                self._leases += (one.id, str(lease_end(one, now)), str(now))
             lines.append(
                 f"{one.id}{FIELD}{group.id}{FIELD}{position}{FIELD}{one.kind}{FIELD}{one.debit_id}{FIELD}"
                 f"{one.credit_id}{FIELD}{one.amount_fen}{FIELD}{one.code}{FIELD}{posted.business_type}{FIELD}"

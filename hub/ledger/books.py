@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from hub.ledger.periods import month_key
 from hub.ledger.rules import Movement
 from hub.ledger.tables import AccountKind, TransferKind
 
@@ -26,6 +27,11 @@ class Posted:
     actor_id: str
     now: datetime
     event_at: datetime | None = None
+
+    @property
+    def month(self) -> str:
+        """The month that it counts in, which must be open."""
+        return month_key(self.event_at or self.now)
 
 
 class Group(msgspec.Struct, frozen=True, gc=False):

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from hub.clock import to_us
 from hub.driver import execute, insert_whole, select_listed
 from hub.ledger.books import Group
-from hub.ledger.periods import month_key
 from hub.ledger.routines import ENTRY, TRANSFER
-from hub.ledger.rows import Row, lease_end, list_rows
+from hub.ledger.rows import Row, list_rows
+from hub.ledger.rules import lease_end
+from hub.ledger.tables import TransferKind
 
 _DEBITS_PENDING, _DEBITS, _CREDITS_PENDING, _CREDITS, _VERSION, _LIMITED, _CREDIT_LIMITED, _ID = range(8)
 _READ = (
@@ -39,29 +40,31 @@ _INSERT_TRANSFER, _INSERT_ENTRY = _insert("ledger_transfers", TRANSFER), _insert
 
 def post_embedded(connection: Connection, groups: Sequence[Group]) -> bool:
     """Post groups without ends of holds and reversals and say so; False: nothing was posted."""
-    rows = [row for group in groups for row in list_rows(group)]
     accounts = _read_open(connection, groups)
-    entries = None if accounts is None else _move(accounts, rows)
-    if accounts is None or entries is None or not insert_whole(connection, _INSERT_TRANSFER, rows):
+    if accounts is None:
+        return False
+    rows = [row for group in groups for row in list_rows(group)]
+    entries = _move(accounts, rows)
+    if entries is None or not insert_whole(connection, _INSERT_TRANSFER, rows):
         return False
     execute(connection, _INSERT_ENTRY, entries, many=True)
     execute(connection, _MOVE, [(*account[:_LIMITED], account[_ID]) for account in accounts.values()], many=True)
-    leases = [
-        (one.id, lease_end(one, to_us(group.posted.now)), to_us(group.posted.now))
-        for group in groups
-        for one in group.movements
-        if one.lease_s is not None
-    ]
+    leases = [lease for group in groups for lease in _list_leases(group)]
     if leases:
         execute(connection, _INSERT_LEASE, leases, many=True)
     return True
+
+
+def _list_leases(group: Group) -> list[tuple[Any, ...]]:
+    now = to_us(group.posted.now)
+    return [(one.id, lease_end(one, now), now) for one in group.movements if one.lease_s is not None]
 
 
 def _read_open(connection: Connection, groups: Sequence[Group]) -> dict[str, list[Any]] | None:
     """Return the accounts by id as they stand; None: one does not exist, or a month is closed."""
     ids, months = set(), set()
     for group in groups:
-        months.add(month_key(group.posted.event_at or group.posted.now))
+        months.add(group.posted.month)
         for one in group.movements:
             ids.add(one.debit_id)
             ids.add(one.credit_id)
@@ -77,7 +80,7 @@ def _move(accounts: dict[str, list[Any]], rows: Sequence[Row]) -> list[tuple[Any
     entries: list[tuple[Any, ...]] = []
     for row in rows:
         debit, credit, amount, now = accounts[row[4]], accounts[row[5]], row[6], row[14]
-        held = amount if row[3] == "pending" else 0
+        held = amount if row[3] == TransferKind.PENDING else 0
         debit[_DEBITS_PENDING] += held
         debit[_DEBITS] += amount - held
         credit[_CREDITS_PENDING] += held

@@ -15,7 +15,7 @@ from hub.ledger.refusals import (
     ReversalError,
     TransferConflictError,
 )
-from hub.ledger.rules import Movement, fingerprint, leg_delta
+from hub.ledger.rules import Movement, fingerprint, lease_end, leg_delta
 from hub.ledger.tables import Leg, TransferKind
 
 EXPIRED = "expired"
@@ -57,15 +57,11 @@ def plan_group(books: Books, group: Group, plan: Plan) -> None:
         _move(books, plan, movement, held_fen, moment)
         plan.transfers.append(row)
         books.remember(_as_stored(movement, group.id, row["fingerprint"], moment))
-        if movement.lease_s is not None:
-            plan.leases.append(build_lease(movement.id, movement.lease_s, moment))
+        expires_at = lease_end(movement, moment)
+        if expires_at is not None:
+            plan.leases.append({"hold_id": movement.id, "expires_at": expires_at, "renewed_at": moment})
         if movement.pending_id is not None:
             plan.ended.append(movement.pending_id)
-
-
-def build_lease(hold_id: str, lease_s: int, moment: int) -> dict[str, Any]:
-    """Return a hold's lease by column."""
-    return {"hold_id": hold_id, "expires_at": moment + lease_s * 1_000_000, "renewed_at": moment}
 
 
 def _check_end(books: Books, movement: Movement, moment: int) -> int:
@@ -179,7 +175,6 @@ def build_row(movement: Movement, group: Group, *, position: int, moment: int) -
 
 
 def _as_stored(movement: Movement, group_id: str, digest: str, moment: int) -> Stored:
-    lease_us = None if movement.lease_s is None else moment + movement.lease_s * 1_000_000
     return Stored(
         movement.id,
         group_id,
@@ -190,7 +185,7 @@ def _as_stored(movement: Movement, group_id: str, digest: str, moment: int) -> S
         movement.pending_id,
         movement.reverses_id,
         digest,
-        lease_us,
+        lease_end(movement, moment),
     )
 
 

@@ -2,7 +2,7 @@
 
 from hub.clock import to_us
 from hub.ledger.books import Group
-from hub.ledger.rules import Movement, fingerprint
+from hub.ledger.rules import fingerprint
 
 Row = tuple[str, str, int, str, str, str, int, str, str, str, str | None, str | None, str, int, int, str]
 
@@ -33,8 +33,3 @@ def list_rows(group: Group) -> list[Row]:
         )
         for position, one in enumerate(group.movements)
     ]
-
-
-def lease_end(one: Movement, now: int) -> int | None:
-    """Return when a hold's lease ends, in microseconds like `now`; None: it has none."""
-    return None if one.lease_s is None else now + one.lease_s * 1_000_000

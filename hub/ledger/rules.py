@@ -34,6 +34,7 @@ __all__ = [
     "check_movement",
     "derive_id",
     "fingerprint",
+    "lease_end",
     "leg_delta",
 ]
 
@@ -112,6 +113,11 @@ def fingerprint(movement: Movement, group_id: str, position: int) -> str:
         movement.rule_version_id,
     )
     return hashlib.sha256(_WRITE(said)).hexdigest()
+
+
+def lease_end(movement: Movement, now: int) -> int | None:
+    """Return when a hold's lease ends, in microseconds like `now`; None: it has none."""
+    return None if movement.lease_s is None else now + movement.lease_s * 1_000_000
 
 
 def leg_delta(kind: TransferKind, amount_fen: int, held_fen: int) -> Delta:

@@ -16,7 +16,6 @@ from hub.errors import NotFoundError
 from hub.ledger import at_once, statements
 from hub.ledger.accounts import find_account, open_account
 from hub.ledger.books import Books, Group, Plan, Posted
-from hub.ledger.periods import month_key
 from hub.ledger.planning import build_row, is_stored, plan_group
 from hub.ledger.rules import Movement, PeriodClosedError, check_movement
 from hub.ledger.tables import Account, ClosedMonth, Transfer
@@ -127,7 +126,7 @@ def _post_by_plan(session: Session, groups: Sequence[Group]) -> list[bool]:
 def _open_books(session: Session, groups: Sequence[Group]) -> Books:
     movements = [movement for group in groups for movement in group.movements]
     wanted = {name for movement in movements for name in (movement.debit_id, movement.credit_id)}
-    months = {month_key(group.posted.event_at or group.posted.now) for group in groups}
+    months = {group.posted.month for group in groups}
     accounts, closed = statements.lock_accounts(find_connection(session), wanted, months)
     for name in sorted(wanted - accounts.keys()):
         raise NotFoundError.of("account", name)
@@ -149,7 +148,7 @@ def _check_open(session: Session, books: Books, groups: Sequence[Group]) -> None
     """A repeat of what was posted while the month was open is still answered; anything new in it is refused."""
     closed = set(session.scalars(select(ClosedMonth.month)))
     for group in groups:
-        month = month_key(group.posted.event_at or group.posted.now)
+        month = group.posted.month
         if month in closed and not is_stored(books, group):
             raise PeriodClosedError(
                 f"Month {month} is closed; date the posting in an open month.",

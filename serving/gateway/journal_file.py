@@ -113,7 +113,8 @@ class Journal:
             _finish(waiters, _unwritable(error))
         else:
             _finish(waiters, None)
-        self._syncer = None
+        finally:
+            self._syncer = None
         if self._unsynced:
             (self._begin_sync if self._hurried else self._gather)()
 
