@@ -27,8 +27,10 @@ demo: ## the whole journey for real; DETACH=1 returns with it running; DATA=PATH
 	@$(PYTHON) -m hub.install --demo
 	@$(VENV)/guanmo demo $(if $(DETACH),--detach) $(if $(DATA),--data "$(DATA)")
 
-test: setup-tests lint types ## set-up, style, types and all tests, real engines included
-	@$(VENV)/python -m pytest $(WORKERS)
+# The types are checked beside the first tests, whose engines leave a core free while they start.
+test: setup-tests lint ## set-up, style, types and all tests, real engines included
+	@mkdir -p var; $(VENV)/mypy > var/types.log 2>&1 & types=$$!; $(VENV)/python -m pytest $(WORKERS); tests=$$?; \
+	wait $$types || { cat var/types.log; exit 1; }; exit $$tests
 
 test-fast: ## the tests that start no engine
 	@$(VENV)/python -m pytest $(WORKERS) -m "not engine"

@@ -122,14 +122,14 @@ def install_packages(kind: Kind) -> None:
         venv.create(ENVIRONMENT, with_pip=True)
     if kind is Kind.CPU_PYTORCH:
         # uv knows PyTorch's own CPU index by name; everything else still comes from the configured index.
-        _pip("install", "uv")
+        _pip_install("uv")
         install = ["pip", "install", "--python", str(PYTHON), "--no-deps", "--torch-backend=cpu", TORCH]
         _run([str(PYTHON), "-m", "uv", *install])
     say(f"Installing {len(lock.read_text().splitlines())} locked packages / 安装依赖（约 2 分钟）")
     # The lock is complete, and --no-deps keeps out torchvision, torchaudio and torchcodec, whose plain builds are CUDA
     # only and break `import transformers` beside a CPU build of torch.
-    _pip("install", "--no-deps", "--requirement", str(lock))
-    _pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    _pip_install("--no-deps", "--requirement", str(lock))
+    _pip_install("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     partial = ENVIRONMENT / "guanmo.json.partial"
     partial.write_text(json.dumps(wanted))
     partial.replace(ENVIRONMENT / "guanmo.json")
@@ -218,9 +218,10 @@ def _succeeds(command: list[str]) -> bool:
         return False
 
 
-def _pip(*arguments: str) -> None:
+def _pip_install(*what: str) -> None:
+    # A module's bytecode is written when it is first imported; of the 31,000 installed most never are.
     quiet = ["--quiet"] if "CI" in os.environ else []
-    _run([str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments, *quiet])
+    _run([str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", *what, *quiet])
 
 
 def _run(command: list[str], *, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> None:

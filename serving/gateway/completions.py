@@ -77,7 +77,8 @@ class Completions:
     async def serve(self, exchange: Exchange, surface: Surface) -> None:
         """Answer one request. Raises: GatewayError, ClientGoneError."""
         authorization = authorization_of(exchange.headers)
-        view, now_us = await view_knowing(self._current, authorization), self._clock.now_us()
+        view = await view_knowing(self._current, authorization, self._clock)
+        now_us = self._clock.now_us()
         key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
         raw = await exchange.read_body(MAX_BODY_BYTES)
         plan = await self._plan(view, key, surface, raw, exchange.headers.get("x-session-id", ""))
@@ -115,7 +116,9 @@ class Completions:
         try:
             return plan(view, key, surface, raw)
         except GatewayError as error:
-            newer = await self._current.newer(view) if error.code in (MODEL_NOT_FOUND, MODEL_NOT_DEPLOYED) else view
+            if error.code not in (MODEL_NOT_FOUND, MODEL_NOT_DEPLOYED):
+                raise
+            newer = await self._current.find(lambda found: found.version != view.version)
             if newer.version == view.version:
                 raise
         return plan(newer, key, surface, raw)

@@ -30,7 +30,8 @@ class ModelList:
     async def serve(self, exchange: Exchange) -> None:
         """Answer the list, or one model when the path goes on. Raises: GatewayError 401, 404."""
         authorization = authorization_of(exchange.headers)
-        view, now_us = await view_knowing(self._current, authorization), self._clock.now_us()
+        view = await view_knowing(self._current, authorization, self._clock)
+        now_us = self._clock.now_us()
         key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
         models = callable_models(view, key, now_us=now_us)
         name = exchange.path.removeprefix(LIST_PATH).strip("/")

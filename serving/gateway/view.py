@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.contract import Block, ContractError, Snapshot, SnapshotKey, SnapshotModel, SnapshotPrice, SubjectKind
@@ -92,20 +93,23 @@ class CurrentView:
         """Return the view held, however old."""
         return self._view
 
-    async def newer(self, seen: View) -> View:
-        """Return the next view if one comes within a second, else the one held.
+    async def find(self, knows: Callable[[View], bool], within_s: float = NEWS_WAIT_S) -> View:
+        """Return the first view that knows what is asked for, or after that time the one held.
 
         Keys and aliases made a moment ago reach the hub's caller before they reach us: a first call with them waits
         here instead of being refused. Waiters are bounded, so guessing keys holds nothing up.
         """
-        if self._waiting < MAX_WAITING and self.fresh().version == seen.version:
-            self._waiting += 1
-            try:
-                await asyncio.wait_for(self._news.wait(), NEWS_WAIT_S)
-            except TimeoutError:
-                return self.fresh()
-            finally:
-                self._waiting -= 1
+        if self._waiting >= MAX_WAITING:
+            return self.fresh()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(within_s):
+                while not knows(self.fresh()):
+                    await self._news.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
         return self.fresh()
 
     def fresh(self) -> View:

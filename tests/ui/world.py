@@ -31,6 +31,7 @@ from hub.deployments.service import deploy
 from hub.deployments.tables import Deployment, DeploymentState
 from hub.filings.service import file_base
 from hub.filings.tables import Ruling, Track
+from hub.ledger.periods import month_key
 from hub.metering.tables import Usage
 from hub.orders.cash import deposit
 from hub.organisations.tables import User
@@ -105,7 +106,7 @@ def build_world(home: Path, **settings: Any) -> World:
         metadata.create_all(connection)
     sessions.close()
     seed_demonstration(chosen)
-    world = _open(home, datetime.now(UTC), settings)
+    world = _open(home, _begin_at(), settings)
     with world.sessions.write() as session:
         for key in PEOPLE:
             email = world.credentials[key]["email"]
@@ -119,6 +120,13 @@ def build_world(home: Path, **settings: Any) -> World:
         _add_money(session, world)
         _add_usage(session, world)
     return world
+
+
+def _begin_at() -> datetime:
+    """Return now, or hours later where the scenes' steps of minutes would end in another month (Asia/Shanghai)."""
+    now = datetime.now(UTC)
+    later = now + timedelta(hours=3)
+    return now if month_key(later) == month_key(now) else later
 
 
 def copy_world(world: World, home: Path, **settings: Any) -> World:
