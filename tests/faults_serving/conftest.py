@@ -2,18 +2,33 @@
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.faults_serving.yard import Yard, running_yard, want_engines
+from tests.pool.tiny_models import make_talker
+
 Say = Callable[..., None]
+CLIENTS, TOKENS = 8, 200
+collect_ignore = [] if os.environ.get("FAULTS_LONG") == "1" else ["test_renewal.py", "test_scaling.py"]
+"""Minutes on real vLLM with no short form; the same rules on a fake engine are in `tests/pool`."""
 
 
 @pytest.fixture(scope="session")
 def long() -> bool:
     """Whether to run as long as `make faults-serving` does."""
     return os.environ.get("FAULTS_LONG") == "1"
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """Two slots with an engine each, for the tests of one file; each leaves two ready."""
+    folder = tmp_path_factory.mktemp("yard")
+    desired = want_engines(make_talker(folder), minimum=2, seats=16)
+    with running_yard(desired, folder) as running:
+        yield running
 
 
 @pytest.fixture

@@ -6,16 +6,19 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from finetune import ask_warm
 from finetune.spec import Base, Checkpoint, Data, Kind, Result, RunSpec, Value
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[[RunSpec, Path], "subprocess.Popen[str]"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(autouse=True)
@@ -61,15 +64,41 @@ def train_spec(base: Path, chats: Data) -> RunSpec:
     )
 
 
+@pytest.fixture(scope="session")
+def warm_trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a trainer that has its libraries and listens, as every installation has one."""
+    path = tmp_path_factory.mktemp("warm") / "warm.sock"
+    process = subprocess.Popen([sys.executable, "-m", "finetune.warm", str(path)], cwd=ROOT, env=ENVIRONMENT)
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.05)
+    yield path
+    process.terminate()
+    assert process.wait() == 0
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start `python -m finetune` on a specification; whatever still runs at the end is killed."""
+def start(warm_trainer: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start the trainer on a specification in a fork of the warm one; whatever still runs at the end is killed."""
+    with _starting(tmp_path, (ask_warm.__file__, str(warm_trainer))) as start_run:
+        yield start_run
+
+
+@pytest.fixture
+def start_cold(tmp_path: Path) -> Iterator[Start]:
+    """Start `python -m finetune` on a specification."""
+    with _starting(tmp_path, ("-m", "finetune")) as start_run:
+        yield start_run
+
+
+@contextmanager
+def _starting(folder: Path, program: tuple[str, ...]) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def start_run(spec: RunSpec, out: Path) -> "subprocess.Popen[str]":
-        path = tmp_path / f"spec-{len(started)}.json"
+        path = folder / f"spec-{program[0].rpartition('/')[2]}-{len(started)}.json"
         path.write_text(spec.to_json(), encoding="utf-8")
-        command = [sys.executable, "-m", "finetune", str(path), str(out)]
+        out.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, *program, str(path), str(out)]
         started.append(subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True))
         return started[-1]
 

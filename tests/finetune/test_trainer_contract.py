@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from finetune import ask_warm
 from finetune.spec import Base, Checkpoint, Data, Event, ExitCode, Fault, Kind, Progress, Result, RunSpec, State, Value
 from tests.finetune.conftest import ENVIRONMENT, ROOT, read_result
 from tests.hub.runs import twin_trainer
 
 Begin = Callable[[RunSpec, Path], "subprocess.Popen[bytes]"]
-PROGRAMS = {"twin": (str(twin_trainer.__file__),), "real": ("-m", "finetune")}
 LOOKS = 3
 
 
@@ -31,8 +31,11 @@ def trainer(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def begin(trainer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
-    """Start a trainer on a specification; whatever still runs at the end is killed."""
+def begin(trainer: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
+    """Start a trainer on a specification, the real one warm; whatever still runs at the end is killed."""
+    program = [twin_trainer.__file__]
+    if trainer == "real":
+        program = [ask_warm.__file__, str(request.getfixturevalue("warm_trainer"))]
     folder = tmp_path_factory.mktemp("specs")
     started: list[subprocess.Popen[bytes]] = []
 
@@ -40,9 +43,8 @@ def begin(trainer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Be
         out.mkdir(parents=True, exist_ok=True)
         path = folder / f"spec-{len(started)}.json"
         path.write_text(spec.to_json(), encoding="utf-8")
-        command = [sys.executable, *PROGRAMS[trainer], str(path), str(out)]
-        environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL))
+        command = [sys.executable, *program, str(path), str(out)]
+        started.append(subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL))
         return started[-1]
 
     yield begin_run

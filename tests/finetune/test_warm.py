@@ -1,11 +1,9 @@
 """The warm trainer: a fork runs a specification as a cold start does, and dies with the process that asked for it."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,29 +11,15 @@ import pytest
 
 from finetune import ask_warm
 from finetune.spec import ExitCode, Limits, RunSpec, State, Value
-from tests.finetune.conftest import ROOT, read_result
-
-_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-
-
-@pytest.fixture
-def socket_path(tmp_path: Path) -> Iterator[Path]:
-    """The socket of a warm trainer that listens already."""
-    path = tmp_path / "warm.sock"
-    process = subprocess.Popen([sys.executable, "-m", "finetune.warm", str(path)], cwd=ROOT, env=_ENVIRONMENT)
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.05)
-    yield path
-    process.terminate()
-    assert process.wait() == 0
+from tests.finetune.conftest import ENVIRONMENT, ROOT, read_result
 
 
 @pytest.mark.engine
-def test_a_fork_trains_and_dies_with_its_asker(socket_path: Path, train_spec: RunSpec, tmp_path: Path) -> None:
+def test_a_fork_trains_and_dies_with_its_asker(warm_trainer: Path, train_spec: RunSpec, tmp_path: Path) -> None:
     done, killed = tmp_path / "done", tmp_path / "killed"
-    assert _ask(socket_path, replace(train_spec, limits=Limits(steps=2)), done).wait() == ExitCode.DONE
+    assert _ask(warm_trainer, replace(train_spec, limits=Limits(steps=2)), done).wait() == ExitCode.DONE
     assert read_result(done).state is State.SUCCEEDED
-    asker = _ask(socket_path, replace(train_spec, recipe={"epochs": Value(50), "validations": Value(1)}), killed)
+    asker = _ask(warm_trainer, replace(train_spec, recipe={"epochs": Value(50), "validations": Value(1)}), killed)
     while _count_lines(killed) < 4 and asker.poll() is None:
         time.sleep(0.05)
     asker.send_signal(signal.SIGKILL)
@@ -45,7 +29,7 @@ def test_a_fork_trains_and_dies_with_its_asker(socket_path: Path, train_spec: Ru
     time.sleep(1.0)
     assert _count_lines(killed) == stopped_at
     assert not (killed / "result.json").exists()
-    stopped = _ask(socket_path, replace(train_spec, recipe={"epochs": Value(50)}), tmp_path / "stopped")
+    stopped = _ask(warm_trainer, replace(train_spec, recipe={"epochs": Value(50)}), tmp_path / "stopped")
     while _count_lines(tmp_path / "stopped") < 4 and stopped.poll() is None:
         time.sleep(0.05)
     stopped.terminate()
@@ -55,7 +39,7 @@ def test_a_fork_trains_and_dies_with_its_asker(socket_path: Path, train_spec: Ru
 def test_without_a_warm_trainer_the_asker_starts_cold(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text("{}")
     command = [sys.executable, ask_warm.__file__, str(tmp_path / "none"), str(tmp_path / "spec.json"), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "missing_field" in done.stderr
 
@@ -64,7 +48,7 @@ def _ask(socket_path: Path, spec: RunSpec, out: Path) -> "subprocess.Popen[bytes
     out.mkdir()
     (out / "spec.json").write_text(spec.to_json(), encoding="utf-8")
     command = [sys.executable, ask_warm.__file__, str(socket_path), str(out / "spec.json"), str(out)]
-    return subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT)
+    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
 
 
 def _count_lines(out: Path) -> int:
