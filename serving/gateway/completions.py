@@ -84,7 +84,7 @@ class Completions:
         self._suspects.check(key.organisation_id, surface.path, raw)
 
         async def run() -> None:
-            self._limits.enter(key)
+            self._limits.enter(key, plan.worst_tokens)
             try:
                 hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
                 call = Call(exchange, key=key, plan=plan, hold=hold, started_at=now_us)
@@ -98,7 +98,7 @@ class Completions:
                         self._suspects.note_death(key.organisation_id, surface.path, raw, crowd=crowd)
                     raise upstream_failed(plan.public_name) from error
             finally:
-                self._limits.leave(key)
+                self._limits.leave(key, plan.worst_tokens)
 
         await self._replays.serve(exchange, key, raw, run)
 

@@ -38,7 +38,7 @@ from serving.gateway.replays import Replays
 from serving.gateway.routing import Router
 from serving.gateway.settings import Alone, ControlPlane, Settings
 from serving.gateway.settlement import Settlement
-from serving.gateway.shared_table import SharedTable
+from serving.gateway.shared_table import FILE_NAME, SharedTable
 from serving.gateway.traces import Tracing
 from serving.gateway.upkeep import (
     follow_routes,
@@ -124,7 +124,7 @@ class _Gateway:
         tracing: Tracing | None,
     ) -> None:
         clock = Clock()
-        table = SharedTable(settings.shared_dir / "load.table", alone=settings.peers == 1)
+        table = SharedTable(settings.shared_dir / FILE_NAME, alone=settings.peers == 1)
         self._metrics = Metrics(settings.shared_dir / "metrics", table.seat)
         self._settings = settings
         self._identity = identity

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hub.cli.main import app as command_line
+from serving.gateway.shared_table import FILE_NAME
 from tests.gateway.samples import make_snapshot
 from tests.gateway.world import World, running_world, wait_for
 
@@ -155,7 +156,7 @@ def test_several_processes_share_port_and_budgets(world: World) -> None:
             assert ask(url, key).model == "qwen"
         wait_for(lambda: len(usage_of(world)) == 8)
     found = {path.name for path in (world.folder / "alone").iterdir()}
-    assert found >= {"2", "gateway.journal", "load.table", "answers", "books.json", "usage.jsonl"}
+    assert found >= {"2", "gateway.journal", FILE_NAME, "answers", "books.json", "usage.jsonl"}
 
 
 @pytest.mark.parametrize(

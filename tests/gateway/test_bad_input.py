@@ -31,7 +31,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Gat
         make_key(EXPIRED, expires_at=1),
         make_key(OTHERS, organisation_id=OWNER, revoked_at=1),
         make_key(ONE_AT_ONCE, concurrency=1),
-        make_key(FEW_TOKENS, tpm=10),
+        make_key(FEW_TOKENS, tpm=2500),
     )
     models = (
         make_model("org/base"),
@@ -325,9 +325,10 @@ def test_s5_08_a_thousand_idle_connections_hold_nobody_up(gateway: Gateway) -> N
 
 def test_limits_name_themselves(gateway: Gateway, engine: Engine) -> None:
     """A refused call says which limit, who set it, what is used and left, and when it resets."""
+    engine.prompt_tokens = 2495
     speak(gateway, write_request(json.dumps(BODY).encode(), key=FEW_TOKENS))
     status, headers, error = ask(gateway, key=FEW_TOKENS)
-    assert (status, error["limit"], error["limit_value"], error["used"], error["left"]) == (429, "tpm", 10, 16, 0)
+    assert (status, error["limit"], error["limit_value"], error["used"], error["left"]) == (429, "tpm", 2500, 2500, 0)
     assert error["set_by"] == f"key {make_key(FEW_TOKENS).key_id}"
     assert error["resets_at"].endswith("+00:00")
     assert 0 < int(headers["retry-after"]) <= 61

@@ -73,10 +73,10 @@ def raised(call: Callable[[], Any]) -> GatewayError:
     return refused.value
 
 
-def exceed_rate() -> GatewayError:
+def exceed_rate(**limit: int) -> GatewayError:
     limits = RateLimits(Time().clock)
-    limits.enter(make_key(1, rpm=1))
-    return raised(lambda: limits.enter(make_key(1, rpm=1)))
+    limits.enter(make_key(1, **limit), 1)
+    return raised(lambda: limits.enter(make_key(1, **limit), 1))
 
 
 def fill_queue(per_model: int) -> GatewayError:
@@ -153,8 +153,12 @@ def spend_all(folder: Path) -> GatewayError:
 
 SLOTS = RouteReplica("r", 1, "http://x", BASE, draining=False, max_loras=1)
 LIMITED: dict[tuple[str, str], Callable[[], GatewayError]] = {
-    ("rate_limit_exceeded", "rpm"): exceed_rate,
-    ("too_many_keys", "active_keys"): lambda: raised(lambda: RateLimits(Time().clock, FullTable()).enter(make_key(1))),
+    ("rate_limit_exceeded", "rpm"): lambda: exceed_rate(rpm=1),
+    ("rate_limit_exceeded", "tpm"): lambda: exceed_rate(tpm=1),
+    ("rate_limit_exceeded", "concurrency"): lambda: exceed_rate(concurrency=1),
+    ("too_many_keys", "active_keys"): lambda: raised(
+        lambda: RateLimits(Time().clock, FullTable()).enter(make_key(1), 1)
+    ),
     ("queue_full", "waiting_calls"): lambda: fill_queue(64),
     ("queue_full", "waiting_calls_of_model"): lambda: fill_queue(MAX_QUEUED_PER_MODEL),
     ("no_turn_in_time", "hold_s"): lambda: raised(wait_for_turn),
