@@ -21,6 +21,7 @@ from serving.gateway.exchange import Exchange
 from serving.gateway.limits import RateLimits
 from serving.gateway.routing import MAX_QUEUED, MAX_QUEUED_PER_MODEL, Router
 from serving.gateway.shared_table import Row, SharedTable, TableFullError
+from serving.gateway.surfaces import CHAT
 from serving.gateway.watch import Deadlines, Watch
 from tests.gateway.samples import ADAPTER, BASE, make_key, make_model
 from tests.gateway.test_fair_share import REPLICA, Stage
@@ -120,6 +121,19 @@ def exceed_context() -> GatewayError:
     return dispatch._client_error(cast(Any, SimpleNamespace(plan=plan)), b"context length")
 
 
+async def find_engines_full(running: int = 3) -> None:
+    time, view = Time(), view_of(make_model("org/m"))
+    router, engine = Router(time.clock), RouteReplica("r", 1, "http://x", BASE, draining=False)
+    router.replace(Routes(1, (engine,), {}, {}))
+    target = resolve_target(view, make_key(1), "org/m", session="r", now_us=1)
+    for _ in range(running + 1):  # the last is the call that is refused
+        router.begin(engine, target)
+    dispatcher = Dispatcher(router, NOTHING, NOTHING, fair_share=NOTHING, clock=time.clock, hold_s=0.0)
+    call: Any = SimpleNamespace(plan=SimpleNamespace(target=target, public_name="org/m", surface=CHAT))
+    answer: Any = SimpleNamespace(status=503, read=lambda: asyncio.sleep(0, b"secret"))
+    raise await dispatch._judge(call, answer, dispatcher._engine_limit(call))
+
+
 def read_body(length: int) -> Callable[[], Any]:
     asked = Exchange(Pipe())
     asked.headers["content-length"] = str(length)
@@ -164,6 +178,7 @@ LIMITED: dict[tuple[str, str], Callable[[], GatewayError]] = {
     ("no_turn_in_time", "hold_s"): lambda: raised(wait_for_turn),
     ("no_replica_ready", "hold_s"): lambda: raised(dispatch_in_vain),
     ("no_slot_in_time", "hold_s"): lambda: raised(lambda: dispatch_in_vain(SLOTS)),
+    ("replicas_busy", "engine_calls"): lambda: raised(find_engines_full),
     ("context_length_exceeded", "context_tokens"): exceed_context,
     ("body_too_large", "body_bytes"): lambda: raised(read_body(5)),
     ("deadline_exceeded", "total_s"): lambda: run_late(began_at_s=0.0),
@@ -177,11 +192,11 @@ NO_LIMIT = {
     *("model_not_found", "model_not_deployed", "model_not_allowed", "model_retired", "filing_missing"),
     *("filing_expired", "price_missing", "invalid_json", "invalid_value", "unknown_parameter", "invalid_http"),
     *("unknown_url", "method_not_allowed", "not_implemented", "internal_error", "upstream_failed"),
-    *("replicas_busy", "replica_not_ready", "hub_unavailable", "journal_unavailable", "snapshot_missing"),
+    *("replica_not_ready", "hub_unavailable", "journal_unavailable", "snapshot_missing"),
     *("snapshot_stale", "idempotency_key_reused", "request_quarantined"),
 }
 FIELDS = {"limit", "limit_value", "set_by", "used", "left", "resets_at"}
-HELPLESS = {"context_length_exceeded", "idempotency_answer_dropped"}
+HELPLESS = {"context_length_exceeded", "idempotency_answer_dropped", "replicas_busy"}
 """The counts of these are not known here."""
 
 
@@ -204,6 +219,12 @@ def test_a_refused_call_names_its_limit_in_both_dialects(code: str, limit: str) 
     headers = dict(error.headers())
     assert (told["resets_at"] is not None) == ("retry-after" in headers)
     assert headers.get("x-should-retry") == (None if error.status in (429, 503, 504) else "false")
+
+
+def test_engines_that_take_no_more_are_named_with_what_runs_there() -> None:
+    error = raised(find_engines_full)
+    assert (error.details["set_by"], error.details["limit_value"]) == ("engines of org/m", None)
+    assert (error.details["used"], error.details["left"], error.retry_after_s) == (3, 0, 2)
 
 
 def test_a_call_without_money_names_its_limit(tmp_path: Path) -> None:
