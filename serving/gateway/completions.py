@@ -10,7 +10,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 
-from serving.contract import EndReason, RouteReplica, SnapshotKey, cost_ufen
+from serving.contract import EndReason, Peppers, RouteReplica, SnapshotKey, cost_ufen
 from serving.gateway.access import MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND
 from serving.gateway.authenticate import authenticate, authorization_of, view_knowing
 from serving.gateway.call import Call, CallInterruptedError
@@ -51,7 +51,7 @@ class Completions:
         dispatcher: Dispatcher,
         settlement: Settlement,
         journal: Journal,
-        pepper: bytes,
+        peppers: Peppers,
         clock: Clock,
         watch: Watch,
         replays: Replays,
@@ -71,14 +71,14 @@ class Completions:
         self._dispatcher = dispatcher
         self._settlement = settlement
         self._journal = journal
-        self._pepper = pepper
+        self._peppers = peppers
         self._clock = clock
 
     async def serve(self, exchange: Exchange, surface: Surface) -> None:
         """Answer one request. Raises: GatewayError, ClientGoneError."""
         authorization = authorization_of(exchange.headers)
         view, now_us = await view_knowing(self._current, authorization), self._clock.now_us()
-        key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
+        key = authenticate(view, authorization, peppers=self._peppers, client_ip=exchange.client_ip, now_us=now_us)
         raw = await exchange.read_body(MAX_BODY_BYTES)
         plan = await self._plan(view, key, surface, raw, exchange.headers.get("x-session-id", ""))
         self._suspects.check(key.organisation_id, surface.path, raw)
@@ -107,7 +107,7 @@ class Completions:
         plan = partial(
             plan_request,
             session=session,
-            pepper=self._pepper,
+            pepper=self._peppers.current,
             now_us=self._clock.now_us(),
             plain=self._plain,
             is_routed=self._dispatcher.is_routed,

@@ -157,7 +157,7 @@ class _Gateway:
         self._app = GatewayApp(
             current=self._current,
             completions=completions,
-            models=ModelList(current=self._current, pepper=settings.pepper, clock=clock),
+            models=ModelList(current=self._current, peppers=settings.peppers, clock=clock),
             hub_proxy=counterparts.hub_proxy,
             metrics=self._metrics,
         )
@@ -195,7 +195,7 @@ class _Gateway:
             ),
             settlement=self._settlement,
             journal=self._journal,
-            pepper=settings.pepper,
+            peppers=settings.peppers,
             clock=clock,
         )
 

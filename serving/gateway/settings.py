@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from serving.contract import Peppers
 from serving.gateway.fair_share import CALLS_PER_REPLICA
 from serving.gateway.watch import Deadlines
 
@@ -57,7 +58,7 @@ class Settings:
     admin: tuple[str, int] | None
     log_calls: bool
     otlp_endpoint: str | None
-    pepper: bytes
+    peppers: Peppers
     hold_s: float
     deadlines: Deadlines
 
@@ -88,7 +89,7 @@ def read_settings(argv: Sequence[str]) -> Settings:
         admin=_read_admin(parser, given.admin),
         log_calls=given.log_calls,
         otlp_endpoint=given.otlp_endpoint and _url(parser, "--otlp-endpoint", given.otlp_endpoint),
-        pepper=_secret(parser, "--pepper-file", given.pepper_file),
+        peppers=_read_peppers(parser, given),
         hold_s=given.hold_s,
         deadlines=Deadlines(**{name: getattr(given, name) for name in vars(Deadlines())}),
     )
@@ -120,6 +121,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--journal", required=True, type=Path, metavar="DIR", help="folder of this gateway's journal")
     parser.add_argument("--pepper-file", required=True, type=Path, help="file with the pepper of API keys")
     parser.add_argument(
+        "--previous-pepper-file", type=Path, help="file with the pepper before it, under which older keys go on"
+    )
+    parser.add_argument(
         "--hold-s", type=float, default=DEFAULT_HOLD_S, help="how long a request waits for a replica, in seconds"
     )
     for name, default in vars(Deadlines()).items():
@@ -143,6 +147,15 @@ def _read_source(parser: argparse.ArgumentParser, given: argparse.Namespace) -> 
         token=_text(parser, "--token-file", given.token_file),
         pool_url=_url(parser, "--pool", given.pool),
     )
+
+
+def _read_peppers(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Peppers:
+    current, previous = _secret(parser, "--pepper-file", given.pepper_file), None
+    if given.previous_pepper_file is not None:
+        if given.keys is not None:
+            parser.error("--previous-pepper-file is for keys of a hub; the keys of a key file have one pepper")
+        previous = _secret(parser, "--previous-pepper-file", given.previous_pepper_file)
+    return Peppers(current, previous)
 
 
 def _read_admin(parser: argparse.ArgumentParser, given: str | None) -> tuple[str, int] | None:

@@ -36,6 +36,7 @@ from tests.gateway.samples import (
     CUSTOMER,
     OWNER,
     PEPPER,
+    PEPPERS,
     PRICES,
     make_key,
     make_model,
@@ -71,13 +72,13 @@ def code_of(call: Any) -> str:
 def test_keys_that_do_not_open(token: str | None, changes: dict[str, Any], code: str) -> None:
     view = view_of(key=make_key(1, **changes))
     header = None if token is None else f"Bearer {token}"
-    assert code_of(lambda: authenticate(view, header, pepper=PEPPER, client_ip="10.1.2.3", now_us=NOW)) == code
+    assert code_of(lambda: authenticate(view, header, peppers=PEPPERS, client_ip="10.1.2.3", now_us=NOW)) == code
 
 
 def test_a_key_opens_until_its_end() -> None:
     key = make_key(1, expires_at=NOW + 1, revoked_at=NOW + 1, ip_ranges=("10.0.0.0/8",))
     header = f"bearer {secret_of(1)}"
-    assert authenticate(view_of(key=key), header, pepper=PEPPER, client_ip="10.1.2.3", now_us=NOW) == key
+    assert authenticate(view_of(key=key), header, peppers=PEPPERS, client_ip="10.1.2.3", now_us=NOW) == key
 
 
 @pytest.mark.parametrize("kind", list(SubjectKind))
