@@ -15,6 +15,7 @@ import aiohttp
 
 from serving.gateway.admin import Admin
 from serving.gateway.app import GatewayApp
+from serving.gateway.body_budget import BodyBudget
 from serving.gateway.clock import Clock
 from serving.gateway.completions import Completions
 from serving.gateway.dispatch import Dispatcher
@@ -40,13 +41,7 @@ from serving.gateway.settings import Alone, ControlPlane, Settings
 from serving.gateway.settlement import Settlement
 from serving.gateway.shared_table import FILE_NAME, SharedTable
 from serving.gateway.traces import Tracing
-from serving.gateway.upkeep import (
-    follow_routes,
-    follow_snapshot,
-    repeat,
-    report_demand,
-    settle_accounts,
-)
+from serving.gateway.upkeep import follow_routes, follow_snapshot, repeat, report_demand, settle_accounts
 from serving.gateway.view import CurrentView
 from serving.gateway.wallet import Wallet
 from serving.gateway.watch import Watch
@@ -182,6 +177,7 @@ class _Gateway:
             current=self._current,
             metrics=self._metrics,
             tracing=tracing,
+            bodies=BodyBudget(settings.bodies_bytes, clock),
             replays=Replays(settings.shared_dir / "answers"),
             limits=RateLimits(clock, table),
             wallet=self._wallet,

@@ -13,10 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from serving.contract import Peppers
+from serving.gateway.body_budget import BODIES_MIB, MAX_BODY_BYTES, OPTION
 from serving.gateway.fair_share import CALLS_PER_REPLICA
 from serving.gateway.watch import Deadlines
 
 DEFAULT_HOLD_S = 120.0
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Settings:
     otlp_endpoint: str | None
     peppers: Peppers
     hold_s: float
+    bodies_bytes: int
     deadlines: Deadlines
 
 
@@ -70,9 +73,9 @@ def read_settings(argv: Sequence[str]) -> Settings:
     host, _, port = given.listen.rpartition(":")
     if not host or not port.isdigit():
         parser.error(f"--listen is {given.listen!r}; it must look like 127.0.0.1:8080")
-    for name in ("peers", "calls_per_replica"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be 1 or more")
+    for name, least in (("peers", 1), ("calls_per_replica", 1), ("bodies_mib", MAX_BODY_BYTES // MIB)):
+        if getattr(given, name) < least:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be {least} or more")
     if given.processes < 1 or (given.processes > 1 and port == "0"):
         parser.error(f"--processes is {given.processes}; it must be 1 or more, and several need a fixed port")
     return Settings(
@@ -91,6 +94,7 @@ def read_settings(argv: Sequence[str]) -> Settings:
         otlp_endpoint=given.otlp_endpoint and _url(parser, "--otlp-endpoint", given.otlp_endpoint),
         peppers=_read_peppers(parser, given),
         hold_s=given.hold_s,
+        bodies_bytes=given.bodies_mib * MIB,
         deadlines=Deadlines(**{name: getattr(given, name) for name in vars(Deadlines())}),
     )
 
@@ -122,6 +126,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pepper-file", required=True, type=Path, help="file with the pepper of API keys")
     parser.add_argument(
         "--previous-pepper-file", type=Path, help="file with the pepper before it, under which older keys go on"
+    )
+    parser.add_argument(
+        OPTION, type=int, default=BODIES_MIB, help="MiB of request bodies that each process holds at once"
     )
     parser.add_argument(
         "--hold-s", type=float, default=DEFAULT_HOLD_S, help="how long a request waits for a replica, in seconds"

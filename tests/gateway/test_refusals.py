@@ -14,6 +14,7 @@ import pytest
 
 from serving.contract import RouteReplica, Routes
 from serving.gateway import dispatch, exchange, replays
+from serving.gateway.body_budget import BodyBudget
 from serving.gateway.connection import MAX_HEADERS, ClientConnection
 from serving.gateway.dispatch import Dispatcher
 from serving.gateway.errors import GatewayError
@@ -134,10 +135,12 @@ async def find_engines_full(running: int = 3) -> None:
     raise await dispatch._judge(call, answer, dispatcher._engine_limit(call))
 
 
-def read_body(length: int) -> Callable[[], Any]:
-    asked = Exchange(Pipe())
+def read_body(length: int, *, held: int = 0) -> Callable[[], Any]:
+    asked, budget = Exchange(Pipe()), BodyBudget(4, Time().clock)
     asked.headers["content-length"] = str(length)
-    return lambda: asked.read_body(4)
+    asked.body_arrived(b"x")
+    budget.take(held)
+    return lambda: asked.read_body(4, budget)
 
 
 def run_late(**times: Any) -> GatewayError:
@@ -181,6 +184,7 @@ LIMITED: dict[tuple[str, str], Callable[[], GatewayError]] = {
     ("replicas_busy", "engine_calls"): lambda: raised(find_engines_full),
     ("context_length_exceeded", "context_tokens"): exceed_context,
     ("body_too_large", "body_bytes"): lambda: raised(read_body(5)),
+    ("bodies_full", "held_body_bytes"): lambda: raised(read_body(1, held=4)),
     ("deadline_exceeded", "total_s"): lambda: run_late(began_at_s=0.0),
     ("first_token_late", "first_token_s"): lambda: run_late(began_at_s=999.0, asked_at_s=1.0),
     ("token_late", "between_tokens_s"): lambda: run_late(began_at_s=999.0, asked_at_s=1.0, usage=1),
