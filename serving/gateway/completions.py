@@ -58,6 +58,7 @@ class Completions:
         metrics: Metrics,
         tracing: Tracing | None,
         bodies: BodyBudget,
+        suspects: Suspects,
         plain: bool,
     ) -> None:
         self._plain = plain
@@ -66,7 +67,7 @@ class Completions:
         self._replays = replays
         self._metrics = metrics
         self._tracing = tracing
-        self._suspects = Suspects(clock)
+        self._suspects = suspects
         self._current = current
         self._limits = limits
         self._wallet = wallet

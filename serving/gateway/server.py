@@ -40,6 +40,7 @@ from serving.gateway.routing import Router
 from serving.gateway.settings import Alone, ControlPlane, Settings
 from serving.gateway.settlement import Settlement
 from serving.gateway.shared_table import FILE_NAME, SharedTable
+from serving.gateway.suspects import Suspects
 from serving.gateway.traces import Tracing
 from serving.gateway.upkeep import follow_routes, follow_snapshot, repeat, report_demand, settle_accounts
 from serving.gateway.view import CurrentView
@@ -177,6 +178,7 @@ class _Gateway:
             current=self._current,
             metrics=self._metrics,
             tracing=tracing,
+            suspects=Suspects(settings.shared_dir / "suspects", clock),
             bodies=BodyBudget(settings.bodies_bytes, clock),
             replays=Replays(settings.shared_dir / "answers"),
             limits=RateLimits(clock, table),
@@ -257,7 +259,7 @@ class _Gateway:
             self._watch.sweep()
 
         steps = (
-            ("snapshot", lambda: follow_snapshot(self._hub, self._current), 0.1),
+            ("snapshot", lambda: follow_snapshot(self._hub, self._current, self._watch), 0.1),
             ("routes", lambda: follow_routes(self._pool, self._router, self._fair_share, self._engines), 0.1),
             ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 0.05),
             ("accounts", self._settle_accounts, 1.0),
