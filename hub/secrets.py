@@ -3,13 +3,13 @@
 It leaves rotation to the operator; the database keeps only fingerprints (`hub.cli.init`).
 """
 
-import hashlib
 import os
 import secrets as entropy
 from dataclasses import dataclass
 from pathlib import Path
 
 from hub.errors import GuanmoError
+from serving.contract import Peppers, pepper_id_of
 
 NAMES = (
     "pepper",
@@ -22,6 +22,8 @@ NAMES = (
     "audit_key",
     "ray.token",
 )
+PREVIOUS_PEPPER = "pepper.previous"
+"""There while keys made under the pepper before go on."""
 
 
 class SecretsError(GuanmoError):
@@ -44,7 +46,13 @@ class Secrets:
 
     def fingerprint(self, name: str) -> str:
         """Return 16 hex of the secret's sha256: enough to notice a swapped file, useless to guess it."""
-        return hashlib.sha256(self.values[name].encode()).hexdigest()[:16]
+        return pepper_id_of(self.values[name].encode())
+
+    @property
+    def peppers(self) -> Peppers:
+        """Return the pepper of API keys and, where it is kept, the one before."""
+        previous = self.values.get(PREVIOUS_PEPPER)
+        return Peppers(self.values["pepper"].encode(), None if previous is None else previous.encode())
 
 
 def make_secrets(home: Path) -> list[str]:
@@ -67,7 +75,7 @@ def make_secrets(home: Path) -> list[str]:
 
 
 def read_secrets(home: Path) -> Secrets:
-    """Return all secrets.
+    """Return all secrets, the previous pepper too where there is one.
 
     Raises:
         SecretsError: names every missing or exposed file and the command that makes them.
@@ -75,7 +83,7 @@ def read_secrets(home: Path) -> Secrets:
     folder = home / "secrets"
     problems = []
     values = {}
-    for name in NAMES:
+    for name in (*NAMES, PREVIOUS_PEPPER) if (folder / PREVIOUS_PEPPER).exists() else NAMES:
         path = folder / name
         if not path.is_file() or not (text := path.read_text().strip()):
             problems.append(f"{name} is missing")

@@ -18,7 +18,8 @@ from hub.clock import read_clock
 from hub.database import open_sessions
 from hub.errors import ConflictError
 from hub.installation.service import check_secrets
-from hub.secrets import make_secrets, read_secrets
+from hub.organisations.keys import count_keys
+from hub.secrets import PREVIOUS_PEPPER, Secrets, make_secrets, read_secrets
 from hub.settings import Settings, read_settings
 
 console = Console(stderr=True, highlight=False)
@@ -80,7 +81,21 @@ def prepare_home(settings: Settings) -> None:
     sessions = open_sessions(settings.database_url)
     with sessions.write() as session:
         check_secrets(session, secrets, read_clock())
+        living = count_keys(session, read_clock())
     sessions.close()
+    _tell_of_peppers(living, secrets)
+
+
+def _tell_of_peppers(living: dict[str, int], secrets: Secrets) -> None:
+    """Say how many keys go on under the pepper before, and how many no longer work because theirs is gone."""
+    living.pop(secrets.fingerprint("pepper"), 0)
+    if PREVIOUS_PEPPER in secrets.values:
+        older = living.pop(secrets.fingerprint(PREVIOUS_PEPPER), 0)
+        console.print(f"API keys that live under the previous pepper: {older} / 仍使用旧 pepper 的密钥：{older}")
+    if lost := sum(living.values()):
+        console.print(
+            f"API keys that no longer work, as their pepper is gone: {lost} / 因 pepper 已删除而失效的密钥：{lost}"
+        )
 
 
 def migrate_database(url: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hub.jobs.trainer import locate_warm_trainer
+from hub.secrets import PREVIOUS_PEPPER
 from hub.settings import Settings
 from registry.mlflow_server import prepare_server, server_argv, server_env
 
@@ -66,6 +67,8 @@ def list_processes(settings: Settings) -> list[Process]:
         pepper_file=f"{home}/secrets/pepper",
         admin=f"{local}:{settings.gateway_admin_port}",
     )
+    previous = home / "secrets" / PREVIOUS_PEPPER
+    gateway += ["--previous-pepper-file", str(previous)] if previous.exists() else []
     gateway += ["--log-calls", *(("--otlp-endpoint", os.environ[TRACES]) if os.environ.get(TRACES) else ())]
     door = f"http://{settings.reach}"
     return [

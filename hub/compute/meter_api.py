@@ -16,6 +16,7 @@ from hub.compute.metering import issue_meter_key, report_meter
 from hub.compute.service import may_read_rental
 from hub.compute.tables import MeterRecord, MeterState, Rental
 from hub.errors import NotFoundError
+from hub.secrets import PREVIOUS_PEPPER
 from hub.web import Body, Query, context, current_actor
 
 DERIVED_FROM = "pepper"
@@ -95,10 +96,17 @@ def post_meter_key(path: ProviderPath) -> tuple[MeterKeyView, int]:
 
 def post_report(path: RentalPath, body: ReportBody) -> tuple[MeterView, int]:
     """Take a report of device time (provider): accepted, or quarantined with the rule that doubts it."""
-    actor, secret = current_actor(), context().secrets[DERIVED_FROM]
+    actor, secrets = current_actor(), context().secrets
     report = Report(path.rental_id, **body.model_dump())
     with context().sessions.write() as session:
-        record = report_meter(session, actor, report, secret=secret, now=context().clock())
+        record = report_meter(
+            session,
+            actor,
+            report,
+            secret=secrets[DERIVED_FROM],
+            previous=secrets.values.get(PREVIOUS_PEPPER),
+            now=context().clock(),
+        )
         return present_meter(record), 201 if record.state is MeterState.ACCEPTED else 202
 
 

@@ -89,13 +89,14 @@ def check_report(report: Report) -> None:
         )
 
 
-def doubt_signature(report: Report, key: str | None) -> Doubt | None:
-    """Return a doubt about who made a report; None where its signature is the provider's."""
-    if key is None:
+def doubt_signature(report: Report, *keys: str) -> Doubt | None:
+    """Return a doubt about who made a report; None where its signature is by one of the provider's keys."""
+    if not keys:
         return Doubt("no_meter_key", "供应商尚未领取计量密钥", "The provider has no meter key yet.")
     if not report.signature:
         return Doubt("unsigned", "上报未签名", "The report carries no signature.")
-    if not hmac.compare_digest(sign_report(key, report).encode(), report.signature.encode()):
+    given = report.signature.encode()
+    if not any(hmac.compare_digest(sign_report(key, report).encode(), given) for key in keys):
         return Doubt("bad_signature", "签名与供应商密钥不符", "The signature is not the provider's.")
     return None
 

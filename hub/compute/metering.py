@@ -50,8 +50,12 @@ def issue_meter_key(session: Session, actor: Actor, provider_id: str, *, secret:
     return provider.meter_key_number, derive_meter_key(secret, provider.id, provider.meter_key_number)
 
 
-def report_meter(session: Session, actor: Actor, report: Report, *, secret: str, now: datetime) -> MeterRecord:
+def report_meter(
+    session: Session, actor: Actor, report: Report, *, secret: str, previous: str | None = None, now: datetime
+) -> MeterRecord:
     """Keep a report of a customer's rental. The same report again returns the first and changes nothing.
+
+    Keys made from the `previous` secret of the installation go on as long as it is given.
 
     Raises:
         MeterRefusedError: malformed figures. NotFoundError: not a rental of this provider.
@@ -65,7 +69,8 @@ def report_meter(session: Session, actor: Actor, report: Report, *, secret: str,
     )
     if found is not None:
         return found
-    doubt = _doubt(session, rental, report, secret=secret, now=now)
+    secrets = (secret,) if previous is None else (secret, previous)
+    doubt = _doubt(session, rental, report, secrets=secrets, now=now)
     record = _build_record(rental, report, doubt, now=now)
     if doubt is None:
         count_report(session, rental, record, report.device_ms)
@@ -94,8 +99,10 @@ def _lock_provided(session: Session, actor: Actor, rental_id: str) -> Rental:
     return rental
 
 
-def _doubt(session: Session, rental: Rental, report: Report, *, secret: str, now: datetime) -> Doubt | None:
-    doubt = doubt_signature(report, _find_key(session, rental, secret))
+def _doubt(
+    session: Session, rental: Rental, report: Report, *, secrets: tuple[str, ...], now: datetime
+) -> Doubt | None:
+    doubt = doubt_signature(report, *_find_keys(session, rental, secrets))
     if doubt is None and rental.state is not HoldState.ACTIVE:
         doubt = Doubt("rental_over", "租用已结束", "The rental is over.")
     if doubt is not None:
@@ -112,12 +119,12 @@ def _doubt(session: Session, rental: Rental, report: Report, *, secret: str, now
     return doubt or doubt_overlap(session, rental, report.device_id, new, before)
 
 
-def _find_key(session: Session, rental: Rental, secret: str) -> str | None:
+def _find_keys(session: Session, rental: Rental, secrets: tuple[str, ...]) -> list[str]:
     # Locked, so that two reports of one provider's devices cannot both pass the look for an overlap.
     query = select(Provider).where(Provider.organisation_id == rental.provider_organisation_id).with_for_update()
     provider = session.scalars(query).one()
     number = provider.meter_key_number
-    return derive_meter_key(secret, provider.id, number) if number else None
+    return [derive_meter_key(secret, provider.id, number) for secret in secrets] if number else []
 
 
 def _build_record(rental: Rental, report: Report, doubt: Doubt | None, *, now: datetime) -> MeterRecord:

@@ -8,7 +8,10 @@ from hub.database import Base
 
 
 class SecretMark(Base):
-    """The fingerprint a secret had when the database first met it."""
+    """The fingerprint a secret had when the database first met it.
+
+    A secret that was changed in order gets another row (`pepper`, `pepper.2`, …); the last one counts.
+    """
 
     __tablename__ = "secret_marks"
     __table_args__ = ({"sqlite_strict": True},)

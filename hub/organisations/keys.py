@@ -9,7 +9,7 @@ import re
 import secrets
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
@@ -17,7 +17,7 @@ from hub.errors import ConflictError, ForbiddenError, InvalidValueError, NotFoun
 from hub.events.service import record_event
 from hub.ids import new_id
 from hub.organisations.tables import ApiKey, Budget, Organisation, OrganisationState, User, UserState
-from serving.contract import key_mac
+from serving.contract import Peppers, key_mac
 
 MAX_KEYS = 100
 SCOPES = ("inference",)
@@ -100,11 +100,18 @@ def list_keys(session: Session, actor: Actor) -> list[ApiKey]:
     return list(session.scalars(query))
 
 
-def find_actor_by_key(session: Session, key: str, pepper: bytes, now: datetime) -> Actor | None:
+def count_keys(session: Session, now: datetime) -> dict[str, int]:
+    """Return how many keys live under each pepper, by the pepper's id."""
+    alive = ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now)
+    query = select(ApiKey.pepper_id, func.count()).where(*alive).group_by(ApiKey.pepper_id)
+    return {pepper_id: count for pepper_id, count in session.execute(query)}
+
+
+def find_actor_by_key(session: Session, key: str, peppers: Peppers, now: datetime) -> Actor | None:
     """Return the maker of a live key as the actor; None for any other text."""
     match = _KEY.fullmatch(key)
     row = session.get(ApiKey, f"key_{match.group(1)}") if match else None
-    if row is None or not hmac.compare_digest(row.mac, key_mac(pepper, key)):
+    if row is None or not hmac.compare_digest(row.mac, key_mac(peppers.of(row.pepper_id), key)):
         return None
     if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
         return None

@@ -54,9 +54,8 @@ def find_caller(session: Session) -> Caller:
         ForbiddenError: the key is bound to address ranges, which only the gateway can see.
     """
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-    pepper = context().secrets["pepper"].encode()
     token = text.strip() if scheme.lower() == "bearer" else ""
-    actor = find_actor_by_key(session, token, pepper, context().clock())
+    actor = find_actor_by_key(session, token, context().secrets.peppers, context().clock())
     if actor is None:
         raise InvalidKeyError(
             "No valid API key was sent. Send 'Authorization: Bearer gm_…'; make a key on the console's API page.",

@@ -17,7 +17,7 @@ from serving.contract.metering import (
     UsageReply,
     UsageStatus,
 )
-from serving.contract.names import BASE_ENGINE_NAME, engine_name, key_mac
+from serving.contract.names import BASE_ENGINE_NAME, Peppers, engine_name, key_mac, pepper_id_of
 from serving.contract.pool import (
     AdapterState,
     Demand,
@@ -86,6 +86,7 @@ __all__ = [
     "Observed",
     "ObservedAdapter",
     "ObservedReplica",
+    "Peppers",
     "Purpose",
     "RejectedUsage",
     "ReplicaSet",
@@ -114,5 +115,6 @@ __all__ = [
     "engine_name",
     "key_mac",
     "loads",
+    "pepper_id_of",
     "worst_cost_ufen",
 ]

@@ -56,7 +56,9 @@ class InFlight(StrEnum):
 
 @dataclass(frozen=True)
 class SnapshotKey:
-    """One API key. `mac` is `key_mac(pepper, key)`; the scope `inference` lets it call models.
+    """One API key. `mac` is `key_mac(pepper, key)` with the pepper of `pepper_id`.
+
+    The scope `inference` lets it call models.
 
     `None` for models, ip_ranges, rpm, tpm, concurrency is no limit.
     """

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from functools import lru_cache
 
-from serving.contract import SCOPE_INFERENCE, SnapshotKey, key_mac
+from serving.contract import SCOPE_INFERENCE, Peppers, SnapshotKey, key_mac
 from serving.gateway.clock import Clock
 from serving.gateway.errors import ErrorType, GatewayError
 from serving.gateway.view import NEWS_WAIT_S, CurrentView, View
@@ -45,7 +45,9 @@ async def view_knowing(current: CurrentView, authorization: str | None, clock: C
     return await current.find(lambda found: parts[1] in found.keys, within_s)
 
 
-def authenticate(view: View, authorization: str | None, *, pepper: bytes, client_ip: str, now_us: int) -> SnapshotKey:
+def authenticate(
+    view: View, authorization: str | None, *, peppers: Peppers, client_ip: str, now_us: int
+) -> SnapshotKey:
     """Return the live key behind an `Authorization` header.
 
     Raises: GatewayError 401 for a missing, malformed, unknown, expired or revoked key, 403 for a foreign address or
@@ -56,6 +58,7 @@ def authenticate(view: View, authorization: str | None, *, pepper: bytes, client
     if len(parts) != _KEY_PARTS or parts[0] != "gm":
         raise _refused("the API key is malformed; it looks like gm_<id>_<secret>")
     key = view.keys.get(parts[1])
+    pepper = peppers.of(key.pepper_id if key else "")
     matches = hmac.compare_digest(key_mac(pepper, token), key.mac if key else _NO_MAC)
     if key is None or not matches:
         raise _refused(f"the API key gm_{parts[1][:32]}_… is not known; create one on the keys page")

@@ -10,9 +10,10 @@ import logging
 from dataclasses import replace
 from functools import partial
 
-from serving.contract import EndReason, RouteReplica, SnapshotKey, cost_ufen
+from serving.contract import EndReason, Peppers, RouteReplica, SnapshotKey, cost_ufen
 from serving.gateway.access import MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND
 from serving.gateway.authenticate import authenticate, authorization_of, view_knowing
+from serving.gateway.body_budget import MAX_BODY_BYTES, BodyBudget
 from serving.gateway.call import Call, CallInterruptedError
 from serving.gateway.clock import Clock
 from serving.gateway.dispatch import UPSTREAM_FAILED, Dispatcher, upstream_failed
@@ -36,7 +37,6 @@ from serving.gateway.wallet import Wallet
 from serving.gateway.watch import Watch
 
 _calls_log = logging.getLogger(CALLS)
-MAX_BODY_BYTES = 4 * 1024 * 1024
 
 
 class Completions:
@@ -51,27 +51,30 @@ class Completions:
         dispatcher: Dispatcher,
         settlement: Settlement,
         journal: Journal,
-        pepper: bytes,
+        peppers: Peppers,
         clock: Clock,
         watch: Watch,
         replays: Replays,
         metrics: Metrics,
         tracing: Tracing | None,
+        bodies: BodyBudget,
+        suspects: Suspects,
         plain: bool,
     ) -> None:
         self._plain = plain
+        self._bodies = bodies
         self._watch = watch
         self._replays = replays
         self._metrics = metrics
         self._tracing = tracing
-        self._suspects = Suspects(clock)
+        self._suspects = suspects
         self._current = current
         self._limits = limits
         self._wallet = wallet
         self._dispatcher = dispatcher
         self._settlement = settlement
         self._journal = journal
-        self._pepper = pepper
+        self._peppers = peppers
         self._clock = clock
 
     async def serve(self, exchange: Exchange, surface: Surface) -> None:
@@ -79,36 +82,40 @@ class Completions:
         authorization = authorization_of(exchange.headers)
         view = await view_knowing(self._current, authorization, self._clock)
         now_us = self._clock.now_us()
-        key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
-        raw = await exchange.read_body(MAX_BODY_BYTES)
-        plan = await self._plan(view, key, surface, raw, exchange.headers.get("x-session-id", ""))
-        self._suspects.check(key.organisation_id, surface.path, raw)
+        key = authenticate(view, authorization, peppers=self._peppers, client_ip=exchange.client_ip, now_us=now_us)
+        raw = await exchange.read_body(MAX_BODY_BYTES, self._bodies)
+        try:
+            plan = await self._plan(view, key, surface, raw, exchange.headers.get("x-session-id", ""))
+            self._suspects.check(key.organisation_id, surface.path, raw)
+            run = partial(self._admit, exchange, key, plan, raw=raw, started_at=now_us)
+            await self._replays.serve(exchange, key, raw, run)
+        finally:
+            self._bodies.give_back(len(raw))
 
-        async def run() -> None:
-            self._limits.enter(key)
+    async def _admit(self, exchange: Exchange, key: SnapshotKey, plan: Plan, *, raw: bytes, started_at: int) -> None:
+        """Run a planned request within the limits of its key and the money of its firm."""
+        self._limits.enter(key, plan.worst_tokens)
+        try:
+            hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
+            call = Call(exchange, key=key, plan=plan, hold=hold, started_at=started_at)
+            if self._tracing is not None:
+                call.trace = self._tracing.begin(call)
             try:
-                hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
-                call = Call(exchange, key=key, plan=plan, hold=hold, started_at=now_us)
-                if self._tracing is not None:
-                    call.trace = self._tracing.begin(call)
-                try:
-                    await self._run(exchange, call)
-                except EngineLostError as error:
-                    if call.usage is None:
-                        crowd = self._watch.crowd_on(call)
-                        self._suspects.note_death(key.organisation_id, surface.path, raw, crowd=crowd)
-                    raise upstream_failed(plan.public_name) from error
-            finally:
-                self._limits.leave(key)
-
-        await self._replays.serve(exchange, key, raw, run)
+                await self._run(exchange, call)
+            except EngineLostError as error:
+                if call.usage is None:
+                    crowd = self._watch.crowd_on(call)
+                    self._suspects.note_death(key.organisation_id, plan.surface.path, raw, crowd=crowd)
+                raise upstream_failed(plan.public_name) from error
+        finally:
+            self._limits.leave(key, plan.worst_tokens)
 
     async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, session: str) -> Plan:
         """Plan by the view at hand, or by the next one for a name that does not answer yet."""
         plan = partial(
             plan_request,
             session=session,
-            pepper=self._pepper,
+            pepper=self._peppers.current,
             now_us=self._clock.now_us(),
             plain=self._plain,
             is_routed=self._dispatcher.is_routed,

@@ -23,6 +23,7 @@ from serving.gateway.sse import Usage
 from serving.gateway.surfaces import EMBEDDINGS, Dialect
 
 MAX_REFUSALS = 3
+_REFUSED_S = 2
 UPSTREAM_FAILED = "upstream_failed"
 _quote = lru_cache(maxsize=4096)(quote)
 _DRAINING_TEXT = b"cannot schedule new futures"
@@ -137,7 +138,7 @@ class Dispatcher:
             durable = self._journal.synced()
             self._router.probing(replica)
             await answer.head()
-            refusal = None if answer.status == 200 else await _judge(call, answer)
+            refusal = None if answer.status == 200 else await _judge(call, answer, self._engine_limit(call))
             if not durable.done():
                 self._journal.hurry()
             await durable
@@ -206,6 +207,12 @@ class Dispatcher:
                     return entered
                 await keep_waiting()
 
+    def _engine_limit(self, call: Call) -> Limit:
+        """Return the limit of engines that take no more, as far as known: they do not tell it."""
+        others = max(0, self._router.running_on(call.plan.target) - 1)
+        whom, resets_at = f"engines of {call.plan.public_name}", self._clock.iso_in(_REFUSED_S)
+        return Limit("engine_calls", None, whom, others, resets_at=resets_at)
+
     def _no_replica(self, call: Call, expected_in_s: float | None) -> GatewayError:
         retry_after_s, name = math.ceil(expected_in_s or 30), call.plan.public_name
         text = f"no replica of {name} became ready within {self._hold_s:.0f} s; retry in {retry_after_s} s"
@@ -213,8 +220,8 @@ class Dispatcher:
         return unavailable("no_replica_ready", text, retry_after_s=retry_after_s, limit=limit)
 
 
-async def _judge(call: Call, response: EngineAnswer) -> GatewayError:
-    """Return the error to answer if no other replica takes the request.
+async def _judge(call: Call, response: EngineAnswer, limit: Limit) -> GatewayError:
+    """Return the error to answer if no other replica takes the request; `limit` is that of the engines.
 
     Raises: GatewayError when the request itself is at fault or the engine may have worked on it.
     """
@@ -231,10 +238,12 @@ async def _judge(call: Call, response: EngineAnswer) -> GatewayError:
         raise GatewayError(501, "not_implemented", text_501, kind=ErrorType.SERVER)
     if response.status in (400, 413, 422):
         raise _client_error(call, text)
-    if response.status in (429, 502, 503) or (response.status == 500 and _DRAINING_TEXT in text):
-        return unavailable("replicas_busy", f"every replica of {name} is busy; retry", retry_after_s=2)
-    if response.status == 404:
-        return unavailable("replica_not_ready", f"{name} is being loaded; retry", retry_after_s=2)
+    if response.status in (429, 503):
+        text_503 = f"the engines of {name} take no more calls; retry in {_REFUSED_S} s"
+        return unavailable("replicas_busy", text_503, retry_after_s=_REFUSED_S, limit=limit)
+    if response.status in (404, 502) or (response.status == 500 and _DRAINING_TEXT in text):
+        text_503 = f"no replica of {name} is ready, one may be starting; retry in {_REFUSED_S} s"
+        return unavailable("replica_not_ready", text_503, retry_after_s=_REFUSED_S)
     raise upstream_failed(name)
 
 

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import unquote
 
+from serving.gateway.body_budget import BodyBudget
 from serving.gateway.errors import GatewayError, Limit
 
 Headers = Iterable[tuple[str, str]]
@@ -160,14 +161,25 @@ class Exchange:
                 return
             await self._next_piece()
 
-    async def read_body(self, limit_bytes: int) -> bytes:
-        """Return the whole body. Raises: GatewayError 413 above the limit, 408 when it takes 60 s, ClientGoneError."""
+    async def read_body(self, limit_bytes: int, budget: BodyBudget) -> bytes:
+        """Return the whole body, counted in `budget`, where the caller gives it back.
+
+        Raises: GatewayError 413 above the limit, 503 above the budget, 408 when it takes 60 s, ClientGoneError.
+        """
         if self.body_complete and len(self._body) == 1 and self._ahead_bytes <= limit_bytes:
+            budget.take(self._ahead_bytes)
             return self._body.popleft()
+        pieces: list[bytes] = []
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                return b"".join([chunk async for chunk in self.body_chunks(limit_bytes)])
-        except TimeoutError as error:
+                async for chunk in self.body_chunks(limit_bytes):
+                    budget.take(len(chunk))
+                    pieces.append(chunk)
+            return b"".join(pieces)
+        except BaseException as error:
+            budget.give_back(sum(map(len, pieces)))
+            if not isinstance(error, TimeoutError):
+                raise
             text = f"the body did not arrive within {READ_TIMEOUT_S:.0f} s; send it at once"
             limit = Limit("body_s", READ_TIMEOUT_S, "gateway", READ_TIMEOUT_S)
             raise GatewayError(408, "body_too_slow", text, limit=limit) from error

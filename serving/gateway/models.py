@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from serving.contract import SnapshotModel
+from serving.contract import Peppers, SnapshotModel
 from serving.gateway.access import MODEL_NOT_FOUND, callable_models
 from serving.gateway.authenticate import authenticate, authorization_of, view_knowing
 from serving.gateway.clock import Clock, iso_time
@@ -22,9 +22,9 @@ LIST_PATH = "/v1/models"
 class ModelList:
     """The model routes of one gateway."""
 
-    def __init__(self, *, current: CurrentView, pepper: bytes, clock: Clock) -> None:
+    def __init__(self, *, current: CurrentView, peppers: Peppers, clock: Clock) -> None:
         self._current = current
-        self._pepper = pepper
+        self._peppers = peppers
         self._clock = clock
 
     async def serve(self, exchange: Exchange) -> None:
@@ -32,7 +32,7 @@ class ModelList:
         authorization = authorization_of(exchange.headers)
         view = await view_knowing(self._current, authorization, self._clock)
         now_us = self._clock.now_us()
-        key = authenticate(view, authorization, pepper=self._pepper, client_ip=exchange.client_ip, now_us=now_us)
+        key = authenticate(view, authorization, peppers=self._peppers, client_ip=exchange.client_ip, now_us=now_us)
         models = callable_models(view, key, now_us=now_us)
         name = exchange.path.removeprefix(LIST_PATH).strip("/")
         if not name:

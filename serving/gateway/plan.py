@@ -34,6 +34,7 @@ class Plan:
     surface: Surface
     target: Target
     prices: tuple[SnapshotPrice, ...]
+    worst_tokens: int
     worst_ufen: int
     upstream_body: bytes
     stream: bool
@@ -88,6 +89,7 @@ def plan_request(
         surface=surface,
         target=target,
         prices=prices,
+        worst_tokens=sum(bound),
         worst_ufen=worst_cost_ufen(prices, *bound),
         upstream_body=upstream_body,
         stream=bool(body.get("stream")),

@@ -6,6 +6,7 @@ Numbers and switches are left to `body_checks`.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from serving.gateway.errors import GatewayError
@@ -17,6 +18,8 @@ MAX_TOOLS = 128
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_SCHEMA_DEPTH = 32
 MAX_PATTERN_CHARS = 512
+MAX_PATTERN_STATES = 4096
+_PATTERN_PIECE = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\{(?P<least>\d{1,9})(?:,(?P<most>\d{1,9})?)?\}|.", re.DOTALL)
 _CALLED = Members("name", "arguments")
 # Contents are checked by the type of each part.
 _MESSAGE = Members(
@@ -143,11 +146,33 @@ def check_schema(schema: Any, param: str) -> None:
 
 
 def _check_node(node: dict[str, Any], param: str) -> None:
-    pattern, reference = node.get("pattern"), node.get("$ref")
-    if isinstance(pattern, str) and len(pattern) > MAX_PATTERN_CHARS:
-        raise invalid(param, f"has a pattern of more than {MAX_PATTERN_CHARS} characters; shorten it")
+    pattern, keyed, reference = node.get("pattern"), node.get("patternProperties"), node.get("$ref")
+    for each in (pattern, *(keyed if isinstance(keyed, dict) else ())):
+        if isinstance(each, str):
+            _check_pattern(each, param)
     if isinstance(reference, str) and (not reference.startswith("#/") or reference == "#"):
         raise invalid(param, f"refers to {reference!r:.60}; a $ref may only point to a definition inside (#/…)")
+
+
+def _check_pattern(pattern: str, param: str) -> None:
+    """Engines compile a pattern to an automaton, in which a counted repetition stands as often as it counts."""
+    if len(pattern) > MAX_PATTERN_CHARS:
+        raise invalid(param, f"has a pattern of more than {MAX_PATTERN_CHARS} characters; shorten it")
+    groups, last = [0], 0
+    for piece in _PATTERN_PIECE.finditer(pattern):
+        count = piece["most"] or piece["least"]
+        if count is not None:
+            groups[-1] += last * (int(count) - 1)
+            last *= int(count)
+        elif piece[0] == ")" and len(groups) > 1:
+            last = groups.pop()
+            groups[-1] += last
+        else:
+            last = 0 if piece[0] == "(" else 1
+            groups.extend([0] if piece[0] == "(" else [])
+            groups[-1] += last
+    if sum(groups) > MAX_PATTERN_STATES:
+        raise invalid(param, f"has a pattern whose repetitions add up to {sum(groups):.2g} pieces; count less")
 
 
 def _check_loop(node: dict[str, Any], schema: dict[str, Any], param: str) -> None:

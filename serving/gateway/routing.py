@@ -172,6 +172,10 @@ class Router:
                 found[digest] = bases[0]
         return found
 
+    def running_on(self, target: Target) -> int:
+        """Return how many requests of this process run on the replicas of `target`, whatever they ask for."""
+        return sum(self._on_replica[replica.id] for replica in self._candidates(target))
+
     def on_replicas(self) -> list[tuple[str, int]]:
         """Return how many requests of this process run on each replica that the routes offer."""
         return [(replica.id, self._on_replica[replica.id]) for replica in self._routes.replicas]

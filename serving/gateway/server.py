@@ -15,6 +15,7 @@ import aiohttp
 
 from serving.gateway.admin import Admin
 from serving.gateway.app import GatewayApp
+from serving.gateway.body_budget import BodyBudget
 from serving.gateway.clock import Clock
 from serving.gateway.completions import Completions
 from serving.gateway.dispatch import Dispatcher
@@ -38,15 +39,10 @@ from serving.gateway.replays import Replays
 from serving.gateway.routing import Router
 from serving.gateway.settings import Alone, ControlPlane, Settings
 from serving.gateway.settlement import Settlement
-from serving.gateway.shared_table import SharedTable
+from serving.gateway.shared_table import FILE_NAME, SharedTable
+from serving.gateway.suspects import Suspects
 from serving.gateway.traces import Tracing
-from serving.gateway.upkeep import (
-    follow_routes,
-    follow_snapshot,
-    repeat,
-    report_demand,
-    settle_accounts,
-)
+from serving.gateway.upkeep import follow_routes, follow_snapshot, repeat, report_demand, settle_accounts
 from serving.gateway.view import CurrentView
 from serving.gateway.wallet import Wallet
 from serving.gateway.watch import Watch
@@ -124,7 +120,7 @@ class _Gateway:
         tracing: Tracing | None,
     ) -> None:
         clock = Clock()
-        table = SharedTable(settings.shared_dir / "load.table", alone=settings.peers == 1)
+        table = SharedTable(settings.shared_dir / FILE_NAME, alone=settings.peers == 1)
         self._metrics = Metrics(settings.shared_dir / "metrics", table.seat)
         self._settings = settings
         self._identity = identity
@@ -157,7 +153,7 @@ class _Gateway:
         self._app = GatewayApp(
             current=self._current,
             completions=completions,
-            models=ModelList(current=self._current, pepper=settings.pepper, clock=clock),
+            models=ModelList(current=self._current, peppers=settings.peppers, clock=clock),
             hub_proxy=counterparts.hub_proxy,
             metrics=self._metrics,
         )
@@ -182,6 +178,8 @@ class _Gateway:
             current=self._current,
             metrics=self._metrics,
             tracing=tracing,
+            suspects=Suspects(settings.shared_dir / "suspects", clock),
+            bodies=BodyBudget(settings.bodies_bytes, clock),
             replays=Replays(settings.shared_dir / "answers"),
             limits=RateLimits(clock, table),
             wallet=self._wallet,
@@ -195,7 +193,7 @@ class _Gateway:
             ),
             settlement=self._settlement,
             journal=self._journal,
-            pepper=settings.pepper,
+            peppers=settings.peppers,
             clock=clock,
         )
 
@@ -261,7 +259,7 @@ class _Gateway:
             self._watch.sweep()
 
         steps = (
-            ("snapshot", lambda: follow_snapshot(self._hub, self._current), 0.1),
+            ("snapshot", lambda: follow_snapshot(self._hub, self._current, self._watch), 0.1),
             ("routes", lambda: follow_routes(self._pool, self._router, self._fair_share, self._engines), 0.1),
             ("demand", lambda: report_demand(self._pool, self._router, gateway_id=self._identity.gateway_id), 0.05),
             ("accounts", self._settle_accounts, 1.0),

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from serving.contract import Peppers
+from serving.gateway.body_budget import BODIES_MIB, MAX_BODY_BYTES, OPTION
 from serving.gateway.fair_share import CALLS_PER_REPLICA
 from serving.gateway.watch import Deadlines
 
 DEFAULT_HOLD_S = 120.0
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,9 @@ class Settings:
     admin: tuple[str, int] | None
     log_calls: bool
     otlp_endpoint: str | None
-    pepper: bytes
+    peppers: Peppers
     hold_s: float
+    bodies_bytes: int
     deadlines: Deadlines
 
 
@@ -69,9 +73,9 @@ def read_settings(argv: Sequence[str]) -> Settings:
     host, _, port = given.listen.rpartition(":")
     if not host or not port.isdigit():
         parser.error(f"--listen is {given.listen!r}; it must look like 127.0.0.1:8080")
-    for name in ("peers", "calls_per_replica"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be 1 or more")
+    for name, least in (("peers", 1), ("calls_per_replica", 1), ("bodies_mib", MAX_BODY_BYTES // MIB)):
+        if getattr(given, name) < least:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be {least} or more")
     if given.processes < 1 or (given.processes > 1 and port == "0"):
         parser.error(f"--processes is {given.processes}; it must be 1 or more, and several need a fixed port")
     return Settings(
@@ -88,8 +92,9 @@ def read_settings(argv: Sequence[str]) -> Settings:
         admin=_read_admin(parser, given.admin),
         log_calls=given.log_calls,
         otlp_endpoint=given.otlp_endpoint and _url(parser, "--otlp-endpoint", given.otlp_endpoint),
-        pepper=_secret(parser, "--pepper-file", given.pepper_file),
+        peppers=_read_peppers(parser, given),
         hold_s=given.hold_s,
+        bodies_bytes=given.bodies_mib * MIB,
         deadlines=Deadlines(**{name: getattr(given, name) for name in vars(Deadlines())}),
     )
 
@@ -120,6 +125,12 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--journal", required=True, type=Path, metavar="DIR", help="folder of this gateway's journal")
     parser.add_argument("--pepper-file", required=True, type=Path, help="file with the pepper of API keys")
     parser.add_argument(
+        "--previous-pepper-file", type=Path, help="file with the pepper before it, under which older keys go on"
+    )
+    parser.add_argument(
+        OPTION, type=int, default=BODIES_MIB, help="MiB of request bodies that each process holds at once"
+    )
+    parser.add_argument(
         "--hold-s", type=float, default=DEFAULT_HOLD_S, help="how long a request waits for a replica, in seconds"
     )
     for name, default in vars(Deadlines()).items():
@@ -143,6 +154,15 @@ def _read_source(parser: argparse.ArgumentParser, given: argparse.Namespace) -> 
         token=_text(parser, "--token-file", given.token_file),
         pool_url=_url(parser, "--pool", given.pool),
     )
+
+
+def _read_peppers(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Peppers:
+    current, previous = _secret(parser, "--pepper-file", given.pepper_file), None
+    if given.previous_pepper_file is not None:
+        if given.keys is not None:
+            parser.error("--previous-pepper-file is for keys of a hub; the keys of a key file have one pepper")
+        previous = _secret(parser, "--previous-pepper-file", given.previous_pepper_file)
+    return Peppers(current, previous)
 
 
 def _read_admin(parser: argparse.ArgumentParser, given: str | None) -> tuple[str, int] | None:

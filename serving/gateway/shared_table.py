@@ -1,9 +1,10 @@
 """Counters that all processes of one gateway share: a memory-mapped file of fixed rows, each under its own lock.
 
 A row belongs to a name (a key, an organisation) and holds what it did in the last minute, how many of its requests run
-in which process, and the tokens that it was served. What the numbers allow is left to `limits` and `fair_share`.
+in which process and the tokens set aside for them, and the tokens that it was served. What the numbers allow is left to
+`limits` and `fair_share`.
 
-A killed process loses its locks with its life, and its column of running requests is cleared by whoever takes its seat.
+A killed process loses its locks with its life; whoever takes its seat clears its columns of what runs.
 """
 
 from __future__ import annotations
@@ -27,15 +28,18 @@ _IDLE_S = 2 * WINDOW_S
 _PROBES = 64
 _TAG_BYTES = 16
 _WORD = 8
-# Words of a row: last use, tokens served, running requests by process, then two windows.
+# Words of a row: last use, tokens served, running requests and their tokens by process, then two windows.
 _USED_AT, _SERVED, _RUNNING = 0, 1, 2
-REQUESTS = _RUNNING + MAX_PROCESSES
+_RESERVED = _RUNNING + MAX_PROCESSES
+REQUESTS = _RESERVED + MAX_PROCESSES
 _WINDOW_WORDS = 2 + _RING
 TOKENS = REQUESTS + _WINDOW_WORDS
 _ROW_WORDS = TOKENS + _WINDOW_WORDS
 _TAGS_BYTES = MAX_ROWS * _TAG_BYTES
 _SIZE_BYTES = _TAGS_BYTES + MAX_ROWS * _ROW_WORDS * _WORD
 _INSERTING, _SEATS, _ROWS = 0, 1, 1 + MAX_PROCESSES
+# A release with other rows has another file: it would misread these.
+FILE_NAME = f"load-{_ROW_WORDS}.table"
 
 
 class TableFullError(Exception):
@@ -108,7 +112,8 @@ class SharedTable:
                 continue
             for number in range(MAX_ROWS):
                 if self._map[number * _TAG_BYTES : (number + 1) * _TAG_BYTES] != bytes(_TAG_BYTES):
-                    self._words[number * _ROW_WORDS + _RUNNING + seat] = 0
+                    for column in (_RUNNING, _RESERVED):
+                        self._words[number * _ROW_WORDS + column + seat] = 0
             return seat
         raise TableFullError(f"{MAX_PROCESSES} processes share this gateway already; that is the limit")
 
@@ -172,6 +177,17 @@ class Row:
         self._words[self._running] = max(0, self._words[self._running] + change)
 
     @property
+    def reserved(self) -> int:
+        """Return the tokens set aside for the requests that run now, in all processes."""
+        at = self._at + _RESERVED
+        return sum(self._words[at : at + MAX_PROCESSES])
+
+    def reserve(self, change: int) -> None:
+        """Set tokens aside for a request of this process, or (below 0) give them back."""
+        at = self._running + MAX_PROCESSES
+        self._words[at] = max(0, self._words[at] + change)
+
+    @property
     def served(self) -> int:
         """Return the tokens served, as `fair_share` weighs them."""
         return self._words[self._at + _SERVED]
@@ -191,14 +207,14 @@ class Row:
         self._words[at + 2 + self._part % _RING] += amount
         self._words[at + 1] = total + amount
 
-    def frees_in_s(self, window: int, now_s: float) -> float:
-        """Return when the oldest amount of a window leaves it."""
+    def frees_in_s(self, window: int, amount: int, now_s: float) -> float:
+        """Return when at least `amount` of what a window counts has left it."""
         self.used(window)
-        at = self._at + window + 2
-        for part in range(self._part - _PARTS + 1, self._part + 1):
-            if self._words[at + part % _RING]:
-                return max(0.0, (part + _PARTS) / _PARTS_PER_S - now_s)
-        return 0.0
+        at, part = self._at + window + 2, self._part - _PARTS
+        while amount > 0 and part < self._part:
+            part += 1
+            amount -= self._words[at + part % _RING]
+        return max(0.0, (part + _PARTS) / _PARTS_PER_S - now_s)
 
     def _turn(self, at: int) -> int:
         """Empty the parts that left the window since it was last looked at; return the total, added up anew."""

@@ -20,6 +20,7 @@ from serving.gateway.routing import Router
 from serving.gateway.settlement import Settlement
 from serving.gateway.view import CurrentView, View
 from serving.gateway.wallet import Wallet
+from serving.gateway.watch import Watch
 
 _EXPECTED = (HubError, PoolError, ContractError, GatewayError)
 _MAX_BACKOFF_S = 5.0
@@ -45,8 +46,8 @@ async def repeat(name: str, step: Callable[[], Awaitable[None]], *, pause_s: flo
         await asyncio.sleep(pause_s)
 
 
-async def follow_snapshot(hub: Hub, current: CurrentView) -> None:
-    """Poll the snapshot once and take what came."""
+async def follow_snapshot(hub: Hub, current: CurrentView, watch: Watch) -> None:
+    """Poll the snapshot once, take what came and end the calls that it ends: a leaked key gets no text more."""
     try:
         snapshot = await hub.poll_snapshot(current.version)
     except HubError:
@@ -56,6 +57,7 @@ async def follow_snapshot(hub: Hub, current: CurrentView) -> None:
         current.confirm()
     else:
         current.replace(View.of(snapshot))
+        watch.sweep()
 
 
 async def follow_routes(pool: Pool, router: Router, fair_share: FairShare, engines: EngineClient) -> None:

@@ -78,6 +78,8 @@ class VllmCommands:
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_PLUGINS": "",
+            # Its cache of grammars on disk has no bound, and every caller may send schemas of its own.
+            "VLLM_V1_USE_OUTLINES_CACHE": "0",
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }

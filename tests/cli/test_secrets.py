@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.secrets import NAMES, SecretsError, make_secrets, read_secrets
+from hub.secrets import NAMES, PREVIOUS_PEPPER, SecretsError, make_secrets, read_secrets
 
 
 def test_secrets_are_made_private_and_once(tmp_path: Path) -> None:
@@ -73,3 +73,16 @@ def test_secrets_are_never_printed_and_fingerprints_tell_them_apart(tmp_path: Pa
     assert secrets["pepper"] not in f"{secrets}"
     assert len({secrets.fingerprint(name) for name in NAMES}) == len(NAMES)
     assert all(len(secrets.fingerprint(name)) == 16 for name in NAMES)
+
+
+def test_the_previous_pepper_is_read_where_it_is_and_as_private(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    assert read_secrets(tmp_path).peppers.previous is None
+    old = read_secrets(tmp_path)["pepper"]
+    (tmp_path / "secrets" / "pepper").rename(tmp_path / "secrets" / PREVIOUS_PEPPER)
+    assert make_secrets(tmp_path) == ["pepper"]
+    peppers = read_secrets(tmp_path).peppers
+    assert (peppers.previous, peppers.current != peppers.previous) == (old.encode(), True)
+    (tmp_path / "secrets" / PREVIOUS_PEPPER).chmod(0o644)
+    with pytest.raises(SecretsError, match=r"pepper\.previous is readable"):
+        read_secrets(tmp_path)

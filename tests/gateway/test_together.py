@@ -15,9 +15,16 @@ from tests.gateway.crowd import call, run_crowd
 from tests.gateway.samples import make_key, make_model, make_snapshot, secret_of
 from tests.gateway.world import Gateway, World, running_gateway, running_world, wait_for
 
-RPM, CROWDED, FREE = 1, 2, 3
+RPM, CROWDED, FREE, TPM = 1, 2, 3, 4
+TOKENS_A_MINUTE = 4000
 SNAPSHOT = make_snapshot(
-    keys=(make_key(RPM, rpm=20), make_key(CROWDED, concurrency=5), make_key(FREE)), models=(make_model("org/base"),)
+    keys=(
+        make_key(RPM, rpm=20),
+        make_key(CROWDED, concurrency=5, tpm=100_000),
+        make_key(FREE),
+        make_key(TPM, tpm=TOKENS_A_MINUTE),
+    ),
+    models=(make_model("org/base"),),
 )
 
 
@@ -35,7 +42,23 @@ def test_rates_and_answers_are_one_for_all_processes(tmp_path: Path) -> None:
         assert (statuses.count(200), world.engines[0].most_running) == (5, 5)
         # A seat is free a moment after the answer's last byte.
         wait_for(lambda: [one.status for one in crowd(gateway, 5, CROWDED, stream=False)] == [200] * 5)
+        _ask_for_tokens_at_once(world, gateway)
         _ask_under_one_name(world, gateway)
+
+
+def _ask_for_tokens_at_once(world: World, gateway: Gateway) -> None:
+    """64 calls that use 250 tokens and could use 772 at least: only so many run at once as could use the limit."""
+    engine = world.engines[0]
+    engine.prompt_tokens, engine.most_running = 245, 0
+    outcomes = crowd(gateway, 64, TPM, stream=False, max_tokens=500)
+    assert {one.code for one in outcomes if one.status != 200} == {"rate_limit_exceeded"}
+    assert 1 < engine.most_running <= TOKENS_A_MINUTE // 772
+    # What they did not use is free again: one after the other comes nearer to the limit, and none passes it.
+    engine.delay_s = 0.0
+    outcomes += [crowd(gateway, 1, TPM, stream=False, max_tokens=500)[0] for _ in range(16)]
+    served = [one.status for one in outcomes].count(200)
+    assert TOKENS_A_MINUTE - 1200 < 250 * served <= TOKENS_A_MINUTE
+    engine.__init__()  # type: ignore[misc]
 
 
 def _ask_under_one_name(world: World, gateway: Gateway) -> None:
@@ -90,11 +113,12 @@ def test_the_table_counts_minutes_seats_and_forgets(tmp_path: Path) -> None:
             row.add(REQUESTS, 2)
             row.add(TOKENS, 70)
             row.run(1)
+            row.reserve(9)
         for now_s, requests in ((1030.2, 2), (1060.0, 2), (1060.5, 0), (2000.0, 0)):
             with table.row("key", now_s) as row:
-                assert (row.used(REQUESTS), row.running) == (requests, 1), now_s
+                assert (row.used(REQUESTS), row.running, row.reserved) == (requests, 1, 9), now_s
                 if requests:
-                    assert 0 < row.frees_in_s(REQUESTS, now_s) <= 60.5 - (now_s - 1000)
+                    assert 0 < row.frees_in_s(REQUESTS, 1, now_s) <= 60.5 - (now_s - 1000)
         for number in range(MAX_ROWS // 4):
             with table.row(f"other {number}", 2000.0) as row:
                 row.add(REQUESTS, number)
@@ -102,9 +126,15 @@ def test_the_table_counts_minutes_seats_and_forgets(tmp_path: Path) -> None:
             row.run(-1)
         with table.row("other 7", 2001.0) as row:
             assert row.used(REQUESTS) == 7
+        with table.row("key", 5000.0) as row:
+            row.run(1)
     first.close()
-    with SharedTable(tmp_path / "t").row("other 7", 2001.0) as row:
+    # Whoever takes the seat of a process that is gone takes its running requests and their tokens back.
+    heir = SharedTable(tmp_path / "t")
+    with heir.row("other 7", 2001.0) as row:
         assert row.used(REQUESTS) == 7
+    with heir.row("key", 5000.0) as row:
+        assert (row.running, row.reserved) == (0, 0)
 
 
 def test_a_full_table_refuses_and_idle_rows_are_given_away() -> None:

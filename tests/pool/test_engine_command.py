@@ -135,3 +135,11 @@ def test_an_embedding_set_pools_and_a_merged_one_answers_to_its_adapter_too() ->
     merged = build(replace(ONE, max_loras=0, merged="a" * 64))
     start = merged.argv.index("--served-model-name")
     assert merged.argv[start + 1 : start + 3] == ("base", "lora-" + "a" * 32)
+
+
+@pytest.mark.parametrize("accelerator", Accelerator)
+def test_s5_05_schemas_of_callers_fill_no_disk(accelerator: Accelerator, tmp_path: Path) -> None:
+    """vLLM's cache of grammars on disk has no bound; whatever is inherited, it is off."""
+    inherited = {"VLLM_V1_USE_OUTLINES_CACHE": "1"}
+    command = VllmCommands(accelerator, 2, inherited)(ONE, DESIRED.slots[0], model=tmp_path, port=1)
+    assert command.environment["VLLM_V1_USE_OUTLINES_CACHE"] == "0"

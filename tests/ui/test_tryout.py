@@ -1,5 +1,6 @@
 """Trying a model goes through the gateway with a key of one's own firm and shows what the law asks for."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -136,3 +137,20 @@ def test_undeployed_model_offers_no_form(market: World) -> None:
     page = market.visit("factory").get("/models/demo-integrator/orders").text
     assert "Not deployed yet" in page
     assert 'name="message"' not in page
+
+
+@pytest.mark.parametrize(("language", "label"), [("en", "AI-generated content"), ("zh", "本内容由人工智能生成")])
+def test_s5_17_an_answer_on_the_page_says_that_it_was_generated_and_by_which_filing(
+    running: World, language: str, label: str
+) -> None:
+    client = running.visit("factory", language)
+    hidden = re.compile(r'<div class="label-ai" data-label hidden>')
+    page = client.get(f"/models/{ADAPTER}").text
+    # One for each of the two models side by side, shown by the script with the first text.
+    assert (len(hidden.findall(page)), page.count(label)) == (2, 2)
+    answered = client.post(f"/models/{ADAPTER}", data={"message": "spindle hot", "model": [ADAPTER]}).text
+    shown = answered.partition("overheats [orders@1]")[2].partition("</div>")[2].partition("</div>")[0]
+    assert label in shown
+    assert re.search(r"DEMO-.*0001", shown)
+    assert not hidden.search(shown)
+    assert len(hidden.findall(answered)) == 1, "the model that was not asked has said nothing"

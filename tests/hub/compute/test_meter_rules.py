@@ -74,7 +74,14 @@ def test_a_signature_is_of_every_field(changed: dict[str, Any]) -> None:
 def test_keys_differ_by_installation_provider_and_number() -> None:
     keys = {derive_meter_key(secret, who, number) for secret in "ab" for who in ("p", "q") for number in (1, 2)}
     assert len(keys) == 8
-    assert doubt_signature(REPORT, None) is not None
+    assert doubt_signature(REPORT) is not None
+
+
+def test_the_key_before_a_new_secret_goes_on_beside_the_new_one() -> None:
+    new, old, other = (derive_meter_key(secret, "prv_1", 1) for secret in ("new", "old", "other"))
+    for key, doubted in ((new, False), (old, False), (other, True)):
+        signed = replace(REPORT, signature=sign_report(key, REPORT))
+        assert (doubt_signature(signed, new, old) is not None) == doubted
 
 
 def test_prices_round_up_and_a_record_counts_faults() -> None:

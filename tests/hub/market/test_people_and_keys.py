@@ -7,10 +7,11 @@ import pytest
 from hub.errors import NotFoundError
 from hub.organisations.service import create_key, find_actor_by_key, find_budget, revoke_key
 from hub.organisations.tables import ApiKey
-from serving.contract import key_mac
+from serving.contract import Peppers, key_mac
 from tests.hub.market.world import PASSWORD, World
 
 PEPPER = b"pepper of the tests"
+PEPPERS = Peppers(PEPPER)
 
 
 def add_person(world: World, who: str, role: str, name: str = "second") -> tuple[int, dict[str, str]]:
@@ -61,7 +62,7 @@ def test_a_key_is_shown_once_and_kept_as_mac(world: World) -> None:
         row = session.get_one(ApiKey, made.json["id"])
         assert row.mac == key_mac(PEPPER, key)
         assert find_budget(session, str(row.budget_id)).limit_fen == 5_000
-        actor = find_actor_by_key(session, key, PEPPER, world.now)
+        actor = find_actor_by_key(session, key, PEPPERS, world.now)
         assert actor == world.actors["factory"]
 
 
@@ -69,14 +70,14 @@ def test_keys_end_by_revocation_and_by_time(world: World) -> None:
     expires_at = (world.now + timedelta(hours=1)).isoformat()
     made = world.call("POST", "/keys", "factory", json={"name": "short", "expires_at": expires_at}).json
     with world.sessions.read() as session:
-        assert find_actor_by_key(session, made["key"], PEPPER, world.now) is not None
-        assert find_actor_by_key(session, made["key"], PEPPER, world.now + timedelta(hours=1)) is None
-        assert find_actor_by_key(session, made["key"] + " ", PEPPER, world.now) is None
-        assert find_actor_by_key(session, made["key"][:-1] + "~", PEPPER, world.now) is None
-        assert find_actor_by_key(session, made["key"], b"other pepper", world.now) is None
+        assert find_actor_by_key(session, made["key"], PEPPERS, world.now) is not None
+        assert find_actor_by_key(session, made["key"], PEPPERS, world.now + timedelta(hours=1)) is None
+        assert find_actor_by_key(session, made["key"] + " ", PEPPERS, world.now) is None
+        assert find_actor_by_key(session, made["key"][:-1] + "~", PEPPERS, world.now) is None
+        assert find_actor_by_key(session, made["key"], Peppers(b"other pepper"), world.now) is None
     assert world.call("DELETE", f"/keys/{made['id']}", "factory").json["revoked_at"] is not None
     with world.sessions.read() as session:
-        assert find_actor_by_key(session, made["key"], PEPPER, world.now) is None
+        assert find_actor_by_key(session, made["key"], PEPPERS, world.now) is None
 
 
 def test_another_firms_key_is_not_found_and_lives(world: World) -> None:

@@ -1,0 +1,204 @@
+"""Clients that leave, never read or only wait: the engine stops, what came is billed once, places are free again."""
+
+import asyncio
+import http.client
+import json
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.contract import EndReason, UsageStatus
+from serving.gateway.connection import WRITE_TIMEOUT_S, ClientConnection
+from serving.gateway.fair_share import MAX_WAITING
+from tests.gateway.crowd import call, run_crowd
+from tests.gateway.engine import Engine
+from tests.gateway.samples import OWNER, make_key, make_model, make_snapshot, secret_of
+from tests.gateway.test_failures import spent_by_hub
+from tests.gateway.test_recovery import MESSAGES, SNAPSHOT
+from tests.gateway.test_refusals import NOTHING, Pipe
+from tests.gateway.world import Gateway, World, running_gateway, running_world, wait_for
+
+FREE, ONE_AT_ONCE, OTHER_FIRM = 1, 2, 3
+TOKENS = 8
+IDLE = 10_000
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Gateway]]:
+    keys = (make_key(FREE), make_key(ONE_AT_ONCE, concurrency=1), make_key(OTHER_FIRM, organisation_id=OWNER))
+    snapshot = make_snapshot(keys=keys, models=(make_model("org/base"),))
+    folder = tmp_path_factory.mktemp("leaving")
+    with running_world(snapshot, folder) as world, running_gateway(world, hold_s=120.0) as gateway:
+        yield world, gateway
+
+
+@pytest.fixture
+def engine(stage: tuple[World, Gateway]) -> Iterator[Engine]:
+    yield stage[0].engines[0]
+    stage[0].engines[0].__init__()  # type: ignore[misc]
+
+
+def connect(gateway: Gateway) -> socket.socket:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def begin_stream(gateway: Gateway, key: int, **more: Any) -> socket.socket:
+    """Ask for a stream and read nothing of it."""
+    body = json.dumps({"model": "org/base", "messages": MESSAGES, "stream": True} | more).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret_of(key)}\r\n"
+    connection = connect(gateway)
+    connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    return connection
+
+
+@pytest.mark.parametrize("read", [0, 1, TOKENS // 2, TOKENS])
+def test_s5_08_whoever_leaves_at_any_token_pays_once_for_what_was_made(
+    stage: tuple[World, Gateway], engine: Engine, read: int
+) -> None:
+    world, gateway = stage
+    engine.delay_s, engine.tokens = 0.15, TOKENS
+    before = set(world.hub.usage)
+    if read:
+        run_crowd(1, lambda _: call(gateway.url, secret_of(ONE_AT_ONCE), leave_after=read))
+    else:
+        connection = begin_stream(gateway, ONE_AT_ONCE)
+        wait_for(lambda: engine.running)
+        connection.close()
+    left_at_s = time.monotonic()
+    wait_for(lambda: not engine.running)
+    assert time.monotonic() - left_at_s < 1.0
+    (record,) = wait_for(lambda: [world.hub.usage[key] for key in set(world.hub.usage) - before])
+    assert read <= record.completion_tokens <= engine.produced <= read + 2
+    if read < TOKENS:
+        assert (record.end_reason, engine.aborted) == (EndReason.CLIENT_GONE, 1)
+        assert record.status is (UsageStatus.PARTIAL if record.completion_tokens else UsageStatus.FAILED)
+    time.sleep(0.5)  # whatever would be billed a second time
+    assert len(set(world.hub.usage) - before) == 1
+    engine.delay_s = 0.0
+    again = run_crowd(1, lambda _: call(gateway.url, secret_of(ONE_AT_ONCE)))[0]
+    assert (again.status, again.whole) == (200, True), "the only place of the key is free"
+    wait_for(lambda: world.hub.usage.get((again.request_id, 1)))
+
+
+def test_s5_08_money_set_aside_for_clients_that_left_comes_back(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        start_ufen = world.hub.balance_ufen
+        world.engines[0].delay_s, world.engines[0].tokens = 0.05, 200
+        outcomes = run_crowd(24, lambda number: call(gateway.url, secret_of(1), leave_after=1 + number % 7))
+        assert all(one.left for one in outcomes)
+        wait_for(lambda: len(world.hub.usage) == 24)
+        assert gateway.stop() == 0
+        assert sum(record.completion_tokens for record in world.hub.usage.values()) <= world.engines[0].produced
+        assert start_ufen - world.hub.balance_ufen == spent_by_hub(world)
+
+
+@pytest.fixture
+def many_files() -> Iterator[int]:
+    """Let this process open as many files as it may; returns how many connections fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield min(IDLE, hard - 1000)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_s5_08_ten_thousand_idle_connections_hold_nobody_up(stage: tuple[World, Gateway], many_files: int) -> None:
+    _, gateway = stage
+    assert many_files >= 1000
+    idle = [connect(gateway) for _ in range(many_files)]
+    try:
+        for connection in idle[::100]:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
+        outcome = run_crowd(1, lambda _: call(gateway.url, secret_of(FREE)))[0]
+        assert (outcome.status, outcome.whole, outcome.took_s < 5.0) == (200, True, True)
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_s5_08_idle_streams_of_one_firm_hold_no_other_up_and_free_their_places(
+    stage: tuple[World, Gateway], engine: Engine, many_files: int
+) -> None:
+    """900 streams of one firm before an engine that says nothing: 256 run, 512 wait, the rest is told so."""
+    world, gateway = stage
+    engine.delay_s = 120.0
+    before = set(world.hub.usage)
+    streams = [begin_stream(gateway, FREE) for _ in range(900)]
+    try:
+        wait_for(lambda: engine.running == 256, timeout_s=30)
+        wait_for(lambda: _count_refused(streams) >= 900 - 256 - MAX_WAITING, timeout_s=30)
+        assert engine.running == 256
+        engine.delay_s = 0.0
+        other = run_crowd(1, lambda _: call(gateway.url, secret_of(OTHER_FIRM)))[0]
+        assert (other.status, other.whole, other.took_s < 5.0) == (200, True, True)
+        engine.delay_s = 120.0
+    finally:
+        for stream in streams:
+            stream.close()
+    wait_for(lambda: engine.running == 0, timeout_s=30)
+    # Whoever got a place for a moment, while the others left, has a record too; nobody pays for text never made.
+    wait_for(lambda: len(set(world.hub.usage) - before) >= 256 + 1, timeout_s=30)
+    made = [record.completion_tokens for key, record in world.hub.usage.items() if key not in before]
+    assert (sum(made), max(made)) == (other.tokens, other.tokens)
+    engine.delay_s = 0.0
+    assert {one.status for one in run_crowd(64, lambda _: call(gateway.url, secret_of(FREE)))} == {200}
+
+
+def _count_refused(streams: list[socket.socket]) -> int:
+    """Return how many were answered 503, without taking the answer from their sockets."""
+    found = 0
+    for stream in streams:
+        stream.setblocking(False)
+        try:
+            found += stream.recv(64, socket.MSG_PEEK).startswith(b"HTTP/1.1 503")
+        except BlockingIOError:
+            continue
+    return found
+
+
+def test_s5_08_a_client_that_never_reads_holds_the_engine_back(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        world.engines[0].tokens = 60_000
+        connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
+        headers = {"authorization": f"Bearer {secret_of(1)}"}
+        body = json.dumps({"model": "org/base", "messages": MESSAGES, "stream": True})
+        connection.request("POST", "/v1/chat/completions", body, headers)
+        produced = -1
+        while produced != world.engines[0].produced:
+            produced = world.engines[0].produced
+            time.sleep(1.0)
+        assert 0 < produced < 60_000
+        connection.close()
+        record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
+        assert record.end_reason is EndReason.CLIENT_GONE
+        assert record.completion_tokens <= produced
+        wait_for(lambda: world.engines[0].aborted)
+
+
+def test_s5_08_a_client_that_reads_nothing_for_a_minute_is_left() -> None:
+    class Aborted(Pipe):
+        aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    async def read_nothing() -> None:
+        loop, pipe = asyncio.get_running_loop(), Aborted()
+        connection = ClientConnection(NOTHING, set(), loop, full=False)
+        connection.connection_made(pipe)
+        connection.pause_writing()
+        connection.expire(loop.time() + WRITE_TIMEOUT_S - 1.0)
+        assert not pipe.aborted
+        connection.resume_writing()
+        connection.expire(loop.time() + WRITE_TIMEOUT_S + 1.0)
+        assert not pipe.aborted, "a client that caught up stays"
+        connection.pause_writing()
+        connection.expire(loop.time() + WRITE_TIMEOUT_S + 1.0)
+        assert pipe.aborted
+
+    asyncio.run(read_nothing())
