@@ -91,7 +91,7 @@ def read_mapping(form: Form, columns: list[str], *, chat: bool) -> dict[str, Col
     return mapping if form.ok else None
 
 
-def read_samples(version: DatasetVersion) -> list[tuple[str, list[dict[str, str]]]]:
+def read_samples(version: DatasetVersion) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the part and the messages of the first checked rows, which only their owner ever sees."""
     if version.checked_folder is None or version.state is DatasetState.DELETED:
         return []

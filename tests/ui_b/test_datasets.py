@@ -33,6 +33,18 @@ def test_ready_data_offers_to_tune_and_shows_first_rows(shop: Shop) -> None:
     assert shop.shown["done"] in page
 
 
+def test_an_answer_of_weight_0_is_marked_as_not_learned(market: World) -> None:
+    client = market.visit("factory")
+    turns = '{"role":"user","content":"press %d jams"},{"role":"assistant","content":"kick it %d","weight":0}'
+    answer = '{"role":"user","content":"no"},{"role":"assistant","content":"oil the guide of press %d","weight":1}'
+    lines = [f'{{"messages":[{turns % (n, n)},{answer % n}]}}' for n in range(20)]
+    dataset_id = add_data(market, client, "\n".join(lines).encode(), "weighted.jsonl")
+    samples = client.get(f"/datasets/{dataset_id}").text.split('aria-labelledby="samples"')[1]
+    shown = [line for line in samples.split("<p ") if "not learned" in line]
+    assert len(shown) > 3
+    assert all("kick it" in line for line in shown)
+
+
 def test_refused_upload_keeps_the_name_beside_its_message(market: World) -> None:
     client = market.visit("factory")
     form = {"file": (io.BytesIO(b"x"), "rows.exe"), "name": "my typed name"}
