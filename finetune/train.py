@@ -161,12 +161,17 @@ class Trainer:
             batch_tokens=4 * read_count(prepared.recipe, "batch_tokens"),
             pad_id=self._pad_id,
             device=self.job.spec.device,
-        ).mean
-        self._judge(found)
+        )
+        self._judge(found.mean)
         self.position = self.position.advance(device_ms=self.position.device_ms + _since_ms(started_s))
         self._publish()
         self._keep_evaluated()
-        self.job.log.write(Event.VALIDATION, {"valid_loss": round(found, 6), "best_step": self.position.best_step})
+        metrics: dict[str, Json] = {
+            "valid_loss": round(found.mean, 6),
+            "valid_token_accuracy": round(found.token_accuracy, 6),
+            "best_step": self.position.best_step,
+        }
+        self.job.log.write(Event.VALIDATION, metrics)
 
     def _keep_evaluated(self) -> None:
         """Each evaluated checkpoint stays as an adapter that an engine can load, so that it may be tried out."""

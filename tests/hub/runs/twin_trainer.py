@@ -86,7 +86,7 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
         return failed
     looks = choose_looks(steps, int(values.get("validations", 0)))
     if looks and log.step == 0:
-        log.write(Event.VALIDATION, {"valid_loss": BASE_LOSS, "best_step": 0})
+        log.write(Event.VALIDATION, _look(0))
     for step in range(log.step + 1, steps + 1):
         time.sleep(float(values.get("warmup_ratio", 0.2 if steps == SLOW_STEPS else 0.05)))
         asked = stop.pending()
@@ -96,7 +96,7 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
         _count(log, step, is_committed=False)
         if step in looks:
             _pack(out, f"evaluated/step-{step:08d}", {"step": step})
-            log.write(Event.VALIDATION, {"valid_loss": BASE_LOSS / (1 + step), "best_step": step})
+            log.write(Event.VALIDATION, _look(step))
         log.write(Event.STEP, {"loss": 1.0 / step, "tokens_per_s": 500.0, "eta_s": 0.05 * (steps - step)})
         _count(log, step, is_committed=True)
         log.write(Event.CHECKPOINT)
@@ -163,6 +163,11 @@ def choose_looks(steps: int, validations: int) -> set[int]:
     return (
         {max(1, round(steps * look / validations)) for look in range(1, validations + 1)} if validations < 13 else set()
     )
+
+
+def _look(step: int) -> dict[str, float]:
+    loss, accuracy = BASE_LOSS / (1 + step), 1 - 1 / (1 + step)
+    return {"valid_loss": loss, "valid_token_accuracy": accuracy, "best_step": step}
 
 
 def _pack(out: Path, name: str, config: dict[str, int | str]) -> None:
