@@ -25,7 +25,7 @@ from hub.web import Body, Query, context
 
 
 class RunBody(Body):
-    """A wish: base by public name or version id, data set by id, name of the new model, recipe values that matter."""
+    """A wish: base by public name or version id, data set by its or a version's id, new model's name, recipe values."""
 
     base: str
     dataset_id: str
