@@ -156,11 +156,13 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Value:
-    """One recipe value, why it was chosen and where that comes from: a `Source` or a citation, joined by "; "."""
+    """One recipe value, why it was chosen (in both languages) and where that comes from: a `Source` or a citation,
+    joined by "; "."""
 
     value: int | float | str
     reason: str = "set by the caller"
     source: str = Source.OWNER.value
+    reason_zh: str = "由调用方指定"
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ def test_the_learning_rate_probe_takes_a_twentieth_and_plan_and_train_agree(
     rate, default = settled.recipe["learning_rate"], float(prepared.recipe["learning_rate"].value)
     assert float(rate.value) in (default, default / 2, default * 2)
     assert "held-out loss" in rate.reason
+    assert "留出损失" in rate.reason_zh
     assert settle_rate(prepared, spec).plan_digest == settled.plan_digest
     given = replace(spec, recipe={**recipe, "learning_rate": rate})
     assert settle_rate(prepare_run(given), given).plan_digest == settled.plan_digest
