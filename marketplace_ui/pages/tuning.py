@@ -15,6 +15,9 @@ from hub.actor import Actor
 from hub.catalogue.search import Found
 from hub.catalogue.service import SearchFilters, find_version, model_of, name_of, root_base, search_models
 from hub.catalogue.tables import Model, ModelVersion
+from hub.compute.rules import OfferFilter
+from hub.compute.service import list_offers
+from hub.compute.tables import Device
 from hub.datasets.service import DatasetNotReadyError, find_usable_version, list_datasets
 from hub.datasets.tables import Dataset, DatasetVersion
 from hub.datasets.versions import list_validated
@@ -142,6 +145,7 @@ def _show_wizard(actor: Actor, form: Form | None) -> str:
             chosen=chosen,
             standing=_read_standing(session, chosen.base),
             form=form or Form(_fill(chosen)),
+            has_gpu=any(offer.device is Device.CUDA for offer, _ in list_offers(session, OfferFilter(), now=now)),
             bounds=BOUNDS,
             ranks=RANKS,
             carried=carried,

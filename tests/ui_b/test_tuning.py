@@ -4,6 +4,7 @@ from sqlalchemy import select
 
 from finetune.recipe_fixed import list_fixed
 from finetune.spec import BOUNDS, Source
+from hub.compute.tables import Device, Offer
 from hub.orders.tables import Order
 from hub.tuning.recipe_words import TEXTS_ZH
 from hub.tuning.states import RunState
@@ -64,6 +65,27 @@ def test_switches_of_the_recipe_reach_the_run_and_come_back(market: World, data:
         if f'name="recipe-{name}"' in line
     }
     assert ["checked" in switches[name] for name in ("probe_learning_rate", "use_rslora")] == [True, False]
+
+
+def test_training_in_4_bits_is_shown_and_told_why_it_cannot_be_chosen(market: World, data: str) -> None:
+    path = f"/runs/new?base=guanmo/demo-zh&data={data}"
+    with market.sessions.write() as session:
+        before = {offer.id: offer.device for offer in session.scalars(select(Offer))}
+    texts = {Device.CPU: ("it needs a GPU", "需要 GPU"), Device.CUDA: ("trained in bf16", "尚不支持 4 位训练")}
+    for device, words in texts.items():
+        _set_devices(market, dict.fromkeys(before, device))
+        for language, text in zip(("en", "zh"), words, strict=True):
+            page = market.visit("factory", language).get(path).text
+            (box,) = [part.split(">")[0] for part in page.split("<input") if 'name="recipe-load_in_4bit"' in part]
+            assert "disabled" in box
+            assert text in page
+    _set_devices(market, before)
+
+
+def _set_devices(market: World, devices: dict[str, Device]) -> None:
+    with market.sessions.write() as session:
+        for offer in session.scalars(select(Offer)):
+            offer.device = devices[offer.id]
 
 
 def test_values_out_of_bounds_stay_typed_beside_their_message(market: World, data: str) -> None:
