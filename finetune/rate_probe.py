@@ -39,11 +39,11 @@ def settle_rate(prepared: Prepared, spec: RunSpec) -> Prepared:
 
 def choose_steps(prepared: Prepared) -> Sequence[Batch]:
     """The plan's first batches, as many as all tries together may take; looks at the held-out rows count too."""
-    looks = sum(len(row.ids) for row in prepared.valid[:_HELD_OUT_ROWS])
+    looks = sum(prepared.valid.lengths[:_HELD_OUT_ROWS])
     left = int(_SHARE * prepared.tokens / len(_FACTORS)) - looks
     chosen: list[Batch] = []
     for batch in prepared.batches:
-        left -= sum(len(prepared.train[row].ids) for row in batch)
+        left -= sum(prepared.train.lengths[row] for row in batch)
         if left < 0:
             break
         chosen.append(batch)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from finetune.errors import BaseError
-from finetune.files import read_lines
 
 Message = Mapping[str, Any]
 """`role`, `content`, and `weight` 0 where an answer is not learned."""
@@ -32,12 +31,6 @@ class TokenRow:
         """Token ids before the last answer."""
         return self.ids[: self.learn[-1][0]]
 
-    @property
-    def answer_tokens(self) -> int:
-        """Number of tokens of the last answer, end-of-turn included."""
-        start, end = self.learn[-1]
-        return end - start
-
 
 def load_tokenizer(base: Path) -> Any:
     """Tokenizer of a base folder; raises BaseError `template_missing` without a chat template."""
@@ -47,16 +40,6 @@ def load_tokenizer(base: Path) -> Any:
     if not tokenizer.chat_template:
         raise BaseError("template_missing", f"{base.name} has no chat template; add chat_template.jinja to the base.")
     return tokenizer
-
-
-def read_messages(path: Path) -> list[tuple[int, list[Message]]]:
-    """(line number, messages) of each row of a chat JSONL file that `check` wrote."""
-    rows: list[tuple[int, list[Message]]] = []
-    for number, value in read_lines(path):
-        if not isinstance(value, dict) or not isinstance(value.get("messages"), list):
-            raise BaseError("row_not_chat", f"{path.name} line {number} has no messages; run kind=check first.")
-        rows.append((number, value["messages"]))  # type: ignore[arg-type]
-    return rows
 
 
 def tokenize_rows(tokenizer: Any, rows: Sequence[tuple[int, Sequence[Message]]]) -> list[TokenRow]:

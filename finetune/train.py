@@ -128,14 +128,14 @@ class Trainer:
         self._gradient_norm = norm
         self.position = self.position.advance(
             step=self.position.step + 1,
-            tokens=self.position.tokens + sum(len(prepared.train[row].ids) for row in rows),
+            tokens=self.position.tokens + sum(prepared.train.lengths[row] for row in rows),
             device_ms=self.position.device_ms + _since_ms(started_s),
         )
 
     def _add_gradients(self, rows: Batch) -> float:
         """Gradients of a step's mean loss, which is returned; in parts where the spec bounds what the device holds."""
         limit = self.job.spec.limits.batch_tokens
-        parts = [rows] if limit is None else cut_parts(rows, [len(row.ids) for row in self.prepared.train], limit)
+        parts = [rows] if limit is None else cut_parts(rows, self.prepared.train.lengths, limit)
         trained = sum(end - start for row in rows for start, end in self.prepared.train[row].learn)
         total = 0.0
         for part in parts:
