@@ -1,7 +1,7 @@
 """How fast and how lean a plan is: `python -m benchmarks.plans [--rows N …]` prints rows/s and peak memory by rows.
 
-It leaves what a plan says to the tests. Each plan is made by the real trainer process for a tiny base whose tokenizer was
-trained on rows of the same kind, so that a row has as many tokens as with a base in use.
+It leaves what a plan says to the tests. Each plan is made by the real trainer process for a tiny base whose tokenizer
+was trained on rows of the same kind, so that a row has as many tokens as with a base in use.
 """
 
 import argparse

@@ -112,18 +112,15 @@ class Trainer:
         started_s = time.monotonic()
         prepared = self.prepared
         rows = prepared.batches[self.position.step]
-        scale = scale_rate(self.position.step, prepared.steps, prepared.recipe)
+        scale = scale_rate(self.position.step, prepared.steps, prepared.recipe) * self.job.spec.rate_factor
         for group in self._optimizer.param_groups:
             group["lr"] = read_number(prepared.recipe, "learning_rate") * scale
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         value = self._add_gradients(rows)
         norm = torch.nn.utils.clip_grad_norm_(self._weights.values(), read_number(prepared.recipe, "clip_norm"))
+        self._refuse_no_number(value, float(norm))
         self._optimizer.step()
-        if not math.isfinite(value):
-            raise RunError(
-                "nan_loss", f"the loss is {value} at step {self.position.step + 1}; lower the learning rate."
-            )
         self._since_line.append(value)
         self._gradient_norm = norm
         self.position = self.position.advance(
@@ -131,6 +128,13 @@ class Trainer:
             tokens=self.position.tokens + sum(prepared.train.lengths[row] for row in rows),
             device_ms=self.position.device_ms + _since_ms(started_s),
         )
+
+    def _refuse_no_number(self, loss: float, norm: float) -> None:
+        """Before the weights take it: whatever is committed can be gone on from."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            place = f"at step {self.position.step + 1}"
+            text = f"the loss is {loss} and its gradient's norm {norm} {place}; lower the learning rate."
+            raise RunError("nan_loss", text)
 
     def _add_gradients(self, rows: Batch) -> float:
         """Gradients of a step's mean loss, which is returned; in parts where the spec bounds what the device holds."""

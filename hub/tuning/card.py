@@ -133,6 +133,7 @@ class _Card:
             (self.say("处理器与核数", "processor, cores"), processor),
             (self.say("设备时间（秒）", "device time, s"), None if duration is None else f"{duration / 1000:.1f}"),
             (self.say("执行次数", "attempts"), found.get("attempts")),
+            (self.say("学习率乘以", "learning rate, times"), found.get("rate_factor")),
             (self.say("软件版本", "software"), versions or None),
         )
         return self._list(self.say("训练环境", "Training"), rows)
