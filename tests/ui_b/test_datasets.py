@@ -106,7 +106,7 @@ def test_another_data_set_is_chosen_for_validation_and_leads_to_a_run(market: Wo
     assert "another data set" in client.get(f"/runs/new?base=guanmo/demo-zh&data={version}").text
     run_id = plan_run(market, client, version, name="validated")
     assert f"data={version}" in client.get(f"/runs/{run_id}").text
-    assert "Version 2" not in client.get(f"/runs/new?base=guanmo/demo-zh&data={training}").text
+    assert "another data set" not in client.get(f"/runs/new?base=guanmo/demo-zh&data={training}").text
 
 
 def _write_rows(part: str) -> bytes:
