@@ -140,12 +140,13 @@ class Trainer:
         """Gradients of a step's mean loss, which is returned; in parts where the spec bounds what the device holds."""
         limit = self.job.spec.limits.batch_tokens
         parts = [rows] if limit is None else cut_parts(rows, self.prepared.train.lengths, limit)
-        trained = sum(end - start for row in rows for start, end in self.prepared.train[row].learn)
+        train, is_whole = self.prepared.train, len(parts) == 1
+        trained = 0 if is_whole else sum(end - start for row in rows for start, end in train[row].learn)
         total = 0.0
         for part in parts:
             with self._precision():
                 values = self.loss.measure(self._build(part))
-                loss = values.mean() if len(parts) == 1 else values.sum() / trained
+                loss = values.mean() if is_whole else values.sum() / trained
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
