@@ -12,7 +12,7 @@ SPLIT ?= val
 WORKERS := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: help setup setup-tests demo test test-fast lint types bench bench-ledger bench-gateway bench-pool bench-finetune \
-	bench-maintnorm bench-datasets mutants faults-finetune faults-ledger faults-serving city-year status down clean lock
+	bench-maintnorm bench-datasets bench-plans mutants faults-finetune faults-ledger faults-serving city-year status down clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ bench-maintnorm: ## error reduction of three companies through the marketplace: 
 
 bench-datasets: ## memory and rows a second of the data check at a million rows
 	@$(VENV)/python -m benchmarks.datasets
+
+bench-plans: ## memory and rows a second of a plan, to a million rows
+	@$(VENV)/python -m benchmarks.plans
 
 faults-ledger: ## the fault tests of the money in their long form: every kill in one process, the rest in another
 	@FAULTS_LONG=1 $(VENV)/python -m pytest -s tests/faults/test_boundaries.py & kills=$$!; \

@@ -81,9 +81,23 @@ def _write_workbook(path: Path, rows: Iterator[tuple[str, str, str]]) -> None:
 
 
 def measure(path: Path, rows: int, folder: Path) -> dict[str, object]:
-    """Check one file in its own process; peak memory in MiB is that process's own maximum."""
+    """Check one file in its own process."""
     spec = RunSpec(kind=Kind.CHECK, run_id="bench", data=Data(str(path), SourceFormat(path.suffix[1:])))
-    spec_path, out = folder / "spec.json", folder / f"out-{path.suffix[1:]}"
+    out = folder / f"out-{path.suffix[1:]}"
+    figures = run_trainer(spec, out, rows=rows)
+    summary = json.loads((out / "report.json").read_text(encoding="utf-8"))["summary"]
+    return {
+        "format": path.suffix[1:],
+        "size_mb": round(path.stat().st_size / 1e6, 1),
+        **figures,
+        "findings": summary["findings"],
+        "train_rows": summary["train_rows"],
+    }
+
+
+def run_trainer(spec: RunSpec, out: Path, *, rows: int) -> dict[str, object]:
+    """Run the real trainer in its own process; peak memory in MiB is that process's own maximum."""
+    spec_path = out.with_suffix(".json")
     spec_path.write_text(spec.to_json(), encoding="utf-8")
     started_s = time.monotonic()
     command = [sys.executable, "-m", "finetune", str(spec_path), str(out)]
@@ -92,18 +106,13 @@ def measure(path: Path, rows: int, folder: Path) -> dict[str, object]:
     wall_s = time.monotonic() - started_s
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"the check of {path.name} ended with {process.returncode}")
-    summary = json.loads((out / "report.json").read_text(encoding="utf-8"))["summary"]
+        raise SystemExit(f"kind={spec.kind} of {rows} rows ended with {process.returncode}")
     return {
-        "format": path.suffix[1:],
         "rows": rows,
-        "size_mb": round(path.stat().st_size / 1e6, 1),
         "wall_s": round(wall_s, 1),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
         "rows_per_s": round(rows / wall_s),
         "peak_mib": usage.ru_maxrss // 1024,
-        "findings": summary["findings"],
-        "train_rows": summary["train_rows"],
         "within_1_gib": usage.ru_maxrss * 1024 <= MOST_BYTES,
     }
 

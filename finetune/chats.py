@@ -5,6 +5,7 @@ Leaves single texts to `finetune.cells` and rules across rows (duplicates, contr
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from finetune.cells import inspect_text, is_placeholder
 from finetune.codec import Json
@@ -21,27 +22,36 @@ _LISTS = ("messages", "conversations")
 """Names of the list of a chat row; the second is ShareGPT's, whose messages have `from` and `value`."""
 
 
+class ChatMessage(NamedTuple):
+    """One turn; an answer that is not trained (weight 0) is read before the next question and never learned."""
+
+    role: str
+    content: str
+    is_trained: bool = True
+
+
 @dataclass(frozen=True)
 class ChatRow:
-    """One example; `number` as the customer sees it, `group` keeps related rows on one side of the split.
+    """One example, which ends with a trained answer; `number` as the customer sees it.
 
-    `is_held_out` is true where the customer marked the row for validation.
+    `group` keeps related rows on one side of the split; `is_held_out` is true where the customer marked the row for
+    validation.
     """
 
     number: int
-    messages: tuple[tuple[str, str], ...]
+    messages: tuple[ChatMessage, ...]
     group: str | None = None
     is_held_out: bool = False
 
     @property
     def prompt(self) -> str:
         """Everything before the last answer, as one comparable text."""
-        return "\n".join(f"{role}: {' '.join(content.split())}" for role, content in self.messages[:-1])
+        return "\n".join(f"{role}: {' '.join(content.split())}" for role, content, _ in self.messages[:-1])
 
     @property
     def answer(self) -> str:
         """The last answer."""
-        return self.messages[-1][1]
+        return self.messages[-1].content
 
 
 class ChatReader:
@@ -99,11 +109,11 @@ class ChatReader:
                 parts[role].append(text)
         if not self._has_both(row, parts):
             return None
-        system = [("system", "\n".join(parts[ColumnRole.SYSTEM]))] if parts[ColumnRole.SYSTEM] else []
+        system = [ChatMessage("system", "\n".join(parts[ColumnRole.SYSTEM]))] if parts[ColumnRole.SYSTEM] else []
         question, answer = "\n".join(parts[ColumnRole.PROMPT]), "\n".join(parts[ColumnRole.COMPLETION])
         if not self._is_worth_learning(row.number, question, answer, self._name_of(ColumnRole.COMPLETION)):
             return None
-        return self._finish(row, [*system, ("user", question), ("assistant", answer)])
+        return self._finish(row, [*system, ChatMessage("user", question), ChatMessage("assistant", answer)])
 
     def _has_both(self, row: SourceRow, parts: Mapping[ColumnRole, Sequence[str]]) -> bool:
         for role, code in ((ColumnRole.COMPLETION, "empty_answer"), (ColumnRole.PROMPT, "empty_prompt")):
@@ -126,7 +136,7 @@ class ChatReader:
         self._issues.add(code, row=number, column=column, value=answer)
         return not self._issues.fix_of(code)
 
-    def _finish(self, row: SourceRow, messages: Sequence[tuple[str, str]]) -> ChatRow | None:
+    def _finish(self, row: SourceRow, messages: Sequence[ChatMessage]) -> ChatRow | None:
         """Add the group and the split mark; None (with an issue) for a mark that means nothing."""
         marks = {role: [] for role in (ColumnRole.GROUP, ColumnRole.SPLIT)}  # type: dict[ColumnRole, list[str]]
         for name, role in self.mapping.items():
@@ -152,13 +162,27 @@ class ChatReader:
         kept = tuple(message for message in messages if message is not None)
         if len(kept) != len(messages) or not self._check_order(row.number, kept, name):
             return None
-        question, answer = kept[-2][1], kept[-1][1]
+        kept = self._end_with_trained(row.number, kept, name)
+        if not kept:
+            return None
+        question, answer = kept[-2].content, kept[-1].content
         place = f"{name}[{len(kept) - 1}].content"
         if not self._is_worth_learning(row.number, question, answer, place):
             return None
         return self._finish(row, kept)
 
-    def _read_message(self, message: Json, number: int, place: str) -> tuple[str, str] | None:
+    def _end_with_trained(self, number: int, messages: tuple[ChatMessage, ...], name: str) -> tuple[ChatMessage, ...]:
+        """Nothing learns from what follows the last trained answer: left out, so that it is not paid for either."""
+        trained = [at for at, one in enumerate(messages) if one.role == "assistant" and one.is_trained]
+        if not trained:
+            self._issues.add("example_missing_trained_message", row=number, column=name)
+            return ()
+        end = trained[-1] + 1
+        if end < len(messages):
+            self._issues.add("untrained_end", row=number, column=f"{name}[{end}]")
+        return messages[:end]
+
+    def _read_message(self, message: Json, number: int, place: str) -> ChatMessage | None:
         issues = self._issues
         if not isinstance(message, dict):
             issues.add("message_not_object", row=number, column=place, value=message)
@@ -170,16 +194,22 @@ class ChatReader:
             issues.add("message_missing_key", row=number, column=f"{place}.{key}", value=message.get(key))
         for key in sorted(set(message) - {*keys, "weight"}):
             issues.add("message_unrecognized_key", row=number, column=f"{place}.{key}")
-        if message.get("weight") is not None:
-            issues.add("weight_unsupported", row=number, column=f"{place}.weight", value=message["weight"])
-            return None
         if wrong:
             return None
         name = self._read_role(str(role), number, f"{place}.{keys[0]}")
-        if name is None:
+        if name is None or not self._check_weight(message.get("weight"), name, number, f"{place}.weight"):
             return None
         text = inspect_text(str(content), row=number, column=f"{place}.{keys[1]}", issues=issues)
-        return None if text is None else (name, text)
+        return None if text is None else ChatMessage(name, text, is_trained=message.get("weight") != 0)
+
+    def _check_weight(self, weight: Json, role: str, number: int, place: str) -> bool:
+        """OpenAI's `weight` of an answer, 0 or 1; others than answers are never learned, whatever they ask for."""
+        if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
+            self._issues.add("weight_invalid", row=number, column=place, value=weight)
+            return False
+        if weight and role != "assistant":
+            self._issues.add("weight_ignored", row=number, column=place, value=role)
+        return True
 
     def _read_role(self, role: str, number: int, place: str) -> str | None:
         if role in _RENAMED:
@@ -191,8 +221,8 @@ class ChatReader:
             return None
         return role
 
-    def _check_order(self, number: int, messages: Sequence[tuple[str, str]], name: str) -> bool:
-        roles = [role for role, _ in messages]
+    def _check_order(self, number: int, messages: Sequence[ChatMessage], name: str) -> bool:
+        roles = [message.role for message in messages]
         turns = roles[1:] if roles[0] == "system" else roles
         if "assistant" not in roles:
             self._issues.add("example_missing_assistant_message", row=number, column=name, value=", ".join(roles))
@@ -201,8 +231,8 @@ class ChatReader:
             self._issues.add("role_order", row=number, column=name, value=", ".join(roles))
             return False
         for role, code in (("assistant", "empty_answer"), ("user", "empty_prompt")):
-            for at, (found, content) in enumerate(messages):
-                if found == role and not content:
+            for at, message in enumerate(messages):
+                if message.role == role and not message.content:
                     self._issues.add(code, row=number, column=f"{name}[{at}].content")
                     return False
         return True

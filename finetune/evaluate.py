@@ -22,9 +22,13 @@ _Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean loss per trained token, and each row's mean log-probability per answer token, in nats."""
+    """Mean loss per trained token and each row's mean log-probability per answer token, in nats.
+
+    `token_accuracy` is the share of trained tokens that the model thinks likeliest, given the right ones before.
+    """
 
     mean: float
+    token_accuracy: float
     row_logprobs: list[float]
 
 
@@ -61,20 +65,21 @@ def bound_share(hits: int, n: int) -> tuple[float, float]:
 def measure_losses(
     loss: AnswerLoss, rows: Sequence[TokenRow], *, batch_tokens: int, pad_id: int, device: str
 ) -> Losses:
-    """Held-out loss of the model behind `loss`; no gradients, rows in their order."""
+    """Held-out loss and token accuracy of the model behind `loss`; no gradients, rows in their order."""
     precision = use_precision(device)
-    total, count = 0.0, 0
+    total, count, hits = 0.0, 0, 0
     row_logprobs = [0.0] * len(rows)
     for part in group_by_length([len(row.ids) for row in rows], batch_tokens):
         batch = build_batch([rows[index] for index in part], pad_id=pad_id, device=device)
         with torch.inference_mode(), precision():
-            values = loss.measure(batch)
+            values, is_hit = loss.score(batch)
         sizes = batch.learn[:, 1:].sum(1).tolist()
         for index, piece in zip(part, torch.split(values.cpu(), sizes), strict=True):
             row_logprobs[index] = -float(piece.mean())
         total += float(values.sum())
         count += len(values)
-    return Losses(mean=total / count, row_logprobs=row_logprobs)
+        hits += int(is_hit.sum())
+    return Losses(mean=total / count, token_accuracy=hits / count, row_logprobs=row_logprobs)
 
 
 def score_model(

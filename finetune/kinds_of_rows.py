@@ -37,9 +37,26 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         "Lines {rows}: message field '{column}' is unknown and ignored.",
         Remedy.REVIEW,
     ),
-    "weight_unsupported": _row_error(
-        "第 {rows} 行使用 weight，目前不支持，请删除该字段。",
-        "Lines {rows}: 'weight' is not supported; remove the field.",
+    "weight_invalid": _row_error(
+        "第 {rows} 行的“{column}”只能是 0（不学习该回答）或 1（学习），请改正或删除该字段。",
+        "Lines {rows}: '{column}' must be 0 (do not learn this answer) or 1 (learn it); correct or remove the field.",
+    ),
+    "weight_ignored": Kind(
+        W,
+        "第 {rows} 行的“{column}”不属于 assistant 消息，将忽略：只学习 assistant 的回答。",
+        "Lines {rows}: '{column}' is not of an assistant message and is ignored; only answers are learned.",
+        Remedy.REVIEW,
+    ),
+    "example_missing_trained_message": _row_error(
+        "第 {rows} 行的 assistant 消息的 weight 都是 0，无可学习的内容；请至少将一条改为 1。",
+        "Lines {rows}: every assistant message has weight 0, so nothing is learned; give at least one weight 1.",
+    ),
+    "untrained_end": Kind(
+        F,
+        "第 {rows} 行在最后一条要学习的回答之后还有 weight 为 0 的回答，这部分已去除，不影响学习，也不计费。",
+        "Lines {rows}: what follows the last trained answer (weight 0) is left out; it changes nothing that is learned "
+        "and is not charged.",
+        Remedy.NORMALISE,
     ),
     "unrecognized_role": _row_error(
         "第 {rows} 行的角色不允许，可用 system、user、assistant。",

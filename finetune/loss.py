@@ -73,9 +73,19 @@ class AnswerLoss:
         """Cross entropy per trained token, in row order: (trained tokens,) float32, nats."""
         if self._fused is not None and torch.is_grad_enabled():
             return self._measure_fused(self._fused, batch)
-        logits = self._pick_before_head(batch) if self._head_only else self._pick_from_full(batch)
-        targets = batch.ids[:, 1:][batch.learn[:, 1:]]
+        logits, targets = self._pick_logits(batch)
         return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+    def score(self, batch: AnswerBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """`measure` by the model's own code, and whether each token is its likeliest: (trained tokens,) bool."""
+        logits, targets = self._pick_logits(batch)
+        values = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        return values, logits.argmax(-1) == targets
+
+    def _pick_logits(self, batch: AnswerBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(trained tokens, vocabulary) logits and (trained tokens,) int64 targets, in row order."""
+        logits = self._pick_before_head(batch) if self._head_only else self._pick_from_full(batch)
+        return logits, batch.ids[:, 1:][batch.learn[:, 1:]]
 
     def _measure_fused(self, fused: FusedDecoder, batch: AnswerBatch) -> torch.Tensor:
         with torch.autocast(batch.ids.device.type, enabled=False):

@@ -67,7 +67,7 @@ def _estimate_cost(spec: RunSpec, prepared: Prepared) -> dict[str, Json]:
     measured = _measure(spec, prepared)
     recipe = prepared.recipe
     train_ms = round(1000 * prepared.tokens / measured["train_tokens_per_s"])
-    valid_tokens = sum(len(row.ids) for row in prepared.valid)
+    valid_tokens = sum(prepared.valid.lengths)
     looks_ms = round(1000 * (read_count(recipe, "validations") + 1) * valid_tokens / measured["valid_tokens_per_s"])
     rows = min(len(prepared.valid), read_count(recipe, "evaluate_rows"))
     passes = -(-rows // _GENERATED_ROWS) * read_count(recipe, "max_new_tokens")

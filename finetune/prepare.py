@@ -15,7 +15,8 @@ from finetune.errors import BaseError, DataError
 from finetune.files import digest_file, digest_text, format_json, read_row_numbers
 from finetune.recipe import Facts, read_count, resolve_recipe
 from finetune.spec import Base, RunSpec, Value
-from finetune.tokens import TokenRow, load_tokenizer, read_messages, tokenize_rows
+from finetune.token_rows import TokenRows, tokenize_file
+from finetune.tokens import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Prepared:
     tokenizer: Any
     digests: Mapping[str, str]
     recipe: Mapping[str, Value]
-    train: Sequence[TokenRow]
-    valid: Sequence[TokenRow]
+    train: TokenRows
+    valid: TokenRows
     over_length: Mapping[str, Sequence[int]]
     batches: Sequence[Batch]
     epoch_tokens: int
@@ -52,17 +53,15 @@ def prepare_run(spec: RunSpec) -> Prepared:
     config = read_config(folder)
     tokenizer = load_tokenizer(folder)
     digests = check_base(base, tokenizer.get_chat_template()) | _check_files(spec, train_path, valid_path)
-    train = tokenize_rows(tokenizer, read_messages(train_path))
-    valid = tokenize_rows(tokenizer, read_messages(valid_path))
+    train, valid = (tokenize_file(tokenizer, path) for path in (train_path, valid_path))
     if not train or not valid:
         raise DataError("too_few_examples", "the training or validation file is empty; run kind=check again.")
     recipe = resolve_recipe(spec.recipe, _collect_facts(config, train, valid, device=spec.device))
     limit = read_count(recipe, "max_length")
-    kept, kept_valid = _keep_short(train, limit), _keep_short(valid, limit)
+    kept, kept_valid = train.keep_short(limit), valid.keep_short(limit)
     if not kept or not kept_valid:
         raise DataError("no_trainable_tokens", f"every row is longer than {limit} tokens; shorten or split the rows.")
     batches = _fix_order(spec, recipe, kept)
-    lengths = [len(row.ids) for row in kept]
     return Prepared(
         folder=folder,
         tokenizer=tokenizer,
@@ -75,8 +74,8 @@ def prepare_run(spec: RunSpec) -> Prepared:
             for name, rows, path in (("train", train, train_path), ("valid", valid, valid_path))
         },
         batches=batches,
-        epoch_tokens=sum(lengths),
-        tokens=count_tokens(batches, lengths),
+        epoch_tokens=sum(kept.lengths),
+        tokens=count_tokens(batches, kept.lengths),
         plan_digest=_digest_plan(digests, recipe, seed=spec.seed, batches=batches),
     )
 
@@ -101,34 +100,27 @@ def _check_files(spec: RunSpec, train: Path, valid: Path) -> dict[str, str]:
     return {f"{name}_digest": digest for name, digest in found.items()}
 
 
-def _collect_facts(
-    config: Mapping[str, Any], train: Sequence[TokenRow], valid: Sequence[TokenRow], *, device: str
-) -> Facts:
-    rows = [*train, *valid]
+def _collect_facts(config: Mapping[str, Any], train: TokenRows, valid: TokenRows, *, device: str) -> Facts:
     return Facts(
         rows=len(train),
         width=int(config["hidden_size"]),
         family=str(config["model_type"]),
-        mean_tokens=sum(len(row.ids) for row in train) / len(train),
-        longest_tokens=max(len(row.ids) for row in rows),
-        longest_answer=max(row.answer_tokens for row in rows),
+        mean_tokens=sum(train.lengths) / len(train),
+        longest_tokens=max(max(rows.lengths) for rows in (train, valid)),
+        longest_answer=max(rows.find_longest_answer() for rows in (train, valid)),
         model_limit=read_context_limit(config),
         device=device,
     )
 
 
-def _keep_short(rows: Sequence[TokenRow], limit: int) -> list[TokenRow]:
-    return [row for row in rows if len(row.ids) <= limit]
-
-
-def _find_long(rows: Sequence[TokenRow], limit: int, path: Path) -> list[int]:
-    long = [row.row for row in rows if len(row.ids) > limit]
+def _find_long(rows: TokenRows, limit: int, path: Path) -> list[int]:
+    long = rows.list_long(limit)
     numbers = read_row_numbers(path) if long else []
     return [numbers[line - 1] if line <= len(numbers) else line for line in long]
 
 
-def _fix_order(spec: RunSpec, recipe: Mapping[str, Value], rows: Sequence[TokenRow]) -> list[Batch]:
-    lengths = [len(row.ids) for row in rows]
+def _fix_order(spec: RunSpec, recipe: Mapping[str, Value], rows: TokenRows) -> list[Batch]:
+    lengths = rows.lengths
     batches = order_batches(
         lengths,
         epochs=read_count(recipe, "epochs"),

@@ -11,14 +11,14 @@ from typing import Any
 from finetune.base import check_base, read_config, read_context_limit
 from finetune.codec import Json
 from finetune.errors import DataError
-from finetune.files import digest_file, format_json, read_lines, read_row_numbers, write_atomic
+from finetune.files import digest_file, format_json, read_row_numbers, write_atomic
 from finetune.job import Job
 from finetune.spec import Event, Fault, Result, RunSpec, State
+from finetune.token_rows import read_batches
 from finetune.tokens import TokenRow, load_tokenizer, tokenize_rows
 
 SAMPLES = 3
 _SAMPLE_TOKENS = 400
-_BATCH_ROWS = 2_000
 _LONG_ROWS = 20
 _MOST_TOKENS_OF_A_CHARACTER = 4
 
@@ -44,7 +44,7 @@ def preview_tokens(job: Job) -> Result:
         job.log.write(Event.STAGE, {"stage": "tokenising", "part": name})
         path = _check_file(spec, name, Path(text or ""))
         count, numbers = _Count(limit), read_row_numbers(path)
-        for rows in _read_batches(path):
+        for rows in read_batches(path):
             job.stop.raise_pending()
             found = tokenize_rows(tokenizer, rows)
             count.add(found, numbers)
@@ -109,20 +109,6 @@ def _check_file(spec: RunSpec, name: str, path: Path) -> Path:
     if wanted and digest_file(path) != wanted:
         raise DataError("data_changed", f"data.{name} differs from its digest {wanted}; check the data set again.")
     return path
-
-
-def _read_batches(path: Path) -> Any:
-    """Yield lists of (line number, messages); memory holds one batch."""
-    batch: list[tuple[int, Any]] = []
-    for number, value in read_lines(path):
-        if not isinstance(value, dict) or not isinstance(value.get("messages"), list):
-            raise DataError("row_not_chat", f"{path.name} line {number} has no messages; check the data set again.")
-        batch.append((number, value["messages"]))
-        if len(batch) == _BATCH_ROWS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _show(tokenizer: Any, row: TokenRow) -> Json:

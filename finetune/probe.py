@@ -30,7 +30,7 @@ class SpeedProbe:
         self._loss = AnswerLoss(self._model)
         stride = max(1, prepared.steps // _STEPS)
         self._sample = [[prepared.train[row] for row in batch] for batch in prepared.batches[::stride][:_STEPS]]
-        self._held_out = list(prepared.valid[:_ROWS])
+        self._held_out = prepared.valid[:_ROWS]
         self._loss.prove_head(self._build(self._sample[0][:1]))
 
     def run_steps(self) -> int:

@@ -39,11 +39,11 @@ def settle_rate(prepared: Prepared, spec: RunSpec) -> Prepared:
 
 def choose_steps(prepared: Prepared) -> Sequence[Batch]:
     """The plan's first batches, as many as all tries together may take; looks at the held-out rows count too."""
-    looks = sum(len(row.ids) for row in prepared.valid[:_HELD_OUT_ROWS])
+    looks = sum(prepared.valid.lengths[:_HELD_OUT_ROWS])
     left = int(_SHARE * prepared.tokens / len(_FACTORS)) - looks
     chosen: list[Batch] = []
     for batch in prepared.batches:
-        left -= sum(len(prepared.train[row].ids) for row in batch)
+        left -= sum(prepared.train.lengths[row] for row in batch)
         if left < 0:
             break
         chosen.append(batch)
@@ -54,7 +54,11 @@ def _probe(prepared: Prepared, spec: RunSpec) -> Value:
     default = prepared.recipe["learning_rate"]
     batches = choose_steps(prepared)
     if len(batches) < _LEAST_STEPS:
-        return replace(default, reason=f"{default.reason}; not probed: 5 % of the tokens are only {len(batches)} steps")
+        return replace(
+            default,
+            reason=f"{default.reason}; not probed: 5 % of the tokens are only {len(batches)} steps",
+            reason_zh=f"{default.reason_zh}；未试探：5 % 的词元只够 {len(batches)} 步",
+        )
     losses = _try_rates(prepared, spec, batches)
     best = min(_FACTORS, key=lambda factor: losses[factor])
     if losses[best] > losses[1.0] * (1 - _LEAST_GAIN):
@@ -63,7 +67,8 @@ def _probe(prepared: Prepared, spec: RunSpec) -> Value:
     rate = min(bound.high, max(bound.low, read_number(prepared.recipe, "learning_rate") * best))
     tried = ", ".join(f"×{factor:g} {losses[factor]:.4f}" for factor in sorted(_FACTORS))
     reason = f"probe of {len(batches)} steps each, held-out loss {tried}; {default.reason}"
-    return Value(float(f"{rate:.3g}"), reason, f"{Source.DATA}; {default.source}")
+    reason_zh = f"各试探 {len(batches)} 步，留出损失 {tried}；{default.reason_zh}"
+    return Value(float(f"{rate:.3g}"), reason, f"{Source.DATA}; {default.source}", reason_zh)
 
 
 def _try_rates(prepared: Prepared, spec: RunSpec, batches: Sequence[Batch]) -> dict[float, float]:

@@ -114,7 +114,10 @@ class RowFacts:
 
 
 def _write_line(row: ChatRow) -> str:
-    messages: list[Json] = [{"role": role, "content": content} for role, content in row.messages]
+    messages: list[Json] = [
+        {"role": role, "content": content} | ({} if is_trained else {"weight": 0})
+        for role, content, is_trained in row.messages
+    ]
     return json.dumps({"messages": messages}, ensure_ascii=False) + "\n"
 
 

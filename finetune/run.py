@@ -178,6 +178,7 @@ def _describe(job: Job, prepared: "Prepared", *, metrics: Json, artifact_digest:
         "recipe": encode(prepared.recipe),
         "fixed": encode(list_fixed(spec.device, has_fast_bf16=has_fast_bf16(spec.device))),
         "seed": spec.seed,
+        "rate_factor": spec.rate_factor,
         "device": spec.device,
         "tokens_planned": prepared.tokens,
         "over_length": encode(prepared.over_length),

@@ -156,11 +156,13 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Value:
-    """One recipe value, why it was chosen and where that comes from: a `Source` or a citation, joined by "; "."""
+    """One recipe value, why it was chosen (in both languages) and where that comes from: a `Source` or a citation,
+    joined by "; "."""
 
     value: int | float | str
     reason: str = "set by the caller"
     source: str = Source.OWNER.value
+    reason_zh: str = "由调用方指定"
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything a trainer needs; `resume_from` is the OUT folder of an earlier attempt."""
+    """Everything a trainer needs; `resume_from` is the OUT folder of an earlier attempt.
+
+    `rate_factor` times the recipe's learning rate is what steps take: below 1 after a loss that was no number. The plan
+    and its digest stay.
+    """
 
     kind: Kind
     run_id: str
@@ -206,6 +212,7 @@ class RunSpec:
     device: str = "cpu"
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     resume_from: str | None = None
+    rate_factor: float = 1.0
     spec_version: int = SPEC_VERSION
 
     def __post_init__(self) -> None:
@@ -217,6 +224,8 @@ class RunSpec:
             _require_at_least(1, getattr(self.limits, name), f"limits.{name}")
         if self.limits.tokens_per_s is not None and not self.limits.tokens_per_s > 0:
             raise SpecError("invalid_value", "limits.tokens_per_s", f"is {self.limits.tokens_per_s}; use more than 0.")
+        if not 0 < self.rate_factor <= 1:
+            raise SpecError("invalid_value", "rate_factor", f"is {self.rate_factor}; use more than 0, at most 1.")
         if self.kind is Kind.CHECK and (self.data.train is None or self.data.source is not None):
             _require(self.data.source, "data.source", self.kind)
             _require(self.data.format, "data.format", self.kind)

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from finetune.errors import BaseError
-from finetune.files import read_lines
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
+"""`role`, `content`, and `weight` 0 where an answer is not learned."""
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One row: `ids` token ids, `learn` spans [start, end) of answers including the end-of-turn token."""
+    """One row: `ids` token ids, `learn` spans [start, end) of trained answers including the end-of-turn token."""
 
     row: int
     ids: list[int]
@@ -31,12 +31,6 @@ class TokenRow:
         """Token ids before the last answer."""
         return self.ids[: self.learn[-1][0]]
 
-    @property
-    def answer_tokens(self) -> int:
-        """Number of tokens of the last answer, end-of-turn included."""
-        start, end = self.learn[-1]
-        return end - start
-
 
 def load_tokenizer(base: Path) -> Any:
     """Tokenizer of a base folder; raises BaseError `template_missing` without a chat template."""
@@ -46,16 +40,6 @@ def load_tokenizer(base: Path) -> Any:
     if not tokenizer.chat_template:
         raise BaseError("template_missing", f"{base.name} has no chat template; add chat_template.jinja to the base.")
     return tokenizer
-
-
-def read_messages(path: Path) -> list[tuple[int, list[Message]]]:
-    """(line number, messages) of each row of a chat JSONL file that `check` wrote."""
-    rows: list[tuple[int, list[Message]]] = []
-    for number, value in read_lines(path):
-        if not isinstance(value, dict) or not isinstance(value.get("messages"), list):
-            raise BaseError("row_not_chat", f"{path.name} line {number} has no messages; run kind=check first.")
-        rows.append((number, value["messages"]))  # type: ignore[arg-type]
-    return rows
 
 
 def tokenize_rows(tokenizer: Any, rows: Sequence[tuple[int, Sequence[Message]]]) -> list[TokenRow]:
@@ -81,16 +65,31 @@ def tokenize_rows(tokenizer: Any, rows: Sequence[tuple[int, Sequence[Message]]])
 
 
 def render_segments(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[str, bool]]:
-    """The rendered chat cut into (text, is_answer) pieces in order; pieces are never empty."""
+    """The rendered chat cut into (text, is_trained) pieces in order; pieces are never empty."""
+    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
     template = tokenizer.get_chat_template()
-    text, spans = _find_marked(tokenizer, messages) if _MARKED.search(template) else _find_prefixes(tokenizer, messages)
+    text, spans = _find_marked(tokenizer, plain) if _MARKED.search(template) else _find_prefixes(tokenizer, plain)
     pieces = []
     at = 0
-    for start, end in spans:
+    for start, end in _leave_untrained(spans, messages):
         pieces += [(text[at:start], False), (text[start:end], True)]
         at = end
     pieces.append((text[at:], False))
     return [piece for piece in pieces if piece[0]]
+
+
+def _leave_untrained(spans: Sequence[tuple[int, int]], messages: Sequence[Message]) -> Sequence[tuple[int, int]]:
+    """The spans without those of answers of weight 0, which become a part of the prompt after them."""
+    trained = [message.get("weight") != 0 for message in messages if message["role"] == "assistant"]
+    if all(trained):
+        return spans
+    if len(spans) != len(trained):
+        raise BaseError(
+            "template_not_stable",
+            f"the chat template marks {len(spans)} answers of {len(trained)}, so 'weight' 0 cannot be told apart; mark "
+            "each answer with one {% generation %} in the base's template.",
+        )
+    return [span for span, is_trained in zip(spans, trained, strict=True) if is_trained]
 
 
 def _find_marked(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:

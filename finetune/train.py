@@ -112,36 +112,41 @@ class Trainer:
         started_s = time.monotonic()
         prepared = self.prepared
         rows = prepared.batches[self.position.step]
-        scale = scale_rate(self.position.step, prepared.steps, prepared.recipe)
+        scale = scale_rate(self.position.step, prepared.steps, prepared.recipe) * self.job.spec.rate_factor
         for group in self._optimizer.param_groups:
             group["lr"] = read_number(prepared.recipe, "learning_rate") * scale
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         value = self._add_gradients(rows)
         norm = torch.nn.utils.clip_grad_norm_(self._weights.values(), read_number(prepared.recipe, "clip_norm"))
+        self._refuse_no_number(value, float(norm))
         self._optimizer.step()
-        if not math.isfinite(value):
-            raise RunError(
-                "nan_loss", f"the loss is {value} at step {self.position.step + 1}; lower the learning rate."
-            )
         self._since_line.append(value)
         self._gradient_norm = norm
         self.position = self.position.advance(
             step=self.position.step + 1,
-            tokens=self.position.tokens + sum(len(prepared.train[row].ids) for row in rows),
+            tokens=self.position.tokens + sum(prepared.train.lengths[row] for row in rows),
             device_ms=self.position.device_ms + _since_ms(started_s),
         )
+
+    def _refuse_no_number(self, loss: float, norm: float) -> None:
+        """Before the weights take it: whatever is committed can be gone on from."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            place = f"at step {self.position.step + 1}"
+            text = f"the loss is {loss} and its gradient's norm {norm} {place}; lower the learning rate."
+            raise RunError("nan_loss", text)
 
     def _add_gradients(self, rows: Batch) -> float:
         """Gradients of a step's mean loss, which is returned; in parts where the spec bounds what the device holds."""
         limit = self.job.spec.limits.batch_tokens
-        parts = [rows] if limit is None else cut_parts(rows, [len(row.ids) for row in self.prepared.train], limit)
-        trained = sum(end - start for row in rows for start, end in self.prepared.train[row].learn)
+        parts = [rows] if limit is None else cut_parts(rows, self.prepared.train.lengths, limit)
+        train, is_whole = self.prepared.train, len(parts) == 1
+        trained = 0 if is_whole else sum(end - start for row in rows for start, end in train[row].learn)
         total = 0.0
         for part in parts:
             with self._precision():
                 values = self.loss.measure(self._build(part))
-                loss = values.mean() if len(parts) == 1 else values.sum() / trained
+                loss = values.mean() if is_whole else values.sum() / trained
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
@@ -161,12 +166,17 @@ class Trainer:
             batch_tokens=4 * read_count(prepared.recipe, "batch_tokens"),
             pad_id=self._pad_id,
             device=self.job.spec.device,
-        ).mean
-        self._judge(found)
+        )
+        self._judge(found.mean)
         self.position = self.position.advance(device_ms=self.position.device_ms + _since_ms(started_s))
         self._publish()
         self._keep_evaluated()
-        self.job.log.write(Event.VALIDATION, {"valid_loss": round(found, 6), "best_step": self.position.best_step})
+        metrics: dict[str, Json] = {
+            "valid_loss": round(found.mean, 6),
+            "valid_token_accuracy": round(found.token_accuracy, 6),
+            "best_step": self.position.best_step,
+        }
+        self.job.log.write(Event.VALIDATION, metrics)
 
     def _keep_evaluated(self) -> None:
         """Each evaluated checkpoint stays as an adapter that an engine can load, so that it may be tried out."""

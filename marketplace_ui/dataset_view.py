@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from finetune.spec import ColumnRole
+from hub.actor import Actor
 from hub.datasets.files import locate_source
-from hub.datasets.service import locate_checked
+from hub.datasets.service import list_datasets, locate_checked
 from hub.datasets.tables import DatasetState, DatasetVersion
 from hub.web import context
 from marketplace_ui.columns import MAX_COLUMNS, read_columns
@@ -91,7 +94,16 @@ def read_mapping(form: Form, columns: list[str], *, chat: bool) -> dict[str, Col
     return mapping if form.ok else None
 
 
-def read_samples(version: DatasetVersion) -> list[tuple[str, list[dict[str, str]]]]:
+def list_others(session: Session, actor: Actor, version: DatasetVersion) -> list[tuple[str, str]]:
+    """Return id and name of the data sets that may be held out for a version: of its format, with other bytes."""
+    return [
+        (dataset.id, f"{dataset.name} ({other.file_name})")
+        for dataset, other in list_datasets(session, actor)
+        if other.format is version.format and other.source_digest != version.source_digest
+    ]
+
+
+def read_samples(version: DatasetVersion) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the part and the messages of the first checked rows, which only their owner ever sees."""
     if version.checked_folder is None or version.state is DatasetState.DELETED:
         return []

@@ -212,6 +212,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "设备内存不足。请选内存更大的报价，或减小每步词元数后重试。",
         "The device ran out of memory. Choose an offer with more memory, or fewer tokens per step.",
     ),
+    "nan_loss": (
+        "训练发散，损失不是数。平台会从上一个检查点以一半学习率重试一次；再次发生则停止并退款，请调低学习率。",
+        "The training diverged: the loss was no number. It is tried once more from its last checkpoint at half the "
+        "learning rate; a second time ends it with a refund. Lower the learning rate.",
+    ),
     "limit_exceeded": (
         "运行时间远超报价，已停止。请重新报价或联系运营方。",
         "It ran far longer than quoted and was stopped. Ask for a new quote, or the operator.",

@@ -26,6 +26,7 @@ def name_difference(name: str) -> str:
         "data.train_digest": translate("训练数据", "Training data"),
         "data.valid_digest": translate("留出数据", "Held-out data"),
         "seed": translate("随机种子", "Random seed"),
+        "rate_factor": translate("学习率乘以", "Learning rate, times"),
         "code_digest": translate("训练代码", "Training code"),
         "offer.state": translate("算力报价", "Compute offer"),
         "price.list_fen": translate("同样用量的标价", "List price of the same use"),

@@ -27,7 +27,8 @@ from benchmarks.finetune.service import measure_service
 from benchmarks.running_market import ROOT, describe_machine
 from examples.bases.recipes import DEMO_BASES
 from examples.bases.train import train_base
-from finetune.tokens import load_tokenizer, read_messages, tokenize_rows
+from finetune.token_rows import tokenize_file
+from finetune.tokens import load_tokenizer
 
 BASE = "guanmo/demo-bilingual-4m"
 _RIVALS = {"trl": TRL, "lf": LLAMA_FACTORY}
@@ -57,13 +58,13 @@ def prepare(options: Any, folder: Path) -> Task:
     """Base, rows and the rivals' environments."""
     base = (options.base or _train_base()).absolute()
     train, valid = write_rows(folder, train_rows=options.rows)
-    rows = tokenize_rows(load_tokenizer(base), read_messages(train))
+    rows = tokenize_file(load_tokenizer(base), train)
     needs_rivals = options.only in (None, "speed")
     return Task(
         base=base,
         train=train,
         valid=valid,
-        tokens=sum(len(row.ids) for row in rows),
+        tokens=sum(rows.lengths),
         threads=options.threads,
         pythons={name: install_rival(rival, options.rivals) for name, rival in _RIVALS.items() if needs_rivals},
     )

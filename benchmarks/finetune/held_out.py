@@ -14,13 +14,14 @@ from peft import PeftModel
 from finetune.base import load_model
 from finetune.evaluate import measure_losses
 from finetune.loss import AnswerLoss
-from finetune.tokens import load_tokenizer, read_messages, tokenize_rows
+from finetune.token_rows import tokenize_file
+from finetune.tokens import load_tokenizer
 
 
 def main(base: Path, adapter: Path, rows_path: Path) -> None:
     """Print mean loss per answer token in nats."""
     tokenizer = load_tokenizer(base)
-    rows = tokenize_rows(tokenizer, read_messages(rows_path))
+    rows = tokenize_file(tokenizer, rows_path)
     model: Any = PeftModel.from_pretrained(load_model(base, "cpu"), str(adapter)).eval()
     found = measure_losses(AnswerLoss(model), rows, batch_tokens=4096, pad_id=tokenizer.eos_token_id, device="cpu")
     print(found.mean)

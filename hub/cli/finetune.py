@@ -151,6 +151,7 @@ def list_figures(job: Any, own: dict[str, Any], now: dict[str, Any]) -> list[tup
         ("step", f"{now.get('step')} / {now.get('steps')}" if now else ""),
         ("loss", _number(now.get("loss"), "{:.4f}")),
         ("held-out loss", _number(now.get("valid_loss"), "{:.4f}")),
+        ("held-out token accuracy", _number(now.get("valid_token_accuracy"), "{:.1%}")),
         ("healthy band", "{:.4f} to {:.4f}".format(*now["band"]) if now.get("band") else ""),
         ("look at", ", ".join(_name_check(check) for check in now.get("health") or [] if not check["ok"])),
         ("tokens/s", _number(now.get("tokens_per_s"), "{:,.0f}")),

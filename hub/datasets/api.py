@@ -74,6 +74,12 @@ class CorrectionBody(Body):
     fixes: dict[str, str] | None = None
 
 
+class ValidationBody(Body):
+    """Another data set of the same format, which is held out whole."""
+
+    validation_dataset_id: str
+
+
 class RightsBody(Body):
     """A registration of data rights as its certificate says it."""
 
@@ -122,6 +128,7 @@ def present_version(version: DatasetVersion) -> dict[str, Any]:
         "valid_rows": version.valid_rows,
         "mapping": version.mapping,
         "fixes": version.fixes,
+        "held_version_id": version.held_version_id,
         "reason_code": version.reason_code,
         "created_at": version.created_at.isoformat(),
         "checked_at": None if version.checked_at is None else version.checked_at.isoformat(),
@@ -178,21 +185,24 @@ def get_sample(query: SampleQuery) -> Response:
 
 
 @blueprint.get("/<dataset_id>")
-def get_dataset(path: DatasetPath) -> dict[str, Any]:
-    """Return one data set with its check report."""
+def get_dataset(path: DatasetPath, query: VersionQuery) -> dict[str, Any]:
+    """Return one data set with the check report of its newest or another version."""
     actor = current_actor()
     with context().sessions.read() as session:
-        dataset, version = service.find_dataset(session, actor, path.dataset_id)
+        dataset, _ = service.find_dataset(session, actor, path.dataset_id)
+        version = versions.find_version(session, actor, path.dataset_id, query.version)
         return present_dataset(dataset, version, full=True)
 
 
 @blueprint.post("/<dataset_id>/acknowledge")
-def post_acknowledgement(path: DatasetPath) -> dict[str, Any]:
+def post_acknowledgement(path: DatasetPath, query: VersionQuery) -> dict[str, Any]:
     """Accept the report's warnings."""
     actor = current_actor()
     with context().sessions.write() as session:
-        service.acknowledge_warnings(session, actor, path.dataset_id, now=context().clock())
-        return present_dataset(*service.find_dataset(session, actor, path.dataset_id), full=True)
+        dataset, _ = service.find_dataset(session, actor, path.dataset_id)
+        version = versions.find_version(session, actor, path.dataset_id, query.version)
+        service.acknowledge_version(session, actor, version, now=context().clock())
+        return present_dataset(dataset, version, full=True)
 
 
 @blueprint.get("/<dataset_id>/versions")
@@ -204,15 +214,37 @@ def get_versions(path: DatasetPath) -> dict[str, Any]:
 
 
 @blueprint.post("/<dataset_id>/versions")
-def post_version(path: DatasetPath, body: CorrectionBody) -> tuple[dict[str, Any], int]:
+def post_version(path: DatasetPath, query: VersionQuery, body: CorrectionBody) -> tuple[dict[str, Any], int]:
     """Read the upload again with other columns or corrections, as the next version; queue its check."""
     actor = current_actor()
     mapping = None if body.mapping is None else rules.read_roles(body.mapping)
+    now = context().clock()
     with context().sessions.write() as session:
-        versions.correct_dataset(
-            session, actor, path.dataset_id, mapping=mapping, fixes=body.fixes, now=context().clock()
+        dataset, _ = service.find_dataset(session, actor, path.dataset_id)
+        version = versions.correct_dataset(
+            session, actor, dataset.id, mapping=mapping, fixes=body.fixes, number=query.version, now=now
         )
-        return present_dataset(*service.find_dataset(session, actor, path.dataset_id), full=True), 202
+        return present_dataset(dataset, version, full=True), 202
+
+
+@blueprint.post("/<dataset_id>/validation")
+def post_validation(path: DatasetPath, body: ValidationBody) -> tuple[dict[str, Any], int]:
+    """Hold another data set out whole instead of a part of this one, as a version; queue the check of both.
+
+    A run takes that version by its id. The report names training rows that repeat a held-out one.
+    """
+    actor = current_actor()
+    with context().sessions.write() as session:
+        dataset, _ = service.find_dataset(session, actor, path.dataset_id)
+        version = versions.hold_out_file(
+            session,
+            actor,
+            dataset.id,
+            body.validation_dataset_id,
+            now=context().clock(),
+            field="validation_dataset_id",
+        )
+        return present_dataset(dataset, version, full=True), 202
 
 
 @blueprint.get("/<dataset_id>/findings")

@@ -99,7 +99,7 @@ def add_version(
 
 
 def find_dataset(session: Session, actor: Actor, dataset_id: str) -> tuple[Dataset, DatasetVersion]:
-    """Return a data set of the actor's organisation with its newest version, those made for one run left out.
+    """Return a data set of the actor's organisation with its newest version that holds no other upload out.
 
     Raises:
         NotFoundError.
@@ -168,18 +168,12 @@ def list_datasets(session: Session, actor: Actor) -> list[tuple[Dataset, Dataset
     return [(dataset, version) for dataset, version in session.execute(statement)]
 
 
-def acknowledge_warnings(session: Session, actor: Actor, dataset_id: str, *, now: datetime) -> DatasetVersion:
-    """Accept the warnings of the newest version once; again changes nothing.
+def acknowledge_version(session: Session, actor: Actor, version: DatasetVersion, *, now: datetime) -> DatasetVersion:
+    """Accept the warnings of one version once; again changes nothing.
 
     Raises:
-        NotFoundError, DatasetNotReadyError: there are errors, or the check still runs.
+        DatasetNotReadyError: there are errors, or the check still runs.
     """
-    _, version = find_dataset(session, actor, dataset_id)
-    return acknowledge_version(session, actor, version, now=now)
-
-
-def acknowledge_version(session: Session, actor: Actor, version: DatasetVersion, *, now: datetime) -> DatasetVersion:
-    """Accept the warnings of one version once. Raises: DatasetNotReadyError."""
     if version.state is DatasetState.READY:
         return version
     if version.state is not DatasetState.WARNED:

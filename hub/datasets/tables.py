@@ -86,7 +86,7 @@ class DatasetVersion(Base):
     fixes: Mapped[Json]
     """Code of the report to the correction wished for all of its findings."""
     held_version_id: Mapped[str | None] = mapped_column(ForeignKey("dataset_versions.id"))
-    """Another upload that is held out whole; such a version is made for a run and is never the newest."""
+    """Another upload that is held out whole; such a version is never the newest."""
     created_by: Mapped[str]
     checked_folder: Mapped[str | None]
     """Folder of the finished check, below the digest's folder."""

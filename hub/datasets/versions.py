@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from finetune.spec import ColumnRole, FixAction
 from hub.actor import Actor
@@ -60,17 +60,19 @@ def correct_dataset(
     mapping: Mapping[str, ColumnRole] | None,
     fixes: Mapping[str, str] | None,
     now: datetime,
+    number: int | None = None,
 ) -> DatasetVersion:
-    """Read the newest version's upload in another way as the next version; None keeps what that version had.
+    """Read the upload of a version (the newest without `number`) in another way as the next; None keeps what it had.
 
     `fixes` are added to those of the version before. The same wish again returns the newest version as it is.
 
     Raises:
         NotFoundError, DatasetNotReadyError: still checking, or deleted.
-        InvalidValueError: a correction that the newest report does not offer.
+        InvalidValueError: a correction that the version's report does not offer.
     """
     actor.require(*OWNERS)
-    dataset, newest = find_dataset(session, actor, dataset_id)
+    dataset, _ = find_dataset(session, actor, dataset_id)
+    newest = find_version(session, actor, dataset_id, number)
     if newest.state in (DatasetState.CHECKING, DatasetState.DELETED):
         raise not_ready(newest)
     before = {code: FixAction(action) for code, action in newest.fixes.items()}
@@ -80,6 +82,7 @@ def correct_dataset(
         newest.file_name,
         {name: ColumnRole(role) for name, role in newest.mapping.items()} if mapping is None else mapping,
         before | read_fixes(newest.report, fixes or {}),
+        newest.held_version_id,
     )
     same = {name: str(role) for name, role in reading.mapping.items()} == newest.mapping and reading.fixes == before
     if same and newest.state is not DatasetState.FAILED:
@@ -88,9 +91,11 @@ def correct_dataset(
 
 
 def hold_out_file(
-    session: Session, actor: Actor, dataset_id: str, held_dataset_id: str, *, now: datetime
+    session: Session, actor: Actor, dataset_id: str, held_dataset_id: str, *, now: datetime, field: str
 ) -> DatasetVersion:
     """Read a data set with another upload held out whole, instead of a part of its own rows; again the same version.
+
+    `field` is what a refusal calls the other upload.
 
     Raises:
         NotFoundError: one of the two is not this organisation's.
@@ -104,21 +109,24 @@ def hold_out_file(
             raise not_ready(version)
     if newest.source_digest == held.source_digest or newest.format is not held.format:
         raise InvalidValueError(
-            f"validation_file is '{held.file_name}' ({held.format}), training_file is '{newest.file_name}' "
+            f"{field} is '{held.file_name}' ({held.format}), training_file is '{newest.file_name}' "
             f"({newest.format}); send another file of the same format.",
             f"验证文件“{held.file_name}”（{held.format}）与训练文件“{newest.file_name}”（{newest.format}）"
             "须为同一格式的不同文件。",
-            field="validation_file",
+            field=field,
         )
     known = session.scalars(
-        select(DatasetVersion).where(
+        select(DatasetVersion)
+        .where(
             DatasetVersion.dataset_id == dataset.id,
             DatasetVersion.held_version_id == held.id,
             DatasetVersion.state != DatasetState.FAILED,
         )
-    ).first()
-    if known is not None:
-        return known
+        .order_by(DatasetVersion.number.desc())
+    )
+    for version in known:
+        if version.mapping == newest.mapping and newest.fixes.items() <= version.fixes.items():
+            return version
     reading = Reading(
         StoredFile(newest.source_digest, newest.size_bytes),
         newest.format,
@@ -128,6 +136,19 @@ def hold_out_file(
         held.id,
     )
     return add_version(session, actor, dataset, reading, number=next_number(session, dataset.id), now=now)
+
+
+def list_validated(session: Session, actor: Actor) -> list[tuple[Dataset, DatasetVersion, DatasetVersion]]:
+    """Return data set, version and held version of each version that is ready and holds one out, newest first."""
+    held = aliased(DatasetVersion)
+    statement = (
+        select(Dataset, DatasetVersion, held)
+        .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
+        .join(held, held.id == DatasetVersion.held_version_id)
+        .where(Dataset.organisation_id == actor.organisation_id, DatasetVersion.state == DatasetState.READY)
+        .order_by(DatasetVersion.id.desc())
+    )
+    return [(dataset, version, other) for dataset, version, other in session.execute(statement)]
 
 
 def register_rights(session: Session, actor: Actor, dataset_id: str, rights: Rights, *, now: datetime) -> Dataset:

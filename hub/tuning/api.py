@@ -72,8 +72,8 @@ def get_runs() -> dict[str, Any]:
 def get_run(path: bodies.RunPath) -> dict[str, Any]:
     """Return one run with plan, estimates by offer, attempts, newest progress, loss curve and its health.
 
-    In the plan, `recipe` maps each value's name to {value, reason, source}, and `fixed` likewise what has no setting.
-    `source` is data, owner's setting, our measurement, our default or a citation, several joined by "; ".
+    In the plan, `recipe` maps each value's name to {value, reason, reason_zh, source}, and `fixed` likewise what has no
+    setting. `source` is data, owner's setting, our measurement, our default or a citation, several joined by "; ".
     """
     actor = current_actor()
     home = context().settings.home

@@ -25,7 +25,7 @@ from hub.web import Body, Query, context
 
 
 class RunBody(Body):
-    """A wish: base by public name or version id, data set by id, name of the new model, recipe values that matter."""
+    """A wish: base by public name or version id, data set by its or a version's id, new model's name, recipe values."""
 
     base: str
     dataset_id: str
@@ -235,6 +235,7 @@ def present_checkpoints(session: Session, run: Run, home: Path) -> list[dict[str
             "step": one.checkpoint.step,
             "model": one.checkpoint.name,
             "valid_loss": one.checkpoint.valid_loss,
+            "valid_token_accuracy": one.checkpoint.valid_token_accuracy,
             "train_loss": one.checkpoint.train_loss,
             "state": one.state,
             "until_at": None if one.until_at is None else one.until_at.isoformat(),

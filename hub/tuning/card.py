@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hub.tuning.measures import MEASURES, Measured, list_measured
+from hub.tuning.recipe_words import say_recipe
 
 
 def write_card(manifest: Mapping[str, Any], *, chinese: bool = False) -> str:
@@ -132,6 +133,7 @@ class _Card:
             (self.say("处理器与核数", "processor, cores"), processor),
             (self.say("设备时间（秒）", "device time, s"), None if duration is None else f"{duration / 1000:.1f}"),
             (self.say("执行次数", "attempts"), found.get("attempts")),
+            (self.say("学习率乘以", "learning rate, times"), found.get("rate_factor")),
             (self.say("软件版本", "software"), versions or None),
         )
         return self._list(self.say("训练环境", "Training"), rows)
@@ -143,8 +145,18 @@ class _Card:
         """Every value with reason and source, then what has no setting."""
         heads = self.say("项目|取值|理由|依据", "setting|value|reason|source").split("|")
         items = [*sorted(self._recipe.items()), *sorted(self._manifest.get("fixed", {}).items())]
-        rows = [(name, item["value"], item["reason"], item.get("source")) for name, item in items]
+        rows = [
+            (name, self._word(item["value"]), self._reason(item), self._word(item.get("source")))
+            for name, item in items
+        ]
         return f"## {self.say('配方', 'Recipe')}\n\n{_table(heads, rows)}"
+
+    def _reason(self, item: Mapping[str, Any]) -> str:
+        """An older manifest has its reasons in English alone."""
+        return self.say(item.get("reason_zh") or item["reason"], item["reason"])
+
+    def _word(self, text: object) -> object:
+        return say_recipe(text, chinese=self._chinese) if isinstance(text, str) else text
 
     def origin(self) -> str:
         """The digests by which the result can be checked."""

@@ -55,6 +55,10 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
                 session, run, RunState.RECOVERING, now=now, reason_code="out_of_memory", device_batch_tokens=halved
             )
             return again(_RETRY_S)
+        elif rules.should_slow(result, run.rate_percent):
+            percent = rules.SLOWED_PERCENT
+            move_run(session, run, RunState.RECOVERING, now=now, reason_code=rules.NAN_LOSS, rate_percent=percent)
+            return again(_RETRY_S)
         elif rules.should_retry(result, attempts=_count_platform_ends(session, run)):
             reason = result.reason_code if result is not None else "lost"
             move_run(session, run, RunState.RECOVERING, now=now, reason_code=reason)
@@ -66,7 +70,9 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
                 run,
                 reason_code=result.reason_code if result is not None else "lost",
                 fault=result.fault if result is not None else Fault.PLATFORM,
-                message=rules.explain_end(result, run.device_batch_tokens),
+                message=rules.explain_end(
+                    result, device_batch_tokens=run.device_batch_tokens, rate_percent=run.rate_percent
+                ),
                 now=now,
             )
         finish_job(session, claim, now=now)

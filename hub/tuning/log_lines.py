@@ -20,6 +20,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _SHOWN: Mapping[str, str] = {
     "loss": "loss={:.4f}",
     "valid_loss": "held_out_loss={:.4f}",
+    "valid_token_accuracy": "held_out_token_accuracy={:.4f}",
     "grad_norm": "grad_norm={:.3f}",
     "learning_rate": "lr={:.2e}",
     "tokens_per_s": "tokens/s={:.0f}",

@@ -106,7 +106,7 @@ def _list_metrics(work: Work, run: Run | None, version: ModelVersion) -> list[Me
     ]
     curve: list[dict[str, Any]] = read_curve(work.settings.home, run.id) if run is not None else []
     for point in curve:
-        for key in ("loss", "valid_loss"):
+        for key in ("loss", "valid_loss", "valid_token_accuracy"):
             if point.get(key) is not None:
                 points.append(MetricPoint(key, point["step"], float(point[key]), version.created_at))
     return points

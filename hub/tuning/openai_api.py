@@ -207,7 +207,8 @@ def _find_data(session: Session, caller: Caller, body: JobBody) -> str:
     if body.validation_file is None:
         return dataset_id
     held_id = _find_file(session, caller, body.validation_file, "validation_file")
-    return hold_out_file(session, caller.actor, dataset_id, held_id, now=context().clock()).id
+    now = context().clock()
+    return hold_out_file(session, caller.actor, dataset_id, held_id, now=now, field="validation_file").id
 
 
 def _find_file(session: Session, caller: Caller, file_id: str, field: str) -> str:

@@ -22,11 +22,17 @@ from hub.events.tables import Event
 from hub.tuning.openai_ids import CHECKPOINT, EVENT, show_job
 from hub.tuning.openai_jobs import name_tuned
 from hub.tuning.progress import read_after
+from hub.tuning.rules import NAN_LOSS
 from hub.tuning.tables import Run
 from hub.tuning.tryouts import list_evaluated
 
 MAX_EVENTS = 10_000
 _TOLD_LINES = (LineKind.STEP, LineKind.VALIDATION, LineKind.EVALUATED, LineKind.RESUMED)
+_OPENAI_NAMES = {
+    "loss": "train_loss",
+    "valid_loss": "valid_loss",
+    "valid_token_accuracy": "valid_mean_token_accuracy",
+}
 _TEXTS = {
     "run.created": "Created fine-tuning job",
     "run.planned": "Files validated; the work is planned",
@@ -110,6 +116,7 @@ def list_checkpoints(session: Session, run: Run, home: Path) -> list[dict[str, A
             at=one.at,
             name=name if name is not None and one.step == best else one.name,
             losses=(one.train_loss, one.valid_loss),
+            valid_accuracy=one.valid_token_accuracy,
         )
         for one in reversed(known)
     ]
@@ -121,8 +128,15 @@ def list_checkpoints(session: Session, run: Run, home: Path) -> list[dict[str, A
 
 
 def _show_checkpoint(
-    run: Run, *, step: int, at: datetime, name: str, losses: tuple[float | None, float | None]
+    run: Run,
+    *,
+    step: int,
+    at: datetime,
+    name: str,
+    losses: tuple[float | None, float | None],
+    valid_accuracy: float | None = None,
 ) -> dict[str, Any]:
+    """Every look is at all held-out rows, so `valid` is `full_valid`; steps count no hits, which would slow them."""
     return {
         "id": f"{CHECKPOINT}{run.id.partition('_')[2]}-{step}",
         "object": "fine_tuning.job.checkpoint",
@@ -133,8 +147,11 @@ def _show_checkpoint(
         "metrics": {
             "step": step,
             "train_loss": losses[0],
+            "train_mean_token_accuracy": None,
             "valid_loss": losses[1],
+            "valid_mean_token_accuracy": valid_accuracy,
             "full_valid_loss": losses[1],
+            "full_valid_mean_token_accuracy": valid_accuracy,
         },
     }
 
@@ -146,15 +163,14 @@ def _find_loss(run: Run, home: Path, step: int) -> Any:
 
 
 def write_metrics(run: Run, home: Path) -> bytes:
-    """Return the step metrics as CSV: step, train_loss, valid_loss, learning_rate, tokens."""
+    """Return the step metrics as CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("step", "train_loss", "valid_loss", "learning_rate", "tokens"))
+    names = {**_OPENAI_NAMES, "learning_rate": "learning_rate"}
+    writer.writerow(("step", *names.values(), "tokens"))
     for line in read_after(home, run.id, attempt=0, seq=0):
         if line.type in (LineKind.STEP, LineKind.VALIDATION):
-            found = line.metrics
-            row = (found.get("loss"), found.get("valid_loss"), found.get("learning_rate"))
-            writer.writerow((line.step, *("" if value is None else value for value in row), line.tokens))
+            writer.writerow((line.step, *(line.metrics.get(name) for name in names), line.tokens))
     return stream.getvalue().encode()
 
 
@@ -185,6 +201,8 @@ def _tell_event(event: Event, run: Run) -> _Told:
     text = _TEXTS.get(event.topic, event.topic.replace("run.", "Job is now "))
     if event.topic in ("run.failed", "run.invalid") and run.message:
         text = f"The job failed: {run.message}"
+    if event.topic == "run.recovering" and reason == NAN_LOSS:
+        text = "The loss was no number; the job goes on from its last checkpoint at half the learning rate"
     data = {key: value for key, value in event.payload.items() if value is not None}
     suffix = f" ({reason})" if reason not in (None, "done") else ""
     level = _LEVELS.get(event.topic, "info")
@@ -193,10 +211,11 @@ def _tell_event(event: Event, run: Run) -> _Told:
 
 
 def _tell_line(line: Progress, run: Run) -> _Told:
-    names = {"loss": "train_loss", "valid_loss": "valid_loss"}
     data: dict[str, Any] = {"step": line.step, "total_tokens": line.tokens}
-    data |= {names.get(key, key): value for key, value in line.metrics.items()}
-    shown = ", ".join(f"{label}={data[label]:.4f}" for label in names.values() if isinstance(data.get(label), float))
+    data |= {_OPENAI_NAMES.get(key, key): value for key, value in line.metrics.items()}
+    shown = ", ".join(
+        f"{label}={data[label]:.4f}" for label in _OPENAI_NAMES.values() if isinstance(data.get(label), float)
+    )
     steps = (run.plan or {}).get("steps")
     text = f"Step {line.step}{f'/{steps}' if steps else ''}: {shown or str(line.type)}"
     kind = "metrics" if shown else "message"

@@ -158,7 +158,7 @@ def _show_progress(session: Session, run: Run, lines: Sequence[Progress], home: 
     figures: dict[str, Any] = {}
     for line in lines:
         figures |= line.metrics
-    names = ("loss", "valid_loss", "tokens_per_s", "eta_s")
+    names = ("loss", "valid_loss", "valid_token_accuracy", "tokens_per_s", "eta_s")
     plan = run.plan or {}
     curve = read_curve(home, run.id)
     return {

@@ -21,6 +21,7 @@ _LOOK_MARK = b'"valid_loss"'
 MAX_CURVE_POINTS = 500
 SAMPLED_LINES = 4 * MAX_CURVE_POINTS
 """So many lines of a long run say enough for a page."""
+_CURVE_FIGURES = ("loss", "valid_loss", "valid_token_accuracy", "grad_norm")
 _Item = TypeVar("_Item")
 
 
@@ -125,14 +126,14 @@ def read_looks(home: Path, run_id: str) -> list[Progress]:
 
 
 def read_curve(home: Path, run_id: str) -> list[dict[str, Any]]:
-    """Return about 500 points at most, one a step: {step, tokens, device_ms, loss, valid_loss, grad_norm, band}.
+    """Return about 500 points at most, one a step: {step, tokens, device_ms, band} and what there is of _CURVE_FIGURES.
 
     Evenly thinned with every held-out loss and the last point kept; of a step that was trained again the newer one
     counts. A loss that is no number is None; `band` is the healthy range from the first held-out loss on.
     """
     found: dict[int, tuple[int, dict[str, Any]]] = {}
     for line in Follower(home, run_id).read_new(most=SAMPLED_LINES):
-        figures = {name: line.metrics[name] for name in ("loss", "valid_loss", "grad_norm") if name in line.metrics}
+        figures = {name: line.metrics[name] for name in _CURVE_FIGURES if name in line.metrics}
         if not {"loss", "valid_loss"} & set(figures):
             continue
         attempt, point = found.get(line.step, (0, {}))

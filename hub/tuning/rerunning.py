@@ -69,7 +69,8 @@ def compare_rerun(session: Session, actor: Actor, run_id: str, *, home: Path, no
     pairs = (
         _compare_inputs(session, run, then)
         | _compare_recipe(then["recipe"])
-        | {"seed": (then["seed"], run.seed), "code_digest": (then["code_digest"], _digest_trainer())}
+        | {"seed": (then["seed"], run.seed), "rate_factor": (then.get("rate_factor", 1.0), 1.0)}
+        | {"code_digest": (then["code_digest"], _digest_trainer())}
         | {f"versions.{name}": (found, _read_version(name)) for name, found in then.get("versions", {}).items()}
         | _compare_price(session, run, now)
     )

@@ -1,4 +1,4 @@
-"""Pure rules of tuning: device time of a quote, limits and retries of a run, and smaller parts.
+"""Pure rules of tuning: device time of a quote, limits and retries of a run, smaller parts, lower rates.
 
 It leaves states to `hub.tuning.states` and money to `hub.orders`.
 """
@@ -17,6 +17,9 @@ CANCEL_GRACE_S = 15.0
 _RETRIED_REASONS = frozenset({"internal", "storage_failed", "lost"})
 _LEAST_LIMIT_MS = 120_000
 OUT_OF_MEMORY = "out_of_memory"
+NAN_LOSS = "nan_loss"
+SLOWED_PERCENT = 50
+"""Of the plan's learning rate, from the last commit on, once a loss was no number."""
 
 
 def quote_device_ms(plan: Mapping[str, Any], *, tokens_per_s: int, device: str) -> int:
@@ -62,7 +65,12 @@ def halve_batch(plan: Mapping[str, Any]) -> int:
     return max(64, int(plan["recipe"]["batch_tokens"]["value"]) // 2)
 
 
-def explain_end(result: Result | None, device_batch_tokens: int | None) -> str:
+def should_slow(result: Result | None, rate_percent: int | None) -> bool:
+    """Return whether an attempt whose loss was no number is tried once more at a lower learning rate."""
+    return result is not None and result.reason_code == NAN_LOSS and rate_percent is None
+
+
+def explain_end(result: Result | None, *, device_batch_tokens: int | None, rate_percent: int | None) -> str:
     """Return the sentence about an attempt that is not followed by another."""
     if result is None:
         return "the trainer ended without a result"
@@ -70,5 +78,9 @@ def explain_end(result: Result | None, device_batch_tokens: int | None) -> str:
         return (
             f"the device ran out of memory twice, the second time with {device_batch_tokens} tokens at once; "
             "lower recipe.batch_tokens or recipe.max_length, or choose an offer with more memory."
+        )
+    if result.reason_code == NAN_LOSS and rate_percent is not None:
+        return (
+            f"the loss was no number twice, the second time at {rate_percent} % of the learning rate: {result.message}"
         )
     return result.message

@@ -77,6 +77,8 @@ class Run(Base):
     mlflow_run_id: Mapped[str | None]
     device_batch_tokens: Mapped[int | None] = mapped_column(Whole)
     """After the device ran out of memory: most tokens on it at once; a larger step is added up from parts."""
+    rate_percent: Mapped[int | None] = mapped_column(Whole)
+    """After a loss that was no number: steps take so much of the plan's learning rate."""
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     pause_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[When]

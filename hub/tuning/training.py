@@ -142,6 +142,7 @@ def _build_spec(work: Work, run: Run) -> RunSpec:
             memory_bytes=offer.memory_gib * 1024**3,
         ),
         device=str(offer.device),
+        rate_factor=(run.rate_percent or 100) / 100,
         checkpoint=Checkpoint(interval_s=_CHECKPOINT_S),
         resume_from=None if commit is None else str(locate_attempt(work.settings.home, run.id, commit.attempt)),
     )

@@ -47,6 +47,7 @@ class Checkpoint:
     name: str
     at: datetime
     valid_loss: float
+    valid_token_accuracy: float | None
     train_loss: float | None
     folder: Path
 
@@ -72,7 +73,8 @@ def list_evaluated(run: Run, home: Path) -> list[Checkpoint]:
         loss = _read_number(line.metrics.get("valid_loss"))
         if line.type is Event.VALIDATION and loss is not None and (folder / "SHA256SUMS").is_file():
             name = f"{name_model(run, line.step)}@1"
-            found[line.step] = Checkpoint(line.step, name, from_us(line.at), loss, train_loss, folder)
+            accuracy = _read_number(line.metrics.get("valid_token_accuracy"))
+            found[line.step] = Checkpoint(line.step, name, from_us(line.at), loss, accuracy, train_loss, folder)
     return [found[step] for step in sorted(found)]
 
 

@@ -37,6 +37,10 @@ NOTICES = {
         "已按您的修正生成新版本，正在检查；原文件没有改动。",
         "A new version with your corrections is being checked; the upload itself is unchanged.",
     ),
+    "validated": (
+        "已生成以另一个数据集验证的版本，正在检查两边是否重叠。",
+        "The version that validates on the other data set is made; the two are being checked against each other.",
+    ),
     "registered": ("登记信息已保存。", "The registration is saved."),
     "previewed": ("正在用该基座分词，几秒后显示。", "The base's tokens are being made; they show in seconds."),
     "deleted": ("文件已删除，回执如下。", "The files are deleted; this is the receipt."),
@@ -66,20 +70,41 @@ def fix_findings(dataset_id: str) -> Response | tuple[str, int]:
     """Correct all findings of one code, or everything as advised, as the next version."""
     actor, form = require_owner(), Form.of_request()
     with context().sessions.read() as session:
-        _, version = service.find_dataset(session, actor, dataset_id)
+        version = versions.find_version(session, actor, dataset_id, _read_number("version"))
     code, action = form.value("code"), form.value("action")
     wishes = view.list_offered_fixes(version.report) if form.value("all") else {code: action}
     with form.catching(), context().sessions.write() as session:
-        versions.correct_dataset(session, actor, dataset_id, mapping=None, fixes=wishes, now=context().clock())
-    return redirect(f"/datasets/{dataset_id}?done=fixed") if form.ok else (_show(actor, dataset_id, form), 422)
+        fixed = versions.correct_dataset(
+            session,
+            actor,
+            dataset_id,
+            mapping=None,
+            fixes=wishes,
+            now=context().clock(),
+            number=_read_number("version"),
+        )
+        address = _address_of(fixed)
+    return redirect(f"{address}done=fixed") if form.ok else (_show(actor, dataset_id, form), 422)
+
+
+@blueprint.post("/validation")
+def validate(dataset_id: str) -> Response | tuple[str, int]:
+    """Hold another data set out whole, as a version of its own."""
+    actor, form = require_owner(), Form.of_request()
+    field = "validation_dataset_id"
+    with form.catching(field), context().sessions.write() as session:
+        held = versions.hold_out_file(session, actor, dataset_id, form.value(field), now=context().clock(), field=field)
+        address = _address_of(held)
+    return redirect(f"{address}done=validated") if form.ok else (_show(actor, dataset_id, form), 422)
 
 
 @blueprint.post("/acknowledge")
 def acknowledge(dataset_id: str) -> Response | tuple[str, int]:
     actor, form = require_owner(), Form()
     with form.catching(), context().sessions.write() as session:
-        service.acknowledge_warnings(session, actor, dataset_id, now=context().clock())
-    return redirect(f"/datasets/{dataset_id}?done=acknowledged") if form.ok else (_show(actor, dataset_id, form), 409)
+        version = versions.find_version(session, actor, dataset_id, _read_number("version"))
+        address = _address_of(service.acknowledge_version(session, actor, version, now=context().clock()))
+    return redirect(f"{address}done=acknowledged") if form.ok else (_show(actor, dataset_id, form), 409)
 
 
 @blueprint.post("/preview")
@@ -127,7 +152,10 @@ def _show(actor: Actor, dataset_id: str, form: Form | None) -> str:
         shown = {
             "dataset": dataset,
             "version": version,
+            "newest": newest,
             "is_newest": version.id == newest.id,
+            "is_current": version.id == newest.id or version.held_version_id is not None,
+            "others": view.list_others(session, actor, newest),
             "versions": versions.list_versions(session, actor, dataset_id),
             "groups": view.group_issues(version.report),
             "offered": view.list_offered_fixes(version.report),
@@ -163,6 +191,12 @@ def _read_findings(version: DatasetVersion) -> dict[str, Any]:
         limit=_PAGE_FINDINGS,
     )
     return {"page": page, "codes": sorted(known), "chosen": {"code": code, "severity": severity}}
+
+
+def _address_of(version: DatasetVersion) -> str:
+    """The page of a version; one that holds another data set out is never the newest and needs its number."""
+    number = "" if version.held_version_id is None else f"version={version.number}&"
+    return f"/datasets/{version.dataset_id}?{number}"
 
 
 def _read_number(name: str) -> int | None:

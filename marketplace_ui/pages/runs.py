@@ -37,7 +37,7 @@ from marketplace_ui.gate_view import view_gate
 from marketplace_ui.journey_words import explain_reason
 from marketplace_ui.layout import read_notice, translate
 from marketplace_ui.pages.tuning import render_order
-from marketplace_ui.recipe_words import explain_value, say_recipe
+from marketplace_ui.recipe_words import say_recipe
 from marketplace_ui.rerun_words import name_difference, show_side
 from marketplace_ui.run_live import read_live
 from marketplace_ui.tryout_view import view_tryouts
@@ -46,7 +46,6 @@ from marketplace_ui.words import say
 
 blueprint = Blueprint("runs", __name__)
 blueprint.add_app_template_global(explain_reason, "explain_reason")
-blueprint.add_app_template_global(explain_value, "explain_value")
 blueprint.add_app_template_global(say_recipe, "say_recipe")
 blueprint.add_app_template_global(show_duration, "duration")
 TABLE_POINTS = 40

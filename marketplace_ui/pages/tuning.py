@@ -15,8 +15,12 @@ from hub.actor import Actor
 from hub.catalogue.search import Found
 from hub.catalogue.service import SearchFilters, find_version, model_of, name_of, root_base, search_models
 from hub.catalogue.tables import Model, ModelVersion
-from hub.datasets.service import find_dataset, list_datasets
-from hub.datasets.tables import Dataset, DatasetState, DatasetVersion
+from hub.compute.rules import OfferFilter
+from hub.compute.service import list_offers
+from hub.compute.tables import Device
+from hub.datasets.service import DatasetNotReadyError, find_usable_version, list_datasets
+from hub.datasets.tables import Dataset, DatasetVersion
+from hub.datasets.versions import list_validated
 from hub.errors import NotFoundError
 from hub.filings.service import Standing, standing_of
 from hub.orders.quotes import find_quote, require_buyer
@@ -134,12 +138,14 @@ def _show_wizard(actor: Actor, form: Form | None) -> str:
             return render_template("runs/base.html", bases=bases, hints=hints, carried=carried)
         if chosen.data is None:
             rows = list_datasets(session, actor)
-            return render_template("runs/data.html", chosen=chosen, rows=rows, carried=carried)
+            validated = list_validated(session, actor)
+            return render_template("runs/data.html", chosen=chosen, rows=rows, validated=validated, carried=carried)
         return render_template(
             "runs/recipe.html",
             chosen=chosen,
             standing=_read_standing(session, chosen.base),
             form=form or Form(_fill(chosen)),
+            has_gpu=any(offer.device is Device.CUDA for offer, _ in list_offers(session, OfferFilter(), now=now)),
             bounds=BOUNDS,
             ranks=RANKS,
             carried=carried,
@@ -155,9 +161,9 @@ def _read_chosen(session: Session, actor: Actor, typed: Mapping[str, str]) -> Ch
             base = None
     if typed.get("data"):
         try:
-            found = find_dataset(session, actor, typed["data"])
-            data = found if found[1].state is DatasetState.READY else None
-        except NotFoundError:
+            version = find_usable_version(session, actor, typed["data"])
+            data = session.get_one(Dataset, version.dataset_id), version
+        except (NotFoundError, DatasetNotReadyError):
             data = None
     if typed.get("from"):
         source = service.find_run(session, actor, typed["from"])
@@ -239,4 +245,6 @@ def _find_data(session: Session, run: Run) -> Dataset:
 
 
 def _address_of_change(session: Session, run: Run) -> dict[str, str]:
-    return {"base": run.base_public_name, "data": _find_data(session, run).id, "from": run.id}
+    version = session.get_one(DatasetVersion, run.dataset_version_id)
+    data = version.dataset_id if version.held_version_id is None else version.id
+    return {"base": run.base_public_name, "data": data, "from": run.id}

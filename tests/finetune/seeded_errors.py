@@ -45,6 +45,15 @@ def _messages(*turns: Any) -> Cells:
     return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
+def _weighted(*turns: tuple[str, Any]) -> Cells:
+    """Question and answer in turn, each with a weight; None for none."""
+    rows = [
+        {"role": ("user", "assistant")[at % 2], "content": content} | ({} if weight is None else {"weight": weight})
+        for at, (content, weight) in enumerate(turns)
+    ]
+    return {"messages": rows}
+
+
 _Q, _A = "pump 9001 is loud near the door", "oil bearing 9001 at once"
 LINES = (
     Seed("invalid_json", "jsonl", '{"messages": [}'),
@@ -73,11 +82,16 @@ LINES = (
         },
         "messages[0].name",
     ),
+    Seed("weight_invalid", "jsonl", _weighted(("loom 3 jams", None), ("stop loom 3", 2)), "messages[1].weight"),
+    Seed("weight_invalid", "jsonl", _weighted(("loom 4 jams", None), ("stop loom 4", True)), "messages[1].weight"),
+    Seed("weight_invalid", "jsonl", _weighted(("loom 5 jams", "0"), ("stop loom 5", 1)), "messages[0].weight"),
+    Seed("weight_ignored", "jsonl", _weighted(("loom 6 jams", 1), ("stop loom 6", 1)), "messages[0].weight"),
+    Seed("example_missing_trained_message", "jsonl", _weighted(("loom 7 jams", 0), ("stop loom 7", 0)), "messages"),
     Seed(
-        "weight_unsupported",
+        "untrained_end",
         "jsonl",
-        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]},
-        "messages[1].weight",
+        _weighted(("loom 8 jams", None), ("stop loom 8", 1), ("thanks", None), ("welcome", 0)),
+        "messages[2]",
     ),
     Seed("unrecognized_role", "jsonl", _messages(("tool", "x"), ("assistant", "y")), "messages[0].role"),
     Seed("role_order", "jsonl", _messages(("user", "a"), ("user", "b"), ("assistant", "c")), "messages"),

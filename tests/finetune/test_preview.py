@@ -88,3 +88,29 @@ def test_s4_10_no_row_text_in_log_result_or_plan(
         assert [one.name for one in out.iterdir() if CANARY.encode() in one.read_bytes()] == []
     printed = capfd.readouterr()
     assert CANARY not in printed.out + printed.err
+
+
+def test_an_answer_of_weight_0_is_shown_but_not_trained(tmp_path: Path, base: Path) -> None:
+    rows = [chat(f"泵 {n} 漏油", f"错答 {n}") for n in range(40)]
+    for n, row in enumerate(rows):
+        row["messages"][1]["weight"] = 0
+        row["messages"] += [
+            {"role": "user", "content": "再查"},
+            {"role": "assistant", "content": f"更换 {n}", "weight": 1},
+        ]
+        row["messages"] += [
+            {"role": "user", "content": "谢谢"},
+            {"role": "assistant", "content": "不客气", "weight": 0},
+        ]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    folder = run_check(tmp_path, tmp_path / "rows.jsonl", "checked")
+    code, out = _preview(tmp_path, base, folder)
+    (sample, *_) = json.loads((out / "preview.json").read_text(encoding="utf-8"))["samples"]
+    text = "".join(piece[0] for piece in sample["pieces"])
+    trained = "".join(piece[0] for piece in sample["pieces"] if piece[2])
+    assert code == 0
+    assert "错答" in text
+    assert "不客气" not in text
+    assert (trained[:3], trained[-10:]) == ("更换 ", "<|im_end|>")
+    assert "<|im_end|>" not in trained[:-10]

@@ -1,5 +1,6 @@
 """Recipe, batch order and intervals: the arithmetic of a run."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -50,6 +51,23 @@ def test_choices_without_a_setting_are_told_with_reason_and_source() -> None:
     assert plain["loss"].value == "answers only"
     assert not set(plain) & set(BOUNDS)
     assert all(value.reason and value.source for value in plain.values())
+
+
+@pytest.mark.parametrize("rows", [60, 400, 2_000, 50_000])
+@pytest.mark.parametrize("width", [256, 4096])
+@pytest.mark.parametrize("wishes", [{}, {"use_rslora": 1, "use_dora": 1}, {"alpha": 64, "learning_rate_multiplier": 3}])
+def test_every_reason_stands_in_both_languages_with_the_same_figures(
+    rows: int, width: int, wishes: dict[str, int]
+) -> None:
+    asked = {name: Value(value) for name, value in wishes.items()}
+    recipe = resolve_recipe(asked, replace(FACTS, rows=rows, width=width))
+    values = {**recipe, **list_fixed("cpu", has_fast_bf16=True)}
+    assert len(values) > 20
+    for name, value in values.items():
+        assert re.search("[\u4e00-\u9fff]", value.reason_zh), name
+        assert not re.search("[\u4e00-\u9fff]", value.reason), name
+        figures = [sorted(re.findall(r"\d+(?:\.\d+)?(?:e-\d)?", text)) for text in (value.reason, value.reason_zh)]
+        assert figures[0] == figures[1], name
 
 
 def test_learning_rate_follows_width_and_alpha() -> None:

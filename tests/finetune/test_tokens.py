@@ -39,3 +39,23 @@ def test_a_template_that_serves_another_prompt_is_refused() -> None:
     with pytest.raises(BaseError) as caught:
         tokenize_rows(train_tokenizer(template), [(1, CHAT)])
     assert caught.value.code == "template_prompt_differs"
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, PLAIN_TEMPLATE])
+def test_an_answer_of_weight_0_stays_in_the_prompt_and_is_not_learned(template: str) -> None:
+    tokenizer = train_tokenizer(template)
+    chat = [message | ({"weight": 0} if message["content"] == "replace the seal" else {}) for message in CHAT]
+    (row,) = tokenize_rows(tokenizer, [(1, chat)])
+    served = tokenizer.apply_chat_template(CHAT[:-1], add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert [tokenizer.decode(row.ids[start:end]) for start, end in row.learn] == ["更换<|im_end|>"]
+    assert row.prompt == served
+    assert "replace the seal" in tokenizer.decode(row.prompt)
+
+
+def test_weights_need_a_template_that_marks_each_answer_once() -> None:
+    marked = "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}"
+    halves = marked.replace(" + ", " }}{% endgeneration %}{% generation %}{{ ")
+    chat = [message | ({"weight": 0} if message["content"] == "replace the seal" else {}) for message in CHAT]
+    with pytest.raises(BaseError) as caught:
+        tokenize_rows(train_tokenizer(TEMPLATE.replace(marked, halves)), [(1, chat)])
+    assert caught.value.code == "template_not_stable"

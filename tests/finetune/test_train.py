@@ -14,6 +14,7 @@ from finetune.__main__ import main
 from finetune.prepare import prepare_run
 from finetune.rate_probe import choose_steps, settle_rate
 from finetune.spec import Event, ExitCode, Fault, Kind, Limits, Progress, RunSpec, Value
+from finetune.train import Trainer
 from tests.finetune.conftest import Start, read_result
 
 pytestmark = pytest.mark.engine
@@ -148,8 +149,37 @@ def test_the_learning_rate_probe_takes_a_twentieth_and_plan_and_train_agree(
     rate, default = settled.recipe["learning_rate"], float(prepared.recipe["learning_rate"].value)
     assert float(rate.value) in (default, default / 2, default * 2)
     assert "held-out loss" in rate.reason
+    assert "留出损失" in rate.reason_zh
     assert settle_rate(prepared, spec).plan_digest == settled.plan_digest
     given = replace(spec, recipe={**recipe, "learning_rate": rate})
     assert settle_rate(prepare_run(given), given).plan_digest == settled.plan_digest
     short = replace(spec, recipe={**recipe, "epochs": Value(1)})
     assert "not probed" in settle_rate(prepare_run(short), short).recipe["learning_rate"].reason
+
+
+def test_a_loss_that_is_no_number_leaves_a_commit_to_go_on_from_at_a_lower_rate(
+    train_spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run cannot be made to diverge within the recipe's bounds here, so the gradients of one step are spoiled."""
+    own = Trainer._add_gradients
+
+    def spoil(trainer: Trainer, rows: Any) -> float:
+        value = own(trainer, rows)
+        if trainer.position.step == 3 and trainer.job.spec.rate_factor == 1:
+            next(iter(trainer._weights.values())).grad.fill_(float("inf"))
+        return value
+
+    monkeypatch.setattr(Trainer, "_add_gradients", spoil)
+    second = replace(train_spec, attempt=2, rate_factor=0.5, resume_from=str(tmp_path / "1"))
+    ends = []
+    for spec in (train_spec, second):
+        (tmp_path / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+        ends.append(main([str(tmp_path / "spec.json"), str(tmp_path / str(spec.attempt))]))
+    first = read_result(tmp_path / "1")
+    assert ends == [ExitCode.FAILED, ExitCode.DONE]
+    assert (first.reason_code, first.fault, first.step) == ("nan_loss", Fault.PLATFORM, 3)
+    lines = _read_progress(tmp_path / "2")
+    assert next(line.step for line in lines if line.type is Event.RESUMED) == 3
+    rates = [float(str(line.metrics["learning_rate"])) for line in lines if line.type is Event.STEP]
+    assert max(rates) <= 0.5 * 4e-3
+    assert json.loads((tmp_path / "2" / "manifest.json").read_text())["rate_factor"] == 0.5

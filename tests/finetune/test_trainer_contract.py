@@ -124,6 +124,8 @@ def test_every_look_leaves_a_checkpoint_that_an_engine_can_load(whole: Path) -> 
     looks = [line for line in read_lines(whole) if line.type is Event.VALIDATION]
     assert looks[0].step == 0
     assert len(looks) == LOOKS + 1
+    shares = [float(str(line.metrics["valid_token_accuracy"])) for line in looks]
+    assert 0 <= shares[0] < shares[-1] <= 1
     assert looks[-1].metrics["valid_loss"] < looks[0].metrics["valid_loss"]  # type: ignore[operator]
     for line in looks[1:]:
         folder = whole / "evaluated" / f"step-{line.step:08d}"

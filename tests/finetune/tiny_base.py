@@ -1,5 +1,6 @@
 """A random Qwen2-shaped base of a few thousand weights with a byte-level BPE and a chat template, for tests."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ STOPLESS_TEMPLATE = TEMPLATE.replace(
 )
 
 
-def build_base(folder: Path, template: str = TEMPLATE, *, served: bool = False) -> Path:
+_TEXTS = ("system user assistant pump valve 3 leaks, replace the seal 更换 油封",) * 4
+
+
+def build_base(
+    folder: Path, template: str = TEMPLATE, *, served: bool = False, texts: Iterable[str] = _TEXTS, tokens: int = 400
+) -> Path:
     """Write config, safetensors, tokenizer and template into `folder`; `served`: heads of a size that vLLM has."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = train_tokenizer(template)
+    tokenizer = train_tokenizer(template, texts=texts, tokens=tokens)
     torch.manual_seed(7)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -42,8 +48,8 @@ def build_base(folder: Path, template: str = TEMPLATE, *, served: bool = False) 
     return folder
 
 
-def train_tokenizer(template: str) -> Any:
-    """Byte-level BPE with a chat template."""
+def train_tokenizer(template: str, *, texts: Iterable[str] = _TEXTS, tokens: int = 400) -> Any:
+    """Byte-level BPE of at most so many tokens with a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -51,12 +57,12 @@ def train_tokenizer(template: str) -> Any:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
+        vocab_size=tokens,
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(["system user assistant pump valve 3 leaks, replace the seal 更换 油封"] * 4, trainer)
+    core.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template
     )

@@ -11,7 +11,7 @@ from hub.jobs.service import cancel_waiting_job
 from marketplace_ui.columns import read_columns
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
-from tests.ui_b.scene import BROKEN, ODD_COLUMNS, WARNED, add_data, id_in, upload, work_until
+from tests.ui_b.scene import BROKEN, ODD_COLUMNS, WARNED, add_data, id_in, plan_run, upload, work_until
 
 
 def test_report_names_code_rows_and_message_in_both_languages(shop: Shop) -> None:
@@ -31,6 +31,18 @@ def test_ready_data_offers_to_tune_and_shows_first_rows(shop: Shop) -> None:
     assert f"/runs/new?data={shop.shown['ready']}" in page
     assert "Pump 0 leaks at seal 0" in page
     assert shop.shown["done"] in page
+
+
+def test_an_answer_of_weight_0_is_marked_as_not_learned(market: World) -> None:
+    client = market.visit("factory")
+    turns = '{"role":"user","content":"press %d jams"},{"role":"assistant","content":"kick it %d","weight":0}'
+    answer = '{"role":"user","content":"no"},{"role":"assistant","content":"oil the guide of press %d","weight":1}'
+    lines = [f'{{"messages":[{turns % (n, n)},{answer % n}]}}' for n in range(20)]
+    dataset_id = add_data(market, client, "\n".join(lines).encode(), "weighted.jsonl")
+    samples = client.get(f"/datasets/{dataset_id}").text.split('aria-labelledby="samples"')[1]
+    shown = [line for line in samples.split("<p ") if "not learned" in line]
+    assert len(shown) > 3
+    assert all("kick it" in line for line in shown)
 
 
 def test_refused_upload_keeps_the_name_beside_its_message(market: World) -> None:
@@ -73,6 +85,35 @@ def test_columns_are_offered_and_checked_again_when_swapped(market: World) -> No
     assert "columns_guessed" not in page
     assert 'value="completion" selected' in page
     assert "columns_guessed_by_position" in client.get(f"/datasets/{dataset_id}?version=1").text
+
+
+def test_another_data_set_is_chosen_for_validation_and_leads_to_a_run(market: World) -> None:
+    client = market.visit("factory")
+    training, held = (add_data(market, client, _write_rows(part), f"{part}.jsonl") for part in ("pump", "oven"))
+    path = f"/datasets/{training}"
+    page = client.get(path).text
+    assert "Validate on another data set" in page
+    assert f'<option value="{held}">' in page
+    assert client.post(f"{path}/validation", data={"validation_dataset_id": training}).status_code == 422
+    location = client.post(f"{path}/validation", data={"validation_dataset_id": held}).headers["Location"]
+    assert location == f"{path}?version=2&done=validated"
+    page = work_until(market, client, location, lambda text: "every 2s" not in text)
+    assert "By your own validation file" in page
+    assert "validates on another" in page
+    assert client.post(f"{path}/acknowledge?version=2").headers["Location"] == f"{path}?version=2&done=acknowledged"
+    version = id_in(client.get(f"{path}?version=2").text.split("/runs/new?data=")[1], "dsv")
+    assert f'value="{version}" required' in client.get("/runs/new?base=guanmo/demo-zh").text
+    assert "another data set" in client.get(f"/runs/new?base=guanmo/demo-zh&data={version}").text
+    run_id = plan_run(market, client, version, name="validated")
+    assert f"data={version}" in client.get(f"/runs/{run_id}").text
+    assert "another data set" not in client.get(f"/runs/new?base=guanmo/demo-zh&data={training}").text
+
+
+def _write_rows(part: str) -> bytes:
+    turn = (
+        '{{"messages":[{{"role":"user","content":"{0} {1} leaks"}},{{"role":"assistant","content":"seal {0} {1}"}}]}}'
+    )
+    return "\n".join(turn.format(part, n) for n in range(40)).encode()
 
 
 def test_deletion_leaves_a_receipt_and_no_file(market: World) -> None:

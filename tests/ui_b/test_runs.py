@@ -29,13 +29,24 @@ def test_done_run_shows_scores_money_lineage_and_what_is_next(shop: Shop) -> Non
 
 def test_run_page_shows_band_health_log_and_checkpoints(shop: Shop) -> None:
     for language, words in (
-        ("en", ("healthy at most", "Held-out loss below the base", "Try a checkpoint", "Log", "Load")),
-        ("zh", ("健康范围上限", "留出损失低于基座", "检查点试用", "日志", "加载")),
+        (
+            "en",
+            (
+                "healthy at most",
+                "Held-out loss below the base",
+                "Try a checkpoint",
+                "Held-out token accuracy",
+                "Log",
+                "Load",
+            ),
+        ),
+        ("zh", ("健康范围上限", "留出损失低于基座", "检查点试用", "留出词元准确率", "日志", "加载")),
     ):
         page = shop.world.visit("factory", language).get(f"/runs/{shop.shown['done']}").text
         for text in words:
             assert text in page, text
         assert "held_out_loss=" in page
+        assert re.search(r">9\d\.\d %</td>", page)
         assert len(re.findall(r'name="step" value="(\d+)"', page)) == 5
     assert "/tryouts" not in shop.world.visit("operator").get(f"/runs/{shop.shown['done']}").text
 

@@ -4,11 +4,12 @@ from sqlalchemy import select
 
 from finetune.recipe_fixed import list_fixed
 from finetune.spec import BOUNDS, Source
+from hub.compute.tables import Device, Offer
 from hub.orders.tables import Order
+from hub.tuning.recipe_words import TEXTS_ZH
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
 from marketplace_ui.journey_words import FAMILIES
-from marketplace_ui.recipe_words import RECIPE_REASONS_ZH, TEXTS_ZH
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
 from tests.ui_b.scene import id_in, plan_run
@@ -16,7 +17,7 @@ from tests.ui_b.scene import id_in, plan_run
 
 def test_every_value_of_a_recipe_has_its_words() -> None:
     fixed = list_fixed("cpu", has_fast_bf16=False)
-    assert set(FAMILIES["recipe"]) == set(RECIPE_REASONS_ZH) == {*BOUNDS, "use_dora", *fixed}
+    assert set(FAMILIES["recipe"]) == {*BOUNDS, "use_dora", *fixed}
     words = {str(item.value) for item in fixed.values()} - {"fp32", "bf16", "AdamW"}
     assert set(TEXTS_ZH) == {*words, *Source}
 
@@ -64,6 +65,27 @@ def test_switches_of_the_recipe_reach_the_run_and_come_back(market: World, data:
         if f'name="recipe-{name}"' in line
     }
     assert ["checked" in switches[name] for name in ("probe_learning_rate", "use_rslora")] == [True, False]
+
+
+def test_training_in_4_bits_is_shown_and_told_why_it_cannot_be_chosen(market: World, data: str) -> None:
+    path = f"/runs/new?base=guanmo/demo-zh&data={data}"
+    with market.sessions.write() as session:
+        before = {offer.id: offer.device for offer in session.scalars(select(Offer))}
+    texts = {Device.CPU: ("it needs a GPU", "需要 GPU"), Device.CUDA: ("trained in bf16", "尚不支持 4 位训练")}
+    for device, words in texts.items():
+        _set_devices(market, dict.fromkeys(before, device))
+        for language, text in zip(("en", "zh"), words, strict=True):
+            page = market.visit("factory", language).get(path).text
+            (box,) = [part.split(">")[0] for part in page.split("<input") if 'name="recipe-load_in_4bit"' in part]
+            assert "disabled" in box
+            assert text in page
+    _set_devices(market, before)
+
+
+def _set_devices(market: World, devices: dict[str, Device]) -> None:
+    with market.sessions.write() as session:
+        for offer in session.scalars(select(Offer)):
+            offer.device = devices[offer.id]
 
 
 def test_values_out_of_bounds_stay_typed_beside_their_message(market: World, data: str) -> None:

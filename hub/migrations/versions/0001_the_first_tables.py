@@ -2359,6 +2359,7 @@ def upgrade() -> None:
         sa.Column("version_id", sa.Text(), nullable=True),
         sa.Column("mlflow_run_id", sa.Text(), nullable=True),
         sa.Column("device_batch_tokens", hub.columns.Whole(), nullable=True),
+        sa.Column("rate_percent", hub.columns.Whole(), nullable=True),
         sa.Column("cancel_requested_at", hub.columns.Whole(), nullable=True),
         sa.Column("pause_requested_at", hub.columns.Whole(), nullable=True),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),

@@ -27,7 +27,14 @@ MANIFEST: dict[str, Any] = {
         "max_length": {"value": 256, "reason": "longest row", "source": "data"},
         "max_new_tokens": {"value": 40, "reason": "an old manifest names no source"},
     },
-    "fixed": {"loss": {"value": "answers only", "reason": "no questions", "source": "TRL"}},
+    "fixed": {
+        "loss": {
+            "value": "answers only",
+            "reason": "no questions",
+            "reason_zh": "不学问题",
+            "source": "TRL; our default",
+        }
+    },
     "metrics": {
         "n": 100,
         "base": {"loss": 2.0, "exact_match": 0.2},
@@ -61,7 +68,7 @@ MANIFEST: dict[str, Any] = {
         "| device time, s | 61.5 |",
         "| max_length | 256 | longest row | data |",
         "| max_new_tokens | 40 | an old manifest names no source | - |",
-        "| loss | answers only | no questions | TRL |",
+        "| loss | answers only | no questions | TRL; our default |",
     ],
 )
 def test_the_card_says(text: str) -> None:
@@ -76,6 +83,12 @@ def test_the_chinese_card_has_the_same_figures() -> None:
     assert not re.search("[\u4e00-\u9fff]", english)
     figures = [re.findall(r"\d+\.\d+", re.sub("95 %", "", text)) for text in (english, chinese)]
     assert figures[0] == figures[1]
+
+
+def test_the_chinese_card_gives_reasons_in_chinese() -> None:
+    chinese = write_card(MANIFEST, chinese=True)
+    assert "| loss | 仅答案 | 不学问题 | TRL；平台默认 |" in chinese
+    assert "| max_new_tokens | 40 | an old manifest names no source | - |" in chinese
 
 
 def test_no_words_of_a_person_stand_on_a_card() -> None:

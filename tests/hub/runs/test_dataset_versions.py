@@ -224,3 +224,66 @@ def test_s4_12_a_disk_that_is_full_keeps_no_part(scene: Scene, monkeypatch: pyte
     assert (answer.status_code, answer.json["code"]) == (507, "disk_full")  # type: ignore[index]
     owner = scene.actors["factory"].organisation_id
     assert list((scene.home / "datasets" / owner).iterdir()) == []
+
+
+def write_rows(*turns: tuple[str, str]) -> bytes:
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in turns]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def read_version(scene: Scene, dataset_id: str, number: int) -> dict[str, Any]:
+    path = f"/api/v1/datasets/{dataset_id}?version={number}"
+    run_until(scene.make_worker(), lambda: scene.call("GET", path, "factory").json["version"]["state"] != "checking")  # type: ignore[index]
+    found: dict[str, Any] = scene.call("GET", path, "factory").json["version"]  # type: ignore[index]
+    return found
+
+
+def test_another_data_set_is_held_out_whole_and_the_overlap_is_told(scene: Scene) -> None:
+    near = "Press {} in the long hall stops because its guard door stays open"
+    rows = [(f"Valve {n} of the boiler drips", f"Seal {n} is to be replaced") for n in range(300)]
+    training = add(scene, write_rows(*rows, (near.format(7), "Close the guard door")))
+    held = add(
+        scene,
+        write_rows(
+            *[(f"Motor {n} hums", f"Fix {n}") for n in range(25)],
+            (near.format(7) + ".", "Close the guard doors"),
+            rows[3],
+        ),
+    )
+    path = f"/api/v1/datasets/{training}/validation"
+    made = scene.call("POST", path, "factory", json={"validation_dataset_id": held})
+    assert made.status_code == 202, made.json
+    version = read_version(scene, training, made.json["version"]["number"])  # type: ignore[index]
+    told = {
+        one["code"]: (one["severity"], one["count"]) for one in version["report"]["issues"] if "overlap" in one["code"]
+    }
+    assert told == {"train_valid_overlap": ("F", 1), "train_valid_near_overlap": ("W", 1)}
+    assert (version["state"], version["train_rows"], version["valid_rows"]) == ("warned", 300, 27)
+    assert wait(scene, training)["number"] == 1
+    again = scene.call("POST", path, "factory", json={"validation_dataset_id": held})
+    assert again.json["version"]["id"] == version["id"]  # type: ignore[index]
+    body = {"base": scene.base, "dataset_id": version["id"], "model_name": "orders"}
+    assert scene.call("POST", "/api/v1/runs", "factory", json=body).status_code == 409
+    seen = scene.call("POST", f"/api/v1/datasets/{training}/acknowledge?version=2", "factory")
+    assert (seen.status_code, seen.json["version"]["state"]) == (200, "ready")  # type: ignore[index]
+    assert scene.call("POST", "/api/v1/runs", "factory", json=body).status_code == 202
+    fixes = {"fixes": {"train_valid_near_overlap": "drop"}}
+    fixed = scene.call("POST", f"/api/v1/datasets/{training}/versions?version=2", "factory", json=fixes)
+    assert fixed.json["version"]["held_version_id"] == version["held_version_id"]  # type: ignore[index]
+    assert read_version(scene, training, 3)["train_rows"] == 299
+
+
+def test_what_is_held_out_must_be_another_data_set_of_ones_own(scene: Scene) -> None:
+    training = add(scene, sound_rows())
+    for other, status in (
+        (training, 422),
+        (add(scene, b"question,answer\na,b\n", name="held.csv"), 422),
+        ("dst_none", 404),
+    ):
+        body = {"validation_dataset_id": other}
+        refused = scene.call("POST", f"/api/v1/datasets/{training}/validation", "factory", json=body)
+        assert refused.status_code == status, refused.json
+    assert refused.json is not None
+    theirs = scene.add_dataset("rival")
+    body = {"validation_dataset_id": theirs}
+    assert scene.call("POST", f"/api/v1/datasets/{training}/validation", "factory", json=body).status_code == 404

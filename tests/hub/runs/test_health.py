@@ -88,7 +88,7 @@ def test_the_log_tells_numbers_and_fixed_names_only(scene: Scene) -> None:
     path = f"/api/v1/runs/{run['id']}/log"
     lines = [line["text"] for line in scene.call("GET", path, "factory").json["lines"]]  # type: ignore[index]
     assert lines[0] == "started"
-    assert "validation step=3 held_out_loss=0.5000 best_step=3" in lines
+    assert "validation step=3 held_out_loss=0.5000 held_out_token_accuracy=0.7500 best_step=3" in lines
     assert "stage evaluating_adapter" in lines
     assert scene.call("GET", path, "rival").status_code == 404
     told = tell_line(Progress(1, 1, 1, 0, Event.STAGE, metrics={"stage": "pump 7 leaks", "loss": "seal"}))

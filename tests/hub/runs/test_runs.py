@@ -155,6 +155,28 @@ def test_out_of_memory_twice_names_the_setting_and_is_refunded(scene: Scene) -> 
     assert read_order(scene, run).charged_fen == 0
 
 
+def test_a_loss_that_is_no_number_is_tried_once_at_half_the_rate_and_never_billed_twice(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(epochs=4, clip_norm=9))
+    assert run["state"] == "succeeded"
+    assert [row["reason_code"] for row in run["attempts"]] == ["nan_loss", "done"]
+    spec = json.loads((locate_attempt(scene.home, run["id"], 2) / "spec.json").read_text())
+    assert (spec["rate_factor"], spec["recipe"]["clip_norm"]["value"]) == (0.5, 9)
+    order = read_order(scene, run)
+    assert order.metered is not None
+    assert order.metered["trained_tokens"] == run["trained_tokens"] == run["plan"]["tokens"]
+    with scene.sessions.read() as session:
+        told = session.scalars(select(Event).where(Event.subject == run["id"], Event.topic == "run.recovering")).all()
+    assert [event.payload["reason_code"] for event in told] == ["nan_loss"]
+
+
+def test_a_loss_that_is_no_number_twice_ends_the_run_with_a_refund(scene: Scene) -> None:
+    run = finish(scene, scene.order_run(clip_norm=10))
+    assert (run["state"], run["reason_code"], run["fault"]) == ("failed", "nan_loss", "platform")
+    assert [row["reason_code"] for row in run["attempts"]] == ["nan_loss", "nan_loss"]
+    assert "twice, the second time at 50 % of the learning rate" in run["message"]
+    assert read_order(scene, run).charged_fen == 0
+
+
 def test_a_queued_run_is_paused_resumed_and_cancelled_without_a_worker(scene: Scene) -> None:
     run = scene.order_run()
     path = f"/api/v1/runs/{run['id']}"

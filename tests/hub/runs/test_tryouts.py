@@ -1,8 +1,10 @@
 """Evaluated checkpoints are tried out: named in OpenAI's list, called by their owner alone, gone by themselves."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from hub.catalogue.tables import ModelVersion, VersionState
@@ -12,6 +14,7 @@ from hub.deployments.service import end_tryouts
 from hub.deployments.snapshot import build_snapshot
 from hub.deployments.tables import Deployment
 from hub.tuning.openai_ids import show_job
+from hub.tuning.progress import locate_attempt
 from hub.tuning.tryouts import TRYOUT_TIME
 from tests.hub.runs.openai_client import make_client, report_ready
 from tests.hub.runs.scene import Scene, run_until
@@ -78,3 +81,23 @@ def test_openais_list_names_every_evaluated_checkpoint(scene: Scene) -> None:
     assert listed[0].fine_tuned_model_checkpoint == "factory-co/orders@1"
     assert listed[2].fine_tuned_model_checkpoint == open_tryout(scene, run["id"], 1)
     assert len({point.id for point in listed}) == 3
+    told = [point.metrics.model_dump() for point in listed]
+    assert [one["full_valid_mean_token_accuracy"] for one in told] == [0.75, pytest.approx(2 / 3), 0.5]
+    assert all(one["valid_mean_token_accuracy"] == one["full_valid_mean_token_accuracy"] for one in told)
+    assert {one["train_mean_token_accuracy"] for one in told} == {None}
+    shown = scene.call("GET", f"/api/v1/runs/{run['id']}/tryouts", "factory").json["checkpoints"]  # type: ignore[index]
+    assert [one["valid_token_accuracy"] for one in shown] == [0.5, pytest.approx(2 / 3), 0.75]
+
+
+def test_a_checkpoint_of_an_older_trainer_has_no_token_accuracy(scene: Scene) -> None:
+    run = train(scene)
+    lines = locate_attempt(scene.settings.home, run["id"], 1) / "progress.jsonl"
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert sum("valid_token_accuracy" in line["metrics"] for line in told) == 4
+    for line in told:
+        line["metrics"].pop("valid_token_accuracy", None)
+    lines.write_text("".join(json.dumps(line) + "\n" for line in told))
+    listed = make_client(scene).fine_tuning.jobs.checkpoints.list(show_job(run["id"])).data
+    assert [point.step_number for point in listed] == [3, 2, 1]
+    assert {point.metrics.full_valid_mean_token_accuracy for point in listed} == {None}
+    assert all(point.metrics.full_valid_loss for point in listed)
