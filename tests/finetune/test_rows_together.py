@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.chats import ChatRow
+from finetune.chats import ChatMessage, ChatRow
 from finetune.issues import IssueLog
 from finetune.masking import find_private, is_bank_card, is_identity_number, mask_private
 from finetune.near_rows import measure_similarity
@@ -33,7 +33,7 @@ def _enter(folder: Path, rows: list[ChatRow]) -> Iterator[RowFacts]:
 
 
 def _row(number: int, question: str, answer: str, group: str | None = None, held: bool = False) -> ChatRow:
-    return ChatRow(number, (("user", question), ("assistant", answer)), group, held)
+    return ChatRow(number, (ChatMessage("user", question), ChatMessage("assistant", answer)), group, held)
 
 
 LONG = "三号车间数控铣床主轴在高速切削时出现周期性异响并伴随轻微振动，操作员已停机检查刀柄"

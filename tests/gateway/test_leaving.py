@@ -108,7 +108,7 @@ def many_files() -> Iterator[int]:
 
 
 def test_s5_08_ten_thousand_idle_connections_hold_nobody_up(stage: tuple[World, Gateway], many_files: int) -> None:
-    _, gateway = stage
+    world, gateway = stage
     assert many_files >= 1000
     idle = [connect(gateway) for _ in range(many_files)]
     try:
@@ -116,6 +116,7 @@ def test_s5_08_ten_thousand_idle_connections_hold_nobody_up(stage: tuple[World, 
             connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
         outcome = run_crowd(1, lambda _: call(gateway.url, secret_of(FREE)))[0]
         assert (outcome.status, outcome.whole, outcome.took_s < 5.0) == (200, True, True)
+        wait_for(lambda: world.hub.usage.get((outcome.request_id, 1)))
     finally:
         for connection in idle:
             connection.close()
@@ -127,7 +128,7 @@ def test_s5_08_idle_streams_of_one_firm_hold_no_other_up_and_free_their_places(
     """900 streams of one firm before an engine that says nothing: 256 run, 512 wait, the rest is told so."""
     world, gateway = stage
     engine.delay_s = 120.0
-    before = set(world.hub.usage)
+    before, produced_before = set(world.hub.usage), engine.produced
     streams = [begin_stream(gateway, FREE) for _ in range(900)]
     try:
         wait_for(lambda: engine.running == 256, timeout_s=30)
@@ -143,8 +144,9 @@ def test_s5_08_idle_streams_of_one_firm_hold_no_other_up_and_free_their_places(
     wait_for(lambda: engine.running == 0, timeout_s=30)
     # Whoever got a place for a moment, while the others left, has a record too; nobody pays for text never made.
     wait_for(lambda: len(set(world.hub.usage) - before) >= 256 + 1, timeout_s=30)
-    made = [record.completion_tokens for key, record in world.hub.usage.items() if key not in before]
-    assert (sum(made), max(made)) == (other.tokens, other.tokens)
+    # A stream that takes the other's place at once, before the engine is silent again, is given text too.
+    billed = sum(record.completion_tokens for key, record in world.hub.usage.items() if key not in before)
+    assert other.tokens <= billed <= engine.produced - produced_before
     engine.delay_s = 0.0
     assert {one.status for one in run_crowd(64, lambda _: call(gateway.url, secret_of(FREE)))} == {200}
 
