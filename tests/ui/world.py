@@ -123,10 +123,9 @@ def build_world(home: Path, **settings: Any) -> World:
 
 
 def _begin_at() -> datetime:
-    """Return now, or hours later where the scenes' steps of minutes would end in another month (Asia/Shanghai)."""
-    now = datetime.now(UTC)
-    later = now + timedelta(hours=3)
-    return now if month_key(later) == month_key(now) else later
+    """Return now, or hours later near a month's turn in Shanghai, so that what the scenes do is of one month."""
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    return now if month_key(now - 2 * hour) == month_key(now + 3 * hour) else now + 5 * hour
 
 
 def copy_world(world: World, home: Path, **settings: Any) -> World:
