@@ -31,7 +31,6 @@ from hub.deployments.service import deploy
 from hub.deployments.tables import Deployment, DeploymentState
 from hub.filings.service import file_base
 from hub.filings.tables import Ruling, Track
-from hub.ledger.periods import month_key
 from hub.metering.tables import Usage
 from hub.orders.cash import deposit
 from hub.organisations.tables import User
@@ -106,7 +105,7 @@ def build_world(home: Path, **settings: Any) -> World:
         metadata.create_all(connection)
     sessions.close()
     seed_demonstration(chosen)
-    world = _open(home, _begin_at(), settings)
+    world = _open(home, datetime.now(UTC), settings)
     with world.sessions.write() as session:
         for key in PEOPLE:
             email = world.credentials[key]["email"]
@@ -120,12 +119,6 @@ def build_world(home: Path, **settings: Any) -> World:
         _add_money(session, world)
         _add_usage(session, world)
     return world
-
-
-def _begin_at() -> datetime:
-    """Return now, or hours later near a month's turn in Shanghai, so that what the scenes do is of one month."""
-    now, hour = datetime.now(UTC), timedelta(hours=1)
-    return now if month_key(now - 2 * hour) == month_key(now + 3 * hour) else now + 5 * hour
 
 
 def copy_world(world: World, home: Path, **settings: Any) -> World:
@@ -254,7 +247,7 @@ def _add_money(session: Session, world: World) -> None:
 def _add_usage(session: Session, world: World) -> None:
     version = world.versions["orders"]
     for serial in range(3):
-        ended = world.now - timedelta(hours=20 * serial + 1)
+        ended = world.now - timedelta(hours=20 * serial, minutes=1)
         session.add(
             Usage(
                 request_id=f"req_{serial}",
