@@ -3,14 +3,9 @@
 It leaves the runs themselves to `story`.
 """
 
-import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import select
@@ -26,13 +21,13 @@ from tests.faults_finetune import warm_twin
 from tests.faults_finetune.killable import Workers
 from tests.faults_finetune.story import Outcome, Recipe, Story, tell_story
 from tests.faults_finetune.tally import FIRMS, Tally, take_tally
+from tests.finetune.conftest import keep_warm
 from tests.hub.runs.conftest import end_processes
-from tests.hub.runs.scene import ROOT, Scene, build_scene, sound_rows
+from tests.hub.runs.scene import Scene, build_scene, sound_rows
 
 DEPOSITED_FEN = 10_000_000
 WARM_TWIN = (warm_twin.__file__,)
 WARM_TRAINER = ("-m", "finetune.warm")
-_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 _SETTLE_S = 60.0
 
 
@@ -54,7 +49,7 @@ def run_many(
     make_secrets(home)
     _make_room(scene, at_once)
     workers = Workers(home, str(sessions.engine.url), count=2, slots=at_once)
-    with _keep_warm(home, trainer):
+    with keep_warm(locate_warm_trainer(home), trainer):
         try:
             datasets = _upload(scene, workers)
             stories = [
@@ -116,16 +111,3 @@ def _settle(scene: Scene) -> None:
     deadline = time.monotonic() + _SETTLE_S
     while launch.list_mine() and time.monotonic() < deadline:
         time.sleep(0.2)
-
-
-@contextmanager
-def _keep_warm(home: Path, trainer: tuple[str, ...]) -> Iterator[None]:
-    path = locate_warm_trainer(home)
-    process = subprocess.Popen([sys.executable, *trainer, str(path)], cwd=ROOT, env=_ENVIRONMENT)
-    try:
-        while not path.exists() and process.poll() is None:
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait()

@@ -68,30 +68,41 @@ def train_spec(base: Path, chats: Data) -> RunSpec:
 def warm_trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a trainer that has its libraries and listens, as every installation has one."""
     path = tmp_path_factory.mktemp("warm") / "warm.sock"
-    process = subprocess.Popen([sys.executable, "-m", "finetune.warm", str(path)], cwd=ROOT, env=ENVIRONMENT)
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.05)
-    yield path
-    process.terminate()
-    assert process.wait() == 0
+    with keep_warm(path) as process:
+        yield path
+    assert process.returncode == 0
+
+
+@contextmanager
+def keep_warm(path: Path, program: tuple[str, ...] = ("-m", "finetune.warm")) -> Iterator["subprocess.Popen[bytes]"]:
+    """Keep a warm trainer listening at the socket `path` meanwhile."""
+    process = subprocess.Popen([sys.executable, *program, str(path)], cwd=ROOT, env=ENVIRONMENT)
+    try:
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.fixture
 def start(warm_trainer: Path, tmp_path: Path) -> Iterator[Start]:
     """Start the trainer on a specification in a fork of the warm one; whatever still runs at the end is killed."""
-    with _starting(tmp_path, (ask_warm.__file__, str(warm_trainer))) as start_run:
+    with starting(tmp_path, (ask_warm.__file__, str(warm_trainer))) as start_run:
         yield start_run
 
 
 @pytest.fixture
 def start_cold(tmp_path: Path) -> Iterator[Start]:
     """Start `python -m finetune` on a specification."""
-    with _starting(tmp_path, ("-m", "finetune")) as start_run:
+    with starting(tmp_path, ("-m", "finetune")) as start_run:
         yield start_run
 
 
 @contextmanager
-def _starting(folder: Path, program: tuple[str, ...]) -> Iterator[Start]:
+def starting(folder: Path, program: tuple[str, ...]) -> Iterator[Start]:
+    """Yield what starts `program` on a specification; whatever still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start_run(spec: RunSpec, out: Path) -> "subprocess.Popen[str]":
@@ -102,11 +113,13 @@ def _starting(folder: Path, program: tuple[str, ...]) -> Iterator[Start]:
         started.append(subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
-    yield start_run
-    for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.communicate()
+    try:
+        yield start_run
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.communicate()
 
 
 def read_result(out: Path) -> Result:

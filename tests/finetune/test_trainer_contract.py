@@ -5,11 +5,9 @@ What the hub's tests and the random disturbances show with the twin holds for th
 
 import hashlib
 import json
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +15,9 @@ import pytest
 
 from finetune import ask_warm
 from finetune.spec import Base, Checkpoint, Data, Event, ExitCode, Fault, Kind, Progress, Result, RunSpec, State, Value
-from tests.finetune.conftest import ENVIRONMENT, ROOT, read_result
+from tests.finetune.conftest import Start, read_result, starting
 from tests.hub.runs import twin_trainer
 
-Begin = Callable[[RunSpec, Path], "subprocess.Popen[bytes]"]
 LOOKS = 3
 
 
@@ -31,27 +28,13 @@ def trainer(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def begin(trainer: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
+def begin(trainer: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start a trainer on a specification, the real one warm; whatever still runs at the end is killed."""
-    program = [twin_trainer.__file__]
+    program = (twin_trainer.__file__,)
     if trainer == "real":
-        program = [ask_warm.__file__, str(request.getfixturevalue("warm_trainer"))]
-    folder = tmp_path_factory.mktemp("specs")
-    started: list[subprocess.Popen[bytes]] = []
-
-    def begin_run(spec: RunSpec, out: Path) -> "subprocess.Popen[bytes]":
-        out.mkdir(parents=True, exist_ok=True)
-        path = folder / f"spec-{len(started)}.json"
-        path.write_text(spec.to_json(), encoding="utf-8")
-        command = [sys.executable, *program, str(path), str(out)]
-        started.append(subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL))
-        return started[-1]
-
-    yield begin_run
-    for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
+        program = (ask_warm.__file__, str(request.getfixturevalue("warm_trainer")))
+    with starting(tmp_path_factory.mktemp("specs"), program) as begin_run:
+        yield begin_run
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +53,7 @@ def spec(trainer: str, chats: Data, request: pytest.FixtureRequest) -> RunSpec:
 
 
 @pytest.fixture(scope="module")
-def whole(begin: Begin, spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(begin: Start, spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """OUT of a run that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole") / "1"
     assert begin(spec, out).wait() == ExitCode.DONE
@@ -83,7 +66,7 @@ def read_lines(out: Path) -> list[Progress]:
     return [Progress.from_json(line) for line in lines]
 
 
-def wait_for_commit(process: "subprocess.Popen[bytes]", out: Path, step: int) -> None:
+def wait_for_commit(process: "subprocess.Popen[str]", out: Path, step: int) -> None:
     deadline_s = time.monotonic() + 180
     while not any(line.committed_step >= step for line in read_lines(out)):
         assert process.poll() is None, "the run ended before it could be stopped"
@@ -134,7 +117,7 @@ def test_every_look_leaves_a_checkpoint_that_an_engine_can_load(whole: Path) -> 
         subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
 
 
-def test_stops_are_coded_metered_and_take_a_step_at_most(begin: Begin, spec: RunSpec, tmp_path: Path) -> None:
+def test_stops_are_coded_metered_and_take_a_step_at_most(begin: Start, spec: RunSpec, tmp_path: Path) -> None:
     long = make_long(spec)
     names = ("preempted", "cancelled", "paused")
     processes = {name: begin(long, tmp_path / name) for name in names}
@@ -164,7 +147,7 @@ def test_stops_are_coded_metered_and_take_a_step_at_most(begin: Begin, spec: Run
         assert result.billable_device_ms > 0
 
 
-def test_a_later_attempt_goes_on_from_the_last_commit(begin: Begin, spec: RunSpec, whole: Path, tmp_path: Path) -> None:
+def test_a_later_attempt_goes_on_from_the_last_commit(begin: Start, spec: RunSpec, whole: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "1", tmp_path / "2"
     # A step of the twin takes as long as its recipe says; the real one is slow enough by itself.
     slow = replace(spec, recipe={**spec.recipe, "warmup_ratio": Value(0.3)})
@@ -184,7 +167,7 @@ def test_a_later_attempt_goes_on_from_the_last_commit(begin: Begin, spec: RunSpe
     assert done.state is State.SUCCEEDED
 
 
-def test_a_plan_promises_the_tokens_that_are_trained(begin: Begin, spec: RunSpec, whole: Path, tmp_path: Path) -> None:
+def test_a_plan_promises_the_tokens_that_are_trained(begin: Start, spec: RunSpec, whole: Path, tmp_path: Path) -> None:
     assert begin(replace(spec, kind=Kind.PLAN), tmp_path / "plan").wait() == ExitCode.DONE
     plan = json.loads((tmp_path / "plan" / "plan.json").read_text())
     planned: Result = read_result(tmp_path / "plan")

@@ -32,12 +32,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Gat
         yield world, gateway
 
 
-@pytest.fixture
-def engine(stage: tuple[World, Gateway]) -> Iterator[Engine]:
-    yield stage[0].engines[0]
-    stage[0].engines[0].__init__()  # type: ignore[misc]
-
-
 def anthropic_client(gateway: Gateway, number: int = 1) -> anthropic.Anthropic:
     return anthropic.Anthropic(base_url=gateway.url, api_key=secret_of(number), max_retries=0, timeout=20)
 

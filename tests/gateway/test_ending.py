@@ -38,10 +38,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Gat
         yield world, gateway
 
 
-@pytest.fixture
-def engine(stage: tuple[World, Gateway]) -> Iterator[Engine]:
-    yield stage[0].engines[0]
-    stage[0].engines[0].__init__()  # type: ignore[misc]
+@pytest.fixture(autouse=True)
+def _keys_come_back(stage: tuple[World, Gateway]) -> Iterator[None]:
+    yield
     stage[0].publish(keys=SNAPSHOT.keys)
 
 

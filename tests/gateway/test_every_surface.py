@@ -74,12 +74,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Gat
         yield world, gateway
 
 
-@pytest.fixture
-def engine(stage: tuple[World, Gateway]) -> Iterator[Engine]:
-    yield stage[0].engines[0]
-    stage[0].engines[0].__init__()  # type: ignore[misc]
-
-
 def ask(gateway: Gateway, surface: Surface, stream: bool, key: int = FREE, **more: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {secret_of(key)}", **more.pop("headers", {})}
     body = {"model": "org/base"} | BODIES[surface.path] | ({"stream": True} if stream else {}) | more

@@ -37,12 +37,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Gat
         yield world, gateway
 
 
-@pytest.fixture
-def engine(stage: tuple[World, Gateway]) -> Iterator[Engine]:
-    yield stage[0].engines[0]
-    stage[0].engines[0].__init__()  # type: ignore[misc]
-
-
 def connect(gateway: Gateway) -> socket.socket:
     host, port = gateway.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=20)
