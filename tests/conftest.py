@@ -2,6 +2,7 @@
 outside the checkout's own folders."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.pool.tiny_models import TinyModels, make_tiny_models
 
 CACHE = Path(__file__).parent.parent / "var" / "cache"
 JOURNEY = Path(__file__).parent / "journey"
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 6 * 2**30
 
 # Set before torch is imported anywhere; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +24,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("VLLM_CACHE_ROOT", str(CACHE / "vllm"))
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor"))
+
+# Tests write, flush and remove thousands of small files: in memory, where there is room, that costs next to nothing.
+# Whoever asks how a disk behaves names a folder on one.
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
+    for name in ("TMPDIR", "PYTEST_DEBUG_TEMPROOT"):
+        os.environ.setdefault(name, str(MEMORY))
 
 # On a busy machine drawing an example may take a second; that says nothing about the code.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -72,6 +72,8 @@ def _check_prompt(surface: Surface, body: dict[str, Any]) -> None:
         check_anthropic(body)
     elif not _is_prompt(prompt):
         raise invalid(surface.prompt_field, f"must be text, token ids, or a list of at most {MAX_PROMPTS} of either")
+    elif surface is COMPLETIONS and (texts := (body.get("n") or 1) * len(split_prompts(prompt))) > MAX_PROMPTS:
+        raise invalid("n", f"asks {texts} texts of all prompts; a call may ask {MAX_PROMPTS}: send several calls")
 
 
 def _is_prompt(prompt: Any) -> bool:

@@ -15,15 +15,12 @@ from sqlalchemy import make_url
 
 from tests.hub.money.postgres import _choose_user, _run, find_binaries
 
-MEMORY = Path("/dev/shm")
-ROOM_BYTES = 2**31
-
 
 class Cluster:
-    """One server on a Unix socket. `durable` keeps fsync on, as a crash test must; others live in memory if it fits."""
+    """One server on a Unix socket. `durable` keeps fsync on and its files on disk, as a crash test must."""
 
     def __init__(self, *, durable: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="guanmo-pg-", dir=choose_place(durable=durable))
+        self._folder = tempfile.TemporaryDirectory(prefix="guanmo-pg-", dir="/tmp" if durable else None)
         self.home = Path(self._folder.name)
         self._user, self._binaries, self._serial = _choose_user(), find_binaries(), count()
         self._admins: dict[int, psycopg.Connection] = {}
@@ -93,13 +90,6 @@ class Cluster:
         """Stop and remove everything."""
         self.crash(kill=False)
         self._folder.cleanup()
-
-
-def choose_place(*, durable: bool) -> Path:
-    """Return where a server's or a file's data goes: memory where nobody asks for a disk and there is room."""
-    if durable or not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
-        return Path("/tmp")  # a socket's path must be short
-    return MEMORY
 
 
 def _kill(process: int) -> None:

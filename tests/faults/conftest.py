@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cluster import Cluster, choose_place
+from tests.faults.cluster import Cluster
 from tests.faults.ground import Ground
 from tests.hub.money.market import Market
 
@@ -29,7 +29,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def sqlite_ground() -> Iterator[Ground]:
     """Files in memory where there is room: a killed process leaves the same behind there as on a disk."""
-    with tempfile.TemporaryDirectory(prefix="guanmo-ground-", dir=choose_place(durable=False)) as folder:
+    with tempfile.TemporaryDirectory(prefix="guanmo-ground-") as folder:
         yield Ground("sqlite", Path(folder) / "sqlite")
 
 

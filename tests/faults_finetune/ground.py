@@ -42,6 +42,7 @@ def run_many(
     reach_s: float,
     seed: int,
     trainer: tuple[str, ...],
+    may_cancel: bool = True,
     base_folder: Path | None = None,
 ) -> tuple[Scene, Tally]:
     """Live through `count` stories, so many at once, with two workers, and judge what is left."""
@@ -61,6 +62,7 @@ def run_many(
                     span_s=span_s,
                     reach_s=reach_s,
                     seed=seed,
+                    may_cancel=may_cancel,
                 )
                 for serial in range(count)
             ]

@@ -52,8 +52,7 @@ _WEIGHTS = {
     Act.SUBMIT_AGAIN: 2,
     Act.ACCEPT_AGAIN: 2,
 }
-
-
+_CANCELS = (Act.CANCEL, Act.CANCEL_TWICE)
 _SIGNALS: dict[Act, SignalName] = {Act.KILL_TRAINER: "kill", Act.STOP_TRAINER: "term"}
 
 
@@ -93,12 +92,22 @@ class Story:
 
     @classmethod
     def draw(
-        cls, serial: int, *, who: str, dataset_id: str, recipe: Recipe, span_s: float, reach_s: float, seed: int
+        cls,
+        serial: int,
+        *,
+        who: str,
+        dataset_id: str,
+        recipe: Recipe,
+        span_s: float,
+        reach_s: float,
+        seed: int,
+        may_cancel: bool = True,
     ) -> "Story":
         """Return the story of a serial number: the same seed tells the same one."""
         rng = random.Random(f"{seed}-{serial}")
+        weights = [0 if act in _CANCELS and not may_cancel else weight for act, weight in _WEIGHTS.items()]
         acts = [
-            (rng.uniform(0, span_s), rng.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()))[0])
+            (rng.uniform(0, span_s), rng.choices(list(_WEIGHTS), weights=weights)[0])
             for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4)))
         ]
         return cls(
@@ -108,7 +117,7 @@ class Story:
             recipe=recipe,
             copies=rng.choice((1, 1, 2, 3)),
             acts=sorted(acts),
-            cancels_unordered=rng.random() < 0.03,
+            cancels_unordered=may_cancel and rng.random() < 0.03,
             reach_s=reach_s,
         )
 
@@ -188,7 +197,7 @@ def _disturb(scene: Scene, workers: Workers, lock: threading.Lock, story: Story,
                 workers.kill_one(rng)
         elif act in (Act.KILL_TRAINER, Act.KILL_WATCHED, Act.STOP_TRAINER):
             _hit_trainer(scene, outcome, act, rng)
-        elif act in (Act.CANCEL, Act.CANCEL_TWICE):
+        elif act in _CANCELS:
             for _ in range(1 + (act is Act.CANCEL_TWICE)):
                 _call(scene, story, outcome, "cancel")
         elif act is Act.PAUSE:

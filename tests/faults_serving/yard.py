@@ -42,6 +42,7 @@ TIMING = Timing(drain_notice_s=1.0, observed_interval_s=0.5, tick_s=0.2, backoff
 START_S = 300.0
 PROCESSES = 2
 CONTEXT_TOKENS = 1024
+SPOKEN = 4
 KEY = make_key(1, scopes=(SCOPE_INFERENCE, SCOPE_IGNORE_EOS))
 SNAPSHOT = make_snapshot(keys=(KEY,), models=(make_model("org/base", context_tokens=CONTEXT_TOKENS),))
 Result = TypeVar("Result")
@@ -82,10 +83,13 @@ class Yard:
         return victim, killed_s
 
     def _speaks(self, engine: Engine) -> bool:
-        """Whether its witness notes a running request that has tokens, the second number of its place in the file."""
+        """Whether its witness notes a running request with so many tokens that its client has surely heard some.
+
+        They are the second number of its place in the file.
+        """
         slots = (self.pool.folder / "state" / "witness" / f"{engine[0]}-{engine[1]}.running").read_bytes()
         pieces = (slots[at : at + SLOT_BYTES] for at in range(0, len(slots), SLOT_BYTES))
-        return any(piece.strip() and int.from_bytes(piece[8:16], "little") > 0 for piece in pieces)
+        return any(piece.strip() and int.from_bytes(piece[8:16], "little") >= SPOKEN for piece in pieces)
 
     def kill_gateway(self, chance: random.Random) -> tuple[float, float]:
         """Kill one serving process of the gateway; returns when it was told and gone, once another is in its place."""

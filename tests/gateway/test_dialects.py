@@ -16,9 +16,9 @@ from openai.types.responses import response_create_params
 from serving.contract import EndReason, UsageStatus
 from serving.gateway.errors import GatewayError
 from serving.gateway.surfaces import MESSAGES, RESPONSES, SURFACES, Surface
+from tests.gateway.bodies import send
 from tests.gateway.engine import Engine
 from tests.gateway.samples import make_key, make_model, make_snapshot, secret_of
-from tests.gateway.test_fields import send
 from tests.gateway.world import Gateway, World, running_gateway, running_world, wait_for
 
 ASKED: Any = [{"role": "user", "content": "hello"}]

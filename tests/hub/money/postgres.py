@@ -33,10 +33,10 @@ def find_binaries() -> Path:
 def run_server(*, durable: bool = False) -> Iterator[str]:
     """Yield the SQLAlchemy URL prefix of a fresh server on a Unix socket; stopped and removed afterwards.
 
-    Tests need no commit to survive the machine; `durable` leaves fsync on, as a measurement must.
+    Tests need no commit to survive the machine; `durable` leaves fsync on and the files on disk, as a measurement must.
     """
     user = _choose_user()
-    with tempfile.TemporaryDirectory(prefix="guanmo-pg-", dir="/tmp") as folder:  # the socket's path must be short
+    with tempfile.TemporaryDirectory(prefix="guanmo-pg-", dir="/tmp" if durable else None) as folder:
         home = Path(folder)
         if user is not None:
             shutil.chown(home, user)
