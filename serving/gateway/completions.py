@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from functools import partial
 
 from serving.contract import EndReason, Peppers, RouteReplica, SnapshotKey, cost_ufen
@@ -188,7 +187,7 @@ class Completions:
         transcript, replica, usage = call.transcript, call.replica, call.usage
         if transcript is None or replica is None or usage is None:
             raise RuntimeError("only a call with a transcript goes on elsewhere")
-        call.usage = replace(usage, completion_tokens=transcript.said_tokens)
+        call.usage = usage._replace(completion_tokens=transcript.said_tokens)
         cost = self._cost(call, call.usage)
         spent_ufen, call.hold = self._wallet.settle_part(call.hold, cost)
         self._record(call, replica, EndReason.UPSTREAM_DIED, spent_ufen=spent_ufen, disputed=spent_ufen < cost)

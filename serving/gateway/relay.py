@@ -78,10 +78,10 @@ class StreamRelay:
     def _take(self, data: bytes) -> None:
         reader, call = self._reader, self._call
         visible = reader.feed(data)
-        if reader.usage is not None and not call.settled:
-            call.usage = usage = call.transcript.billed(reader.usage) if call.transcript else reader.usage
-            counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
-            self._journal.note((call.request_id, call.attempt), counts)
+        usage = reader.usage
+        if usage is not None and not call.settled:
+            call.usage = usage = call.transcript.billed(usage) if call.transcript else usage
+            self._journal.note((call.request_id, call.attempt), usage)
         if reader.done:
             if not self._exchange.ended:
                 self._settle(call, end_reason(reader.finish_reason), True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from serving.gateway.quick_json import decode_json, encode_json
 
@@ -19,8 +20,7 @@ _USAGE_LAST = b',"usage":'
 _DECODER = json.JSONDecoder()
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts as the engine reports them; cached ones are part of the prompt."""
 
     prompt_tokens: int = 0
@@ -36,42 +36,69 @@ class Usage:
         return cls(prompt_tokens, cached_tokens, int(reported.get("completion_tokens") or 0))
 
 
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Reported(msgspec.Struct):
+    """The engine's `usage` as it ordinarily is; one that does not fit is read as `Usage.of` does."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+_DECODE_REPORTED = msgspec.json.Decoder(_Reported).decode
+
+
+def read_reported(text: bytes) -> Usage:
+    """Return the usage in an engine's `usage` object. Raises: ValueError when it is none of the ordinary kind."""
+    reported = _DECODE_REPORTED(text)
+    prompt_tokens = reported.prompt_tokens or 0
+    details = reported.prompt_tokens_details
+    cached_tokens = (details.cached_tokens or 0) if details is not None else 0
+    return Usage(prompt_tokens, min(cached_tokens, prompt_tokens), reported.completion_tokens or 0)
+
+
 class RunningUsage:
     """Adds up running usage, which engines report per choice; the last chunk has the total and replaces it.
 
-    `choices_per_prompt` is the request's `n`: choice index divided by it is the prompt's number.
+    `choices_per_prompt` is the request's `n`: choice index divided by it is the prompt's number. `usage` is what is
+    known so far, None before the engine said anything.
     """
 
     def __init__(self, choices_per_prompt: int) -> None:
+        self.usage: Usage | None = None
         self._choices_per_prompt = choices_per_prompt
         self._by_choice: dict[int, Usage] = {}
-        self._total: Usage | None = None
+        self._has_total = False
 
-    @property
-    def usage(self) -> Usage | None:
-        """Return what is known so far; None before the engine said anything."""
-        if self._total is not None or not self._by_choice:
-            return self._total
-        prompts = {index // self._choices_per_prompt: usage for index, usage in self._by_choice.items()}
-        return Usage(
-            prompt_tokens=sum(usage.prompt_tokens for usage in prompts.values()),
-            cached_tokens=sum(usage.cached_tokens for usage in prompts.values()),
-            completion_tokens=sum(usage.completion_tokens for usage in self._by_choice.values()),
-        )
-
-    def note_single(self, reported: dict[str, Any]) -> None:
+    def note_single(self, usage: Usage) -> None:
         """Take the running usage of the only choice into account."""
-        self._by_choice[0] = Usage.of(reported)
+        self._by_choice[0] = usage
+        if not self._has_total:
+            self.usage = usage
 
     def note(self, chunk: dict[str, Any]) -> None:
         """Take the usage of one chunk into account."""
         reported = chunk.get("usage")
         if not reported:
             return
+        usage = Usage.of(reported)
         if not chunk["choices"]:
-            self._total = Usage.of(reported)
+            self.usage, self._has_total = usage, True
         for choice in chunk["choices"]:
-            self._by_choice[int(choice.get("index") or 0)] = Usage.of(reported)
+            self._by_choice[int(choice.get("index") or 0)] = usage
+        if not self._has_total:
+            self.usage = self._sum()
+
+    def _sum(self) -> Usage:
+        prompts = {index // self._choices_per_prompt: usage for index, usage in self._by_choice.items()}
+        return Usage(
+            prompt_tokens=sum(usage.prompt_tokens for usage in prompts.values()),
+            cached_tokens=sum(usage.cached_tokens for usage in prompts.values()),
+            completion_tokens=sum(usage.completion_tokens for usage in self._by_choice.values()),
+        )
 
 
 class StreamReader:
@@ -114,6 +141,8 @@ class StreamReader:
         *events, self._pending = (self._pending + data if self._pending else data).split(b"\n\n")
         if len(self._pending) > MAX_EVENT_BYTES:
             self.failed = True
+        if len(events) == 1 and events[0]:
+            return self._forward(events[0])
         return b"".join([self._forward(event) for event in events if event])
 
     def _forward(self, event: bytes) -> bytes:
@@ -153,10 +182,10 @@ class StreamReader:
         if at < 0 or b'"finish_reason":null' not in payload or b'"choices":[{' not in payload:
             return b""
         try:
-            usage = decode_json(payload[at + len(_USAGE_LAST) : -1])
+            usage = read_reported(payload[at + len(_USAGE_LAST) : -1])
         except ValueError:
             return b""
-        if not isinstance(usage, dict) or self._engine_field not in payload:
+        if self._engine_field not in payload:
             return b""
         self._running.note_single(usage)
         return b"data: " + payload[:at].replace(self._engine_field, self._public_field, 1) + b"}\n\n"
