@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from finetune.run import leave_out_unused
+
 _MODULES = (
     "torch",
     "safetensors.torch",
@@ -40,6 +42,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m finetune.warm SOCKET\n")
         return 2
     path = Path(arguments[0])
+    leave_out_unused()
     for module in _MODULES:
         importlib.import_module(module)
     from finetune.__main__ import run_confined
