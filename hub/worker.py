@@ -27,6 +27,7 @@ from hub.datasets.checking import check_dataset, fail_orphaned_checks
 from hub.datasets.previewing import fail_orphaned_previews, preview_dataset
 from hub.datasets.previews import PREVIEW_KIND
 from hub.datasets.service import CHECK_KIND
+from hub.deployments.desired import bump_generation
 from hub.deployments.merging import merge_version
 from hub.deployments.own_engines import MERGE_KIND
 from hub.deployments.retirements import announce_retirements
@@ -282,7 +283,10 @@ def _watch_rollouts(work: Work) -> object:
 
 def _announce_retirements(work: Work) -> object:
     with work.sessions.write() as session:
-        return announce_retirements(session, work.clock())
+        told = announce_retirements(session, work.clock())
+        if told:
+            bump_generation(session)  # the pool lets go of what ends at its date
+        return told
 
 
 def _compare_meters(work: Work) -> object:

@@ -24,6 +24,7 @@ from hub.events.service import record_event
 from hub.ids import new_id
 from hub.ledger.closing import close_month
 from hub.ledger.tables import PLATFORM
+from hub.orders.usage_tables import TrancheState, UsageTranche
 from hub.organisations.rules import is_demo_uscc
 
 COLUMNS = ("programme", "uscc", "figure", "value")
@@ -68,7 +69,8 @@ def issue_report(session: Session, actor: Actor, period: str, *, now: datetime) 
     """Issue the report of a period that is over and close its months; again returns the one issued.
 
     Raises:
-        PeriodRunningError: the period has not ended. InvalidValueError: no such period.
+        PeriodRunningError: the period has not ended, or money of its hosted calls is still held.
+        InvalidValueError: no such period.
     """
     actor.require(Role.OPERATOR)
     end = period_bounds(period)[1]
@@ -83,6 +85,7 @@ def issue_report(session: Session, actor: Actor, period: str, *, now: datetime) 
         return found
     for month in list_months(period):
         close_month(session, month, closed_by=actor.user_id, now=now)
+    _check_rest(session, period)
     # Asked again: closing waits for whoever is issuing the same report just now.
     found = _find_issued(session, period)
     if found is not None:
@@ -116,6 +119,21 @@ def issue_report(session: Session, actor: Actor, period: str, *, now: datetime) 
         csv_sha256=report.csv_sha256,
     )
     return report
+
+
+def _check_rest(session: Session, period: str) -> None:
+    """Pass a period whose hosted calls are settled: what a slice still holds would be charged in a month closed."""
+    query = select(UsageTranche.id).where(
+        UsageTranche.month.in_(list_months(period)), UsageTranche.state == TrancheState.OPEN
+    )
+    held = session.scalar(query.limit(1))
+    if held is not None:
+        raise PeriodRunningError(
+            f"Usage tranche '{held}' of {period} is still open; issue the report once its allowances are closed, which "
+            "takes some minutes.",
+            f"期间 {period} 的用量批次“{held}”尚未了结，其额度关闭后（通常数分钟）方可出具报告。",
+            field="period",
+        )
 
 
 def list_reports(session: Session) -> list[AuthorityReport]:

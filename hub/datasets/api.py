@@ -151,6 +151,7 @@ def post_dataset(form: UploadForm) -> tuple[dict[str, Any], int]:
     source_format = rules.read_format(file_name)
     mapping = rules.read_mapping(request.form.get("mapping"))
     name = rules.read_name(request.form.get("name") or Path(file_name).stem)
+    actor.require(*service.OWNERS)
     home = context().settings.home
     stored = store_upload(home, actor.organisation_id, cast(BinaryIO, sent.stream), source_format)
     with context().sessions.write() as session:

@@ -13,6 +13,7 @@ from hub.clock import to_us
 from hub.compute.allocation import list_slots
 from hub.compute.tables import Slot
 from hub.deployments.own_engines import needs_own_engine
+from hub.deployments.retirements import find_retirement
 from hub.deployments.tables import (
     Deployment,
     DeploymentState,
@@ -94,6 +95,7 @@ def _list_adapters(
             uri=version.artifact_uri,
             rank=version.rank or 0,
             min_replicas=needed,
+            keep_until=None if (end := find_retirement(session, version)) is None else to_us(end[1]),
             merged=version.artifact_digest in carried or needs_own_engine(version),
             purposes=tuple(purposes),
         )

@@ -20,7 +20,7 @@ from hub.deployments.hot_adapters import choose_merges
 from hub.deployments.idle import end_idle_sets
 from hub.deployments.own_engines import needs_own_engine
 from hub.deployments.places import grant_wanted, take_back_unused
-from hub.deployments.rollout_state import begin_if_waiting, find_open
+from hub.deployments.rollout_state import begin_if_waiting, find_open, was_taken_back
 from hub.deployments.tables import (
     Deployment,
     DeploymentState,
@@ -134,10 +134,11 @@ def _find_failure(
 def _move_forward(session: Session, deployment: Deployment, now: datetime) -> None:
     """The alias moves when a deployment is ready for the first time, and never back to an older wish.
 
-    While a rollout is under way on the name, only its end moves the alias.
+    While a rollout is under way on the name, only its end moves the alias; a version that was taken back before it was
+    ready stays refused until somebody deploys it anew.
     """
     name = deployment.public_name.rpartition("@")[0]
-    if find_open(session, name) is not None:
+    if find_open(session, name) is not None or was_taken_back(session, deployment):
         return
     alias = find_alias(session, name)
     newer = None

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.deployments.tables import Rollout, RolloutState
+from hub.deployments.tables import Deployment, Rollout, RolloutState
 from hub.events.service import SYSTEM, record_event
 from hub.metering.outcomes import end_watch, watch_versions
 
@@ -29,6 +29,17 @@ def begin_if_waiting(session: Session, version_id: str, now: datetime) -> None:
         rollout.state = RolloutState.RUNNING
         watch_versions(session, (rollout.stable_version_id, rollout.version_id), now)
         tell(session, "rollout.began", rollout, SYSTEM, now)
+
+
+def was_taken_back(session: Session, deployment: Deployment) -> bool:
+    """Whether the newest rollout of a deployment's version ended against it while this deployment stood."""
+    newest = session.scalar(
+        select(Rollout)
+        .where(Rollout.version_id == deployment.version_id, Rollout.started_at >= deployment.created_at)
+        .order_by(Rollout.started_at.desc(), Rollout.id.desc())
+        .limit(1)
+    )
+    return newest is not None and newest.state is RolloutState.TAKEN_BACK
 
 
 def end_rollouts_of(session: Session, version_id: str, *, reason_code: str, actor_id: str, now: datetime) -> None:

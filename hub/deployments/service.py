@@ -17,6 +17,7 @@ from hub.deployments.desired import bump_generation
 from hub.deployments.endings import find_ready, record_change, stop_deployment
 from hub.deployments.idle import note_demand
 from hub.deployments.own_engines import enqueue_merge, needs_own_engine
+from hub.deployments.retirements import find_retirement
 from hub.deployments.rollout_state import end_rollout, find_open
 from hub.deployments.sets import ensure_set
 from hub.deployments.tables import Deployment, DeploymentState, ReplicaSet, RolloutState
@@ -52,6 +53,13 @@ def deploy(
         raise NotDeployableError(
             f"Version {version.id} is '{version.state}' and may not be served. Choose another version.",
             f"版本 {version.id} 状态为“{version.state}”，不能部署。请选择其他版本。",
+            field="version_id",
+        )
+    ends = find_retirement(session, version)
+    if ends is not None and ends[1] <= now:
+        raise NotDeployableError(
+            f"Version {version.id} was retired on {ends[1].isoformat()}. Choose another version.",
+            f"版本 {version.id} 已于 {ends[1].isoformat()} 下线，请选择其他版本。",
             field="version_id",
         )
     if price_of(session, version, now) is None:

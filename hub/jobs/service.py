@@ -112,14 +112,16 @@ def claim_job(session: Session, *, kinds: Collection[str], worker: str, now: dat
     )
 
 
-def list_turns(session: Session, kinds: Collection[str], *, now: datetime) -> list[str]:
-    """Return the ids of the due jobs of these kinds in the order in which workers will take them."""
-    rows = session.execute(
-        select(Job.id, Job.organisation_id, Job.run_after).where(Job.kind.in_(kinds), _is_due(now))
-    ).all()
+def list_turns(session: Session, kinds: Collection[str], *, now: datetime, later_too: bool = False) -> list[str]:
+    """Return the ids of the due jobs of these kinds in the order in which workers will take them.
+
+    `later_too` adds those handed back for a while, which keep their turn: they count from when they were queued.
+    """
+    ready = or_(_is_due(now), Job.state == JobState.WAITING) if later_too else _is_due(now)
+    rows = session.execute(select(Job.id, Job.organisation_id, Job.created_at).where(Job.kind.in_(kinds), ready)).all()
     organisations = {row.organisation_id for row in rows}
     if len(organisations) < 2:
-        return [row.id for row in sorted(rows, key=lambda row: (row.run_after, row.id))]
+        return [row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
     held = Job.kind.in_(kinds) & Job.organisation_id.in_(organisations)
     running = session.execute(
         select(Job.organisation_id, func.count())
@@ -129,7 +131,7 @@ def list_turns(session: Session, kinds: Collection[str], *, now: datetime) -> li
     ended = session.execute(
         select(Job.organisation_id, func.max(Job.finished_at)).where(held).group_by(Job.organisation_id)
     )
-    waiting = (Waiting(row.id, row.organisation_id, row.run_after) for row in rows)
+    waiting = (Waiting(row.id, row.organisation_id, row.created_at) for row in rows)
     turns = order_turns(
         waiting,
         running={row[0]: row[1] for row in running},

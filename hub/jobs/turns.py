@@ -12,7 +12,7 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True)
 class Waiting:
-    """One due job: `since_at` is when it became due."""
+    """One waiting job: `since_at` is when it was queued."""
 
     job_id: str
     organisation_id: str

@@ -89,7 +89,7 @@ def propose_call_correction(
     note_sums(version, voucher_fen=difference.voucher_fen, cash_fen=difference.cash_fen)
     session.add(version)
     session.flush()
-    if needs_second_person(version):
+    if needs_second_person(session, version):
         record_correction(session, "correction.proposed", version, actor_id=actor.user_id, now=now)
     else:
         _post(session, line, version, changes, difference, actor_id=actor.user_id, now=now)

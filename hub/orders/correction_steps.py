@@ -64,9 +64,16 @@ def note_sums(version: BillVersion, *, voucher_fen: int, cash_fen: int) -> None:
     version.fee_fen = voucher_fen + cash_fen
 
 
-def needs_second_person(version: BillVersion) -> bool:
-    """Say whether a correction is above what one person may post."""
-    return max(abs(version.fee_fen), abs(version.voucher_fen), abs(version.cash_fen)) > APPROVAL_LIMIT_FEN
+def needs_second_person(session: Session, version: BillVersion) -> bool:
+    """Say whether a correction, with what single persons posted of the same bill before, is above what one may post."""
+    alone = select(BillVersion).where(
+        same_bill(version), BillVersion.state == BillVersionState.POSTED, BillVersion.decided_by.is_(None)
+    )
+    return _size_fen(version) + sum(map(_size_fen, session.scalars(alone))) > APPROVAL_LIMIT_FEN
+
+
+def _size_fen(version: BillVersion) -> int:
+    return max(abs(version.fee_fen), abs(version.voucher_fen), abs(version.cash_fen))
 
 
 def next_number(session: Session, version: BillVersion) -> int:

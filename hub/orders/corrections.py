@@ -66,7 +66,7 @@ def propose_correction(session: Session, actor: Actor, order_id: str, wanted: Wa
     _note_sums(version, changes)
     session.add(version)
     session.flush()
-    if needs_second_person(version):
+    if needs_second_person(session, version):
         record_correction(session, "correction.proposed", version, actor_id=actor.user_id, now=now)
     else:
         _post(session, order, version, changes, actor_id=actor.user_id, now=now)
@@ -155,7 +155,8 @@ def _post(
     keep = version.fault == Fault.PLATFORM
     posted = post_changes(session, order, changes, group_id=group_id, keep_receivers=keep, actor_id=actor_id, now=now)
     for change, given in zip(changes, posted.parts, strict=True):
-        if change.changes_anything:
+        # Also where only the receivers' parts move, or the next correction would move them again.
+        if change.changes_anything or any(part.amount_fen for part in given):
             charge = _build_charge(order, change, number=number, group_id=group_id, now=now)
             charge.parts = build_parts(charge.id, given)
             session.add(charge)

@@ -23,7 +23,8 @@ from hub.orders.leases import LEASE_S
 from hub.orders.quotes import require_buyer
 from hub.orders.rules import FilingEndedError, InsufficientFundsError, QuoteExpiredError, QuoteStaleError
 from hub.orders.tables import Order, OrderState, Quote, QuoteLine, QuoteState
-from hub.vouchers.tables import Grant
+from hub.vouchers.rules import period_of, read_body
+from hub.vouchers.tables import Grant, GrantState, RuleVersion
 
 VOUCHER, CASH = "voucher", "cash"
 
@@ -57,6 +58,7 @@ def accept_quote(
         return known
     _check_open(quote, now)
     _check_filing(session, quote, now)
+    _check_covers(session, quote, now)
     order = _build_order(quote, actor, idempotency_key=idempotency_key, cost_centre=cost_centre, now=now)
     _place_holds(session, quote, order, actor, now)
     quote.state = QuoteState.ACCEPTED
@@ -131,6 +133,20 @@ def _check_filing(session: Session, quote: Quote, now: datetime) -> None:
     standing = standing_of(session, base.weights_digest, now)
     if standing.state in (StandingState.WITHDRAWN, StandingState.EXPIRED) or (quote.filed and not standing.valid):
         raise FilingEndedError(*explain_standing(standing), field="base_version_id")
+
+
+def _check_covers(session: Session, quote: Quote, now: datetime) -> None:
+    """A hold counts in the period that it is made in, and only an active grant pays for anything new."""
+    for cover in (cover for line in quote.lines for cover in line.covers):
+        grant = session.get_one(Grant, cover.grant_id, populate_existing=True)
+        version = session.get_one(RuleVersion, cover.rule_version_id)
+        period = period_of(read_body(version.body), now, version.tz)
+        if grant.state is not GrantState.ACTIVE or period != cover.period_key:
+            raise QuoteStaleError(
+                f"A voucher that quote '{quote.id}' counts on is {grant.state}, for the period {cover.period_key}; "
+                f"today is in {period}. Ask for a new quote.",
+                f"报价“{quote.id}”所用券状态为 {grant.state}，适用期间 {cover.period_key}，现为 {period}，请重新报价。",
+            )
 
 
 def _build_order(quote: Quote, actor: Actor, *, idempotency_key: str, cost_centre: str | None, now: datetime) -> Order:

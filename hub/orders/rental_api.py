@@ -6,7 +6,6 @@ It leaves browsing offers and taking reports to `hub.compute`.
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
-from hub.actor import Role
 from hub.compute.answers import MeterView, RentalView
 from hub.compute.api import present_rental
 from hub.compute.meter_api import RentalPath, present_meter
@@ -118,7 +117,7 @@ def read_rental(path: RentalPath) -> RentalWithOrders:
         rental = session.get(Rental, path.rental_id)
         if rental is None or rental.purpose is not RentalPurpose.CUSTOMER or not may_read_rental(actor, rental):
             raise NotFoundError.of("rental", path.rental_id)
-        orders = list_rental_orders(session, rental.id) if actor.role is not Role.PROVIDER else []
+        orders = list_rental_orders(session, rental.id) if actor.may_read(rental.organisation_id) else []
         shown = [present_order(order) for order in orders]
         return {**present_rental(rental), "ends_at": ends_at(rental).isoformat(), "orders": shown}
 

@@ -63,7 +63,7 @@ def rent_offer(
     queue_up(session, actor.organisation_id)
     known = _find_known(session, actor, idempotency_key)
     if known is not None:
-        return _check_same(session, known, offer_id, device_ms)
+        return _check_same(session, known, offer_id, device_ms, rental_id=None)
     require_verified(session, actor.organisation_id)
     offer = find_offer(session, offer_id)
     _check_open(offer, now)
@@ -95,7 +95,7 @@ def extend_rental(
     rental = _lock_own(session, actor, rental_id)
     known = _find_known(session, actor, idempotency_key)
     if known is not None:
-        return _check_same(session, known, rental.offer_id, device_ms)
+        return _check_same(session, known, rental.offer_id, device_ms, rental_id=rental.id)
     _check_running(rental)
     offer = find_offer(session, rental.offer_id)
     quote = quote_rental(session, actor, offer, device_ms=device_ms, subject=rental.id, now=now)
@@ -184,16 +184,20 @@ def _find_known(session: Session, actor: Actor, idempotency_key: str) -> Order |
     )
 
 
-def _check_same(session: Session, order: Order, offer_id: str, device_ms: int) -> Rental:
+def _check_same(session: Session, order: Order, offer_id: str, device_ms: int, *, rental_id: str | None) -> Rental:
+    """Return the rental that an order was for: begun by it, or (`rental_id`) given more time by it."""
     quote = session.get_one(Quote, order.quote_id)
-    if (quote.subject_kind, quote.offer_id, quote.device_ms) != (RENTAL, offer_id, device_ms):
+    rental = session.get(Rental, order.subject) if quote.subject_kind == RENTAL else None
+    same = (quote.offer_id, quote.device_ms) == (offer_id, device_ms)
+    is_extension = rental is not None and rental.order_id != order.id
+    if rental is None or not same or (rental.id if is_extension else None) != rental_id:
         raise IdempotencyConflictError(
             f"Idempotency key '{order.idempotency_key}' belongs to order '{order.id}', which is another one; "
             "take a new key.",
             f"幂等键“{order.idempotency_key}”已用于另一订单“{order.id}”，请更换。",
             field="idempotency_key",
         )
-    return session.get_one(Rental, order.subject)
+    return rental
 
 
 def _check_open(offer: Offer, now: datetime) -> None:

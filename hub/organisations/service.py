@@ -10,8 +10,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import ConflictError, ForbiddenError, NotFoundError
+from hub.errors import ConflictError, ForbiddenError, FourEyesError, NotFoundError
 from hub.events.service import SYSTEM, record_event
+from hub.events.tables import Event
 from hub.ids import new_id
 from hub.organisations.keys import create_key, find_actor_by_key, find_budget, list_keys, revoke_key
 from hub.organisations.people import (
@@ -104,8 +105,21 @@ def create_organisation(
 
 
 def verify_organisation(session: Session, actor: Actor, organisation_id: str, *, now: datetime) -> Organisation:
-    """Let an operator confirm that the code belongs to the firm; a second time changes nothing."""
+    """Let an operator confirm that the code belongs to the firm; a second time changes nothing.
+
+    Raises:
+        FourEyesError: it is an operator organisation that the actor added: one person would be both of every two.
+    """
     actor.require(Role.OPERATOR)
+    organisation = find_organisation(session, organisation_id)
+    added = select(Event.id).where(
+        Event.subject == organisation_id, Event.topic == "organisation.created", Event.actor_id == actor.user_id
+    )
+    if organisation.kind is OrganisationKind.OPERATOR and session.scalar(added.limit(1)) is not None:
+        raise FourEyesError(
+            "You added this operator organisation; another operator confirms it.",
+            "该运营机构由您添加，须由另一名运营人员确认。",
+        )
     return mark_verified(session, organisation_id, by=actor.user_id, now=now)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from hub.actor import Actor
+from hub.actor import Actor, Role
 from hub.database import Sessions
 from hub.errors import GuanmoError, NotSignedInError
 from hub.organisations.passwords import password_matches
@@ -29,6 +29,10 @@ SESSION_LENGTH = timedelta(days=7)
 FAILURE_WINDOW = timedelta(minutes=5)
 MAX_FAILURES = {"email": 10, "ip": 50}
 """Refused sign-ins in five minutes before the account or the address must wait. A plant shares one address."""
+
+_MAY_ACT = (Organisation.state != OrganisationState.SUSPENDED) & (
+    (User.role != Role.OPERATOR) | (Organisation.state == OrganisationState.VERIFIED)
+)
 
 
 class BadCredentialsError(NotSignedInError):
@@ -96,7 +100,10 @@ def revoke_sessions(session: Session, user_id: str) -> None:
 
 
 def find_actor_by_token(session: Session, token: str, now: datetime) -> Actor | None:
-    """Return who holds a session token; None if it is unknown, ended, expired, or its person or firm is stopped."""
+    """Return who holds a session token; None if it is unknown, ended, expired, or its person or firm is stopped.
+
+    An operator organisation that nobody has confirmed yet decides nothing.
+    """
     if not token.startswith("gs_"):
         return None
     row = session.execute(
@@ -107,9 +114,10 @@ def find_actor_by_token(session: Session, token: str, now: datetime) -> Actor | 
             SignInSession.token_hash == _hash_token(token),
             SignInSession.expires_at > now,
             User.state == UserState.ACTIVE,
+            _MAY_ACT,
         )
     ).one_or_none()
-    if row is None or row[1] is OrganisationState.SUSPENDED:
+    if row is None:
         return None
     user: User = row[0]
     return Actor(user_id=user.id, organisation_id=user.organisation_id, role=user.role, language=user.language)
@@ -121,11 +129,7 @@ def _find_active(session: Session, email: str) -> User | None:
     except BadEmailError:
         return None  # an address that cannot exist gets the same answer as an unknown one
     query = select(User).join(Organisation, Organisation.id == User.organisation_id)
-    return session.scalar(
-        query.where(
-            User.email == email, User.state == UserState.ACTIVE, Organisation.state != OrganisationState.SUSPENDED
-        )
-    )
+    return session.scalar(query.where(User.email == email, User.state == UserState.ACTIVE, _MAY_ACT))
 
 
 def _check_password(stored: str | None, password: str) -> None:

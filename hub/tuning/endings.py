@@ -24,6 +24,8 @@ from hub.tuning.states import AttemptState, RunState
 from hub.tuning.tables import Run, RunAttempt
 
 _RETRY_S = 2.0
+_NO_LOSS = ("preempted", "paused", "out_of_memory", rules.NAN_LOSS)
+"""Ends of attempts that say nothing against the machine: the owner's pause, another's turn, what is tried otherwise."""
 _DONE_STATES = (State.SUCCEEDED, State.EARLY_STOPPED)
 _ORDER_FAULTS = {
     Fault.USER: OrderFault.USER,
@@ -43,12 +45,14 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
         if result is not None and result.state in _DONE_STATES:
             _begin_gating(session, run, result, now)
             return again(0.0)
-        if run.state is RunState.CANCELLING or (result is not None and result.state is State.CANCELLED):
-            _note_committed(run, result, work.settings.home)
+        _note_committed(run, result, work.settings.home)
+        if run.cancel_requested_at is not None or (result is not None and result.state is State.CANCELLED):
+            if run.state is not RunState.CANCELLING:
+                move_run(session, run, RunState.CANCELLING, now=now, reason_code="user_cancelled")
             end_cancelled(session, run, now=now)
         elif run.pause_requested_at is not None and rules.is_interrupted(result):
             move_run(session, run, RunState.PAUSED, now=now, reason_code="user_paused")
-            _release(session, run, now)
+            release_devices(session, run, now)
         elif rules.should_halve(result, run.device_batch_tokens):
             halved = rules.halve_batch(run.plan or {})
             move_run(
@@ -64,7 +68,6 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
             move_run(session, run, RunState.RECOVERING, now=now, reason_code=reason)
             return again(_RETRY_S)
         else:
-            _note_committed(run, result, work.settings.home)
             end_failed(
                 session,
                 run,
@@ -118,23 +121,24 @@ def _begin_gating(session: Session, run: Run, result: Result, now: datetime) -> 
         device_ms=result.billable_device_ms,
         trained_tokens=result.tokens,
     )
-    _release(session, run, now)
+    release_devices(session, run, now)
 
 
 def settle_run(session: Session, run: Run, now: datetime) -> None:
     """Bill what was delivered, release the rest of the hold and the devices; again changes nothing."""
     settle_order(session, _order_of(run), metered=_metered(session, run), now=now)
-    _release(session, run, now)
+    release_devices(session, run, now)
 
 
 def _refund(session: Session, run: Run, fault: OrderFault, now: datetime) -> None:
     refund_order(
         session, _order_of(run), fault=fault, reason_code=run.reason_code or "", metered=_metered(session, run), now=now
     )
-    _release(session, run, now)
+    release_devices(session, run, now)
 
 
-def _release(session: Session, run: Run, now: datetime) -> None:
+def release_devices(session: Session, run: Run, now: datetime) -> None:
+    """Give a run's devices back with the time that its attempts took; again changes nothing."""
     if run.rental_id is not None:
         device_ms = _sum_elapsed(session, run) - sum_earlier_rentals(session, run)
         release(session, run.rental_id, device_ms=max(0, device_ms), now=now)
@@ -184,5 +188,5 @@ def _close_attempt(session: Session, run: Run, result: Result | None, *, exit_co
 
 
 def _count_platform_ends(session: Session, run: Run) -> int:
-    statement = select(func.count()).where(RunAttempt.run_id == run.id, RunAttempt.reason_code != "preempted")
-    return session.scalar(statement) or 0
+    others = RunAttempt.reason_code.not_in(_NO_LOSS)
+    return session.scalar(select(func.count()).where(RunAttempt.run_id == run.id, others)) or 0

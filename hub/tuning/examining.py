@@ -110,7 +110,9 @@ def _ask(served: Served, questions: Sequence[Question], max_tokens: int) -> Side
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # Not `splitlines`: it cuts at U+2028 too, which may stand inside a text.
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def _has_room(line: Mapping[str, Any], max_tokens: int, context_tokens: int | None) -> bool:

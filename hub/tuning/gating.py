@@ -19,6 +19,7 @@ from hub.datasets.tables import DatasetVersion
 from hub.deployments.evaluating import EvaluationStatus, release_evaluation, request_evaluation
 from hub.deployments.rules import choose_context_tokens
 from hub.jobs.service import Claim, finish_job, require_lock
+from hub.jobs.tables import Job
 from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
 from hub.tuning.endings import end_failed, settle_run
 from hub.tuning.engine_questions import EngineRefusedError
@@ -97,6 +98,10 @@ def _begin(work: Work, claim: Claim) -> Callable[[], Examination] | Verdict:
     try:
         look = _look(work, claim)
     except NoCapacityError:
+        with work.sessions.read() as session:
+            waited = work.clock() - session.get_one(Job, claim.job_id).created_at
+        if waited > ENGINE_WAIT:
+            return conclude_gate(work, claim, describe_unmeasured("no room for an engine"))
         return later(_RETRY_S)
     engine = look.status.engine
     if engine is not None:

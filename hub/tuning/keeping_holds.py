@@ -36,4 +36,4 @@ def _lives(session: Session, order: Order) -> bool:
         rental = session.get(Rental, order.subject)
         return rental is not None and rental.state is HoldState.ACTIVE
     run = session.get(Run, order.subject)
-    return run is not None and run.state not in TERMINAL
+    return run is not None and run.state not in TERMINAL and run.order_id in (None, order.id)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor
 from hub.datasets.service import find_dataset
 from hub.datasets.versions import hold_out_file
-from hub.errors import InvalidValueError, NotFoundError
+from hub.errors import GuanmoError, InvalidValueError, NotFoundError
 from hub.tuning import service, stopping
 from hub.tuning.bodies import RerunBody
 from hub.tuning.openai_caller import Caller, find_caller
@@ -28,6 +28,8 @@ from hub.tuning.tables import Run
 from hub.web import Query, context
 
 blueprint = APIBlueprint("openai_jobs", __name__, url_prefix="/v1/fine_tuning/jobs")
+_ASKED_AS = {"dataset_id": "training_file", "base": "model", "name": "suffix"}
+"""Our fields by the names that OpenAI's clients send."""
 
 
 class JobPath(Query):
@@ -79,10 +81,10 @@ def post_job(body: JobBody) -> dict[str, Any]:
             run = submit_once(
                 session, caller.actor.organisation_id, key=key, request=body.model_dump(mode="json"), create=create
             )
-        except NotFoundError as error:
-            if error.field is not None:
-                raise
-            raise NotFoundError(error.en, error.zh, field="model") from error
+        except GuanmoError as error:
+            unnamed = "model" if isinstance(error, NotFoundError) else None
+            error.field = _ASKED_AS.get(error.field or "", error.field or unnamed)
+            raise
         return _show(session, run)
 
 

@@ -63,6 +63,7 @@ def post_file() -> dict[str, Any]:
         raise InvalidValueError("The form has no part 'file'; send one.", "缺少 file 部分，请上传文件。", field="file")
     file_name = upload.filename or "upload.jsonl"
     source_format = rules.read_format(file_name)
+    actor.require(*service.OWNERS)
     home = context().settings.home
     stored = store_upload(home, actor.organisation_id, cast(Any, upload.stream), source_format)
     with context().sessions.write() as session:

@@ -15,8 +15,8 @@ from hub.compute.service import find_offer
 from hub.datasets.service import find_usable_version
 from hub.errors import ConflictError
 from hub.filings.service import StandingState, explain_standing, standing_of
-from hub.orders.service import accept_quote, quote_tuning
-from hub.orders.tables import Order, OrderState, Quote
+from hub.orders.service import accept_quote, quote_tuning, refund_order
+from hub.orders.tables import Fault, Order, OrderState, Quote
 from hub.tuning import rules
 from hub.tuning.moves import RunStateError, move_run
 from hub.tuning.queueing import queue_training
@@ -121,15 +121,21 @@ def accept_run(
 
 
 def queue_accepted_runs(session: Session, *, now: datetime) -> int:
-    """Queue runs whose quote was accepted through the orders' own address; returns how many."""
+    """Queue runs whose quote was accepted through the orders' own address; returns how many.
+
+    A run takes the first of its orders; another quote of it that was accepted too is given back.
+    """
     rows = session.execute(
         select(Run, Order, Quote)
         .join(Order, Order.subject == Run.id)
         .join(Quote, Quote.id == Order.quote_id)
         .where(Run.state == RunState.QUOTED, Order.state == OrderState.HELD)
-        .order_by(Run.id)
+        .order_by(Run.id, Order.accepted_at, Order.id)
     ).all()
     for run, order, quote in rows:
+        if run.state is not RunState.QUOTED:
+            refund_order(session, order.id, fault=Fault.CANCEL, reason_code="superseded", now=now)
+            continue
         run.quote_id, run.offer_id, run.quoted_device_ms = quote.id, quote.offer_id, quote.device_ms
         _queue(session, run, order, actor_id=order.accepted_by, now=now)
     return len(rows)

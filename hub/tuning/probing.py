@@ -36,11 +36,10 @@ _MAX_FAILURES = 3
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the slow call needs: where, both names, and the owner's cases or the run's questions."""
+    """What the slow call needs: address and name of each version, the owner's cases or the run's questions."""
 
-    url: str
-    stable: str
-    candidate: str
+    stable: tuple[str, str]
+    candidate: tuple[str, str]
     cases: Sequence[dict[str, str]]
     questions: Sequence[Question]
 
@@ -65,6 +64,8 @@ def probe_rollout(work: Work, claim: Claim) -> Verdict:
     """One pass: start the questions in the background, later tell the rollout the scores."""
 
     def begin() -> Callable[[], dict[str, Any]] | Verdict:
+        if not _is_running(work, claim):
+            return _drop(work, claim)
         asked = _collect(work, claim)
         return later(_WAIT_S) if asked is None else partial(_ask, asked)
 
@@ -88,6 +89,18 @@ def _note(work: Work, claim: Claim, scores: dict[str, Any]) -> Verdict:
     return DONE
 
 
+def _is_running(work: Work, claim: Claim) -> bool:
+    with work.sessions.read() as session:
+        return session.get_one(Rollout, claim.subject).state is RolloutState.RUNNING
+
+
+def _drop(work: Work, claim: Claim) -> Verdict:
+    """A rollout that is over needs no scores."""
+    with work.sessions.write() as session:
+        finish_job(session, claim, now=work.clock())
+    return DONE
+
+
 def _collect(work: Work, claim: Claim) -> _Asked | None:
     with work.sessions.read() as session:
         rollout = session.get_one(Rollout, claim.subject)
@@ -95,26 +108,26 @@ def _collect(work: Work, claim: Claim) -> _Asked | None:
             session.get_one(ModelVersion, key).artifact_digest
             for key in (rollout.stable_version_id, rollout.version_id)
         ]
-        url = _find_engine(session, digests)
+        stable, candidate = (_find_engine(session, digest) for digest in digests)
         run = session.scalar(select(Run).where(Run.version_id == rollout.version_id))
-    if url is None:
+    if stable is None or candidate is None:
         return None
     questions: Sequence[Question] = ()
     if run is not None and not rollout.cases:
         out = locate_attempt(work.settings.home, run.id, run.attempt)
         found = collect_questions(out, None, max_tokens=ANSWER_TOKENS)
         questions = found.task[:MOST_QUESTIONS] if found is not None else ()
-    return _Asked(url, engine_name(digests[0]), engine_name(digests[1]), rollout.cases, questions)
+    return _Asked(stable, candidate, rollout.cases, questions)
 
 
-def _find_engine(session: Session, digests: Sequence[str]) -> str | None:
-    """Return an engine on which both adapters answer."""
-    adapters = [session.get(ObservedAdapter, digest) for digest in digests]
-    both = set.intersection(*(set(item.ready_on) if item else set() for item in adapters))
+def _find_engine(session: Session, digest: str) -> tuple[str, str] | None:
+    """Return the address of an engine on which an adapter answers, in a slot or merged, and its name there."""
+    adapter = session.get(ObservedAdapter, digest)
     ready = select(ObservedReplica.url).where(
-        ObservedReplica.replica_id.in_(both), ObservedReplica.state == ReplicaState.READY
+        ObservedReplica.replica_id.in_(adapter.ready_on if adapter else ()), ObservedReplica.state == ReplicaState.READY
     )
-    return session.scalar(ready.order_by(ObservedReplica.replica_id).limit(1))
+    url = session.scalar(ready.order_by(ObservedReplica.replica_id).limit(1))
+    return None if url is None else (url, engine_name(digest))
 
 
 def _ask(asked: _Asked) -> dict[str, Any]:
@@ -123,13 +136,13 @@ def _ask(asked: _Asked) -> dict[str, Any]:
     if not expected:
         return {"cases": 0, "measure": "f1", "stable": 0.0, "candidate": 0.0}
     scores = {}
-    for role, name in (("stable", asked.stable), ("candidate", asked.candidate)):
-        texts = _answer(asked, name)
+    for role, (url, name) in (("stable", asked.stable), ("candidate", asked.candidate)):
+        texts = _answer(asked, url, name)
         scores[role] = round(fmean(overlap_f1(text, want) for text, want in zip(texts, expected, strict=True)), 6)
     return {"cases": len(expected), "measure": "f1", **scores}
 
 
-def _answer(asked: _Asked, name: str) -> list[str]:
+def _answer(asked: _Asked, url: str, name: str) -> list[str]:
     if asked.cases:
-        return answer_chats(asked.url, name, [case["prompt"] for case in asked.cases], max_tokens=ANSWER_TOKENS)
-    return [answer.text for answer in answer_greedily(asked.url, name, asked.questions, max_tokens=ANSWER_TOKENS)]
+        return answer_chats(url, name, [case["prompt"] for case in asked.cases], max_tokens=ANSWER_TOKENS)
+    return [answer.text for answer in answer_greedily(url, name, asked.questions, max_tokens=ANSWER_TOKENS)]

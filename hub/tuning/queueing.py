@@ -44,13 +44,15 @@ def queue_training(session: Session, run: Run, *, now: datetime) -> None:
 
 
 def find_place(session: Session, run: Run, home: Path, now: datetime) -> Place | None:
-    """Return the place of a waiting run; None when it does not wait."""
+    """Return the place of a waiting run; None when it does not wait, or a worker is placing it at this moment."""
     if run.state not in PARKED:
         return None
-    turns = list_turns(session, [TRAIN_KIND], now=now)
+    turns = list_turns(session, [TRAIN_KIND], now=now, later_too=True)
     subjects = {row.id: row.subject for row in session.execute(select(Job.id, Job.subject).where(Job.id.in_(turns)))}
     order = [subjects[job_id] for job_id in turns]
-    index = order.index(run.id) if run.id in order else len(order)
+    if run.id not in order:
+        return None
+    index = order.index(run.id)
     ahead = session.scalars(select(Run).where(Run.id.in_(order[:index]))).all()
     running = session.scalars(select(Run).where(Run.state.in_(_RUNNING))).all()
     left_ms = sum(_expect_ms(item) for item in ahead) + sum(_expect_left_ms(item, home) for item in running)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import cancel_waiting_job
-from hub.tuning.endings import end_cancelled
+from hub.tuning.endings import end_cancelled, release_devices
 from hub.tuning.kinds import ORDER_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.moves import RunStateError, move_run
 from hub.tuning.queueing import queue_training
@@ -65,6 +65,7 @@ def pause_run(session: Session, actor: Actor, run_id: str, *, now: datetime) -> 
     _record(session, "run.pause_requested", run, actor.user_id, now)
     if _take_from_queue(session, run, now):
         move_run(session, run, RunState.PAUSED, now=now, actor_id=actor.user_id, reason_code="user_paused")
+        release_devices(session, run, now)
     return run
 
 

@@ -17,7 +17,7 @@ from hub.jobs.service import Claim, finish_job, require_lock
 from hub.jobs.trainer import Phase, Sighting, ask_cancel, ask_pause, clear_trainer, ensure_trainer, look_at_trainer
 from hub.jobs.work import DONE, Verdict, Work, again, later
 from hub.tuning import rules
-from hub.tuning.endings import end_attempt, end_cancelled
+from hub.tuning.endings import end_attempt, end_cancelled, release_devices
 from hub.tuning.following import note_progress
 from hub.tuning.moves import move_run
 from hub.tuning.planning import read_base, read_data, read_recipe
@@ -61,6 +61,7 @@ def _place(work: Work, claim: Claim) -> Verdict:
             return DONE
         if run.pause_requested_at is not None:
             move_run(session, run, RunState.PAUSED, now=now, reason_code="user_paused")
+            release_devices(session, run, now)  # one that recovers kept them for its next attempt
             finish_job(session, claim, now=now)
             return DONE
         move_run(session, run, RunState.PROVISIONING, now=now)

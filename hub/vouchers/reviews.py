@@ -49,7 +49,8 @@ def review_application(
     topic = "application.checked" if chosen is Decision.CHECK else f"application.{application.state}"
     record(session, topic, application, actor.user_id, now, reason=reason)
     if chosen is Decision.APPROVE:
-        return award_grant(session, actor, application, amount_fen=granted_fen or application.asked_fen, now=now)
+        amount_fen = application.asked_fen if granted_fen is None else granted_fen
+        return award_grant(session, actor, application, amount_fen=amount_fen, now=now)
     return None
 
 

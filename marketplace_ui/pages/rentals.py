@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
-from hub.actor import Actor, Role
+from hub.actor import Actor
 from hub.compute.meter_review import list_meters
 from hub.compute.rules import HOUR_MS
 from hub.compute.tables import Offer, Rental, RentalPurpose
@@ -83,7 +83,7 @@ def _show(rental_id: str, form: Form) -> str:
             form=form,
             rental=rental,
             offer=session.get_one(Offer, rental.offer_id),
-            orders=list_rental_orders(session, rental.id) if actor.role is not Role.PROVIDER else [],
+            orders=list_rental_orders(session, rental.id) if actor.may_read(rental.organisation_id) else [],
             records=records[:PAGE],
             following=records[PAGE - 1].id if len(records) > PAGE else "",
             ends_at=ends_at(rental),

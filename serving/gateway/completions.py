@@ -102,7 +102,7 @@ class Completions:
             try:
                 await self._run(exchange, call)
             except EngineLostError as error:
-                if call.usage is None:
+                if call.usage is None and not call.owes_unknown:
                     crowd = self._watch.crowd_on(call)
                     self._suspects.note_death(key.organisation_id, plan.surface.path, raw, crowd=crowd)
                 raise upstream_failed(plan.public_name) from error
@@ -194,7 +194,7 @@ class Completions:
         call.body = transcript.next_request(call.body, usage, call.plan.target.model.context_tokens)
         call.path = COMPLETIONS.path
         call.avoid.add(replica.id)
-        call.replica, call.usage, call.answer = None, None, None
+        call.replica, call.usage, call.answer, call.asked_at_s = None, None, None, 0.0
 
     def _watch_client(self, exchange: Exchange, call: Call) -> None:
         """Abort a call when its client goes away, unless the answer is kept for a client that asks again."""

@@ -72,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         """Tell every request of this connection that its client is gone."""
         self._connections.discard(self)
         self._due_s = None
+        self.writable = True  # nobody is slow any more: what runs on for a client that asks again is not held up
         for exchange in (self._current, self._incoming, *self._queued):
             if exchange is not None:
                 exchange.client_left()
@@ -107,7 +108,7 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client caught up."""
         self.writable = True
-        self._due_s = None
+        self._due_s = None if self._current is not None else self._loop.time() + IDLE_TIMEOUT_S
         if self._current is not None:
             self._current.flow_changed(True)
 
@@ -116,7 +117,7 @@ class ClientConnection(asyncio.Protocol):
         self._incoming = Exchange(self)
         self._target = b""
         self._header_count = 0
-        self._due_s = self._loop.time() + HEAD_TIMEOUT_S
+        self._expect(HEAD_TIMEOUT_S)
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
@@ -141,7 +142,8 @@ class ClientConnection(asyncio.Protocol):
         exchange.aim(self._parser.get_method().decode("latin-1"), self._target)
         exchange.one_dot_zero = self._parser.get_http_version() == "1.0"
         exchange.keep_alive = bool(self._parser.should_keep_alive())
-        self._head_bytes, self._due_s = 0, None
+        self._head_bytes = 0
+        self._expect(None)
         if self._current is None:
             self._begin(exchange)
         elif len(self._queued) < MAX_PIPELINED:
@@ -154,15 +156,16 @@ class ClientConnection(asyncio.Protocol):
         """Pass a piece of the body on."""
         if self._incoming is not None:
             if self._due_s is not None:
-                self._due_s = self._loop.time() + BODY_TIMEOUT_S
+                self._expect(BODY_TIMEOUT_S)
             self._incoming.body_arrived(body)
 
     def on_message_complete(self) -> None:
         """Note the end of a request."""
         if self._incoming is not None:
-            self._due_s = None
+            self._expect(None)
             self._incoming.body_ended()
             self._incoming = None
+            self._listen()
 
     def write(self, data: bytes) -> None:
         """Send bytes; dropped when the client is gone."""
@@ -188,8 +191,9 @@ class ClientConnection(asyncio.Protocol):
             self._close(clean=exchange.body_complete)
         elif self._queued:
             self._begin(self._queued.popleft())
+            self._listen()
         else:
-            self._due_s = self._loop.time() + IDLE_TIMEOUT_S
+            self._expect(IDLE_TIMEOUT_S)
             self._transport.resume_reading()
 
     def wind_down(self) -> None:
@@ -206,6 +210,16 @@ class ClientConnection(asyncio.Protocol):
         """Close a connection that keeps us waiting: idle, slow headers, or an answer that it does not read."""
         if self._due_s is not None and now_s >= self._due_s:
             self._transport.abort()
+
+    def _expect(self, within_s: float | None) -> None:
+        """Set until when something must come, or nothing need; the time of a client that does not read stays."""
+        if self.writable:
+            self._due_s = None if within_s is None else self._loop.time() + within_s
+
+    def _listen(self) -> None:
+        """Read on, though the body is whole: a client that leaves is only seen so. Who pipelines waits its turn."""
+        if not self._queued and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _begin(self, exchange: Exchange) -> None:
         self._current = exchange

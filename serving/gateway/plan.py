@@ -90,7 +90,8 @@ def plan_request(
         target=target,
         prices=prices,
         worst_tokens=sum(bound),
-        worst_ufen=worst_cost_ufen(prices, *bound),
+        # Never 0: a slice that holds nothing could be closed under a call of a model that is free.
+        worst_ufen=max(1, worst_cost_ufen(prices, *bound)),
         upstream_body=upstream_body,
         stream=bool(body.get("stream")),
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),

@@ -92,7 +92,8 @@ class Settlement:
                     _log.error("the hub rejected usage record %d for good: %s", rejected.seq, rejected.code)
                 if reply.through_seq < first_seq:
                     raise HubError(f"the hub acknowledged usage through {reply.through_seq}, below {first_seq}")
-                self._journal.append(Acked(reply.through_seq))
+                # No further than was sent: a hub that knows this gateway from before its journal was lost may be ahead.
+                self._journal.append(Acked(min(reply.through_seq, first_seq + len(records) - 1)))
 
     async def close_allowances(self, finished: list[str]) -> list[str]:
         """Give back slices whose records the hub has; return those closed. Raises: HubError."""

@@ -104,9 +104,6 @@ class RunningUsage:
 class StreamReader:
     """Feeds on raw bytes, gives back what the client may see, and remembers what matters for the bill."""
 
-    owes_unknown = False
-    """Never: each chunk tells its tokens."""
-
     def __init__(
         self,
         *,
@@ -128,6 +125,8 @@ class StreamReader:
         self._pending = b""
         self._running = RunningUsage(choices_per_prompt)
         self.finish_reason: str | None = None
+        self.owes_unknown = False
+        """The client has text whose tokens are not told yet: engines other than vLLM tell them at the end."""
         self.done = False
         self.failed = False
 
@@ -200,6 +199,7 @@ class StreamReader:
             self.failed = True
             return None
         self._running.note(chunk)
+        self.owes_unknown = self._running.usage is None and bool(chunk["choices"] or self.owes_unknown)
         for choice in chunk["choices"]:
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         return chunk

@@ -66,7 +66,8 @@ class Watch:
         if call.replica is None:
             return 1
         now_s, engine = self._clock.monotonic_s(), (call.replica.id, call.replica.epoch)
-        count = 1 + sum(1 for other in self.calls if other.replica == call.replica and other.usage is None)
+        silent = [other for other in self.calls if other.usage is None and not other.owes_unknown]
+        count = 1 + sum(1 for other in silent if other.replica == call.replica)
         died_at_s, first_count = self._crowds.get(engine, (now_s, 0))
         if now_s - died_at_s > _ONE_DEATH_S:
             died_at_s, first_count = now_s, 0

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from serving.contract import (
     DesiredAdapter,
     ObservedAdapter,
     ObservedReplica,
+    ReplicaSet,
     ReplicaState,
     Want,
 )
@@ -50,6 +51,8 @@ class Fleet:
         self._adapters: list[DesiredAdapter] = []
         self._placement: dict[str, Placement] = {}
         self._scaler = Scaler(time.monotonic)
+        self._found: set[str] = set()
+        self._found_at = time.monotonic()
         self.wants: tuple[Want, ...] = ()
 
     def adopt_found(self) -> None:
@@ -60,6 +63,7 @@ class Fleet:
                 planned = planned_of(handle)
                 _log.info("replica %s: found running as pid %d", planned.replica_id, handle.pid)
                 self._live[planned.replica_id] = Replica(planned, self._shop, adopted=handle)
+                self._found.add(planned.replica_id)
             else:
                 if observed.ended_at is not None:
                     ended_us = int(observed.ended_at.timestamp() * 1_000_000)
@@ -144,11 +148,17 @@ class Fleet:
             mine = [replica for replica in self._live.values() if replica.planned.replica_set.set_id == one.set_id]
             waits = [replica.queue_wait_ms for replica in mine if replica.state is ReplicaState.READY]
             wait_ms = max([load.queue_wait_ms, min(waits, default=0)])
+            is_called = load.is_called or self._may_be_called(one, mine)
             count = self._scaler.wish(
-                one, queue_wait_ms=wait_ms, is_called=load.is_called, ready=len(waits), running=len(mine)
+                one, queue_wait_ms=wait_ms, is_called=is_called, ready=len(waits), running=len(mine)
             )
-            wished[one.set_id] = SetLoad(load.is_called, wait_ms, count)
+            wished[one.set_id] = SetLoad(is_called, wait_ms, count)
         return wished
+
+    def _may_be_called(self, replica_set: ReplicaSet, mine: Sequence[Replica]) -> bool:
+        """Engines found running count as called for as long as a call would count: who called them is not known."""
+        is_found = any(replica.replica_id in self._found for replica in mine)
+        return is_found and time.monotonic() - self._found_at < replica_set.idle_s
 
     def _may_restart(self, name: str, planned: Mapping[str, Planned]) -> bool:
         """Other options come to one engine of a set after the other, so that the rest of them answers meanwhile.

@@ -72,7 +72,7 @@ def plan_replicas(
         mine = [Planned(replica_set, slot) for slot in desired.slots if slot.set_id == replica_set.set_id]
         fresh = sorted(
             (item for item in mine if item.slot.drain_by is None),
-            key=lambda item: (item.replica_id not in running, item.slot.slot_id),
+            key=lambda item: (item.replica_id not in ready, item.replica_id not in running, item.slot.slot_id),
         )
         chosen = fresh[:count]
         if count > len(fresh):

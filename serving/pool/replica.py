@@ -127,6 +127,9 @@ class Replica:
                 await self._live_one_epoch()
             except PoolError as fault:
                 await self._recover(fault)
+            except OSError as error:
+                # A full disk or an unreadable folder is this replica's trouble, not that of the others.
+                await self._recover(ReplicaFaultError("host_error", f"{type(error).__name__}: {error}"))
 
     async def _live_one_epoch(self) -> None:
         adopted = self.process.is_started()
@@ -194,7 +197,8 @@ class Replica:
             return
         reason = await self._find_end_reason(fault)
         was_ready_s = (_now_us() - self._since_us) / 1e6 if self.state is ReplicaState.READY else 0.0
-        self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
+        with contextlib.suppress(OSError):  # on a full disk its end is noted when the next controller finds it
+            self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
         self._set(ReplicaState.FAILED, reason or fault.code)
         _log.warning("replica %s epoch %d: %s (%s)", self.replica_id, self.process.epoch, reason or fault.code, fault)
         await self.process.kill()
@@ -217,7 +221,8 @@ class Replica:
         return None
 
     async def _drain(self) -> None:
-        was_ready = self.state is ReplicaState.READY
+        # One found running serves though it has not been felt yet.
+        was_ready = self.state is ReplicaState.READY or (self.process.is_started() and self._was_ready())
         self._set(ReplicaState.DRAINING)
         if was_ready:
             await asyncio.sleep(self._shop.timing.drain_notice_s)  # gateways hear of it before the engine does

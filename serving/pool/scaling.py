@@ -35,7 +35,8 @@ class Scaler:
 
     def wish(self, replica_set: ReplicaSet, *, queue_wait_ms: int, is_called: bool, ready: int, running: int) -> int:
         """The number wished now, between the set's `min` and `max`; called about once a second."""
-        watched = self._sets.setdefault(replica_set.set_id, _Watched())
+        # What runs when a set is first seen was wished by the controller before this one.
+        watched = self._sets.setdefault(replica_set.set_id, _Watched(count=running))
         least = max(replica_set.min, int(is_called))
         if not is_called:
             watched.count = least
@@ -43,7 +44,7 @@ class Scaler:
         self._note(watched, queue_wait_ms)
         if self._must_grow(watched, ready=ready, running=running):
             self._grow(watched, replica_set)
-        elif self._may_shrink(watched, replica_set, least):
+        elif ready >= running and self._may_shrink(watched, replica_set, least):
             watched.count -= 1
             watched.calm_since = watched.stepped_down_at = self._clock()
         return min(watched.count, replica_set.max)

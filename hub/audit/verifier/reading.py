@@ -24,7 +24,8 @@ class Export:
         """Return the lines of a file."""
         if name not in self._rows:
             text = self.contents.get(f"{name}.jsonl", b"").decode()
-            self._rows[name] = [json.loads(line) for line in text.splitlines()]
+            # Not `splitlines`: it cuts at U+2028 too, which may stand inside a text.
+            self._rows[name] = [json.loads(line) for line in text.split("\n") if line]
         return self._rows[name]
 
     def annexes(self, name: str) -> dict[str, Row]:
