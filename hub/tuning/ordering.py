@@ -132,13 +132,15 @@ def queue_accepted_runs(session: Session, *, now: datetime) -> int:
         .where(Run.state == RunState.QUOTED, Order.state == OrderState.HELD)
         .order_by(Run.id, Order.accepted_at, Order.id)
     ).all()
+    queued = 0
     for run, order, quote in rows:
         if run.state is not RunState.QUOTED:
             refund_order(session, order.id, fault=Fault.CANCEL, reason_code="superseded", now=now)
             continue
         run.quote_id, run.offer_id, run.quoted_device_ms = quote.id, quote.offer_id, quote.device_ms
         _queue(session, run, order, actor_id=order.accepted_by, now=now)
-    return len(rows)
+        queued += 1
+    return queued
 
 
 def _queue(session: Session, run: Run, order: Order, *, actor_id: str, now: datetime) -> None:

@@ -187,6 +187,7 @@ class StreamReader:
         if self._engine_field not in payload:
             return b""
         self._running.note_single(usage)
+        self.owes_unknown = False
         return b"data: " + payload[:at].replace(self._engine_field, self._public_field, 1) + b"}\n\n"
 
     def _parse(self, payload: bytes) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from hub.jobs.tables import Job, JobState
 from hub.ledger.invariants import check_invariants
 from hub.orders.cash import wallet
 from hub.orders.tables import Order, OrderState, Quote
-from hub.tuning.progress import read_after
+from hub.tuning.progress import find_commit, read_after
 from hub.tuning.states import DELIVERED, RunState, may_follow
 from hub.tuning.tables import Run, RunAttempt
 from serving.launch import LocalLaunch
@@ -95,6 +95,7 @@ def _judge_run(session: Session, home: Path, outcome: Outcome, tally: Tally) -> 
         tally.charge(f"{run.id} has {len(orders)} orders")
     for order in orders:
         _judge_charge(session, run, order, tally)
+    _judge_meter(home, run, tally)
     _judge_history(session, run, tally)
     _judge_steps(home, run, tally)
 
@@ -115,6 +116,13 @@ def _judge_charge(session: Session, run: Run, order: Order, tally: Tally) -> Non
         tally.charge(f"{run.id} '{run.state}' was charged {order.charged_fen} fen, due {due} ({order.metered})")
     if run.state in DELIVERED and run.state is not RunState.EARLY_STOPPED and tokens != quote.trained_tokens:
         tally.charge(f"{run.id} was quoted {quote.trained_tokens} tokens and billed {tokens}")
+
+
+def _judge_meter(home: Path, run: Run, tally: Tally) -> None:
+    """A cancelled run pays for its last commit, also for one before a pause or a loss."""
+    commit = find_commit(home, run.id, run.attempt)
+    if run.state is RunState.CANCELLED and commit is not None and (run.trained_tokens or 0) < commit.tokens:
+        tally.charge(f"{run.id} was metered {run.trained_tokens} tokens, {commit.tokens} were committed")
 
 
 def _judge_history(session: Session, run: Run, tally: Tally) -> None:

@@ -73,10 +73,12 @@ class Hub:
         return web.Response(status=204)
 
     async def post_allowance(self, request: web.Request) -> web.Response:
-        """Grant what is there, at most what is wanted; the same key gets the same answer."""
+        """Grant what is there, at most what is wanted, which must be something; the same key gets the same answer."""
         asked = loads(AllowanceRequest, await request.read())
         if asked.idempotency_key in self.answers:
             return message(self.answers[asked.idempotency_key])
+        if asked.want_ufen <= 0:
+            return web.Response(status=422)
         amount = min(asked.want_ufen, self.balance_ufen)
         if amount <= 0:
             refusal = AllowanceRefusal("balance_exhausted", "account balance", asked.organisation_id, 5, 0, None)

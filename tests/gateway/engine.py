@@ -146,6 +146,8 @@ class Engine:
                 finish = "stop" if count == self.tokens else None
                 chunk = self._chunk(body, f"w{count} ", count - said, finish)
                 self._add_ids(body, chunk, count, first=count == said + 1)
+                if self.mode == "counts-last":
+                    del chunk["usage"]
                 await self._send(response, chunk)
             else:
                 await self._send(response, self._chunk(body, "", self.tokens - said, None) | {"choices": []})

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from hub.cli.main import app as command_line
 from serving.gateway.settings import read_settings
 from serving.gateway.shared_table import FILE_NAME
+from tests.gateway.crowd import call, run_crowd
 from tests.gateway.samples import make_snapshot
 from tests.gateway.world import World, running_world, wait_for
 
@@ -143,6 +144,16 @@ def test_servers_that_are_no_vllm_get_plain_fields(world: World) -> None:
     assert sent["stream_options"] == {"include_usage": True}
     assert {"cache_salt", "return_token_ids"}.isdisjoint(sent)
     assert sent["_authorization"] == "Bearer sk-upstream"
+
+
+def test_who_leaves_a_server_that_counts_at_the_end_pays_for_the_text_that_it_had(world: World) -> None:
+    key, engine = make_key(world.folder), world.engines[0]
+    engine.mode, engine.delay_s = "counts-last", 0.1
+    with alone(world, "--replica", f"{world.replica_urls[0]}=qwen", "--plain-openai") as url:
+        outcome = run_crowd(1, lambda _: call(url, key, leave_after=2, model="qwen"))[0]
+        (record,) = wait_for(lambda: usage_of(world))
+    assert (outcome.left, outcome.tokens, engine.aborted) == (True, 2, 0)
+    assert (record["prompt_tokens"], record["completion_tokens"], record["disputed"]) == (11, 5, False)
 
 
 def test_several_processes_share_port_and_budgets(world: World) -> None:

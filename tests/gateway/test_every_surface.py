@@ -115,6 +115,18 @@ def test_s5_15_a_killer_is_kept_from_every_surface(
     assert len(engine.seen) == 1
 
 
+@pytest.mark.parametrize("surface", [RESPONSES, MESSAGES], ids=lambda surface: surface.name)
+def test_s5_06_a_stream_that_had_text_when_its_engine_died_is_not_kept_away(
+    stage: tuple[World, Gateway], engine: Engine, surface: Surface
+) -> None:
+    engine.mode = "dies-mid"
+    for _ in range(2):
+        answer = ask(stage[1], surface, True, metadata={"user_id": "bystander"})
+        assert (answer.status_code, "upstream_failed" in answer.text) == (200, True)
+        assert ("output_text.delta" if surface is RESPONSES else "content_block_start") in answer.text
+    assert len(engine.seen) == 2
+
+
 @pytest.mark.parametrize("path", ["/v1/batches", "/v1/batches/batch_1", "/v1/moderations", "/v1/audio/speech"])
 def test_s5_15_no_batch_is_a_way_around(stage: tuple[World, Gateway], engine: Engine, path: str) -> None:
     answer = httpx.post(stage[1].url + path, json={"input_file_id": "f"}, headers={"authorization": "Bearer x"})

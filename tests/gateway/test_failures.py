@@ -1,6 +1,7 @@
 """A killed gateway, a silent hub, dying and missing replicas, and a nearly empty account."""
 
 import concurrent.futures
+import dataclasses
 import http.client
 import json
 import re
@@ -116,6 +117,17 @@ def test_no_overspending_by_64_at_once(tmp_path: Path) -> None:
         assert spent_by_hub(world) == answers.count("stop") * 68_000 <= start_ufen
         assert world.hub.balance_ufen == start_ufen - spent_by_hub(world)
         assert not any(record.disputed for record in world.hub.usage.values())
+
+
+def test_an_empty_account_is_told_so_by_a_model_that_is_free_too(tmp_path: Path) -> None:
+    snapshot = dataclasses.replace(
+        SNAPSHOT, prices=tuple(dataclasses.replace(price, amount_fen=0) for price in PRICES)
+    )
+    with running_world(snapshot, tmp_path) as world, running_gateway(world) as gateway:
+        world.hub.balance_ufen = 0
+        with pytest.raises(openai.RateLimitError) as refused:
+            ask(gateway)
+        assert (refused.value.code, world.engines[0].seen) == ("insufficient_quota", [])
 
 
 def test_money_left_in_pieces_is_put_together(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from serving.contract import EndReason, UsageStatus
-from serving.gateway.connection import WRITE_TIMEOUT_S, ClientConnection
+from serving.gateway.body_budget import BodyBudget
+from serving.gateway.connection import IDLE_TIMEOUT_S, WRITE_TIMEOUT_S, ClientConnection
+from serving.gateway.exchange import BODY_AHEAD_BYTES, Exchange
 from serving.gateway.fair_share import MAX_WAITING
 from tests.gateway.crowd import call, run_crowd
 from tests.gateway.engine import Engine
@@ -21,6 +23,7 @@ from tests.gateway.samples import OWNER, make_key, make_model, make_snapshot, se
 from tests.gateway.test_failures import spent_by_hub
 from tests.gateway.test_recovery import MESSAGES, SNAPSHOT
 from tests.gateway.test_refusals import NOTHING, Pipe
+from tests.gateway.test_rules import Time
 from tests.gateway.world import Gateway, World, running_gateway, running_world, wait_for
 
 FREE, ONE_AT_ONCE, OTHER_FIRM = 1, 2, 3
@@ -157,18 +160,25 @@ def _count_refused(streams: list[socket.socket]) -> int:
     return found
 
 
+def fill_up(gateway: Gateway, engine: Engine, **headers: str) -> http.client.HTTPConnection:
+    """Ask for 60,000 tokens, read none and return once the engine is held back."""
+    engine.tokens = 60_000
+    connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
+    body = json.dumps({"model": "org/base", "messages": MESSAGES, "stream": True})
+    headers |= {"authorization": f"Bearer {secret_of(1)}"}
+    connection.request("POST", "/v1/chat/completions", body, headers)
+    produced = -1
+    while produced != engine.produced:
+        produced = engine.produced
+        time.sleep(1.0)
+    assert 0 < produced < 60_000
+    return connection
+
+
 def test_s5_08_a_client_that_never_reads_holds_the_engine_back(tmp_path: Path) -> None:
     with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
-        world.engines[0].tokens = 60_000
-        connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
-        headers = {"authorization": f"Bearer {secret_of(1)}"}
-        body = json.dumps({"model": "org/base", "messages": MESSAGES, "stream": True})
-        connection.request("POST", "/v1/chat/completions", body, headers)
-        produced = -1
-        while produced != world.engines[0].produced:
-            produced = world.engines[0].produced
-            time.sleep(1.0)
-        assert 0 < produced < 60_000
+        connection = fill_up(gateway, world.engines[0])
+        produced = world.engines[0].produced
         connection.close()
         record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
         assert record.end_reason is EndReason.CLIENT_GONE
@@ -176,15 +186,121 @@ def test_s5_08_a_client_that_never_reads_holds_the_engine_back(tmp_path: Path) -
         wait_for(lambda: world.engines[0].aborted)
 
 
-def test_s5_08_a_client_that_reads_nothing_for_a_minute_is_left() -> None:
-    class Aborted(Pipe):
-        aborted = False
+def test_s5_08_a_slow_client_that_leaves_no_longer_holds_back_what_runs_on_for_its_retry(tmp_path: Path) -> None:
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        connection = fill_up(gateway, world.engines[0], **{"idempotency-key": "k"})
+        assert world.hub.usage == {}
+        connection.close()
+        record = wait_for(lambda: next(iter(world.hub.usage.values()), None), timeout_s=60)
+        assert (record.status, record.completion_tokens) == (UsageStatus.COMPLETE, 60_000)
 
-        def abort(self) -> None:
-            self.aborted = True
 
+class Line(Pipe):
+    """Shows whether the client is read and whether it was cut off."""
+
+    reading = True
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class Served:
+    """Reads each request of a connection whole and answers none by itself."""
+
+    def __init__(self) -> None:
+        self.line = Line()
+        self.exchanges: list[Exchange] = []
+        self.connection = ClientConnection(self._take, set(), asyncio.get_running_loop(), full=False)
+        self.connection.connection_made(self.line)
+
+    async def receive(self, data: bytes) -> None:
+        self.connection.data_received(data)
+        await asyncio.sleep(0)
+
+    async def _take(self, exchange: Exchange) -> None:
+        self.exchanges.append(exchange)
+        await exchange.read_body(4 * BODY_AHEAD_BYTES, BodyBudget(2**30, Time().clock))
+        await asyncio.Event().wait()
+
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+
+
+def test_s5_08_a_slow_client_that_leaves_counts_as_slow_no_more() -> None:
+    async def leave() -> None:
+        served, told = Served(), list[bool]()
+        await served.receive(GET)
+        exchange = served.exchanges[0]
+        exchange.on_writable = told.append
+        served.connection.pause_writing()
+        assert (told, exchange.slow) == ([False], True)
+        served.connection.connection_lost(None)
+        assert (told, exchange.slow, exchange.gone) == ([False, True], False, True)
+
+    asyncio.run(leave())
+
+
+def test_s5_08_a_connection_is_read_on_after_a_large_body_so_that_leaving_is_seen() -> None:
+    async def send_body(after: bytes = b"") -> Served:
+        served, size = Served(), 2 * BODY_AHEAD_BYTES
+        served.connection.data_received(POST % size + b"x" * (size - 1))
+        assert not served.line.reading, "the gateway has to catch up first"
+        await served.receive(b"x" + after)
+        assert served.exchanges[0].body_complete
+        return served
+
+    async def send() -> None:
+        assert (await send_body()).line.reading
+        served = await send_body(after=GET)
+        assert not served.line.reading, "who pipelines waits its turn"
+        served.exchanges[0].answer(200, b"{}")
+        await asyncio.sleep(0)
+        assert (len(served.exchanges), served.line.reading) == (2, True)
+
+    asyncio.run(send())
+
+
+@pytest.mark.parametrize("sent", [GET[:20], GET, POST % 1 + b"x"], ids=["part of a head", "head", "body"])
+def test_s5_08_a_new_request_gives_a_client_that_reads_nothing_no_more_time(sent: bytes) -> None:
     async def read_nothing() -> None:
-        loop, pipe = asyncio.get_running_loop(), Aborted()
+        served, now_s = Served(), asyncio.get_running_loop().time()
+        served.connection.pause_writing()
+        await served.receive(sent)
+        served.connection.expire(now_s + WRITE_TIMEOUT_S - 1.0)
+        assert not served.line.aborted
+        served.connection.expire(now_s + WRITE_TIMEOUT_S + 1.0)
+        assert served.line.aborted
+
+    asyncio.run(read_nothing())
+
+
+def test_s5_08_a_client_that_catches_up_after_its_answer_may_be_idle_as_long_as_any_other() -> None:
+    async def catch_up() -> None:
+        served, loop = Served(), asyncio.get_running_loop()
+        await served.receive(GET)
+        served.connection.pause_writing()
+        served.exchanges[0].answer(200, b"{}")
+        served.connection.expire(loop.time() + WRITE_TIMEOUT_S - 1.0)
+        served.connection.resume_writing()
+        served.connection.expire(loop.time() + IDLE_TIMEOUT_S - 1.0)
+        assert not served.line.aborted
+        served.connection.expire(loop.time() + IDLE_TIMEOUT_S + 1.0)
+        assert served.line.aborted
+
+    asyncio.run(catch_up())
+
+
+def test_s5_08_a_client_that_reads_nothing_for_a_minute_is_left() -> None:
+    async def read_nothing() -> None:
+        loop, pipe = asyncio.get_running_loop(), Line()
         connection = ClientConnection(NOTHING, set(), loop, full=False)
         connection.connection_made(pipe)
         connection.pause_writing()

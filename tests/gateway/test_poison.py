@@ -1,5 +1,7 @@
 """A request that kills engines: one of them, and no call of others; kept away for ten minutes in every process."""
 
+import http.client
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,23 @@ def test_s5_06_whoever_waited_beside_a_killer_is_not_taken_for_one(tmp_path: Pat
         for engine in world.engines:
             engine.mode, engine.delay_s = "ok", 0.0
         assert {one.status for one in run_crowd(16, ask_beside)} == {200}
+
+
+def test_s5_06_a_stream_with_text_beside_a_killer_is_not_of_its_crowd(tmp_path: Path) -> None:
+    """Though its tokens are told only at the end: a call that was alone without a token is kept away at once."""
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        engine = world.engines[0]
+        engine.mode, engine.delay_s, engine.tokens = "dies-of-poison", 0.05, 400
+        beside = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
+        body = json.dumps({"model": "org/base", "input": "hello", "stream": True})
+        beside.request("POST", "/v1/responses", body, {"authorization": f"Bearer {secret_of(2)}"})
+        stream = beside.getresponse()
+        while b"delta" not in stream.readline():
+            pass
+        statuses = [post(gateway, {"messages": POISON}).status for _ in range(2)]
+        assert (statuses, poisoned(engine)) == ([502, 422], 1)
+        stream.close()
+        beside.close()
 
 
 def keeps_away(suspects: Suspects, firm: str = "org", raw: bytes = b"{}", path: str = "/v1/x") -> bool:

@@ -63,6 +63,22 @@ def test_a_greedy_stream_goes_on_elsewhere_with_the_same_text(tmp_path: Path, mo
         assert spent_by_hub(world) == sum(close.spent_ufen for close in world.hub.closed.values())
 
 
+def test_a_stream_that_waits_to_go_on_is_not_late_by_the_time_of_its_first_engine(tmp_path: Path) -> None:
+    """Its own engine is avoided first, so it waits for another for 3 s, longer than a first token may take here."""
+    with (
+        running_world(SNAPSHOT, tmp_path) as world,
+        running_gateway(world, hold_s=10.0, more=("--first-token-s", "1.5")) as gateway,
+    ):
+        engine = world.engines[0]
+        engine.mode = "dies-mid"
+        answer = post(gateway, {"messages": MESSAGES, "stream": True, "temperature": 0})
+        wait_for(lambda: engine.produced == 2 and not engine.running)
+        engine.mode = "ok"
+        rest = answer.read()
+        assert (b"first_token_late" in rest, rest.endswith(b"data: [DONE]\n\n")) == (False, True)
+        assert len(engine.seen) == 2
+
+
 def test_a_sampled_stream_does_not_go_on_elsewhere(tmp_path: Path) -> None:
     with running_world(SNAPSHOT, tmp_path, engines=2) as world, running_gateway(world) as gateway:
         world.engines[0].mode = "dies-mid"

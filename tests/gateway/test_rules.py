@@ -273,6 +273,13 @@ def test_reservations_have_an_upper_bound() -> None:
     assert short.completion_tokens == 7
 
 
+def test_a_call_of_a_model_that_is_free_still_holds_something() -> None:
+    free = tuple(dataclasses.replace(price, amount_fen=0) for price in PRICES)
+    view = View.of(make_snapshot(keys=(), models=(make_model("org/m"),), prices=free))
+    raw = b'{"model":"org/m","messages":[{"role":"user","content":"x"}]}'
+    assert plan_request(view, make_key(1), CHAT, raw, session="r", pepper=PEPPER, now_us=NOW).worst_ufen == 1
+
+
 def test_max_tokens_are_injected_only_where_a_context_is_long() -> None:
     message = [{"role": "user", "content": "x"}]
     assert "max_tokens" not in json.loads(plan({"messages": message}).upstream_body)

@@ -88,6 +88,26 @@ def test_what_ends_while_a_batch_is_sent_waits_for_the_next_time(tmp_path: Path)
     journal.close()
 
 
+def test_a_hub_that_is_far_ahead_of_a_lost_journal_still_gets_every_record(tmp_path: Path) -> None:
+    journal, hub, settlement = start(tmp_path)
+    for number in range(MAX_BATCH + 1):
+        settlement.record(settled(number, 0).record, 1)
+
+    async def post_to_one_ahead(batch: UsageBatch) -> UsageReply:
+        if not hub.batches:
+            settlement.record(settled(MAX_BATCH + 1, 0).record, 1)  # ends while the first batch is sent
+        await MemoryHub.post_usage(hub, batch)
+        return UsageReply(9_999)
+
+    hub.post_usage = post_to_one_ahead  # type: ignore[method-assign]
+    for _ in range(2):
+        asyncio.run(settlement.send_usage())
+    sent = [record.request_id for batch in hub.batches for record in batch.records]
+    assert sent == [f"req_{number}" for number in range(MAX_BATCH + 2)]
+    assert (journal.state.unsent, journal.state.acked_seq) == ({}, MAX_BATCH + 2)
+    journal.close()
+
+
 def test_a_hub_that_takes_nothing_is_not_asked_for_ever(tmp_path: Path) -> None:
     journal, hub, settlement = start(tmp_path)
     settlement.record(settled(1, 0).record, 1)

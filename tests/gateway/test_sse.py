@@ -36,6 +36,29 @@ def test_usage_is_taken_and_hidden_at_every_split(step: int) -> None:
     assert (reader.usage, reader.finish_reason, reader.done, reader.failed) == (Usage(9, 4, 3), "length", True, False)
 
 
+UNTOLD, NULL = event("lora-1", choices=CHOICES), event("lora-1", choices=CHOICES, usage='"usage":null')
+LAST = event("lora-1", choices="[]", usage=USAGE)
+RUNNING = event("lora-1", choices=CHOICES.replace('"length"', "null"), usage=USAGE).replace(b',"z":1', b"")
+
+
+@pytest.mark.parametrize(
+    ("stream", "owed"),
+    [
+        ([b": ping\n\n", UNTOLD, NULL, LAST, b"data: [DONE]\n\n"], [False, True, True, False, False]),
+        ([UNTOLD, RUNNING, RUNNING], [True, False, False]),
+        ([RUNNING, RUNNING, UNTOLD, LAST], [False] * 4),
+    ],
+    ids=["told at the end", "told from the second on", "told each time"],
+)
+def test_text_is_owed_until_its_tokens_are_told(stream: list[bytes], owed: list[bool]) -> None:
+    reader = StreamReader(engine_name="lora-1", public_name="x", wants_usage=False, single_prompt=True)
+    found = []
+    for piece in stream:
+        reader.feed(piece)
+        found.append(reader.owes_unknown)
+    assert found == owed
+
+
 def test_final_usage_is_passed_on_when_wanted() -> None:
     out, _ = read(STREAM, step=50, wants_usage=True)
     chunks = [json.loads(part[5:]) for part in out.split(b"\n\n")[:2]]

@@ -57,3 +57,11 @@ def test_a_slot_to_be_drained_stays_until_its_replacement_is_ready() -> None:
     assert planned(ready={old.replica_id}, now_us=950_000_000) == [new], "the last minute belongs to the drain"
     only = replace(desired, slots=(leaving,))
     assert plan_replicas(only, {}, running=(), ready=(), now_us=0).replicas == (), "nothing new on a leaving slot"
+
+
+def test_with_too_many_running_the_ready_one_stays() -> None:
+    desired = make_desired(BASE, minimum=1, slots=2)
+    starting, serving = (Planned(desired.replica_sets[0], slot) for slot in desired.slots)
+    running = {starting.replica_id, serving.replica_id}
+    plan = plan_replicas(desired, {}, running=running, ready={serving.replica_id}, now_us=0)
+    assert plan.replicas == (serving,)

@@ -69,6 +69,21 @@ def test_a_load_between_the_two_limits_changes_nothing() -> None:
     assert play.go(600, wait_ms=500) == 2
 
 
+def test_engines_found_at_first_sight_are_kept() -> None:
+    play = Play()
+    play.count = 2
+    assert play.go(1) == 2
+    assert play.go(SET.idle_s - 1) == 2
+    assert play.go(2) == 1, "the calm is long enough now"
+
+
+def test_no_step_down_while_one_is_not_ready() -> None:
+    play = Play()
+    play.count = 2
+    assert play.go(SET.idle_s * 3, ready=1) == 2
+    assert play.go(1, ready=2) == 1
+
+
 @given(
     steps=st.lists(st.tuples(st.integers(0, 3000), st.booleans(), st.integers(0, 3)), max_size=200),
     least=st.integers(0, 2),

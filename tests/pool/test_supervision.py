@@ -1,4 +1,4 @@
-"""What keeps an engine alive or ends it: hangs, long work, SIGILL at the first request."""
+"""What keeps an engine alive or ends it: hangs, long work, SIGILL at the first request, another controller."""
 
 import asyncio
 import logging
@@ -12,9 +12,10 @@ import pytest
 
 from serving.contract import ObservedReplica, ReplicaSet, ReplicaState, Slot
 from serving.launch import LaunchSpec, LocalLaunch
+from serving.pool.artifacts import verify_base
 from serving.pool.engine_command import CommandBuilder, EngineCommand
 from serving.pool.settings import Timing
-from tests.pool.test_controller import become_ready, call
+from tests.pool.test_controller import become_ready, call, is_draining
 from tests.pool.world import (
     FAST,
     World,
@@ -110,6 +111,76 @@ def test_a_sigill_at_the_first_request_is_one_more_start(tmp_path: Path) -> None
             ready = await eventually(lambda: world.hub.replica(ReplicaState.READY))
             assert ready.replica_epoch == 2
 
+    asyncio.run(scenario())
+
+
+def test_engines_found_running_stay_as_long_as_a_call_would_keep_them(tmp_path: Path) -> None:
+    plain = make_desired(make_base(tmp_path / "base"))
+    idle_s = 3
+    idle = replace(plain, replica_sets=(replace(plain.replica_sets[0], min=0, idle_s=idle_s),))
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, plain) as world:
+            async with world.controller(keep_replicas=True):
+                await become_ready(world)
+            assert len(world.running()) == 1
+            world.hub.want(idle)
+            began = time.monotonic()
+            async with world.controller():
+                await eventually(lambda: not world.running())
+                assert time.monotonic() - began >= idle_s
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_found_running_is_drained_with_notice_though_it_was_not_felt_yet(tmp_path: Path) -> None:
+    desired = make_desired(make_base(tmp_path / "base"))
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, desired, with_option("--serial")) as world:
+            async with world.controller(keep_replicas=True):
+                url = await become_ready(world)
+            request = asyncio.create_task(call(url, "base", max_tokens=300))  # the next warm-up waits behind it
+            await asyncio.sleep(0.2)
+            world.hub.want(replace(desired, replica_sets=(), slots=()))
+            async with world.controller() as controller:
+                await eventually(lambda: is_draining(controller))
+                assert await request == (200, "base")
+                await eventually(lambda: not world.running())
+
+    asyncio.run(scenario())
+
+
+def test_an_unreadable_folder_fails_its_own_engine_alone_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests may run as root, who reads every folder: the refusal is made."""
+    plain = make_desired(make_base(tmp_path / "base"))
+    other = replace(plain.replica_sets[0], set_id="set_b", uri=make_base(tmp_path / "other").as_uri())
+    slots = (*plain.slots, replace(plain.slots[0], slot_id="slot_b", set_id="set_b"))
+    desired = replace(plain, replica_sets=(*plain.replica_sets, other), slots=slots)
+    locked = {other.uri}
+
+    def verify_unlocked(uri: str, digest: str) -> Path:
+        if uri in locked:
+            raise PermissionError(13, "Permission denied", uri)
+        return verify_base(uri, digest)
+
+    def find_failed(world: World) -> ObservedReplica | None:
+        found = world.hub.replica(ReplicaState.FAILED)
+        return found if found is not None and found.replica_epoch >= 3 else None
+
+    async def scenario() -> None:
+        began = time.monotonic()
+        async with make_world(tmp_path, desired) as world, world.controller() as controller:
+            failed = await eventually(lambda: find_failed(world))
+            assert (failed.set_id, failed.reason_code) == ("set_b", "host_error")
+            assert time.monotonic() - began >= FAST.backoff_first_s * (1 + 2)
+            await eventually(lambda: len(controller.routes.routes.replicas) == 1)
+            locked.clear()
+            await eventually(lambda: len(controller.routes.routes.replicas) == 2)
+
+    monkeypatch.setattr("serving.pool.replica.verify_base", verify_unlocked)
     asyncio.run(scenario())
 
 

@@ -50,7 +50,6 @@ def fill_money(world: World) -> Scene:
     _call(scene, "chat-1", 1, 900_000)
     _call(scene, "chat-2", 2, 400_000)
     _late_call(scene)
-    lose_gateway(world)
     _rent(scene)
     _correct(scene)
     _redeem(scene)
@@ -59,6 +58,7 @@ def fill_money(world: World) -> Scene:
     scene.ids["offer"] = _city_offer(scene).id
     world.now += timedelta(days=32)
     _report(scene)
+    lose_gateway(world)  # only now: a report waits for money that calls still hold
     return scene
 
 

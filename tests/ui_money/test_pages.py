@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from hub.actor import Role
 from hub.orders.settlement import ELAPSED, METERED
+from hub.organisations.service import create_user
 from marketplace_ui.phone_table import label_cells
 from marketplace_ui.words import WORDS
 from tests.ui_money.pages import PAGES
@@ -122,3 +123,27 @@ def test_only_officers_find_forms_on_the_settlement_desk(scene: Scene, who: str)
     role = scene.world.actors[who].role
     assert answer.status_code == (200 if role in (Role.OPERATOR, Role.AUDITOR) else 403)
     assert ('action="/operator/settlement/' in answer.text) is (role is Role.OPERATOR)
+
+
+def add_person(scene: Scene, who: str, firm: str, role: Role) -> None:
+    world = scene.world
+    world.credentials[who] = {"email": f"{who}@demo.example", "password": "open-sesame-42"}
+    with world.sessions.write() as session:
+        create_user(
+            session,
+            organisation_id=world.actors[firm].organisation_id,
+            name=who,
+            role=role,
+            now=world.now,
+            **world.credentials[who],
+        )
+
+
+def test_a_rentals_orders_are_shown_to_the_paying_firm_whatever_role_a_person_has(scene: Scene) -> None:
+    add_person(scene, "their-planner", "provider", Role.FACTORY)
+    add_person(scene, "our-lender", "factory", Role.PROVIDER)
+    for who, shown in (("their-planner", False), ("provider", False), ("our-lender", True), ("factory", True)):
+        answer = scene.world.visit(who).get(f"/rentals/{scene.ids['rental_over']}")
+        assert answer.status_code == 200
+        assert (scene.ids["order"] in answer.text, "charged" in answer.text) == (shown, shown), who
+        assert "Raw meter records" in answer.text

@@ -17,7 +17,7 @@ from hub.audit.export import NotSignedYetError, read_period, write_export
 from hub.audit.packing import pack_verifier
 from hub.audit.signing import AuditKey, Signed, verifier_key
 from hub.audit.tree import root_of_leaves
-from hub.audit.verifier.reading import canonical, digest
+from hub.audit.verifier.reading import Export, canonical, digest
 from hub.audit.verifier.report import read_copy, verify
 from hub.audit.verifier.signatures import is_signed
 from hub.errors import ConflictError, InvalidValueError
@@ -310,6 +310,13 @@ def test_a_broken_export_is_a_red_line_not_a_crash(copy: Path) -> None:
     (copy / "prices.jsonl").write_text("")
     found = failures(copy)
     assert any("cannot be checked: the export lacks or twists KeyError" in line for line in found)
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085"])
+def test_a_text_with_another_end_of_line_in_it_is_part_of_one_row(tmp_path: Path, mark: str) -> None:
+    rows = [{"name": f"Pump{mark}works"}, {"name": "second"}]
+    (tmp_path / "events.jsonl").write_bytes(b"".join(canonical(row) + b"\n" for row in rows))
+    assert Export(tmp_path).rows("events") == rows
 
 
 def _fits(annex: dict[str, Any], name: str) -> bool:

@@ -1,13 +1,17 @@
 """Sign-up, verification, sessions: what a person sees and what a guesser sees."""
 
+import re
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
+from typer.testing import CliRunner
 
+from hub.cli.operators import operators
 from hub.organisations.rules import make_demo_uscc
 from hub.organisations.service import NotVerifiedError, require_verified
-from hub.organisations.tables import SignInSession, User
+from hub.organisations.tables import Organisation, OrganisationState, SignInSession, User
+from tests.hub.market.test_people_and_keys import add_person
 from tests.hub.market.world import PASSWORD, World, count
 
 SIGN_UP = {
@@ -132,3 +136,68 @@ def test_language_is_kept_and_others_are_refused(world: World) -> None:
     assert world.call("PATCH", "/me", "factory", json={"language": "zh"}).json["language"] == "zh"
     assert world.call("PATCH", "/me", "factory", json={"language": "../../"}).status_code == 422
     assert world.call("GET", "/me", "factory").json["user"]["language"] == "zh"
+
+
+BOSS = ("boss@newworks.example", "long-enough-9")
+
+
+def add_operators(world: World) -> str:
+    """Let the operator add a second person and another operator organisation; return the organisation's path."""
+    assert add_person(world, "operator", "operator")[0] == 201
+    made = world.call("POST", "/organisations", "operator", json=SIGN_UP | {"kind": "operator"}).json
+    assert made["organisation"]["state"] == "pending"
+    return f"/organisations/{made['organisation']['id']}"
+
+
+def verify(world: World, path: str, who: str) -> tuple[int, str]:
+    answer = world.call("POST", f"{path}/verify", who)
+    return answer.status_code, answer.json.get("code") or answer.json["state"]
+
+
+def test_an_operator_organisation_is_confirmed_by_another_operator_than_who_added_it(world: World) -> None:
+    path = add_operators(world)
+    assert sign_in(world, *BOSS)[0] == 401
+    assert verify(world, path, "operator") == (403, "four_eyes")
+    assert sign_in(world, *BOSS)[1]["code"] == "bad_credentials"
+    assert verify(world, path, "second") == (200, "verified")
+    status, opened = sign_in(world, *BOSS)
+    assert status == 201
+    world.tokens["boss"] = str(opened["token"])
+    assert world.call("GET", "/me", "boss").json["user"]["role"] == "operator"
+    assert world.call("GET", "/organisations", "boss").status_code == 200
+
+
+def test_people_of_a_pending_or_suspended_operator_organisation_do_nothing(world: World) -> None:
+    path = add_operators(world)
+    verify(world, path, "second")
+    world.tokens["boss"] = str(sign_in(world, *BOSS)[1]["token"])
+    with world.sessions.write() as session:
+        # As an installation may hold it from before: nobody confirmed it, and its people are signed in.
+        row = session.get_one(Organisation, path.rpartition("/")[2])
+        row.state, row.verified_by, row.verified_at = OrganisationState.PENDING, None, None
+    assert world.call("GET", "/organisations", "boss").status_code == 401
+    assert verify(world, path, "boss")[0] == 401
+    assert verify(world, path, "second") == (200, "verified")
+    assert world.call("GET", "/organisations", "boss").status_code == 200
+    assert world.call("POST", f"{path}/suspend", "operator", json={"reason": "forged licence"}).status_code == 200
+    assert world.call("GET", "/me", "boss").status_code == 401
+    assert sign_in(world, *BOSS)[0] == 401
+    assert verify(world, path, "operator") == (403, "four_eyes")
+    assert verify(world, path, "second") == (200, "verified")
+    assert world.call("GET", "/me", "boss").status_code == 200
+
+
+def test_the_operators_that_an_installation_adds_sign_in_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUANMO_DATABASE_URL", world.sessions.engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("GUANMO_HOME", str(world.home))
+    for person in ("first", "other"):
+        email = f"{person}@install.example"
+        words = ["add", email, "--name", person, "--organisation", "新运营 Newrun", "--uscc", make_demo_uscc(600)]
+        result = CliRunner().invoke(operators, words)
+        assert result.exit_code == 0, result.output
+        password = re.search(r"密码:\s+(\S+)", result.output)
+        assert password
+        status, opened = sign_in(world, email, password[1])
+        assert status == 201
+        world.tokens[person] = str(opened["token"])
+        assert world.call("GET", "/organisations", person).status_code == 200

@@ -29,6 +29,7 @@ from hub.orders.corrections import Wanted
 from hub.orders.rules import InsufficientFundsError, MeterRefusedError
 from hub.orders.tables import BillVersion, Charge, ChargePart, Order
 from hub.payouts.debts import read_debt
+from hub.reports.service import statement
 from hub.vouchers.service import list_grants, revoke_grant
 from hub.vouchers.tables import ClawBack
 from tests.hub.money.market import Market
@@ -305,3 +306,71 @@ def sums(market: Market, order: Order) -> tuple[int, int, dict[tuple[str, str], 
         )
         parts = {(party, owner): int(total) for party, owner, total in rows if total}
         return fresh.voucher_fen, fresh.cash_fen, parts
+
+
+def test_small_corrections_of_one_bill_need_a_second_person_once_they_add_up(
+    rich: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction_steps, "APPROVAL_LIMIT_FEN", 1000)
+    order = settled(rich)
+    assert correct(rich, order, metered=named((HOUR_MS // 2, 1_000_000))).state == "posted"  # 601 fen
+    waiting = correct(rich, order, metered=named((0, 1_000_000)))  # 600 more
+    assert (waiting.fee_fen, waiting.state, waiting.number) == (-600, "proposed", None)
+    with pytest.raises(FourEyesError):
+        decide(rich, waiting, "operator", approve=True)
+    assert decide(rich, waiting, "approver", approve=True).number == 3
+    assert correct(rich, order, metered=named((0, 1_000_000 - 133_000))).state == "posted"  # 399: 1000 in all
+    assert correct(rich, order, metered=named((0, 1_000_000 - 133_300))).state == "proposed"  # 1 fen above
+    check_bill(rich, order)
+
+
+def test_what_another_person_approved_or_refused_does_not_count_towards_the_limit(
+    rich: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction_steps, "APPROVAL_LIMIT_FEN", 1000)
+    order = settled(rich)
+    for number, approve in enumerate((False, True)):
+        large = correct(rich, order, metered=named((HOUR_MS, 500_000)))
+        assert large.state == "proposed"
+        decide(rich, large, "approver", approve=approve, reason=f"look {number}")
+    assert correct(rich, order, metered=named((HOUR_MS, 800_000))).state == "posted"  # 900 of one person
+    assert correct(rich, order, metered=named((HOUR_MS // 2, 800_000))).state == "proposed"
+    check_bill(rich, order)
+
+
+def test_after_a_refund_by_the_platforms_fault_receivers_give_back_once(rich: Market) -> None:
+    order, provider = settled(rich), rich.owner("provider")
+    correct(rich, order, fault="platform")
+    assert balance(rich, AccountKind.PAYABLE, provider) == 1201
+    for number, tokens in enumerate((500_000, 600_000), start=3):
+        version, fee = correct(rich, order, metered=named((0, tokens))), tokens * 3 // 1000
+        assert (version.number, version.advanced_fen) == (number, 0)
+        assert balance(rich, AccountKind.PAYABLE, provider) == 0  # no device time, no pay; and never twice
+        assert sums(rich, order) == (fee // 2, fee // 2, {("seller", rich.owner("operator")): fee})
+        assert balance(rich, AccountKind.PLATFORM_INCOME) + balance(rich, AccountKind.PLATFORM_COST) == fee
+        check_bill(rich, order)
+    with pytest.raises(ConflictError, match="billed so already"):
+        correct(rich, order, metered=named((0, 600_000)))
+    correct(rich, order, metered=named((HOUR_MS // 2, 600_000)))
+    assert balance(rich, AccountKind.PAYABLE, provider) == 600
+    check_bill(rich, order)
+    with rich.sessions.read() as session:
+        lines = statement(session, rich.owner("factory"), "2026-12").lines
+    moved = [(line.list_fen, {part.organisation_id: part.amount_fen for part in line.parts}) for line in lines]
+    assert [fee for fee, parts in moved if fee != sum(parts.values())] == []
+    assert [parts[provider] for _, parts in moved if provider in parts] == [-1201, 600]
+
+
+def test_what_a_paid_out_provider_owes_after_the_platforms_fault_is_advanced_once(rich: Market) -> None:
+    order = settled(rich)
+    correct(rich, order, fault="platform")
+    with rich.sessions.write() as session:
+        payable = open_account(session, organisation_id=rich.owner("provider"), kind=AccountKind.PAYABLE, now=rich.now)
+        bank = open_account(session, organisation_id=PLATFORM, kind=AccountKind.BANK, now=rich.now)
+        gone = move("tra_gone", payable, bank, amount_fen=1201, code="paid_out")
+        post_group(session, "grp_gone", [gone], Posted("payout", "pay_1", "usr", rich.now))
+    advanced = [correct(rich, order, metered=named((0, tokens))).advanced_fen for tokens in (500_000, 600_000)]
+    assert advanced == [1201, 0]
+    with rich.sessions.read() as session:
+        assert read_debt(session, rich.owner("provider")) == 1201
+    check_bill(rich, order)

@@ -10,14 +10,16 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
+from hub.actor import Role
 from hub.app import create_api
 from hub.compute.meter_rules import Report, sign_report
 from hub.ledger.audit import check_books
 from hub.ledger.tables import Transfer
+from hub.organisations.service import create_user, sign_in
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
 from tests.described import watch_answers
-from tests.hub.money.market import Market
+from tests.hub.money.market import PASSWORD, Market
 from tests.hub.orders.test_rentals import HOUR_MS, Shop
 
 SECRETS = Secrets({name: f"{name} of the tests" for name in NAMES})
@@ -159,3 +161,61 @@ def test_the_description_is_openapi_3_1_and_names_every_endpoint(api: Api) -> No
         "/api/v1/statement/lines/{line_id}/records",
     ):
         assert path in described["paths"], path
+
+
+def test_a_key_of_renting_or_extending_is_good_for_that_request_only(api: Api) -> None:
+    one, two = rent(api), rent(api, "r-2")
+    more = {"device_ms": HOUR_MS, "idempotency_key": "more"}
+    extended = api.done("POST", f"/rentals/{one}/extend", "factory", more)
+    before = count_transfers(api), read_limits(api, one, two)
+    again = {"offer_id": api.shop.offer.id, "device_ms": HOUR_MS, "idempotency_key": "more"}
+    calls = (
+        ("/rentals", again),
+        (f"/rentals/{two}/extend", more),
+        (f"/rentals/{one}/extend", more | {"device_ms": 2 * HOUR_MS}),
+        (f"/rentals/{one}/extend", more | {"idempotency_key": "r-1"}),
+        (f"/rentals/{two}/extend", more | {"idempotency_key": "r-1"}),
+    )
+    for path, body in calls:
+        answer = api.call("POST", path, "factory", body)
+        assert (answer.status_code, answer.json["code"]) == (409, "idempotency_conflict"), (path, answer.text)
+    assert (rent(api), rent(api, "r-2")) == (one, two)
+    assert api.done("POST", f"/rentals/{one}/extend", "factory", more) == extended
+    assert (count_transfers(api), read_limits(api, one, two)) == before
+    assert before[1] == [2 * HOUR_MS, HOUR_MS]
+
+
+def read_limits(api: Api, *rentals: str) -> list[int]:
+    return [api.done("GET", f"/rentals/{rental}", "factory")["limit_ms"] for rental in rentals]
+
+
+def add_person(api: Api, who: str, firm: str, role: Role) -> None:
+    email = f"{who}@demo.example"
+    with api.market.sessions.write() as session:
+        create_user(
+            session,
+            organisation_id=api.market.owner(firm),
+            email=email,
+            name=who,
+            password=PASSWORD,
+            role=role,
+            now=api.now,
+        )
+        token = sign_in(session, email=email, password=PASSWORD, now=api.now).token
+    api.market.tokens = {**api.market.tokens, who: token}
+
+
+@pytest.mark.parametrize("role", [Role.FACTORY, Role.DEVELOPER, Role.INTEGRATOR, Role.PROVIDER])
+def test_a_rentals_orders_are_the_paying_firms_whatever_role_a_person_has(api: Api, role: Role) -> None:
+    rental = rent(api)
+    add_person(api, "theirs", "provider", role)
+    add_person(api, "ours", "factory", role)
+    seen = {who: api.done("GET", f"/rentals/{rental}", who) for who in ("theirs", "ours", "provider", "auditor")}
+    assert {who: len(found["orders"]) for who, found in seen.items()} == {
+        "theirs": 0,
+        "ours": 1,
+        "provider": 0,
+        "auditor": 1,
+    }
+    assert {found["limit_ms"] for found in seen.values()} == {HOUR_MS}
+    assert api.call("GET", f"/rentals/{rental}", "rival").status_code == 404

@@ -98,6 +98,13 @@ def test_bad_uploads_name_the_field_and_keep_nothing(
     assert scene.call("GET", "/api/v1/datasets", "factory").json == {"datasets": []}
 
 
+@pytest.mark.parametrize("who", ["provider", "auditor"])
+def test_an_upload_of_somebody_who_brings_no_data_stores_nothing(scene: Scene, who: str) -> None:
+    answer = scene.upload(sound_rows(), who=who)
+    assert (answer.status_code, answer.json["code"]) == (403, "forbidden")  # type: ignore[index]
+    assert list((scene.home / "datasets").rglob("*")) == []
+
+
 def test_a_file_above_the_limit_leaves_no_part_behind(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_UPLOAD_BYTES", 1000)
     answer = scene.upload(sound_rows())

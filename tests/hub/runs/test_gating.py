@@ -14,10 +14,11 @@ from sqlalchemy import select
 
 from hub.catalogue.tables import ModelVersion, VersionState
 from hub.clock import read_clock, to_us
+from hub.compute.tables import Node
 from hub.deployments.tables import Evaluation, ObservedReplica, ReplicaSet
 from hub.events.tables import Event
 from hub.jobs.loop import JobLoop, Kind
-from hub.jobs.tables import Job
+from hub.jobs.tables import Job, JobState
 from hub.orders.tables import BillVersion, Order, OrderState
 from hub.tuning.examining import EVALUATION_NAME, PROBE_NAME, collect_questions
 from hub.tuning.gating import gate_run
@@ -297,6 +298,25 @@ def test_without_an_engine_it_is_held_and_may_be_measured_again(
     assert scene.call("POST", f"/api/v1/runs/{run_id}/measure", "factory").status_code == 409
 
 
+def test_without_room_for_an_engine_it_is_held_once_it_waited_long_enough(scene: Scene) -> None:
+    with scene.sessions.write() as session:
+        session.scalars(select(Node)).one().serve_slots = 0
+    run_id = str(scene.order_run(epochs=3)["id"])
+
+    def waits() -> bool:
+        with scene.sessions.read() as session:
+            job = session.scalar(select(Job).where(Job.kind == "run.gate"))
+            return job is not None and job.state is JobState.WAITING and job.attempts > 0
+
+    run_until(make_worker(scene), waits)
+    assert (scene.read_run(run_id)["state"], has_wish(scene)) == ("gating", False)
+    wait_in_vain(scene, run_id, timedelta(minutes=16))
+    run = scene.read_run(run_id)
+    assert (run["state"], run["reason_code"]) == ("held", "gate_not_measured")
+    assert run["gate"]["reason"] == "no room for an engine"
+    assert read_order(scene).state is OrderState.SETTLED
+
+
 def has_wish(scene: Scene) -> bool:
     with scene.sessions.read() as session:
         return session.scalar(select(Evaluation.id).where(Evaluation.ended_at.is_(None))) is not None
@@ -323,6 +343,22 @@ def test_rows_beyond_the_engines_context_are_left_out(tmp_path: Path) -> None:
     longer = collect_questions(tmp_path, None, max_tokens=500, context_tokens=100)
     assert longer is not None
     assert longer.max_tokens == 50
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085"])
+def test_rows_whose_texts_hold_other_ends_of_lines_are_read(tmp_path: Path, mark: str) -> None:
+    answer, question = f"seal{mark}leaks", f"Pump{mark}7"
+    row = {"row": 1, "expected": answer, "base_logprob": -1, "adapter_logprob": -1, "ids": [1] * 5, "learn": [[2, 5]]}
+    for name, line in (
+        (EVALUATION_NAME, row),
+        (PROBE_NAME, {"ids": [9, 8, 7], "learn": [[1, 3]], "expected": answer}),
+        ("valid.jsonl", {"messages": [{"role": "user", "content": question}]}),
+    ):
+        (tmp_path / name).write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
+    asked = collect_questions(tmp_path, tmp_path / "valid.jsonl", max_tokens=4)
+    assert asked is not None
+    assert [[found.expected for found in paper] for paper in (asked.task, asked.probe)] == [[answer], [answer]]
+    assert asked.texts == [question]
 
 
 def test_cancelling_at_the_gate_changes_nothing(scene: Scene) -> None:

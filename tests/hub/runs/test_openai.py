@@ -9,12 +9,15 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob
 from sqlalchemy import func, select
 
+from hub.actor import Role
 from hub.clock import read_clock
 from hub.datasets.service import locate_checked
 from hub.datasets.tables import DatasetVersion
 from hub.deployments.snapshot import build_snapshot
+from hub.filings.service import withdraw_filing
 from hub.jobs.loop import JobLoop
 from hub.orders.tables import Order, OrderState, Quote
+from hub.organisations.tables import User
 from hub.tuning.openai_ids import read_job
 from hub.tuning.proving import queue_proofs
 from hub.tuning.tables import Run
@@ -237,6 +240,35 @@ def test_values_that_are_not_offered_are_refused_by_name(scene: Scene, fields: d
     assert refused.value.type == "invalid_request_error"
     assert refused.value.param == param
     assert param.rpartition(".")[2] in refused.value.message
+
+
+def test_what_our_rules_refuse_is_told_by_the_clients_own_parameter(scene: Scene) -> None:
+    client, worker = make_client(scene), scene.make_worker()
+    sound = upload(client)
+    bad = upload(client, chat_rows() + b'{"messages": [{"role": "user", "content": "no answer"}]}\n')
+    run_until(worker, lambda: client.files.retrieve(bad).status == "error")
+
+    def read_refusal(**fields: Any) -> tuple[int, str | None, str | None]:
+        with pytest.raises(openai.APIStatusError) as refused:
+            create(client, scene, **{"training_file": sound, **fields})
+        return refused.value.status_code, refused.value.code, refused.value.param
+
+    assert read_refusal(training_file=bad) == (409, "dataset_not_ready", "training_file")
+    assert read_refusal(suffix="latest") == (400, "bad_model_name", "suffix")
+    filing = scene.add_filing()
+    with scene.sessions.write() as session:
+        withdraw_filing(session, scene.actors["operator"], filing.id, reason="it was wrong", now=read_clock())
+    assert read_refusal() == (409, "model_not_fine_tunable", "model")
+
+
+@pytest.mark.parametrize("role", [Role.PROVIDER, Role.AUDITOR])
+def test_a_key_whose_maker_brings_no_data_stores_nothing(scene: Scene, role: Role) -> None:
+    client = make_client(scene)
+    with scene.sessions.write() as session:
+        session.get_one(User, scene.actors["factory"].user_id).role = role
+    with pytest.raises(openai.PermissionDeniedError):
+        upload(client)
+    assert list((scene.home / "datasets").rglob("*")) == []
 
 
 def test_strangers_and_missing_things(scene: Scene) -> None:

@@ -1,6 +1,6 @@
 """Retirement of a base reaches its adapters and their users: told once, and shown with what to call then."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
@@ -8,9 +8,11 @@ from hub.clock import to_us
 from hub.deployments.retirements import TOPIC, announce_retirements, list_retirements
 from hub.events.tables import Event
 from hub.metering.service import accept_usage
+from hub.worker import list_chores
 from serving import contract
 from tests.hub.runs.scene import Scene
-from tests.hub.runs.test_deployments import add_adapter, deploy, lead, models, observe
+from tests.hub.runs.test_deployments import add_adapter, deploy, desired, lead, models, observe
+from tests.hub.runs.test_scaling import wanted
 
 NAME = "factory-co/orders"
 
@@ -78,3 +80,26 @@ def test_a_newer_served_version_is_the_successor_and_a_moved_date_is_told_again(
     assert announce(scene) == 1
     retire(scene, first, "factory")
     assert announce(scene) == 1
+
+
+def test_the_pool_is_told_once_until_when_an_adapter_of_an_ending_base_is_kept(scene: Scene) -> None:
+    serve(scene)
+    before = wanted(scene)
+    assert [item.keep_until for item in before.adapters] == [None]
+    ends_at = retire(scene, scene.base_version, "operator")
+    (announce_chore,) = (chore for chore in list_chores() if chore.name == "announce retirements")
+    announce_chore.act(scene.work)
+    told = desired(scene, after=before.generation)
+    assert told is not None
+    assert [item.keep_until for item in told.adapters] == [to_us(datetime.fromisoformat(ends_at))]
+    announce_chore.act(scene.work)
+    assert desired(scene, after=told.generation) is None
+
+
+def test_an_adapter_whose_base_was_retired_is_not_deployed(scene: Scene) -> None:
+    version_id = add_adapter(scene)
+    answer = scene.call("POST", f"/api/v1/versions/{scene.base_version}/retire", "operator", json={})
+    assert answer.status_code == 200, answer.json
+    refused = scene.call("POST", f"/api/v1/versions/{version_id}/deploy", "factory").json
+    assert refused is not None
+    assert (refused["status"], refused["code"], refused["field"]) == (409, "not_deployable", "version_id")

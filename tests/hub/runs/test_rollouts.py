@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -14,12 +16,15 @@ from hub.deployments import rollout_rules as rules
 from hub.deployments.rollouts import watch_rollouts
 from hub.deployments.tables import ObservedReplica, Rollout
 from hub.events.tables import Event
+from hub.jobs.tables import Job, JobState
 from hub.metering.service import accept_usage
+from hub.tuning.kinds import PROBE_KIND
 from hub.tuning.probing import queue_probes
 from serving import contract
 from serving.contract import engine_name
 from tests.hub.runs.scene import Scene, run_until
 from tests.hub.runs.test_deployments import add_adapter, deploy, lead, models, observe
+from tests.hub.runs.test_scaling import running, wanted
 
 NAME = "factory-co/orders"
 
@@ -133,6 +138,20 @@ def test_a_version_that_cannot_be_loaded_never_gets_a_call(stage: Stage) -> None
     assert stage.read()["reason_code"] == "load_failed"
 
 
+def test_a_version_taken_back_while_it_waits_takes_the_name_only_when_deployed_anew(stage: Stage) -> None:
+    body = {"version_id": stage.version, "percent": 50}
+    started = stage.scene.call("POST", "/api/v1/rollouts", "factory", json=body).json
+    assert started["state"] == "waiting"  # type: ignore[index]
+    assert stage.step(started["id"], "take-back").json["state"] == "taken_back"  # type: ignore[index]
+    observe(stage.scene, stage.epoch, a="ready", b="ready")
+    assert f"{NAME}@2" in models(stage.scene)
+    assert stage.shares() == [(stage.stable, 1)]
+    assert stage.scene.call("DELETE", f"/api/v1/versions/{stage.version}/deploy", "factory").status_code == 200
+    deploy(stage.scene, stage.version)
+    observe(stage.scene, stage.epoch, a="ready", b="ready")
+    assert stage.shares() == [(stage.version, 1)]
+
+
 def test_undeploying_either_version_ends_it(stage: Stage) -> None:
     stage.start(50)
     stage.scene.call("DELETE", f"/api/v1/versions/{stage.version}/deploy", "factory")
@@ -157,8 +176,8 @@ def test_what_does_not_fit_is_refused(stage: Stage) -> None:
     assert stage.shares() == [(stage.version, 5), (stage.stable, 95)], "the alias waits for the rollout's end"
 
 
-@pytest.fixture
-def engine() -> Iterator[tuple[str, dict[str, str]]]:
+@contextmanager
+def run_engine() -> Iterator[tuple[str, dict[str, str]]]:
     """An engine that answers every chat with the text set for its served name."""
     answers: dict[str, str] = {}
 
@@ -183,6 +202,12 @@ def engine() -> Iterator[tuple[str, dict[str, str]]]:
     thread.join()
 
 
+@pytest.fixture
+def engine() -> Iterator[tuple[str, dict[str, str]]]:
+    with run_engine() as running_engine:
+        yield running_engine
+
+
 @pytest.mark.parametrize(("answer", "state"), [("replace seal 4", "running"), ("replace nothing", "taken_back")])
 def test_the_probe_asks_both_versions_the_owners_cases(
     scene: Scene, engine: tuple[str, dict[str, str]], answer: str, state: str
@@ -201,3 +226,41 @@ def test_the_probe_asks_both_versions_the_owners_cases(
     with scene.sessions.write() as session:
         assert queue_probes(session, now=scene.work.clock()) == 0
         assert session.scalars(select(Rollout.probe)).one()["measure"] == "f1"
+
+
+def test_the_probe_asks_each_version_on_the_engine_where_it_answers(scene: Scene) -> None:
+    stage = Stage(scene)
+    stage.start(50, cases=[{"prompt": "pump leaks", "expected": "replace seal 4"}])
+    digests = "a" * 64, "b" * 64
+    (plain,) = running(wanted(scene))
+    with run_engine() as (one, answers_of_one), run_engine() as (other, answers_of_other):
+        answers_of_one[engine_name(digests[0])] = answers_of_other[engine_name(digests[1])] = "replace seal 4"
+        replicas = (replace(plain, replica_id="rep_0", url=one), replace(plain, replica_id="rep_1", url=other))
+        adapters = tuple(
+            contract.ObservedAdapter(digest, (replica.replica_id,), contract.AdapterState.READY)
+            for digest, replica in zip(digests, replicas, strict=True)
+        )
+        message = contract.Observed(stage.epoch, wanted(scene).generation, replicas, adapters)
+        assert scene.internal("PUT", "pool/observed", "pool", data=contract.dumps(message)).status_code == 200
+        with scene.sessions.write() as session:
+            assert queue_probes(session, now=scene.work.clock()) == 1
+        run_until(scene.make_worker(), lambda: stage.read()["probe"] is not None)
+    probe = stage.read()["probe"]
+    assert (probe["cases"], probe["stable"], probe["candidate"]) == (1, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("step", ["promote", "take-back"])
+def test_a_rollout_that_is_over_is_probed_no_more(scene: Scene, step: str) -> None:
+    stage = Stage(scene)
+    rollout_id = stage.start(50, cases=[{"prompt": "pump leaks", "expected": "replace seal 4"}])["id"]
+    with scene.sessions.write() as session:
+        assert queue_probes(session, now=scene.work.clock()) == 1
+    assert stage.step(rollout_id, step).status_code == 200
+    run_until(scene.make_worker(), lambda: read_probe_job(scene).state is JobState.DONE)
+    assert read_probe_job(scene).failures == 0
+    assert stage.read()["probe"] is None
+
+
+def read_probe_job(scene: Scene) -> Job:
+    with scene.sessions.read() as session:
+        return session.scalars(select(Job).where(Job.kind == PROBE_KIND)).one()

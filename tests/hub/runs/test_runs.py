@@ -4,17 +4,22 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from hub.catalogue.tables import ModelVersion
 from hub.compute.tables import HoldState, Rental
 from hub.events.tables import Event
+from hub.jobs.tables import Job
 from hub.orders.tables import Order, OrderState
 from hub.tuning.endings import fail_orphaned_runs
-from hub.tuning.progress import locate_attempt
+from hub.tuning.keeping_holds import keep_holds
+from hub.tuning.kinds import TRAIN_KIND
+from hub.tuning.ordering import queue_accepted_runs
+from hub.tuning.progress import find_commit, locate_attempt
 from hub.tuning.stopping import end_long_pauses
 from tests.hub.runs.scene import Scene, run_until
-from tests.hub.runs.twin_trainer import TOKENS_PER_STEP
+from tests.hub.runs.twin_trainer import STEP_MS, TOKENS_PER_STEP
 
 OVER = {"succeeded", "failed", "cancelled", "held", "invalid"}
 
@@ -88,8 +93,6 @@ def test_accepting_twice_with_the_same_key_is_one_order(scene: Scene) -> None:
 
 
 def test_a_quote_accepted_through_orders_is_queued_by_the_sweep(scene: Scene) -> None:
-    from hub.tuning.ordering import queue_accepted_runs
-
     run = scene.start_run()
     path = f"/api/v1/runs/{run['id']}/quote"
     quote = scene.call("POST", path, "factory", json={"offer_id": scene.offers["bay"]}).json
@@ -105,6 +108,58 @@ def test_a_quote_accepted_through_orders_is_queued_by_the_sweep(scene: Scene) ->
         assert queue_accepted_runs(session, now=scene.work.clock()) == 1
         assert queue_accepted_runs(session, now=scene.work.clock()) == 0
     assert finish(scene, run)["state"] == "succeeded"
+
+
+def accept_aside(scene: Scene, run: dict[str, Any], offer: str, key: str) -> str:
+    """Quote a run and accept the quote through the orders' own address; returns the order's id."""
+    path = f"/api/v1/runs/{run['id']}/quote"
+    quote = scene.call("POST", path, "factory", json={"offer_id": scene.offers[offer]}).json
+    assert quote is not None
+    path = f"/api/v1/quotes/{quote['id']}/accept"
+    accepted = scene.call("POST", path, "factory", json={"idempotency_key": key})
+    assert accepted.status_code == 201, accepted.json
+    return str(accepted.json["id"])  # type: ignore[index]
+
+
+def test_two_accepted_quotes_of_a_run_are_one_training_and_the_second_is_given_back(scene_on_both: Scene) -> None:
+    scene = scene_on_both
+    run, other = scene.start_run(), scene.start_run()
+    first, second = accept_aside(scene, run, "bay", "first"), accept_aside(scene, run, "city", "second")
+    third = accept_aside(scene, other, "bay", "third")
+    with scene.sessions.write() as session:
+        assert queue_accepted_runs(session, now=scene.work.clock()) == 2
+        assert queue_accepted_runs(session, now=scene.work.clock()) == 0
+    queued = scene.read_run(run["id"])
+    assert (queued["state"], queued["order_id"], queued["offer_id"]) == ("queued", first, scene.offers["bay"])
+    assert (scene.read_run(other["id"])["state"], scene.read_run(other["id"])["order_id"]) == ("queued", third)
+    with scene.sessions.read() as session:
+        orders = {order.id: order for order in session.scalars(select(Order))}
+        subjects = session.scalars(select(Job.subject).where(Job.kind == TRAIN_KIND)).all()
+    assert {key: order.state for key, order in orders.items()} == {
+        first: OrderState.HELD,
+        second: OrderState.REFUNDED,
+        third: OrderState.HELD,
+    }
+    assert (orders[second].reason_code, orders[second].charged_fen) == ("superseded", 0)
+    assert sorted(subjects) == sorted([run["id"], other["id"]])
+
+
+def test_an_order_that_comes_after_its_run_was_queued_is_not_kept_alive(scene: Scene) -> None:
+    run = scene.start_run()
+    path = f"/api/v1/runs/{run['id']}/quote"
+    late = scene.call("POST", path, "factory", json={"offer_id": scene.offers["city"]}).json
+    assert late is not None
+    accept_aside(scene, run, "bay", "first")
+    with scene.sessions.write() as session:
+        assert queue_accepted_runs(session, now=scene.work.clock()) == 1
+    path = f"/api/v1/quotes/{late['id']}/accept"
+    assert scene.call("POST", path, "factory", json={"idempotency_key": "late"}).status_code == 201
+    now = scene.work.clock()
+    with scene.sessions.write() as session:
+        # Half of the lease is over: the run's own order is renewed. Then the lease of the other has run out.
+        assert [keep_holds(session, now + timedelta(minutes=minutes)) for minutes in (40, 61)] == [0, 1]
+        states = {order.quote_id == late["id"]: order.state for order in session.scalars(select(Order))}
+    assert states == {False: OrderState.HELD, True: OrderState.REFUNDED}
 
 
 def test_a_killed_trainer_is_resumed_from_its_last_commit(scene: Scene) -> None:
@@ -137,6 +192,65 @@ def test_a_cancelled_run_pays_what_was_committed(scene: Scene) -> None:
     assert 0 < order.metered["trained_tokens"] < 50 * TOKENS_PER_STEP
     assert 0 < order.charged_fen < order.held_fen
     assert scene.work.launch.list_mine() == []
+
+
+def ask(scene: Scene, run: dict[str, Any], wish: str) -> str:
+    """Cancel, pause or resume a run; returns its state."""
+    answer = scene.call("POST", f"/api/v1/runs/{run['id']}/{wish}", "factory")
+    assert answer.status_code == 202, answer.json
+    return str(answer.json["state"])  # type: ignore[index]
+
+
+def read_meter(scene: Scene, run: dict[str, Any]) -> tuple[int, int]:
+    """Return what the order of a cancelled run was billed for: tokens and device time in ms."""
+    order = read_order(scene, run)
+    assert (order.state, order.reason_code) == (OrderState.REFUNDED, "user_cancelled")
+    assert order.metered is not None
+    tokens, device_ms = order.metered["trained_tokens"], order.metered["device_ms"]
+    assert order.charged_fen == device_ms * 3600 // 3_600_000 + tokens * 5 // 100
+    return tokens, device_ms
+
+
+def test_a_run_cancelled_while_paused_pays_what_was_committed_before_the_pause(scene: Scene) -> None:
+    run = scene.order_run(epochs=50, warmup_ratio=0.2)
+    worker = scene.make_worker()
+    run_until(worker, lambda: find_commit(scene.home, run["id"], 1) is not None)
+    ask(scene, run, "pause")
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] == "paused")
+    commit = find_commit(scene.home, run["id"], 1)
+    assert commit is not None
+    assert ask(scene, run, "cancel") == "cancelled"
+    assert read_meter(scene, run) == (commit.tokens, commit.device_ms)
+    assert commit.tokens >= TOKENS_PER_STEP
+
+
+def test_a_run_cancelled_while_it_recovers_pays_what_was_committed_before_the_loss(scene: Scene) -> None:
+    run = scene.order_run(epochs=5, patience=7)
+    worker = scene.make_worker()
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] == "recovering")
+    worker.hand_back()
+    assert ask(scene, run, "cancel") == "cancelled"
+    assert read_meter(scene, run) == (2 * TOKENS_PER_STEP, 2 * STEP_MS)
+
+
+@pytest.mark.parametrize("is_held", [True, False], ids=["held by a worker", "back in the queue"])
+def test_a_pause_of_a_run_that_recovers_frees_its_devices(scene: Scene, is_held: bool) -> None:
+    def read_rentals() -> list[HoldState]:
+        with scene.sessions.read() as session:
+            return list(session.scalars(select(Rental.state).order_by(Rental.id)))
+
+    run = scene.order_run(epochs=5, patience=7)
+    worker = scene.make_worker()
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] == "recovering")
+    assert read_rentals() == [HoldState.ACTIVE], "kept for the next attempt"
+    if not is_held:
+        worker.hand_back()
+    assert ask(scene, run, "pause") == ("recovering" if is_held else "paused")
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] == "paused")
+    assert read_rentals() == [HoldState.RELEASED]
+    assert ask(scene, run, "resume") == "queued"
+    assert finish(scene, run)["state"] == "succeeded"
+    assert read_rentals() == [HoldState.RELEASED, HoldState.RELEASED]
 
 
 def test_out_of_memory_is_tried_once_in_smaller_parts(scene: Scene) -> None:

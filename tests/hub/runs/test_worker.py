@@ -17,14 +17,16 @@ from hub.catalogue.tables import ModelVersion
 from hub.clock import read_clock
 from hub.compute.tables import Node, Rental
 from hub.deployments.tables import Deployment
-from hub.jobs.loop import Kind
+from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.sweeping import reap_trainers
 from hub.jobs.tables import Job, JobState, LockRow
+from hub.jobs.trainer import ask_cancel, ask_pause
 from hub.jobs.work import Verdict, Work, failed
 from hub.orders.tables import Order, OrderState
 from hub.secrets import make_secrets
 from hub.tuning.endings import fail_orphaned_runs
 from hub.tuning.mirroring import MirrorVersions
+from hub.tuning.progress import locate_attempt
 from hub.tuning.service import expire_runs
 from hub.worker import ROLE, Chore, Worker, list_lanes, stop_trainers
 from registry.mirror_records import MirroredRun, MirroredVersion
@@ -155,6 +157,101 @@ def test_leaked_trainers_are_reaped_and_live_ones_left_alone(scene: Scene) -> No
     assert work.launch.find(leaked.name) is None
     (alive,) = work.launch.list_mine()
     assert work.launch.poll(alive).state is ProcessState.RUNNING
+
+
+def train_until(scene: Scene, worker: JobLoop, run_id: str, attempt: int) -> None:
+    """Let a worker work until that attempt makes steps."""
+
+    def is_there() -> bool:
+        run = scene.read_run(run_id)
+        return (run["attempt"], run["state"]) == (attempt, "running")
+
+    run_until(worker, is_there)
+
+
+def wait_for_end(scene: Scene) -> None:
+    """Wait for the end of the only trainer, of which no worker hears meanwhile."""
+    (handle,) = scene.work.launch.list_mine()
+    deadline = time.monotonic() + 30
+    while scene.work.launch.poll(handle).state in (ProcessState.STARTING, ProcessState.RUNNING):
+        assert time.monotonic() < deadline, "the trainer does not end"
+        time.sleep(0.05)
+
+
+def kill_trainer(scene: Scene) -> None:
+    (handle,) = scene.work.launch.list_mine()
+    assert scene.work.launch.signal(handle, "kill")
+
+
+def ask(scene: Scene, run_id: str, wish: str) -> None:
+    assert scene.call("POST", f"/api/v1/runs/{run_id}/{wish}", "factory").status_code == 202
+
+
+def check_cancelled(scene: Scene, worker: JobLoop, run_id: str) -> None:
+    """The run ends as cancelled at the worker's next look, with its committed part billed and no failure counted."""
+    run_until(worker, lambda: scene.read_run(run_id)["state"] in OVER | {"paused"})
+    done = scene.read_run(run_id)
+    assert (done["state"], done["reason_code"]) == ("cancelled", "user_cancelled")
+    with scene.sessions.read() as session:
+        order = session.get_one(Order, done["order_id"])
+        job = session.scalars(select(Job).where(Job.kind == "run.train")).one()
+    assert (order.state, order.charged_fen > 0) == (OrderState.REFUNDED, True)
+    assert (job.state, job.failures) == (JobState.DONE, 0)
+    assert scene.work.launch.list_mine() == []
+
+
+def test_a_trainer_that_obeyed_a_cancel_before_it_was_noted_ends_its_run_as_cancelled(scene: Scene) -> None:
+    run = scene.order_run(epochs=50, warmup_ratio=0.2)
+    worker = scene.make_worker()
+    train_until(scene, worker, run["id"], 1)
+    ask(scene, run["id"], "cancel")
+    ask_cancel(locate_attempt(scene.home, run["id"], 1))  # as by a worker that died before it noted that it asked
+    wait_for_end(scene)
+    assert scene.read_run(run["id"])["state"] == "running"
+    check_cancelled(scene, worker, run["id"])
+
+
+def test_a_cancel_after_a_pause_that_no_worker_saw_yet_counts(scene: Scene) -> None:
+    run = scene.order_run(epochs=50, warmup_ratio=0.2)
+    worker = scene.make_worker()
+    train_until(scene, worker, run["id"], 1)
+    ask(scene, run["id"], "pause")
+    ask_pause(locate_attempt(scene.home, run["id"], 1))
+    wait_for_end(scene)
+    ask(scene, run["id"], "cancel")
+    check_cancelled(scene, worker, run["id"])
+
+
+def recover(scene: Scene, worker: JobLoop, run_id: str) -> list[str]:
+    """Kill the trainer; returns how all attempts ended, once the run waits for another one."""
+    kill_trainer(scene)
+    run_until(worker, lambda: scene.read_run(run_id)["state"] in OVER | {"recovering"})
+    run = scene.read_run(run_id)
+    assert run["state"] == "recovering", run["message"]
+    return [row["reason_code"] for row in run["attempts"]]
+
+
+def test_pauses_of_the_owner_are_no_losses_of_the_machine(scene: Scene) -> None:
+    run = scene.order_run(epochs=50, warmup_ratio=0.2)
+    worker = scene.make_worker()
+    for attempt in (1, 2):
+        train_until(scene, worker, run["id"], attempt)
+        ask(scene, run["id"], "pause")
+        run_until(worker, lambda: scene.read_run(run["id"])["state"] == "paused")
+        ask(scene, run["id"], "resume")
+    train_until(scene, worker, run["id"], 3)
+    assert recover(scene, worker, run["id"]) == ["paused", "paused", "lost"]
+
+
+@pytest.mark.parametrize(("clip_norm", "reason"), [(7, "out_of_memory"), (9, "nan_loss")])
+def test_what_is_tried_otherwise_is_no_loss_of_the_machine(scene: Scene, clip_norm: int, reason: str) -> None:
+    run = scene.order_run(epochs=50, warmup_ratio=0.2, clip_norm=clip_norm)
+    worker = scene.make_worker()
+    ends = [reason]
+    for attempt in (2, 3):
+        train_until(scene, worker, run["id"], attempt)
+        ends.append("lost")
+        assert recover(scene, worker, run["id"]) == ends
 
 
 def test_an_unaccepted_quote_expires_its_run(scene: Scene) -> None:

@@ -204,3 +204,17 @@ def test_owners_and_rulings_over_http(client: Client) -> None:
     client.ok("POST", "/related-parties", "operator", body)
     found = client.ok("GET", f"/related-parties?{pair}", "auditor")
     assert (found["blocks"], found["ruling"]["reason"]) == (False, "namesakes, cards seen")
+
+
+@pytest.mark.parametrize("granted_fen", [0, -1, 30_001])
+def test_an_award_of_nothing_or_of_more_than_asked_is_refused(client: Client, granted_fen: int) -> None:
+    application = apply(client)
+    decide(client, application, "checker", "check")
+    path, body = f"/voucher-applications/{application}/reviews", {"decision": "approve", "granted_fen": granted_fen}
+    refused: Any = client.call("POST", path, "approver", body).json
+    assert (refused["code"], refused["field"]) == ("invalid_value", "granted_fen")
+    assert client.ok("GET", "/grants", "factory")["items"] == []
+    assert client.ok("GET", f"/voucher-applications/{application}", "factory")["state"] == "checked"
+    client.ok("POST", path, "approver", body | {"granted_fen": 1})
+    assert [grant["awarded_fen"] for grant in client.ok("GET", "/grants", "factory")["items"]] == [1]
+    assert_books(client.market)

@@ -11,6 +11,8 @@ from hub.ledger.movements import move
 from hub.ledger.service import Posted, post_group
 from hub.ledger.tables import Account
 from hub.orders import service as orders
+from hub.orders.rules import QuoteStaleError
+from hub.orders.tables import Quote
 from hub.vouchers import service
 from hub.vouchers.applications import ExclusiveProgrammeError
 from hub.vouchers.programmes import fund_account
@@ -232,3 +234,52 @@ def test_every_step_is_an_event_with_its_person(market: Market) -> None:
         ("grant.revoked", person["operator"]),
         ("grant.returned", "system"),
     ]
+
+
+def accept(market: Market, quote: Quote, key: str) -> str:
+    with market.sessions.write() as session:
+        return orders.accept_quote(
+            session, market.actors["factory"], quote.id, idempotency_key=key, now=market.now
+        ).id
+
+
+def held_fen(market: Market, programme: str) -> tuple[int, int]:
+    """Return what is held of the firm's cash and of its grant of a programme."""
+    with market.sessions.read() as session:
+        return orders.wallet(session, market.owner("factory")).held_fen, balance_of(market, programme).held_fen
+
+
+def test_a_quote_of_last_year_holds_nothing_of_last_years_voucher(market: Market) -> None:
+    market.award("compute", 20_000)
+    market.fund("factory", 10_000, "bank-1")
+    market.now = shanghai(2026, 12, 31, 23, 50)
+    late, in_time = market.quote(), market.quote()
+    assert [line.voucher_fen for line in late.lines] == [600, 0]
+    market.now = shanghai(2026, 12, 31, 23, 59)
+    accept(market, in_time, "in-time")
+    market.now = shanghai(2027, 1, 1, 0, 5)
+    before = held_fen(market, "compute")
+    with pytest.raises(QuoteStaleError, match="period 2026; today is in 2027"):
+        accept(market, late, "late")
+    assert held_fen(market, "compute") == before == (3601, 600)
+    fresh = market.quote()
+    assert fresh.voucher_fen == 0
+    accept(market, fresh, "late")  # the key is free: nothing was ordered with it
+    assert held_fen(market, "compute") == (3601 + 4201, 600)
+    assert_books(market)
+
+
+def test_a_quote_on_a_grant_revoked_since_holds_nothing_even_of_money_that_came_back(market: Market) -> None:
+    grant = market.award("model", 30_000)
+    market.fund("factory", 10_000, "bank-1")
+    first, second = market.quote(offer="private"), market.quote(offer="private")
+    order_id = accept(market, first, "first")
+    with market.sessions.write() as session:
+        service.revoke_grant(session, market.actors["operator"], grant.id, reason="false papers", now=market.now)
+    with market.sessions.write() as session:
+        orders.refund_order(session, order_id, fault="provider", reason_code="power", now=market.now)
+    assert balance_of(market).left_fen == 2100  # until it goes back to the fund
+    with pytest.raises(QuoteStaleError, match="is revoked"):
+        accept(market, second, "second")
+    assert held_fen(market, "model") == (0, 0)
+    assert_books(market)

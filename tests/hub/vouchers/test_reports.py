@@ -13,8 +13,9 @@ from hub.claims.tables import AuthorityReport
 from hub.errors import ForbiddenError, InvalidValueError
 from hub.ledger.closing import list_closed
 from hub.vouchers import service as vouchers
+from serving.contract import AllowanceGrant
 from tests.hub.money.market import Market
-from tests.hub.vouchers.steps import add_invoice, buy, draft, shanghai
+from tests.hub.vouchers.steps import add_invoice, assert_books, buy, draft, shanghai
 
 
 def issue(market: Market, period: str = "2026-11", who: str = "operator") -> AuthorityReport:
@@ -134,3 +135,22 @@ def test_reports_are_issued_by_the_operator(spent: Market) -> None:
     for who in ("auditor", "factory"):
         with pytest.raises(ForbiddenError):
             issue(spent, who=who)
+
+
+def test_a_period_whose_calls_still_hold_money_waits_for_them(spent: Market) -> None:
+    piece = spent.draw("late")
+    assert isinstance(piece, AllowanceGrant)
+    spent.send(spent.record(piece.allowance_id, "late", (0, 0, 125_000)))
+    spent.now = shanghai(2027, 1, 1)
+    for period in ("2026-11", "2026-Q4", "2026"):
+        with pytest.raises(PeriodRunningError, match="still open") as refused:
+            issue(spent, period)
+        assert (refused.value.code, refused.value.field) == ("period_running", "period")
+        with spent.sessions.read() as session:
+            assert (list_closed(session), service.list_reports(session)) == ([], [])
+    spent.close(piece.allowance_id, through_seq=1)
+    assert spent.settle() == 1
+    assert issue(spent).number == 1
+    with spent.sessions.read() as session:
+        assert [row.month for row in list_closed(session)] == ["2026-11"]
+    assert_books(spent)
