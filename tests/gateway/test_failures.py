@@ -120,9 +120,7 @@ def test_no_overspending_by_64_at_once(tmp_path: Path) -> None:
 
 
 def test_an_empty_account_is_told_so_by_a_model_that_is_free_too(tmp_path: Path) -> None:
-    snapshot = dataclasses.replace(
-        SNAPSHOT, prices=tuple(dataclasses.replace(price, amount_fen=0) for price in PRICES)
-    )
+    snapshot = dataclasses.replace(SNAPSHOT, prices=tuple(dataclasses.replace(price, amount_fen=0) for price in PRICES))
     with running_world(snapshot, tmp_path) as world, running_gateway(world) as gateway:
         world.hub.balance_ufen = 0
         with pytest.raises(openai.RateLimitError) as refused:

@@ -251,9 +251,7 @@ def test_small_corrections_of_one_line_need_a_second_person_once_they_add_up(
 ) -> None:
     monkeypatch.setattr(correction_steps, "APPROVAL_LIMIT_FEN", 50)
     line_id = call(rich, "one", HUNDRED_FEN)
-    states = [
-        correct_calls(rich, line_id, figures("one", HUNDRED_FEN * left // 100)).state for left in (60, 50, 49)
-    ]
+    states = [correct_calls(rich, line_id, figures("one", HUNDRED_FEN * left // 100)).state for left in (60, 50, 49)]
     assert states == ["posted", "posted", "proposed"]
     assert read_line(rich, line_id).posted_fen == 50
     assert_sound(rich)

@@ -238,9 +238,7 @@ def test_every_step_is_an_event_with_its_person(market: Market) -> None:
 
 def accept(market: Market, quote: Quote, key: str) -> str:
     with market.sessions.write() as session:
-        return orders.accept_quote(
-            session, market.actors["factory"], quote.id, idempotency_key=key, now=market.now
-        ).id
+        return orders.accept_quote(session, market.actors["factory"], quote.id, idempotency_key=key, now=market.now).id
 
 
 def held_fen(market: Market, programme: str) -> tuple[int, int]:
