@@ -133,8 +133,8 @@ class Exchange:
             self.gone = True
             _wake(self._arrived)
             _wake(self._drained)
-            if self.on_writable is not None:
-                self.on_writable(True)
+            if self.on_writable is not None and self.tape is not None:
+                self.on_writable(True)  # what is kept for a client that asks again need not wait for this one
             if self.on_gone is not None:
                 self.on_gone()
 

@@ -15,7 +15,7 @@ import pytest
 from serving.contract import EndReason, UsageStatus
 from serving.gateway.body_budget import BodyBudget
 from serving.gateway.connection import IDLE_TIMEOUT_S, WRITE_TIMEOUT_S, ClientConnection
-from serving.gateway.exchange import BODY_AHEAD_BYTES, Exchange
+from serving.gateway.exchange import BODY_AHEAD_BYTES, Exchange, Tape
 from serving.gateway.fair_share import MAX_WAITING
 from tests.gateway.crowd import call, run_crowd
 from tests.gateway.engine import Engine
@@ -167,11 +167,11 @@ def fill_up(gateway: Gateway, engine: Engine, **headers: str) -> http.client.HTT
     body = json.dumps({"model": "org/base", "messages": MESSAGES, "stream": True})
     headers |= {"authorization": f"Bearer {secret_of(1)}"}
     connection.request("POST", "/v1/chat/completions", body, headers)
-    produced = -1
-    while produced != engine.produced:
-        produced = engine.produced
-        time.sleep(1.0)
-    assert 0 < produced < 60_000
+    seen = [-1, -2, -3]
+    while len(set(seen)) > 1:
+        seen = [*seen[1:], engine.produced]
+        time.sleep(0.7)
+    assert 0 < engine.produced < 60_000
     return connection
 
 
@@ -182,8 +182,8 @@ def test_s5_08_a_client_that_never_reads_holds_the_engine_back(tmp_path: Path) -
         connection.close()
         record = wait_for(lambda: next(iter(world.hub.usage.values()), None))
         assert record.end_reason is EndReason.CLIENT_GONE
-        assert record.completion_tokens <= produced
         wait_for(lambda: world.engines[0].aborted)
+        assert record.completion_tokens <= world.engines[0].produced == produced  # nothing was made for nobody
 
 
 def test_s5_08_a_slow_client_that_leaves_no_longer_holds_back_what_runs_on_for_its_retry(tmp_path: Path) -> None:
@@ -234,16 +234,18 @@ GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
 
 
-def test_s5_08_a_slow_client_that_leaves_counts_as_slow_no_more() -> None:
+@pytest.mark.parametrize("kept", [False, True])
+def test_s5_08_a_slow_client_that_leaves_holds_back_nothing_that_is_kept_for_its_retry(kept: bool) -> None:
     async def leave() -> None:
         served, told = Served(), list[bool]()
         await served.receive(GET)
         exchange = served.exchanges[0]
         exchange.on_writable = told.append
+        exchange.tape = Tape(lambda _: None) if kept else None
         served.connection.pause_writing()
         assert (told, exchange.slow) == ([False], True)
         served.connection.connection_lost(None)
-        assert (told, exchange.slow, exchange.gone) == ([False, True], False, True)
+        assert (told, exchange.slow, exchange.gone) == ([False, True][: 1 + kept], False, True)
 
     asyncio.run(leave())
 
