@@ -44,6 +44,8 @@ INSTRUCTION_TOKENS = 896
 """What the calls of one fine-tune share before their own 48 tokens: its task and two examples."""
 KV_BLOCKS = 256
 """Memory of each of two engines, in blocks of 128 tokens: the instructions of 32 adapters and 16 calls fit."""
+SETTLE_S = 120.0
+"""A core computes an instruction in some three seconds, so caches are full after this long, as in a day's work."""
 HOT_LOADS = 20
 PROMOTIONS = 20
 Figures = dict[str, float]
@@ -131,14 +133,20 @@ def variants_of_one(models: Models, engine: str, merged: str, gateway: str) -> V
 
 
 async def measure_two_engines(bench: Bench) -> Figures:
-    """64 adapters over two engines of 8 slots, drawn by Zipf: through the product, and to either engine in turn."""
-    folder, models = bench.folder, bench.models
-    settled = running_pool(folder / "two", models, replicas=2, slots=SLOTS, adapters=ADAPTERS, kv_blocks=KV_BLOCKS)
-    async with settled as (_world, controller, pool_url):
+    """64 adapters over two engines of 8 slots, drawn by Zipf: through the product, and to either engine in turn.
+
+    Each way has two engines of its own, on the same cores, and so a cache of prompts that the other does not empty.
+    """
+    folder, models, taken = bench.folder, bench.models, dict[str, list[Taken]]()
+    product = running_pool(folder / "two", models, replicas=2, slots=SLOTS, adapters=ADAPTERS, kv_blocks=KV_BLOCKS)
+    beside = running_pool(folder / "turns", models, replicas=2, slots=SLOTS, adapters=0, kv_blocks=KV_BLOCKS)
+    async with product as (_, _, pool_url), beside as (_, controller, _):
         engines = [replica.url for replica in controller.routes.routes.replicas]
         await load_everywhere(engines, models)
         async with running_gateway(folder / "g2", models, pool_url, adapters=ADAPTERS) as (gateway, _hub):
-            taken = await take_turns(bench, variants_of_two(engines, gateway), at_once=2 * AT_ONCE)
+            for plain, settle_s in ((False, SETTLE_S), (True, 1.0)):
+                variants = variants_of_two(engines, gateway, plain=plain)
+                taken |= await take_turns(bench, variants, at_once=2 * AT_ONCE, settle_s=settle_s)
     rate = {name: statistics.median(run.tokens_per_s for run in runs) for name, runs in taken.items()}
     wait = {name: statistics.median(run.median_s for run in runs) for name, runs in taken.items()}
     return {
@@ -150,43 +158,32 @@ async def measure_two_engines(bench: Bench) -> Figures:
     }
 
 
-def variants_of_two(engines: list[str], gateway: str) -> Variants:
-    """The same draw for all; `plain` calls share no instruction."""
+def variants_of_two(engines: list[str], gateway: str, *, plain: bool) -> Variants:
+    """The same draw for both ways; `plain` calls share no instruction."""
     rng = random.Random(2)
     shared = [tuple(draw_tokens(rng, INSTRUCTION_TOKENS)) for _ in range(ADAPTERS)]
+    routed, turned = draw_zipf(ADAPTERS, seed=1), draw_zipf(ADAPTERS, seed=1)
 
-    def route(*, plain: bool) -> Callable[[int], Ask]:
-        draw = draw_zipf(ADAPTERS, seed=1)
+    def route(_number: int) -> Ask:
+        adapter = routed()
+        return Ask(gateway, f"bench/a{adapter}", KEY, () if plain else shared[adapter])
 
-        def choose(_number: int) -> Ask:
-            adapter = draw()
-            return Ask(gateway, f"bench/a{adapter}", KEY, () if plain else shared[adapter])
+    def turn(number: int) -> Ask:
+        adapter = turned()
+        return Ask(engines[number % 2], f"everywhere-{adapter}", "", () if plain else shared[adapter])
 
-        return choose
-
-    def turn(*, plain: bool) -> Callable[[int], Ask]:
-        draw = draw_zipf(ADAPTERS, seed=1)
-
-        def choose(number: int) -> Ask:
-            adapter = draw()
-            return Ask(engines[number % 2], f"everywhere-{adapter}", "", () if plain else shared[adapter])
-
-        return choose
-
-    return {
-        "affinity": route(plain=False),
-        "round_robin": turn(plain=False),
-        "affinity_plain": route(plain=True),
-        "round_robin_plain": turn(plain=True),
-    }
+    ending = "_plain" if plain else ""
+    return {f"affinity{ending}": route, f"round_robin{ending}": turn}
 
 
-async def take_turns(bench: Bench, variants: Variants, *, at_once: int = AT_ONCE) -> dict[str, list[Taken]]:
-    """Every variant in every round, after one short turn that does not count."""
+async def take_turns(
+    bench: Bench, variants: Variants, *, at_once: int = AT_ONCE, settle_s: float = 1.0
+) -> dict[str, list[Taken]]:
+    """Every variant in every round, after one turn of `settle_s` each that does not count."""
     taken: dict[str, list[Taken]] = defaultdict(list)
     for number in range(bench.rounds + 1):
         for name, choose in variants.items():
-            seconds = bench.seconds if number else 1.0
+            seconds = bench.seconds if number else settle_s
             run = await measure(choose, at_once=at_once, seconds=seconds)
             if number:
                 taken[name].append(run)

@@ -62,8 +62,6 @@ class Pinned:
         command = commands(replica_set, slot, model=model, port=port)
         core = slot.slot_id.rpartition("_")[2]
         memory = ["--block-size", "128", "--num-gpu-blocks-override", str(self.kv_blocks)] if self.kv_blocks else []
-        # Each of two engines knows every adapter by two names; none shall be read from the disk again in its turn.
-        memory += ["--max-cpu-loras", "160"] if self.kv_blocks else []
         environment = {**command.environment, "VLLM_CPU_OMP_THREADS_BIND": core}
         return replace(command, argv=(*command.argv, *memory), environment=environment)
 

@@ -13,6 +13,7 @@ from serving.launch.spec import (
     StartFailedError,
     StillRunningError,
 )
+from serving.launch.warm import WarmProgram
 
 __all__ = [
     "Handle",
@@ -26,4 +27,5 @@ __all__ = [
     "SignalName",
     "StartFailedError",
     "StillRunningError",
+    "WarmProgram",
 ]

@@ -26,6 +26,7 @@ from serving.launch.spec import (
     StartFailedError,
     StillRunningError,
 )
+from serving.launch.warm import WarmProgram
 
 _SIGNALS = {"int": signal.SIGINT, "term": signal.SIGTERM, "kill": signal.SIGKILL}
 _START_TIMEOUT_S = 30.0
@@ -33,10 +34,14 @@ _RECORD_SUFFIX = ".json"
 
 
 class LocalLaunch:
-    """The `Launch` of one machine. Folder and logs are private to the user (0700)."""
+    """The `Launch` of one machine. Folder and logs are private to the user (0700).
 
-    def __init__(self, folder: Path) -> None:
+    What fits `warm` is forked from it, the rest and whatever it cannot fork is started anew.
+    """
+
+    def __init__(self, folder: Path, warm: WarmProgram | None = None) -> None:
         self._folder = folder
+        self._warm = warm
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def start(self, spec: LaunchSpec) -> Handle:
@@ -45,20 +50,16 @@ class LocalLaunch:
         Raises: NameTakenError, StartFailedError.
         """
         path = self._claim_name(spec)
-        watcher = subprocess.run(
-            [sys.executable, "-I", run.__file__, str(path)],
-            env=dict(spec.env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            timeout=_START_TIMEOUT_S,
-            check=False,
-        )
-        if watcher.returncode != 0:
+        try:
+            problem = self._warm.fork(spec, path) if self._warm is not None and self._warm.fits(spec) else None
+            if problem is None:
+                problem = _start_anew(spec, path)
+        except StartFailedError:
+            path.unlink(missing_ok=True)  # whoever still wants to start it finds no record and gives up
+            raise
+        if problem:
             path.unlink()
-            reason = watcher.stderr.decode(errors="replace").strip()
-            raise StartFailedError(f"process {spec.name} did not start: {reason}; check argv[0], cwd and log folder")
+            raise StartFailedError(f"process {spec.name} did not start: {problem}; check argv[0], cwd and log folder")
         return _read_handle(path)
 
     def poll(self, handle: Handle) -> Observed:
@@ -153,6 +154,22 @@ class LocalLaunch:
 
     def _exit_path(self, name: str) -> Path:
         return self._record_path(name).with_suffix(run.EXIT_SUFFIX)
+
+
+def _start_anew(spec: LaunchSpec, path: Path) -> str:
+    """Start a watcher for the record at `path`; returns what hindered it, empty for nothing."""
+    watcher = subprocess.run(
+        [sys.executable, "-I", run.__file__, str(path)],
+        env=dict(spec.env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        timeout=_START_TIMEOUT_S,
+        check=False,
+    )
+    reason = watcher.stderr.decode(errors="replace").strip()
+    return "" if watcher.returncode == 0 else reason or f"its watcher ended with {watcher.returncode}"
 
 
 def _is_same(boot_id: str, pid: int, start_ticks: int) -> bool:

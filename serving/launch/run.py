@@ -14,12 +14,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 EXIT_SUFFIX = ".exit"
 _SWEEP_S = 10.0
+
+
+class Program(Protocol):
+    """A started child of the watcher, leader of a session of its own."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def wait(self) -> int:
+        """Return its exit code, negative for a signal."""
+
+
+Start = Callable[[dict[str, Any], Path, int], Program]
+"""Given the record, the program's folder for temporary files and its log's descriptor. Raises: OSError."""
 
 
 def main(record_path: Path) -> int:
@@ -28,7 +43,7 @@ def main(record_path: Path) -> int:
     if os.fork() == 0:
         os.close(reader)
         os.setsid()
-        _watch(record_path, writer)
+        watch(record_path, writer)
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as stream:
@@ -66,13 +81,17 @@ def read_group_ticks(group: int) -> int:
     return sum(sum(map(int, fields[11:15])) for fields in members)
 
 
-def _watch(record_path: Path, writer: int) -> None:
-    """The watcher outlives its starter and the program's group, so an exit code is lost only with the host."""
+def watch(record_path: Path, writer: int, start: Start | None = None) -> None:
+    """Start the program and see it end, with its folder for temporary files: a killed engine leaves sockets there.
+
+    The watcher outlives its starter and the program's group, so an exit code is lost only with the host. What hinders a
+    start is written to `writer`, which is closed once the program's pid is in the record.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stay)  # a handler, not SIG_IGN: the program must not inherit it
     record = json.loads(record_path.read_text(encoding="utf-8"))
     try:
-        program, scratch = _start_program(record)
+        program, scratch = _start_program(record, start or _start_anew)
     except OSError as error:
         os.write(writer, f"{error.strerror}: {error.filename or record['argv'][0]}".encode())
         return
@@ -88,22 +107,13 @@ def _watch(record_path: Path, writer: int) -> None:
         )
 
 
-def _start_program(record: dict[str, Any]) -> "tuple[subprocess.Popen[bytes], Path]":
-    """Return the program and its folder for temporary files: a killed engine leaves sockets and lock files there."""
+def _start_program(record: dict[str, Any], start: Start) -> tuple[Program, Path]:
     log_path = Path(record["log_path"])
     log_path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="gm-"))  # short: the path of a socket has 107 bytes
     with log_path.open("ab") as log:
         try:
-            program = subprocess.Popen(
-                record["argv"],
-                cwd=record["cwd"],
-                env={**os.environ, "TMPDIR": str(scratch)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            program = start(record, scratch, log.fileno())
         except OSError:
             scratch.rmdir()
             raise
@@ -112,7 +122,19 @@ def _start_program(record: dict[str, Any]) -> "tuple[subprocess.Popen[bytes], Pa
     return program, scratch
 
 
-def _wait_and_sweep(program: "subprocess.Popen[bytes]") -> int:
+def _start_anew(record: dict[str, Any], scratch: Path, log: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        record["argv"],
+        cwd=record["cwd"],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
+def _wait_and_sweep(program: Program) -> int:
     """Kill the rest of the group while the unreaped leader still keeps its number from being reused."""
     os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
     deadline = time.monotonic() + _SWEEP_S

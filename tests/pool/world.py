@@ -32,9 +32,9 @@ from serving.contract import (
     decode,
     encode,
 )
-from serving.launch import LocalLaunch, ProcessState
+from serving.launch import LocalLaunch, ProcessState, WarmProgram
 from serving.pool.controller import Controller
-from serving.pool.engine_command import CommandBuilder, EngineCommand
+from serving.pool.engine_command import CommandBuilder, EngineCommand, VllmCommands
 from serving.pool.settings import Accelerator, Settings, Timing
 
 BASE_DIGEST = "b" * 64
@@ -127,13 +127,28 @@ def fake_commands(_replica_set: ReplicaSet, _slot: Slot, *, model: Path, port: i
     return EngineCommand((sys.executable, str(program), "--port", str(port)), {"PATH": os.environ["PATH"]})
 
 
+_LOADED: list[tuple[VllmCommands, WarmProgram | None]] = []
+
+
+def share_loaded(build_command: CommandBuilder) -> WarmProgram | None:
+    """One loaded vLLM for all worlds of this process, with which it ends; none for fake engines."""
+    if not isinstance(build_command, VllmCommands):
+        return None
+    for commands, loaded in _LOADED:
+        if commands == build_command:
+            return loaded
+    loaded = build_command.keep_loaded(Path(os.devnull))
+    _LOADED.append((build_command, loaded))
+    return loaded
+
+
 class World:
     """One state folder, its hub and the controllers that come and go."""
 
     def __init__(self, folder: Path, desired: Desired, build_command: CommandBuilder, timing: Timing) -> None:
         self.folder = folder
         self.hub = FakeHub(desired)
-        self.launch = LocalLaunch(folder / "state" / "processes")
+        self.launch = LocalLaunch(folder / "state" / "processes", share_loaded(build_command))
         self._build_command = build_command
         self._timing = timing
 

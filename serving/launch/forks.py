@@ -1,0 +1,91 @@
+"""The loaded program's side of `warm`: forks itself for each request and is in the fork what was asked for.
+
+It leaves records and watching to `run`, loading and the program's own work to its caller. Stdlib only.
+"""
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from serving.launch import run
+
+REQUEST_BYTES = 1 << 17
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def serve(channel: socket.socket) -> None:
+    """Fork for each request until the asker is gone, then exit; returns in forked programs only.
+
+    There arguments, environment, folder and output are what was asked for. Nothing may have started a thread before.
+    """
+    gc.collect()
+    gc.freeze()  # what is loaded stays shared with every fork
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 1)
+        if not message:
+            os._exit(0)  # nothing is open, and libraries would report what they never let go of
+        if os.fork() == 0:
+            channel.close()
+            if _is_program(json.loads(message), *descriptors):
+                return
+            os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        os.wait()
+
+
+def _is_program(request: dict[str, Any], writer: int) -> bool:
+    """Detach a watcher as `run.main` does. True in the program that it forked."""
+    try:
+        if os.fork() == 0:
+            os.setsid()
+            run.watch(Path(request["record"]), writer, partial(_fork, request, writer))
+    except _ForkedError:
+        return True
+    except BaseException:  # noqa: BLE001  a watcher ends here, whatever happened to it
+        traceback.print_exc()
+    return False
+
+
+def _fork(request: dict[str, Any], writer: int, _record: dict[str, Any], scratch: Path, log: int) -> "_Fork":
+    os.chdir(request["cwd"])  # here, where a failure is still told
+    pid = os.fork()
+    if pid:
+        return _Fork(pid)
+    os.setsid()
+    os.close(writer)
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for stream, descriptor in enumerate((null, log, log)):
+        os.dup2(descriptor, stream)
+    os.close(null)
+    os.environ.clear()
+    os.environ.update(request["env"], TMPDIR=str(scratch))
+    tempfile.tempdir = None  # it was found in another environment
+    sys.argv = request["argv"]
+    raise _ForkedError
+
+
+class _ForkedError(BaseException):
+    """Unwinds a watcher's frames in the program that it forked."""
+
+
+class _Fork:
+    """A forked child, waited for as one of `subprocess`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def wait(self) -> int:
+        """Return its exit code, negative for a signal."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
