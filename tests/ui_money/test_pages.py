@@ -6,7 +6,8 @@ import pytest
 from markupsafe import Markup
 
 from hub.actor import Role
-from hub.orders.settlement import ELAPSED, METERED
+from hub.orders.elapsed import ELAPSED
+from hub.orders.settlement import METERED
 from hub.organisations.service import create_user
 from marketplace_ui.phone_table import label_cells
 from marketplace_ui.words import WORDS
