@@ -65,12 +65,16 @@ def note_sums(version: BillVersion, *, voucher_fen: int, cash_fen: int) -> None:
     version.fee_fen = voucher_fen + cash_fen
 
 
-def needs_second_person(session: Session, version: BillVersion) -> bool:
-    """Say whether a correction, with what single persons posted of the same bill before, is above what one may post."""
+def needs_second_person(session: Session, version: BillVersion, *, elapsed_fen: int = 0) -> bool:
+    """Say whether a correction, with what single persons posted of the same bill before, is above what one may post.
+
+    `elapsed_fen` is what the platform's payment for time changes by, which stands on no bill.
+    """
     alone = select(BillVersion).where(
         same_bill(version), BillVersion.state == BillVersionState.POSTED, BillVersion.decided_by.is_(None)
     )
-    return _size_fen(version) + sum(map(_size_fen, session.scalars(alone))) > APPROVAL_LIMIT_FEN
+    size_fen = max(_size_fen(version), abs(elapsed_fen))
+    return size_fen + sum(map(_size_fen, session.scalars(alone))) > APPROVAL_LIMIT_FEN
 
 
 def _size_fen(version: BillVersion) -> int:

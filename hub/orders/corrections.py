@@ -69,7 +69,7 @@ def propose_correction(session: Session, actor: Actor, order_id: str, wanted: Wa
     _note_sums(version, changes)
     session.add(version)
     session.flush()
-    if needs_second_person(session, version):
+    if needs_second_person(session, version, elapsed_fen=sum(change.elapsed_fen for change in changes)):
         record_correction(session, "correction.proposed", version, actor_id=actor.user_id, now=now)
     else:
         _post(session, order, version, changes, actor_id=actor.user_id, now=now)

@@ -36,7 +36,10 @@ def list_reports() -> str:
 @blueprint.post("/operator/reports")
 def issue_report() -> Response | tuple[str, int]:
     actor, form = current_actor(), Form.of_request()
-    period = _read_range(form.value) or form.text("period", required=True)
+    days = _read_range(form.value)
+    if days and form.value("period").strip():
+        form.refuse("period", "期间与起止日期只填一种。", "Give a period or two days, not both.")
+    period = days or form.text("period", required=True)
     with form.catching("period"):
         if form.ok:
             with context().sessions.write() as session:

@@ -106,6 +106,8 @@ def test_a_report_of_any_days_is_previewed_and_issued(scene: Scene) -> None:
     half = operator.post("/operator/reports", data={"from_day": f"{month}-01", "to_day": ""})
     assert half.status_code == 422
     assert "is not a month, quarter, year or range of days" in half.text
+    both = operator.post("/operator/reports", data=days | {"period": month})
+    assert (both.status_code, "not both" in both.text) == (422, True)
     issued = operator.post("/operator/reports", data=days)
     assert issued.location == f"/operator/reports/{month}-01--{month}-09?done=issued"
     page = operator.get(issued.location).text

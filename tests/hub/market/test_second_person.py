@@ -92,7 +92,8 @@ def test_a_person_who_was_added_sets_a_password_and_then_decides_but_not_with_wh
     assert world.call("GET", "/me", "elsewhere").status_code == 401
     assert world.call("POST", paths["other"], "second").json["state"] == "verified"
     assert world.call("POST", paths["operator"], "second").json["code"] == "same_hand"
-    assert world.call("POST", "/sessions", json={"email": "second@demo.example", "password": PASSWORD}).status_code == 401
+    before = {"email": "second@demo.example", "password": PASSWORD}
+    assert world.call("POST", "/sessions", json=before).status_code == 401
     with world.sessions.read() as session:
         events = session.scalars(select(Event).where(Event.subject == added["id"]).order_by(Event.seq)).all()
     assert [(event.topic, event.actor_id) for event in events] == [

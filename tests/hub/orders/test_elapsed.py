@@ -5,12 +5,12 @@ import pytest
 from hub.ledger.movements import move
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import PLATFORM, AccountKind
-from hub.orders import service
+from hub.orders import correction_steps, service
 from hub.orders.rules import MeterRefusedError
 from hub.orders.tables import Order
 from hub.payouts.debts import read_debt
 from tests.hub.money.market import Market
-from tests.hub.orders.test_corrections import FULL, HOUR_MS, balance, check_bill, correct, fresh_order, settled
+from tests.hub.orders.test_corrections import FULL, HOUR_MS, balance, check_bill, correct, decide, fresh_order, settled
 
 QUARTER = HOUR_MS // 4
 # An hour is 1201 fen, three quarters 900, a half 600, a quarter 300.
@@ -103,6 +103,19 @@ def test_time_comes_back_where_nothing_was_billed(rich: Market) -> None:
     with rich.sessions.write() as session:
         service.refund_order(session, order.id, fault="platform", reason_code="x", metered=passed, now=rich.now)
     assert correct(rich, order, fault="provider").fee_fen == 0
+    assert (paid(rich), cost(rich)) == (0, 0)
+    check_bill(rich, order)
+
+
+def test_much_time_is_taken_back_by_two_persons(rich: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correction_steps, "APPROVAL_LIMIT_FEN", 1200)
+    order = fresh_order(rich)
+    passed = {"elapsed_device_ms": HOUR_MS}
+    with rich.sessions.write() as session:
+        service.refund_order(session, order.id, fault="platform", reason_code="x", metered=passed, now=rich.now)
+    version = correct(rich, order, fault="provider")
+    assert (version.state, paid(rich)) == ("proposed", 1201)
+    assert decide(rich, version, "approver", approve=True).state == "posted"
     assert (paid(rich), cost(rich)) == (0, 0)
     check_bill(rich, order)
 

@@ -117,8 +117,8 @@ def test_a_range_in_a_month_that_runs_has_a_preview_but_no_report(spent: Market)
 
 def test_a_report_is_compared_with_the_last_of_its_kind(spent: Market) -> None:
     spent.now = shanghai(2027, 1, 1)
-    order = ["2026-10", "2026-10-01--2026-10-31", "2026-11-01--2026-11-30", "2026-11", "2026-Q4", "2026-10-05--2026-12-31"]
-    issued = {period: issue(spent, period) for period in order}
+    ranges = ["2026-10-01--2026-10-31", "2026-11-01--2026-11-30", "2026-10-05--2026-12-31"]
+    issued = {period: issue(spent, period) for period in ["2026-10", *ranges, "2026-11", "2026-Q4"]}
     names = {report.id: period for period, report in issued.items()}
     previous = {period: names.get(report.previous_id or "") for period, report in issued.items()}
     assert previous == {
