@@ -127,9 +127,7 @@ def issue_report(session: Session, actor: Actor, period: str, *, now: datetime) 
 
 def _check_rest(session: Session, asked: ReportPeriod) -> None:
     """Pass a period whose hosted calls are settled: what a slice still holds would be charged in a month closed."""
-    query = select(UsageTranche.id).where(
-        UsageTranche.month.in_(asked.months), UsageTranche.state == TrancheState.OPEN
-    )
+    query = select(UsageTranche.id).where(UsageTranche.month.in_(asked.months), UsageTranche.state == TrancheState.OPEN)
     held = session.scalar(query.limit(1))
     if held is not None:
         raise PeriodRunningError(

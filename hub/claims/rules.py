@@ -124,7 +124,7 @@ def read_period(text: str) -> ReportPeriod:
     first, last = _read_day(text, found[1]), _read_day(text, found[2])
     if not first <= last or (last - first).days >= MAX_RANGE_DAYS:
         raise InvalidValueError(
-            f"Period '{text}' is {(last - first).days + 1} days; a range goes forward, over 1 to {MAX_RANGE_DAYS} days.",
+            f"Period '{text}' is {(last - first).days + 1} days; a range goes forward, 1 to {MAX_RANGE_DAYS} days.",
             f"期间“{text}”为 {(last - first).days + 1} 天；起止日期须由前到后，1 至 {MAX_RANGE_DAYS} 天。",
             field="period",
         )

@@ -155,7 +155,7 @@ def _check_covers(session: Session, quote: Quote, now: datetime) -> None:
 
 def _check_parties(session: Session, quote: Quote, now: datetime) -> None:
     """Ask again whether the parties of what a voucher pays for look related: a sign may have come up since."""
-    for line, cover in ((line, cover) for line in quote.lines for cover in line.covers):
+    for line, cover in [(each, cover) for each in quote.lines for cover in each.covers]:
         sold = describe_line(
             session,
             find_price_version(session, line.price_version_id),

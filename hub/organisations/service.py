@@ -123,9 +123,7 @@ def verify_organisation(session: Session, actor: Actor, organisation_id: str, *,
     actor.require(Role.OPERATOR)
     organisation = find_organisation(session, organisation_id)
     if organisation.kind is OrganisationKind.OPERATOR:
-        added = select(Event.actor_id).where(
-            Event.subject == organisation_id, Event.topic == "organisation.created"
-        )
+        added = select(Event.actor_id).where(Event.subject == organisation_id, Event.topic == "organisation.created")
         require_second_person(
             session,
             actor,

@@ -108,7 +108,9 @@ def change_password(
         ) from error
     if normalise_password(password) == _read_new(new_password):
         raise BadPasswordError(
-            "The new password is the present one; choose another.", "新密码与当前密码相同，请另设。", field="new_password"
+            "The new password is the present one; choose another.",
+            "新密码与当前密码相同，请另设。",
+            field="new_password",
         )
     hashed = hash_password(new_password)
     with sessions.write() as session:

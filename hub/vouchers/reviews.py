@@ -100,9 +100,7 @@ def _check_reviewer(session: Session, actor: Actor, application: Application, be
     zh = f"您已参与申请“{application.id}”，须由运营方另一人处理。"
     if obstacle:
         raise FourEyesError(en, zh)
-    require_second_person(
-        session, actor, [application.applicant_id, *_list_heard(application, before)], en=en, zh=zh
-    )
+    require_second_person(session, actor, [application.applicant_id, *_list_heard(application, before)], en=en, zh=zh)
 
 
 def _was_checked(application: Application, reviews: list[VoucherReview]) -> bool:

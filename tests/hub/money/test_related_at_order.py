@@ -13,7 +13,7 @@ from hub.organisations.tables import OwnerKind
 from hub.vouchers.rules import RelatedPartiesError
 from hub.vouchers.tables import Verdict
 from tests.hub.money.market import Market
-from tests.hub.vouchers.test_related import declare, decide, pay
+from tests.hub.vouchers.test_related import decide, declare, pay
 
 
 @pytest.fixture

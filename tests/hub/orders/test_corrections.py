@@ -361,7 +361,7 @@ def test_after_a_refund_by_the_platforms_fault_receivers_give_back_once(rich: Ma
         lines = statement(session, rich.owner("factory"), "2026-12").lines
     moved = [(line.list_fen, {part.organisation_id: part.amount_fen for part in line.parts}) for line in lines]
     assert [fee for fee, parts in moved if fee != sum(parts.values())] == []
-    assert [parts[provider] for _, parts in moved if provider in parts] == [-1201, 600]
+    assert sorted(parts[provider] for _, parts in moved if provider in parts) == [-1201, 600]
 
 
 def test_what_a_paid_out_provider_owes_after_the_platforms_fault_is_advanced_once(rich: Market) -> None:

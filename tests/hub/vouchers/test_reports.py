@@ -74,7 +74,7 @@ def test_a_range_is_whole_days_of_shanghai_and_touches_the_months_it_lies_in() -
         ("0000-01-01--2026-12-15", "'0000-01-01' of period"),
         ("9999-12-31--9999-12-31", "'9999-12-31' of period"),
         ("2026-12-15--2026-11-03", "is -41 days"),
-        ("2016-01-01--2026-12-31", "over 1 to 3660 days"),
+        ("2016-01-01--2026-12-31", "1 to 3660 days"),
     ],
 )
 def test_a_range_that_is_none_is_refused_by_name(text: str, said: str) -> None:
@@ -105,7 +105,7 @@ def test_a_range_in_a_month_that_runs_has_a_preview_but_no_report(spent: Market)
     days = f"{day}--{day}"
     for now in (spent.now + timedelta(days=1), shanghai(2026, 12, 1) - timedelta(seconds=1)):
         spent.now = now
-        with pytest.raises(PeriodRunningError, match="Month 2026-11 .* preview") as refused:
+        with pytest.raises(PeriodRunningError, match=r"Month 2026-11 .* preview") as refused:
             issue(spent, days)
         assert refused.value.field == "period"
     with spent.sessions.read() as session:
