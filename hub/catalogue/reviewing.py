@@ -16,7 +16,7 @@ from hub.errors import ConflictError, FourEyesError
 from hub.filings.service import decide_derivative, explain_standing, find_decision, standing_of
 from hub.filings.tables import Ruling
 from hub.ids import new_id
-from hub.organisations.service import require_verified
+from hub.organisations.service import require_second_person, require_verified
 from serving.contract import Visibility
 
 
@@ -62,11 +62,11 @@ def review_version(
     actor.require(Role.OPERATOR)
     version = find_owned_version(session, actor, version_id)
     require_state(version, (VersionState.IN_REVIEW,), "reviewed")
-    if version.created_by == actor.user_id or version.organisation_id == actor.organisation_id:
-        raise FourEyesError(
-            "You or your organisation made this version, so somebody else must review it.",
-            "该版本由您或您的机构提交，须由他人审核。",
-        )
+    en = "You or your organisation made this version, so somebody else must review it."
+    zh = "该版本由您或您的机构提交，须由他人审核。"
+    if version.organisation_id == actor.organisation_id:
+        raise FourEyesError(en, zh)
+    require_second_person(session, actor, [version.created_by], en=en, zh=zh)
     if ruling is not None:
         decide_derivative(
             session,

@@ -13,14 +13,14 @@ from hub.actor import READERS, Actor, Role
 from hub.claims.candidates import Candidate, Obstacle, judge_candidates, list_candidates
 from hub.claims.rules import DifferenceUnexplainedError, NothingToClaimError, check_step, period_bounds
 from hub.claims.tables import Claim, ClaimLine, ClaimState
-from hub.errors import FourEyesError, InvalidValueError, NotFoundError
+from hub.errors import InvalidValueError, NotFoundError
 from hub.events.service import record_event
 from hub.ids import new_id
 from hub.ledger.movements import move
 from hub.ledger.rules import MAX_AMOUNT_FEN, derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import PLATFORM, AccountKind
-from hub.organisations.service import find_organisation
+from hub.organisations.service import find_organisation, require_second_person
 from hub.vouchers.service import find_programme
 from hub.vouchers.tables import Programme
 
@@ -109,11 +109,13 @@ def submit_claim(session: Session, actor: Actor, claim_id: str, *, pack_sha256: 
     """
     claim = _lock(session, actor, claim_id)
     check_step(claim.id, claim.state, ClaimState.SUBMITTED)
-    if claim.drafted_by == actor.user_id:
-        raise FourEyesError(
-            f"You drafted claim '{claim.id}'; another person of the operator must submit it.",
-            f"您起草了申报“{claim.id}”，须由运营方另一人提交。",
-        )
+    require_second_person(
+        session,
+        actor,
+        [claim.drafted_by],
+        en=f"You drafted claim '{claim.id}'; another person of the operator must submit it.",
+        zh=f"您起草了申报“{claim.id}”，须由运营方另一人提交。",
+    )
     claim.state, claim.submitted_by, claim.submitted_at = ClaimState.SUBMITTED, actor.user_id, now
     claim.pack_sha256 = pack_sha256
     _record(session, "claim.submitted", claim, actor, now, pack_sha256=pack_sha256)

@@ -23,6 +23,7 @@ from hub.ledger.periods import month_key
 from hub.ledger.rules import derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import Account, AccountKind
+from hub.organisations.service import require_second_person
 from hub.vouchers.papers import list_papers
 from hub.vouchers.rules import GrantEndedError, RuleBody, effective_share, period_of, share_fen
 from hub.vouchers.tables import Application, Grant, GrantState, RuleVersion
@@ -93,11 +94,11 @@ def review_redemption(
     if redemption is None:
         raise NotFoundError.of("redemption", redemption_id)
     _check_step(redemption, decision, reason)
-    if actor.user_id == redemption.checked_by or actor.organisation_id == redemption.organisation_id:
-        raise FourEyesError(
-            f"You checked redemption '{redemption.id}' or are of its firm; another person must decide.",
-            f"您已初审兑付“{redemption.id}”或属于申请单位，须由另一人决定。",
-        )
+    en = f"You checked redemption '{redemption.id}' or are of its firm; another person must decide."
+    zh = f"您已初审兑付“{redemption.id}”或属于申请单位，须由另一人决定。"
+    if actor.organisation_id == redemption.organisation_id:
+        raise FourEyesError(en, zh)
+    require_second_person(session, actor, [redemption.requested_by, redemption.checked_by], en=en, zh=zh)
     if decision == "check":
         redemption.state, redemption.checked_by = RedemptionState.CHECKED, actor.user_id
     elif decision == "approve":

@@ -17,7 +17,7 @@ from hub.web import Body, Query, context, current_actor
 
 
 class PeriodPath(Query):
-    """A period: 2026-11, 2026-Q4 or 2026."""
+    """A period: 2026-11, 2026-Q4, 2026, or both days of a range as in 2026-11-03--2026-12-15."""
 
     period: str
 

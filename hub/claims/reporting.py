@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.claims.figures import FIRM_FIGURES, FUND_FIGURES, ProgrammeFigures, count_figures
-from hub.claims.rules import PeriodRunningError, list_months, period_bounds
+from hub.claims.rules import PeriodRunningError, ReportPeriod, read_period
 from hub.claims.tables import AuthorityReport
 from hub.errors import NotFoundError
 from hub.events.service import record_event
@@ -50,13 +50,13 @@ class Change:
 
 def build_report(session: Session, period: str) -> tuple[str, str]:
     """Return the JSON and the CSV of a period, whether it is over or not; equal records give equal bytes."""
-    start, end = period_bounds(period)
-    figures = count_figures(session, start, end)
+    asked = read_period(period)
+    figures = count_figures(session, asked.start, asked.end)
     shown = {
         "format": "guanmo-authority-report-1",
         "period": period,
-        "from_at": start.isoformat(),
-        "until_at": end.isoformat(),
+        "from_at": asked.start.isoformat(),
+        "until_at": asked.end.isoformat(),
         "zone": "Asia/Shanghai",
         "demonstration": any(is_demo_uscc(code) for item in figures for code in item.firms),
         "programmes": [_show(item) for item in figures],
@@ -66,32 +66,36 @@ def build_report(session: Session, period: str) -> tuple[str, str]:
 
 
 def issue_report(session: Session, actor: Actor, period: str, *, now: datetime) -> AuthorityReport:
-    """Issue the report of a period that is over and close its months; again returns the one issued.
+    """Issue the report of a period that is over and close the months that it touches; again returns the one issued.
+
+    A range of days waits for the end of its last month: until then something could still be dated in its days.
 
     Raises:
-        PeriodRunningError: the period has not ended, or money of its hosted calls is still held.
+        PeriodRunningError: the last month has not ended, or money of hosted calls is still held.
         InvalidValueError: no such period.
     """
     actor.require(Role.OPERATOR)
-    end = period_bounds(period)[1]
-    if now < end:
+    asked = read_period(period)
+    if now < asked.closes_at:
         raise PeriodRunningError(
-            f"Period {period} runs until {end.isoformat()}; issue its report after that. A preview is possible now.",
-            f"期间 {period} 至 {end.isoformat()} 结束，届时方可出具报告；现在可以预览。",
+            f"Month {asked.months[-1]} of period {period} runs until {asked.closes_at.isoformat()}; issue the report "
+            "after that. A preview is possible now.",
+            f"期间 {period} 所在的 {asked.months[-1]} 月份至 {asked.closes_at.isoformat()} 结束，届时方可出具报告；"
+            "现在可以预览。",
             field="period",
         )
     found = _find_issued(session, period)
     if found is not None:
         return found
-    for month in list_months(period):
+    for month in asked.months:
         close_month(session, month, closed_by=actor.user_id, now=now)
-    _check_rest(session, period)
+    _check_rest(session, asked)
     # Asked again: closing waits for whoever is issuing the same report just now.
     found = _find_issued(session, period)
     if found is not None:
         return found
     shown, table = build_report(session, period)
-    previous = _find_previous(session, period)
+    previous = _find_previous(session, asked)
     last = session.scalar(select(AuthorityReport.number).order_by(AuthorityReport.number.desc()).limit(1))
     report = AuthorityReport(
         id=new_id("rep"),
@@ -121,17 +125,15 @@ def issue_report(session: Session, actor: Actor, period: str, *, now: datetime) 
     return report
 
 
-def _check_rest(session: Session, period: str) -> None:
+def _check_rest(session: Session, asked: ReportPeriod) -> None:
     """Pass a period whose hosted calls are settled: what a slice still holds would be charged in a month closed."""
-    query = select(UsageTranche.id).where(
-        UsageTranche.month.in_(list_months(period)), UsageTranche.state == TrancheState.OPEN
-    )
+    query = select(UsageTranche.id).where(UsageTranche.month.in_(asked.months), UsageTranche.state == TrancheState.OPEN)
     held = session.scalar(query.limit(1))
     if held is not None:
         raise PeriodRunningError(
-            f"Usage tranche '{held}' of {period} is still open; issue the report once its allowances are closed, which "
-            "takes some minutes.",
-            f"期间 {period} 的用量批次“{held}”尚未了结，其额度关闭后（通常数分钟）方可出具报告。",
+            f"Usage tranche '{held}' of {asked.text} is still open; issue the report once its allowances are closed, "
+            "which takes some minutes.",
+            f"期间 {asked.text} 的用量批次“{held}”尚未了结，其额度关闭后（通常数分钟）方可出具报告。",
             field="period",
         )
 
@@ -165,7 +167,7 @@ def compare_reports(before: str, after: str) -> list[Change]:
 
 
 def diff_against_last(session: Session, report: AuthorityReport) -> list[Change]:
-    """Return what changed against the report before it of the same length of period; everything if there was none."""
+    """Return what changed against the report before it of the same kind of period; everything if there was none."""
     before = session.get(AuthorityReport, report.previous_id) if report.previous_id else None
     return compare_reports(before.csv_text if before else "", report.csv_text)
 
@@ -174,11 +176,15 @@ def _find_issued(session: Session, period: str) -> AuthorityReport | None:
     return session.scalar(select(AuthorityReport).where(AuthorityReport.period == period))
 
 
-def _find_previous(session: Session, period: str) -> AuthorityReport | None:
-    """Return the latest report of an earlier period as long as this one."""
-    query = select(AuthorityReport).where(AuthorityReport.period < period)
-    reports = [row for row in session.scalars(query) if len(list_months(row.period)) == len(list_months(period))]
-    return max(reports, key=lambda row: row.period, default=None)
+def _find_previous(session: Session, asked: ReportPeriod) -> AuthorityReport | None:
+    """Return the latest report of an earlier period of the same kind; of two that end together the shorter is later."""
+    issued = [(read_period(row.period), row) for row in session.scalars(select(AuthorityReport))]
+    earlier = [
+        (period.end, period.start, row)
+        for period, row in issued
+        if period.kind == asked.kind and (period.end, period.start) < (asked.end, asked.start)
+    ]
+    return max(earlier, key=lambda found: found[:2])[2] if earlier else None
 
 
 def _show(item: ProgrammeFigures) -> dict[str, Any]:

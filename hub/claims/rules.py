@@ -5,11 +5,12 @@ It leaves which money falls into a period to `candidates` and `figures`.
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 from hub.claims.tables import ClaimState
 from hub.errors import ConflictError, InvalidValueError
-from hub.ledger.periods import month_bounds
+from hub.ledger.periods import SHANGHAI, month_bounds
 
 CLAIM_STEPS: Mapping[ClaimState, tuple[ClaimState, ...]] = {
     ClaimState.DRAFTED: (ClaimState.SUBMITTED, ClaimState.WITHDRAWN),
@@ -20,6 +21,29 @@ CLAIM_STEPS: Mapping[ClaimState, tuple[ClaimState, ...]] = {
 
 _QUARTER = re.compile(r"(\d{4})-Q([1-4])\Z")
 _YEAR = re.compile(r"(\d{4})\Z")
+_RANGE = re.compile(r"(\d{4}-\d\d-\d\d)--(\d{4}-\d\d-\d\d)\Z")
+_KINDS = {1: "month", 3: "quarter", 12: "year"}
+MAX_RANGE_DAYS = 3_660
+"""Ten years and some days: no programme runs longer."""
+
+
+@dataclass(frozen=True)
+class ReportPeriod:
+    """What a report is about: from `start` until before `end`, and the months that it touches.
+
+    `kind` is month, quarter, year or days; reports of one kind are compared with each other.
+    """
+
+    text: str
+    kind: str
+    start: datetime
+    end: datetime
+    months: tuple[str, ...]
+
+    @property
+    def closes_at(self) -> datetime:
+        """The end of its last month: only then can all its months be closed, so that nothing can be dated in it."""
+        return month_bounds(self.months[-1])[1]
 
 
 class ClaimStepError(ConflictError):
@@ -47,7 +71,7 @@ class DifferenceUnexplainedError(InvalidValueError):
 
 
 class PeriodRunningError(ConflictError):
-    """The period has not ended."""
+    """The period has not ended, or something may still be dated in it."""
 
     code = "period_running"
 
@@ -83,6 +107,63 @@ def period_bounds(period: str) -> tuple[datetime, datetime]:
     """Return the first instant of a period and of what follows it, in UTC. Raises: InvalidValueError."""
     months = list_months(period)
     return month_bounds(months[0])[0], month_bounds(months[-1])[1]
+
+
+def read_period(text: str) -> ReportPeriod:
+    """Return what a report's period covers: `2026-11`, `2026-Q4`, `2026`, or the days `2026-11-03--2026-12-15`.
+
+    Both days of a range count, whole days of Shanghai; its text is the ISO 8601 interval that may stand in an address.
+
+    Raises:
+        InvalidValueError: another form, no such day, the wrong way round, or longer than the limit.
+    """
+    found = _RANGE.match(text)
+    if found is None:
+        months = _list_calendar_months(text)
+        return ReportPeriod(text, _KINDS[len(months)], *period_bounds(text), months=tuple(months))
+    first, last = _read_day(text, found[1]), _read_day(text, found[2])
+    if not first <= last or (last - first).days >= MAX_RANGE_DAYS:
+        raise InvalidValueError(
+            f"Period '{text}' is {(last - first).days + 1} days; a range goes forward, 1 to {MAX_RANGE_DAYS} days.",
+            f"期间“{text}”为 {(last - first).days + 1} 天；起止日期须由前到后，1 至 {MAX_RANGE_DAYS} 天。",
+            field="period",
+        )
+    start, end = (_start_of(day).astimezone(UTC) for day in (first, last + timedelta(days=1)))
+    return ReportPeriod(text, "days", start, end, months=tuple(_list_touched(first, last)))
+
+
+def _list_calendar_months(text: str) -> list[str]:
+    try:
+        return list_months(text)
+    except InvalidValueError as error:
+        raise InvalidValueError(
+            f"Period '{text}' is not a month, quarter, year or range of days; give for example 2026-11, 2026-Q4, 2026 "
+            "or 2026-11-03--2026-12-15.",
+            f"期间“{text}”格式不对，应为月、季、年或起止日期，例如 2026-11、2026-Q4、2026 或 2026-11-03--2026-12-15。",
+            field="period",
+        ) from error
+
+
+def _list_touched(first: date, last: date) -> list[str]:
+    numbers = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
+    return [f"{number // 12:04}-{number % 12 + 1:02}" for number in numbers]
+
+
+def _read_day(period: str, text: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+        month_bounds(text[:7])  # within the years that months have
+    except (ValueError, InvalidValueError) as error:
+        raise InvalidValueError(
+            f"'{text}' of period '{period}' is not a day; give for example 2026-11-03.",
+            f"期间“{period}”中的“{text}”不是日期，应如 2026-11-03。",
+            field="period",
+        ) from error
+    return day
+
+
+def _start_of(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=SHANGHAI)
 
 
 def check_step(claim_id: str, state: ClaimState, following: ClaimState) -> None:

@@ -170,7 +170,7 @@ class RedemptionClawBack(Base):
 
 
 class AuthorityReport(Base):
-    """The report on all programmes for a closed period, kept with its bytes; a period is reported once."""
+    """The report on all programmes for a period whose months are closed, with its bytes; a period is reported once."""
 
     __tablename__ = "authority_reports"
     __table_args__ = (UniqueConstraint("period"), UniqueConstraint("number"), {"sqlite_strict": True})

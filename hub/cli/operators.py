@@ -64,6 +64,7 @@ def add_operator(
             password=hashed,
             role=Role.OPERATOR,
             now=now,
+            one_time_password=True,
         )
     sessions.close()
-    console.print(f"{email} may sign in; change this one-time password soon / 一次性密码: {password}")
+    console.print(f"{email} may sign in; set an own password under Account first / 一次性密码: {password}")

@@ -112,10 +112,11 @@ INVARIANTS = (
     ),
     Invariant(
         "I17",
-        "Nothing is given back beyond what was paid, and a full refund leaves nothing charged.",
-        "退回不超过已付，全额退款后费用为零。",
-        "SELECT 'order ' || id FROM orders WHERE state = 'refunded' AND fault IN ('platform', 'provider') "
-        "AND charged_fen <> 0 "
+        "Nothing is given back beyond what was paid, and a full refund that was not corrected leaves nothing charged.",
+        "退回不超过已付，全额退款未经更正的费用为零。",
+        "SELECT 'order ' || o.id FROM orders o WHERE o.state = 'refunded' AND o.fault IN ('platform', 'provider') "
+        "AND o.charged_fen <> 0 AND NOT EXISTS "
+        "(SELECT 1 FROM bill_versions v WHERE v.order_id = o.id AND v.state = 'posted' AND v.fault IS NULL) "
         "UNION ALL SELECT 'bill ' || order_id FROM charges WHERE order_id IS NOT NULL GROUP BY order_id, meter "
         "HAVING sum(fee_fen) < 0 OR sum(voucher_fen) < 0 OR sum(cash_fen) < 0 "
         "UNION ALL SELECT 'reversal ' || r.id FROM ledger_transfers r JOIN ledger_transfers t ON t.id = r.reverses_id "

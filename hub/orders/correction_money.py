@@ -5,7 +5,7 @@ It leaves who may correct and the record of it to `corrections`, and the movemen
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import select
@@ -16,11 +16,13 @@ from hub.ledger.service import Posted, post_group
 from hub.ledger.tables import Account
 from hub.orders.cash import firm_cash
 from hub.orders.differences import explain_short, hand_out, shift, take_back
+from hub.orders.elapsed import correct_elapsed, count_elapsed, due_fen, read_paid_fen
 from hub.orders.parts import Given, give_out
 from hub.orders.placing import clearing_account
 from hub.orders.rules import Subsidy, settle_line
-from hub.orders.tables import Charge, Order, Quote, QuoteLine
+from hub.orders.tables import Charge, Fault, Order, Quote, QuoteLine
 from hub.prices.rules import Party, fee_fen
+from hub.prices.tables import Meter
 from hub.vouchers.tables import Grant
 
 Receiver = tuple[str, str]
@@ -29,7 +31,10 @@ Receiver = tuple[str, str]
 
 @dataclass(frozen=True)
 class LineChange:
-    """The difference of one line against all its versions so far; `month` is that of its first version."""
+    """The difference of one line against all its versions so far; `month` is that of its first version.
+
+    `elapsed_fen` is what the platform pays the provider more, or less, for time that the customer is not charged.
+    """
 
     line: QuoteLine
     month: str | None
@@ -37,6 +42,7 @@ class LineChange:
     voucher_fen: int
     cash_fen: int
     parts: dict[Receiver, int]
+    elapsed_fen: int = 0
 
     @property
     def fee_fen(self) -> int:
@@ -57,11 +63,14 @@ class Moved:
     advanced_fen: int
 
 
-def work_out(session: Session, order: Order, *, metered: Mapping[str, int]) -> list[LineChange]:
+def work_out(
+    session: Session, order: Order, *, metered: Mapping[str, int], fault: str | None = None
+) -> list[LineChange]:
     """Return the change of each line if the bill were settled on `metered`, at pinned price, share and cover."""
     quote = session.get_one(Quote, order.quote_id)
     charges = list(session.scalars(select(Charge).where(Charge.order_id == order.id).order_by(Charge.version)))
-    return [_change_line(session, order, line, charges, metered.get(line.meter, 0)) for line in quote.lines]
+    changes = [_change_line(session, line, charges, metered.get(line.meter, 0)) for line in quote.lines]
+    return [_change_elapsed(session, order, change, charges=charges, fault=fault) for change in changes]
 
 
 def post_changes(
@@ -82,10 +91,13 @@ def post_changes(
         InsufficientFundsError: the firm's cash does not cover an increase.
     """
     parts = [_list_parts(change, keep_receivers) for change in changes]
+    moved = [_count_elapsed(change, given) for change, given in zip(changes, parts, strict=True)]
     clearing = clearing_account(session, order, now)
-    taken, advanced = take_back(session, parts, clearing, keep_receivers=keep_receivers, key=group_id, now=now)
+    taken, advanced = take_back(session, moved, clearing, keep_receivers=keep_receivers, key=group_id, now=now)
     movements = taken + _move_payers(session, order, changes, clearing, key=group_id, now=now)
-    movements += hand_out(session, parts, clearing, key=group_id, now=now)
+    for change in changes:
+        movements += correct_elapsed(session, clearing, change.elapsed_fen, key=group_id, now=now)
+    movements += hand_out(session, moved, clearing, key=group_id, now=now)
     # What comes in stands before what goes out: clearing is never overdrawn on the way.
     movements.sort(key=lambda movement: movement.debit_id == clearing.id)
     if movements:
@@ -97,9 +109,7 @@ def post_changes(
     return Moved(parts, advanced)
 
 
-def _change_line(
-    session: Session, order: Order, line: QuoteLine, charges: Sequence[Charge], metered: int
-) -> LineChange:
+def _change_line(session: Session, line: QuoteLine, charges: Sequence[Charge], metered: int) -> LineChange:
     had = [charge for charge in charges if charge.meter == line.meter]
     quantity = min(metered, line.quantity)
     fee = fee_fen(quantity, line.amount_fen, line.per_units)
@@ -122,6 +132,20 @@ def _change_line(
     )
 
 
+def _change_elapsed(
+    session: Session, order: Order, change: LineChange, *, charges: Sequence[Charge], fault: str | None
+) -> LineChange:
+    """Add what the platform pays for time: nothing more or less on its own fault, on the provider's all comes back.
+
+    Otherwise as if the order had been closed on the right figures: all the time that passed is paid, once.
+    """
+    if change.line.meter is not Meter.DEVICE_MS or fault == Fault.PLATFORM:
+        return change
+    charged = change.fee_fen + sum(charge.fee_fen for charge in charges if charge.meter == change.line.meter)
+    due = 0 if fault else due_fen(change.line, order.metered or {}, charged)
+    return replace(change, elapsed_fen=due - read_paid_fen(session, order))
+
+
 def _voucher_now(session: Session, line: QuoteLine, fee: int, voucher_had: int) -> int:
     """Return what the voucher pays of the new fee: its share, at most what was quoted and what the grant has left."""
     if not line.covers:
@@ -135,6 +159,10 @@ def _list_parts(change: LineChange, keep_receivers: bool) -> list[Given]:
     if keep_receivers:
         return [Given(Party.PLATFORM, "", change.fee_fen)]
     return [Given(party, organisation_id, amount) for (party, organisation_id), amount in sorted(change.parts.items())]
+
+
+def _count_elapsed(change: LineChange, given: list[Given]) -> list[Given]:
+    return count_elapsed(given, change.line, change.elapsed_fen) if change.elapsed_fen else given
 
 
 def _move_payers(

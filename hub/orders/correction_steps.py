@@ -9,11 +9,12 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor
-from hub.errors import ConflictError, FourEyesError, ReasonMissingError
+from hub.errors import ConflictError, ReasonMissingError
 from hub.events.service import record_event
 from hub.ledger.periods import month_bounds, month_key
 from hub.ledger.rules import PeriodClosedError
 from hub.orders.tables import BillVersion, BillVersionState
+from hub.organisations.service import require_second_person
 
 APPROVAL_LIMIT_FEN = 100_000
 """A correction of at most 1,000 yuan is posted by one person; above it a second one approves (our default)."""
@@ -64,12 +65,16 @@ def note_sums(version: BillVersion, *, voucher_fen: int, cash_fen: int) -> None:
     version.fee_fen = voucher_fen + cash_fen
 
 
-def needs_second_person(session: Session, version: BillVersion) -> bool:
-    """Say whether a correction, with what single persons posted of the same bill before, is above what one may post."""
+def needs_second_person(session: Session, version: BillVersion, *, elapsed_fen: int = 0) -> bool:
+    """Say whether a correction, with what single persons posted of the same bill before, is above what one may post.
+
+    `elapsed_fen` is what the platform's payment for time changes by, which stands on no bill.
+    """
     alone = select(BillVersion).where(
         same_bill(version), BillVersion.state == BillVersionState.POSTED, BillVersion.decided_by.is_(None)
     )
-    return _size_fen(version) + sum(map(_size_fen, session.scalars(alone))) > APPROVAL_LIMIT_FEN
+    size_fen = max(_size_fen(version), abs(elapsed_fen))
+    return size_fen + sum(map(_size_fen, session.scalars(alone))) > APPROVAL_LIMIT_FEN
 
 
 def _size_fen(version: BillVersion) -> int:
@@ -91,13 +96,15 @@ def check_same(version: BillVersion, approve: bool) -> BillVersion:
     return version
 
 
-def check_decision(version: BillVersion, actor: Actor, *, approve: bool, reason: str) -> None:
+def check_decision(session: Session, version: BillVersion, actor: Actor, *, approve: bool, reason: str) -> None:
     """Pass another person than the author, who names a reason to refuse. Raises: FourEyesError, ReasonMissingError."""
-    if actor.user_id == version.proposed_by:
-        raise FourEyesError(
-            "You proposed this correction; another operator decides on it.",
-            "该更正由您提出，须由另一名运营人员审批。",
-        )
+    require_second_person(
+        session,
+        actor,
+        [version.proposed_by],
+        en="You proposed this correction; another operator decides on it.",
+        zh="该更正由您提出，须由另一名运营人员审批。",
+    )
     if not approve and not reason.strip():
         raise ReasonMissingError(
             "A refusal needs a reason; say what is wrong with the correction.", "驳回须填写原因。", field="reason"

@@ -24,7 +24,9 @@ from hub.orders.correction_steps import (
     note_sums,
     record_correction,
 )
+from hub.orders.elapsed import ELAPSED
 from hub.orders.parts import build_parts
+from hub.orders.rules import MeterRefusedError
 from hub.orders.settlement import METERED, check_complete, check_metered, lock_order, read_fault
 from hub.orders.tables import BillVersion, BillVersionState, Charge, Fault, Order, OrderState
 from hub.vouchers.service import claw_back
@@ -55,10 +57,11 @@ def propose_correction(session: Session, actor: Actor, order_id: str, wanted: Wa
     metered, fault = _check_wanted(wanted, now)
     order = lock_order(session, order_id)
     _check_closed(order)
+    metered = _leave_out_elapsed(order, metered)
     version = _build_version(order, actor, wanted, metered=metered, fault=fault, now=now)
     check_none_waits(session, version)
-    changes = work_out(session, order, metered=metered)
-    if not any(change.changes_anything for change in changes):
+    changes = work_out(session, order, metered=version.metered, fault=version.fault)
+    if not any(change.changes_anything or change.elapsed_fen for change in changes):
         raise ConflictError(
             f"Order '{order.id}' is billed so already; there is nothing to correct.",
             f"订单“{order.id}”的账单已是该结果，无需更正。",
@@ -66,7 +69,7 @@ def propose_correction(session: Session, actor: Actor, order_id: str, wanted: Wa
     _note_sums(version, changes)
     session.add(version)
     session.flush()
-    if needs_second_person(session, version):
+    if needs_second_person(session, version, elapsed_fen=sum(change.elapsed_fen for change in changes)):
         record_correction(session, "correction.proposed", version, actor_id=actor.user_id, now=now)
     else:
         _post(session, order, version, changes, actor_id=actor.user_id, now=now)
@@ -79,7 +82,7 @@ def post_order_version(session: Session, order: Order, version: BillVersion, *, 
     Raises:
         InsufficientFundsError: the firm's cash does not cover an increase.
     """
-    changes = work_out(session, order, metered=version.metered)
+    changes = work_out(session, order, metered=version.metered, fault=version.fault)
     _note_sums(version, changes)
     _post(session, order, version, changes, actor_id=actor_id, now=now)
 
@@ -97,7 +100,7 @@ def _check_wanted(wanted: Wanted, now: datetime) -> tuple[dict[str, int], Fault 
         metered = dict(wanted.metered or {})
         check_metered(metered)
         check_complete(metered)
-        return {name: metered[name] for name in METERED}, None
+        return metered, None
     fault = read_fault(wanted.fault)
     if fault not in (Fault.PLATFORM, Fault.PROVIDER):
         raise InvalidValueError(
@@ -114,6 +117,18 @@ def _check_closed(order: Order) -> None:
             f"Order '{order.id}' is not settled yet; settle or refund it instead.",
             f"订单“{order.id}”尚未结算，请先结算或退款。",
         )
+
+
+def _leave_out_elapsed(order: Order, metered: dict[str, int]) -> dict[str, int]:
+    """Return the figures that are billed; the time that passed may be repeated as it was, and is never another."""
+    passed = (order.metered or {}).get(ELAPSED, 0)
+    if metered.get(ELAPSED, passed) != passed:
+        raise MeterRefusedError(
+            f"{ELAPSED} = {metered[ELAPSED]}: {passed} ms passed, and a correction does not change that; leave it out.",
+            f"{ELAPSED} = {metered[ELAPSED]}：实际经过 {passed} 毫秒，更正不改变该值，请勿填写。",
+            field=ELAPSED,
+        )
+    return {name: figure for name, figure in metered.items() if name != ELAPSED}
 
 
 def _build_version(

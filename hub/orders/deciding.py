@@ -35,7 +35,7 @@ def decide_correction(
     version = session.get_one(BillVersion, version_id, with_for_update=True, populate_existing=True)
     if version.state is not BillVersionState.PROPOSED:
         return check_same(version, approve)
-    check_decision(version, actor, approve=approve, reason=reason)
+    check_decision(session, version, actor, approve=approve, reason=reason)
     version.decided_by, version.decided_at, version.decision_reason = actor.user_id, now, reason.strip() or None
     if not approve:
         version.state = BillVersionState.REFUSED

@@ -23,7 +23,9 @@ from hub.orders.leases import LEASE_S
 from hub.orders.quotes import require_buyer
 from hub.orders.rules import FilingEndedError, InsufficientFundsError, QuoteExpiredError, QuoteStaleError
 from hub.orders.tables import Order, OrderState, Quote, QuoteLine, QuoteState
+from hub.prices.service import find_price_version
 from hub.vouchers.rules import period_of, read_body
+from hub.vouchers.service import describe_line, require_unrelated
 from hub.vouchers.tables import Grant, GrantState, RuleVersion
 
 VOUCHER, CASH = "voucher", "cash"
@@ -44,6 +46,7 @@ def accept_quote(
         InsufficientFundsError: names what the quote needs, what is available and what is missing.
         QuoteExpiredError, QuoteStaleError: a new quote is needed.
         FilingEndedError: the base's filing was withdrawn or expired since the quote.
+        RelatedPartiesError: buyer and seller of a line that a voucher was to pay look related since the quote.
         IdempotencyConflictError: the key belongs to another quote's order.
     """
     require_buyer(actor)
@@ -59,6 +62,7 @@ def accept_quote(
     _check_open(quote, now)
     _check_filing(session, quote, now)
     _check_covers(session, quote, now)
+    _check_parties(session, quote, now)
     order = _build_order(quote, actor, idempotency_key=idempotency_key, cost_centre=cost_centre, now=now)
     _place_holds(session, quote, order, actor, now)
     quote.state = QuoteState.ACCEPTED
@@ -147,6 +151,20 @@ def _check_covers(session: Session, quote: Quote, now: datetime) -> None:
                 f"today is in {period}. Ask for a new quote.",
                 f"报价“{quote.id}”所用券状态为 {grant.state}，适用期间 {cover.period_key}，现为 {period}，请重新报价。",
             )
+
+
+def _check_parties(session: Session, quote: Quote, now: datetime) -> None:
+    """Ask again whether the parties of what a voucher pays for look related: a sign may have come up since."""
+    for line, cover in [(each, cover) for each in quote.lines for cover in each.covers]:
+        sold = describe_line(
+            session,
+            find_price_version(session, line.price_version_id),
+            organisation_id=quote.organisation_id,
+            meter=line.meter,
+            amount_fen=line.list_fen,
+            filed_base=quote.filed,
+        )
+        require_unrelated(session, sold, cover.rule_version_id, now)
 
 
 def _build_order(quote: Quote, actor: Actor, *, idempotency_key: str, cost_centre: str | None, now: datetime) -> Order:

@@ -18,10 +18,11 @@ from hub.ids import new_id
 from hub.orders.cash import queue_up
 from hub.orders.correction_money import work_out
 from hub.orders.corrections import Wanted, propose_correction
+from hub.orders.elapsed import ELAPSED
 from hub.orders.placing import accept_quote
 from hub.orders.quotes import require_buyer
 from hub.orders.rental_quotes import RENTAL, quote_rental
-from hub.orders.settlement import ELAPSED, read_fault, refund_order, settle_order
+from hub.orders.settlement import read_fault, refund_order, settle_order
 from hub.orders.tables import Fault, Order, Quote
 from hub.organisations.service import require_verified
 from hub.prices.tables import Meter

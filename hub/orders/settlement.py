@@ -11,20 +11,19 @@ from sqlalchemy.orm import Session
 
 from hub.errors import ConflictError, NotFoundError
 from hub.events.service import SYSTEM, record_event
-from hub.ledger.movements import move, resolve
+from hub.ledger.movements import resolve
 from hub.ledger.periods import month_key
 from hub.ledger.rules import Movement, derive_id
-from hub.ledger.service import Posted, find_transfers, open_account, post_group
-from hub.ledger.tables import PLATFORM, AccountKind
+from hub.ledger.service import Posted, find_transfers, post_group
+from hub.orders.elapsed import ELAPSED, due_fen, pay_elapsed
 from hub.orders.leases import revive_holds
-from hub.orders.parts import Given, build_parts, give_out, payout_movements, receiving_account
+from hub.orders.parts import Given, build_parts, give_out, payout_movements
 from hub.orders.placing import CASH, VOUCHER, clearing_account, hold_id
 from hub.orders.rules import MeterRefusedError, Paid, Subsidy, settle_line
 from hub.orders.tables import Charge, Fault, Order, OrderState, Quote, QuoteLine
 from hub.prices.rules import fee_fen
 from hub.prices.tables import Meter
 
-ELAPSED = "elapsed_device_ms"
 METERED = (Meter.DEVICE_MS, Meter.TRAINED_TOKENS)
 
 
@@ -164,7 +163,8 @@ def _close(session: Session, order: Order, *, metered: Mapping[str, int], state:
     for item in settled:
         key = derive_id("key", order.id, str(item.line.position))
         movements += payout_movements(session, clearing, item.shares, key=key, now=now)
-    movements += _top_up_provider(session, order, settled, metered.get(ELAPSED, 0), now)
+    device = next(item for item in settled if item.line.meter is Meter.DEVICE_MS)
+    movements += pay_elapsed(session, order, device.line, due_fen(device.line, metered, device.paid.fee_fen), now)
     if movements:
         post_group(session, group_id, movements, Posted("order", order.id, SYSTEM, now))
     for item in settled:
@@ -196,20 +196,6 @@ def _release(session: Session, order: Order, settled: list[_Settled]) -> list[Mo
         for key, (amount, code) in ends.items()
         if key in held
     ]
-
-
-def _top_up_provider(
-    session: Session, order: Order, settled: list[_Settled], elapsed_ms: int, now: datetime
-) -> list[Movement]:
-    """Pay the provider, out of the platform's cost account, for time that the customer is not charged."""
-    item = next(item for item in settled if item.line.meter is Meter.DEVICE_MS)
-    due = fee_fen(elapsed_ms, item.line.amount_fen, item.line.per_units) - item.paid.fee_fen
-    if due <= 0:
-        return []
-    cost = open_account(session, organisation_id=PLATFORM, kind=AccountKind.PLATFORM_COST, now=now)
-    provider = receiving_account(session, Given("provider", item.line.seller_organisation_id, due), now)
-    key = derive_id("tra", "elapsed", order.id)
-    return [move(key, cost, provider, amount_fen=due, code="elapsed_time_paid")]
 
 
 def _charge(session: Session, order: Order, item: _Settled, *, group_id: str, now: datetime) -> None:

@@ -13,6 +13,7 @@ from hub.actor import READERS, Role
 from hub.errors import ForbiddenError
 from hub.organisations import service
 from hub.organisations.bodies import (
+    ChangedPassword,
     Credentials,
     KeyPath,
     NewKey,
@@ -68,6 +69,8 @@ def sign_up(body: NewOrganisation) -> tuple[dict[str, Any], int]:
             role=FIRST_ROLE[body.kind],
             language=request_language(),
             now=now,
+            actor_id=actor_id,
+            one_time_password=body.kind not in PUBLIC_KINDS,
         )
     return {"organisation": show_organisation(organisation), "user": show_user(user)}, 201
 
@@ -120,6 +123,7 @@ def add_user(path: OrganisationPath, body: NewUser) -> tuple[dict[str, Any], int
             role=body.role,
             now=context().clock(),
             actor_id=actor.user_id,
+            one_time_password=True,
         )
     return show_user(user), 201
 
@@ -154,9 +158,8 @@ def sign_in(body: Credentials) -> tuple[dict[str, Any], int]:
 @blueprint.delete("/sessions", summary="Sign out of this session")
 def sign_out() -> tuple[str, int]:
     current_actor()
-    token = request.headers.get("Authorization", "").partition(" ")[2].strip()
     with context().sessions.write() as session:
-        service.sign_out(session, token)
+        service.sign_out(session, _read_token())
     return "", 204
 
 
@@ -175,6 +178,21 @@ def change_me(body: Preferences) -> dict[str, Any]:
     actor = current_actor()
     with context().sessions.write() as session:
         return show_user(service.set_language(session, actor, body.language))
+
+
+@blueprint.post("/me/password", summary="Set my own password; my other sessions end")
+def change_password(body: ChangedPassword) -> dict[str, Any]:
+    actor = current_actor()
+    user = service.change_password(
+        context().sessions,
+        actor,
+        password=body.present_password,
+        new_password=body.new_password,
+        ip=request.remote_addr or "unknown",
+        now=context().clock(),
+        token=_read_token(),
+    )
+    return show_user(user)
 
 
 @blueprint.get("/keys", summary="List my organisation's API keys")
@@ -205,6 +223,10 @@ def revoke_key(path: KeyPath) -> dict[str, Any]:
     actor = current_actor()
     with context().sessions.write() as session:
         return show_key(service.revoke_key(session, actor, path.key_id, now=context().clock()))
+
+
+def _read_token() -> str:
+    return request.headers.get("Authorization", "").partition(" ")[2].strip()
 
 
 def _require_kind(kind: OrganisationKind) -> str:

@@ -33,7 +33,7 @@ class NewOrganisation(Body):
 
 
 class NewUser(Person):
-    """One more person of the own organisation."""
+    """One more person of the own organisation; the password is good until they set their own."""
 
     role: Role = Field(strict=False)
 
@@ -49,6 +49,13 @@ class Credentials(Body):
 
     email: Annotated[str, StringConstraints(max_length=1_000)]
     password: Annotated[str, StringConstraints(max_length=1_000_000, strip_whitespace=False)]
+
+
+class ChangedPassword(Body):
+    """The present password, and the one to use from now on."""
+
+    present_password: Annotated[str, StringConstraints(max_length=1_000_000, strip_whitespace=False)]
+    new_password: Password
 
 
 class Preferences(Body):
@@ -121,6 +128,8 @@ def show_user(row: User) -> dict[str, Any]:
         "role": row.role,
         "manages": row.manages,
         "language": row.language,
+        "one_time_password": row.one_time_password,
+        "added_by": row.added_by,
     }
 
 

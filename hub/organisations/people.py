@@ -30,10 +30,12 @@ def create_user(
     now: datetime,
     language: str = "zh",
     actor_id: str = SYSTEM,
+    one_time_password: bool = False,
 ) -> User:
     """Add a person; the first of an organisation manages its people.
 
     A plain `password` is hashed here (about 30 ms); give a `HashedPassword` where the transaction must stay short.
+    `one_time_password`: somebody else knows it, so the person is nobody's second pair of eyes before setting another.
 
     Raises:
         BadEmailError, BadPasswordError, BadRoleError: a value breaks its rule.
@@ -54,6 +56,8 @@ def create_user(
         email=normalise_email(email),
         name=name,
         password_hash=(hash_password(password) if isinstance(password, str) else password).text,
+        one_time_password=one_time_password,
+        added_by=actor_id if session.get(User, actor_id) is not None else None,
         role=check_role(organisation.kind, role),
         manages=not people,
         language=check_language(language),
@@ -62,7 +66,14 @@ def create_user(
     )
     _insert_user(session, user)
     record_event(
-        session, "user.created", user.id, organisation_id=organisation.id, actor_id=actor_id, now=now, role=role
+        session,
+        "user.created",
+        user.id,
+        organisation_id=organisation.id,
+        actor_id=actor_id,
+        now=now,
+        role=role,
+        one_time_password=one_time_password,
     )
     return user
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import ConflictError, ForbiddenError, FourEyesError, NotFoundError
+from hub.errors import ConflictError, ForbiddenError, NotFoundError
 from hub.events.service import SYSTEM, record_event
 from hub.events.tables import Event
 from hub.ids import new_id
@@ -25,11 +25,20 @@ from hub.organisations.people import (
     set_language,
 )
 from hub.organisations.rules import OrganisationKind, check_slug, check_uscc, is_demo_uscc, suggest_slug
-from hub.organisations.signin import SignIn, find_actor_by_token, sign_in, sign_in_person, sign_out
+from hub.organisations.second_person import require_second_person
+from hub.organisations.signin import (
+    SignIn,
+    change_password,
+    find_actor_by_token,
+    sign_in,
+    sign_in_person,
+    sign_out,
+)
 from hub.organisations.tables import Organisation, OrganisationState
 
 __all__ = [
     "SignIn",
+    "change_password",
     "create_key",
     "create_organisation",
     "create_user",
@@ -45,6 +54,7 @@ __all__ = [
     "remove_user",
     "require_manager",
     "require_member",
+    "require_second_person",
     "require_verified",
     "revoke_key",
     "set_language",
@@ -112,13 +122,14 @@ def verify_organisation(session: Session, actor: Actor, organisation_id: str, *,
     """
     actor.require(Role.OPERATOR)
     organisation = find_organisation(session, organisation_id)
-    added = select(Event.id).where(
-        Event.subject == organisation_id, Event.topic == "organisation.created", Event.actor_id == actor.user_id
-    )
-    if organisation.kind is OrganisationKind.OPERATOR and session.scalar(added.limit(1)) is not None:
-        raise FourEyesError(
-            "You added this operator organisation; another operator confirms it.",
-            "该运营机构由您添加，须由另一名运营人员确认。",
+    if organisation.kind is OrganisationKind.OPERATOR:
+        added = select(Event.actor_id).where(Event.subject == organisation_id, Event.topic == "organisation.created")
+        require_second_person(
+            session,
+            actor,
+            session.scalars(added),
+            en="You added this operator organisation; another operator confirms it.",
+            zh="该运营机构由您添加，须由另一名运营人员确认。",
         )
     return mark_verified(session, organisation_id, by=actor.user_id, now=now)
 

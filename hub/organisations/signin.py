@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.database import Sessions
-from hub.errors import GuanmoError, NotSignedInError
-from hub.organisations.passwords import password_matches
+from hub.errors import GuanmoError, InvalidValueError, NotSignedInError
+from hub.events.service import record_event
+from hub.organisations.passwords import hash_password, password_matches
 from hub.organisations.rules import BadEmailError, BadPasswordError, normalise_email, normalise_password
 from hub.organisations.tables import (
     Organisation,
@@ -39,6 +40,12 @@ class BadCredentialsError(NotSignedInError):
     """Unknown address, wrong password or suspended: the answer does not say which."""
 
     code = "bad_credentials"
+
+
+class WrongPasswordError(InvalidValueError):
+    """The present password, asked again before another is set, was wrong."""
+
+    code = "wrong_password"
 
 
 class TooManySignInsError(GuanmoError):
@@ -75,18 +82,45 @@ def sign_in_person(sessions: Sessions, *, email: str, password: str, ip: str, no
         BadCredentialsError: the same for an unknown address and a wrong password.
         TooManySignInsError: with `retry_after_s`.
     """
-    buckets = _name_buckets(email, ip)
-    with sessions.read() as session:
-        _check_failures(session, buckets, now)
-        user = _find_active(session, email)
-    try:
-        _check_password(user.password_hash if user else None, password)
-    except BadCredentialsError:
-        with sessions.write() as session:
-            _count_failure(session, buckets, now)
-        raise
+    _prove_password(sessions, email=email, password=password, ip=ip, now=now)
     with sessions.write() as session:
         return _open_session(session, email, now=now)
+
+
+def change_password(
+    sessions: Sessions, actor: Actor, *, password: str, new_password: str, ip: str, now: datetime, token: str = ""
+) -> User:
+    """Set the actor's own password in place of the present one; every session but that of `token` ends.
+
+    Raises:
+        WrongPasswordError: it is not the present password. TooManySignInsError: it was tried too often.
+        BadPasswordError: the new one breaks the rules or is the present one.
+    """
+    with sessions.read() as session:
+        email = session.get_one(User, actor.user_id).email
+    try:
+        _prove_password(sessions, email=email, password=password, ip=ip, now=now)
+    except BadCredentialsError as error:
+        raise WrongPasswordError(
+            "This is not your present password; type the one that you sign in with.",
+            "当前密码不正确，请输入您登录时使用的密码。",
+            field="present_password",
+        ) from error
+    if normalise_password(password) == _read_new(new_password):
+        raise BadPasswordError(
+            "The new password is the present one; choose another.",
+            "新密码与当前密码相同，请另设。",
+            field="new_password",
+        )
+    hashed = hash_password(new_password)
+    with sessions.write() as session:
+        user = session.get_one(User, actor.user_id)
+        user.password_hash, user.one_time_password = hashed.text, False
+        revoke_sessions(session, user.id, but=token)
+        record_event(
+            session, "user.password_set", user.id, organisation_id=user.organisation_id, actor_id=user.id, now=now
+        )
+        return user
 
 
 def sign_out(session: Session, token: str) -> None:
@@ -94,9 +128,10 @@ def sign_out(session: Session, token: str) -> None:
     session.execute(delete(SignInSession).where(SignInSession.token_hash == _hash_token(token)))
 
 
-def revoke_sessions(session: Session, user_id: str) -> None:
-    """End every session of a person."""
-    session.execute(delete(SignInSession).where(SignInSession.user_id == user_id))
+def revoke_sessions(session: Session, user_id: str, *, but: str = "") -> None:
+    """End every session of a person, but the one of a token where it is given."""
+    kept = SignInSession.token_hash != _hash_token(but)
+    session.execute(delete(SignInSession).where(SignInSession.user_id == user_id, kept))
 
 
 def find_actor_by_token(session: Session, token: str, now: datetime) -> Actor | None:
@@ -121,6 +156,28 @@ def find_actor_by_token(session: Session, token: str, now: datetime) -> Actor | 
         return None
     user: User = row[0]
     return Actor(user_id=user.id, organisation_id=user.organisation_id, role=user.role, language=user.language)
+
+
+def _prove_password(sessions: Sessions, *, email: str, password: str, ip: str, now: datetime) -> None:
+    buckets = _name_buckets(email, ip)
+    with sessions.read() as session:
+        _check_failures(session, buckets, now)
+        user = _find_active(session, email)
+    try:
+        _check_password(user.password_hash if user else None, password)
+    except BadCredentialsError:
+        with sessions.write() as session:
+            _count_failure(session, buckets, now)
+        raise
+
+
+def _read_new(password: str) -> str:
+    """Return a new password as it is kept; its faults are those of the field `new_password`."""
+    try:
+        return normalise_password(password)
+    except BadPasswordError as error:
+        error.field = "new_password"
+        raise
 
 
 def _find_active(session: Session, email: str) -> User | None:

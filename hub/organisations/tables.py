@@ -56,7 +56,11 @@ class Organisation(Base):
 
 
 class User(Base):
-    """One person. `manages` may add and remove people of the own organisation."""
+    """One person. `manages` may add and remove people of the own organisation.
+
+    `added_by` is the person who made the account, null where they signed up or the installation did. A password that
+    somebody else was shown is `one_time_password` until the person sets another.
+    """
 
     __tablename__ = "users"
     __table_args__ = (Index("ix_users_organisation_id_state", "organisation_id", "state"), {"sqlite_strict": True})
@@ -66,6 +70,8 @@ class User(Base):
     email: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     password_hash: Mapped[str]
+    one_time_password: Mapped[Switch]
+    added_by: Mapped[str | None]
     role: Mapped[Role] = mapped_column(Choice(Role))
     manages: Mapped[Switch]
     language: Mapped[str]

@@ -10,13 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
-from hub.errors import ConflictError, ForbiddenError, FourEyesError, IdempotencyConflictError, NotFoundError
+from hub.errors import ConflictError, ForbiddenError, IdempotencyConflictError, NotFoundError
 from hub.events.service import SYSTEM, record_event
 from hub.ids import new_id
 from hub.ledger.movements import hold, resolve
 from hub.ledger.rules import AccountLimitError, derive_id
 from hub.ledger.service import Posted, find_account, find_transfers, open_account, post_group
 from hub.ledger.tables import PLATFORM, AccountKind
+from hub.organisations.service import require_second_person
 from hub.payouts.debts import net_debt, open_debt, read_debt
 from hub.payouts.rules import SILENT_AFTER, PayoutRefusedError, check_details, check_step
 from hub.payouts.tables import Payout, PayoutState, PayoutStep
@@ -74,8 +75,13 @@ def send_payout(session: Session, actor: Actor, payout_id: str, *, now: datetime
     actor.require(Role.OPERATOR)
     payout = _lock(session, payout_id)
     check_step(payout.state, PayoutState.IN_PAYOUT)
-    if actor.user_id == payout.requested_by:
-        raise FourEyesError("You asked for this payout; another person sends it.", "该付款由您申请，须由他人发出。")
+    require_second_person(
+        session,
+        actor,
+        [payout.requested_by],
+        en="You asked for this payout; another person sends it.",
+        zh="该付款由您申请，须由他人发出。",
+    )
     _note(session, payout, PayoutState.IN_PAYOUT, actor_id=actor.user_id, now=now)
     return payout
 
@@ -105,7 +111,7 @@ def conclude_payout(
         return payout
     check_step(payout.state, result)
     check_details(payout.state, result, bank_reference=bank_reference, reason=reason)
-    _check_person(payout, actor)
+    _check_person(session, payout, actor)
     _check_reference(session, payout, bank_reference.strip())
     if result is not PayoutState.UNKNOWN:
         _end_hold(session, payout, paid=result is PayoutState.PAID, actor_id=actor.user_id, now=now)
@@ -225,12 +231,14 @@ def _lock(session: Session, payout_id: str) -> Payout:
     return payout
 
 
-def _check_person(payout: Payout, actor: Actor) -> None:
-    sent_by = next((step.actor_id for step in payout.steps if step.state is PayoutState.IN_PAYOUT), None)
-    if payout.state is PayoutState.UNKNOWN and actor.user_id == sent_by:
-        raise FourEyesError(
-            "You sent this payout; another operator settles what the bank did not answer.",
-            "该付款由您发出；银行未答复的须由另一名运营人员核实。",
+def _check_person(session: Session, payout: Payout, actor: Actor) -> None:
+    if payout.state is PayoutState.UNKNOWN:
+        require_second_person(
+            session,
+            actor,
+            [step.actor_id for step in payout.steps if step.state is PayoutState.IN_PAYOUT],
+            en="You sent this payout; another operator settles what the bank did not answer.",
+            zh="该付款由您发出；银行未答复的须由另一名运营人员核实。",
         )
 
 

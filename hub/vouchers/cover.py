@@ -15,7 +15,16 @@ from hub.prices.tables import CALL_METERS
 from hub.vouchers.lines import LineToCover
 from hub.vouchers.programmes import list_rules_of_day
 from hub.vouchers.related import explain_relation, find_relation
-from hub.vouchers.rules import Cover, Refusal, RuleBody, effective_share, period_of, read_body, share_fen
+from hub.vouchers.rules import (
+    Cover,
+    Refusal,
+    RelatedPartiesError,
+    RuleBody,
+    effective_share,
+    period_of,
+    read_body,
+    share_fen,
+)
 from hub.vouchers.tables import Application, Grant, GrantState, Programme, RuleVersion
 
 GRANT_HELD = "grant_held"
@@ -102,6 +111,21 @@ def find_top_up(
     return shares
 
 
+def require_unrelated(session: Session, line: LineToCover, rule_version_id: str, now: datetime) -> None:
+    """Pass a line that a rule was to pay for if its parties still do not look related.
+
+    Raises:
+        RelatedPartiesError: a sign or an officer's ruling has come up that no ruling cleared.
+    """
+    found = _explain_related(session, line, read_body(session.get_one(RuleVersion, rule_version_id).body), now)
+    if found is not None:
+        en, zh = found
+        raise RelatedPartiesError(
+            f"No voucher pays here any more: {en.rstrip('.')}. Ask for a new quote; none is counted in it until then.",
+            f"券不再适用：{zh.rstrip('。')}。请重新报价；认定之前新报价不计券。",
+        )
+
+
 def _list_candidates(session: Session, meter: str, now: datetime) -> list[tuple[Programme, RuleVersion, RuleBody]]:
     first, fallback = [], []
     for programme, version in list_rules_of_day(session, now):
@@ -179,7 +203,15 @@ def _refuse_line(line: LineToCover, programme: Programme, rule: RuleBody) -> Ref
 def _refuse_related(
     session: Session, line: LineToCover, programme: Programme, rule: RuleBody, now: datetime
 ) -> Refusal | None:
-    """Refuse a sale between parties that look related and that no officer has cleared."""
+    found = _explain_related(session, line, rule, now)
+    if found is None:
+        return None
+    en, zh = found
+    return Refusal(programme.code, "related_parties", f"{programme.title_zh}：{zh}", f"{programme.title_en}: {en}")
+
+
+def _explain_related(session: Session, line: LineToCover, rule: RuleBody, now: datetime) -> tuple[str, str] | None:
+    """Return why a rule does not pay: parties of the sale look related and no officer has cleared them."""
     if not rule.non_affiliated:
         return None
     others = {line.seller_id, line.base_owner_id, *line.partner_ids} - {None, line.organisation_id}
@@ -188,10 +220,7 @@ def _refuse_related(
             session, line.organisation_id, other_id, window_days=rule.circular_window_days, now=now
         )
         if relation.blocks:
-            en, zh = explain_relation(session, relation)
-            return Refusal(
-                programme.code, "related_parties", f"{programme.title_zh}：{zh}", f"{programme.title_en}: {en}"
-            )
+            return explain_relation(session, relation)
     return None
 
 

@@ -21,6 +21,7 @@ from hub.ledger.periods import SHANGHAI
 from hub.ledger.rules import derive_id
 from hub.ledger.service import Posted, open_account, post_group
 from hub.ledger.tables import PLATFORM, Account, AccountKind
+from hub.organisations.service import require_second_person
 from hub.vouchers.rules import check_frame, check_words, digest_body, read_body
 from hub.vouchers.tables import Programme, RuleState, RuleVersion, Tranche
 
@@ -33,7 +34,8 @@ def seed_programmes(session: Session, drafted_by: str, approved_by: str, now: da
     Raises:
         FourEyesError: drafter and approver are one person.
     """
-    _check_four_eyes(drafted_by, approved_by)
+    if drafted_by == approved_by:
+        raise FourEyesError(*_explain(drafted_by))
     programmes = []
     for shipped in json.loads(SHIPPED.read_text(encoding="utf-8")):
         programme = session.scalar(select(Programme).where(Programme.code == shipped["code"]))
@@ -156,7 +158,8 @@ def approve_rule(session: Session, actor: Actor, rule_version_id: str, *, now: d
             f"Rule version {rule.number} was approved by {rule.approved_by}; draft a new version to change it.",
             f"规则版本 {rule.number} 已由 {rule.approved_by} 批准；如需修改请起草新版本。",
         )
-    _check_four_eyes(rule.drafted_by, actor.user_id)
+    en, zh = _explain(rule.drafted_by)
+    require_second_person(session, actor, [rule.drafted_by], en=en, zh=zh)
     if rule.effective_from_at < now:
         # A draft that lay too long would change days that are over.
         rule.effective_from_at = now
@@ -270,12 +273,11 @@ def _read_day(day: str) -> datetime:
     return datetime.fromisoformat(day).replace(tzinfo=SHANGHAI)
 
 
-def _check_four_eyes(first: str, second: str) -> None:
-    if first == second:
-        raise FourEyesError(
-            f"'{first}' did the first half and may not approve it too; a second person must.",
-            f"“{first}”已完成前一步，须由另一人批准。",
-        )
+def _explain(first: str) -> tuple[str, str]:
+    return (
+        f"'{first}' did the first half and may not approve it too; a second person must.",
+        f"“{first}”已完成前一步，须由另一人批准。",
+    )
 
 
 def _record(session: Session, topic: str, subject: str, actor_id: str, now: datetime) -> None:

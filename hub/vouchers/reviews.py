@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor, Role
 from hub.errors import ConflictError, FourEyesError, InvalidValueError, NotFoundError
 from hub.ids import new_id
+from hub.organisations.service import require_second_person
 from hub.vouchers.applications import record
 from hub.vouchers.awards import award_grant
 from hub.vouchers.rules import APPLICATION_STEPS
@@ -43,7 +44,7 @@ def review_application(
         raise NotFoundError.of("application", application_id)
     chosen = _read_decision(decision, reason)
     before = list_reviews(session, application_id)
-    _check_reviewer(actor, application, before)
+    _check_reviewer(session, actor, application, before)
     _advance(application, chosen, before)
     _add_review(session, actor, application, chosen, reason=reason, now=now)
     topic = "application.checked" if chosen is Decision.CHECK else f"application.{application.state}"
@@ -72,8 +73,12 @@ def may_decide(actor: Actor, application: Application, reviews: list[VoucherRevi
     """Return why this person may not decide: `own`, `decided`; empty if nothing stands against it."""
     if actor.user_id == application.applicant_id or actor.organisation_id == application.organisation_id:
         return "own"
-    heard = [row for row in reviews if row.round == application.round or application.appealed_at is not None]
-    return "decided" if any(row.actor_id == actor.user_id for row in heard) else ""
+    return "decided" if actor.user_id in _list_heard(application, reviews) else ""
+
+
+def _list_heard(application: Application, reviews: list[VoucherReview]) -> list[str]:
+    """Return who decided in this round, for an appeal in any."""
+    return [row.actor_id for row in reviews if row.round == application.round or application.appealed_at is not None]
 
 
 def _read_decision(decision: str, reason: str) -> Decision:
@@ -88,14 +93,14 @@ def _read_decision(decision: str, reason: str) -> Decision:
     return Decision(decision)
 
 
-def _check_reviewer(actor: Actor, application: Application, before: list[VoucherReview]) -> None:
+def _check_reviewer(session: Session, actor: Actor, application: Application, before: list[VoucherReview]) -> None:
     obstacle = may_decide(actor, application, before)
+    done = "applied or belong to the applying firm" if obstacle == "own" else "decided on it before"
+    en = f"You {done}; another person of the operator must decide on application '{application.id}'."
+    zh = f"您已参与申请“{application.id}”，须由运营方另一人处理。"
     if obstacle:
-        done = "applied or belong to the applying firm" if obstacle == "own" else "decided on it before"
-        raise FourEyesError(
-            f"You {done}; another person of the operator must decide on application '{application.id}'.",
-            f"您已参与申请“{application.id}”，须由运营方另一人处理。",
-        )
+        raise FourEyesError(en, zh)
+    require_second_person(session, actor, [application.applicant_id, *_list_heard(application, before)], en=en, zh=zh)
 
 
 def _was_checked(application: Application, reviews: list[VoucherReview]) -> bool:

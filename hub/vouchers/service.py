@@ -17,7 +17,7 @@ from hub.vouchers.applications import (
     resubmit_application,
     withdraw_application,
 )
-from hub.vouchers.cover import CoverAnswer, cover, find_cover, find_top_up
+from hub.vouchers.cover import CoverAnswer, cover, find_cover, find_top_up, require_unrelated
 from hub.vouchers.endings import claw_back, lapse_grants, list_claw_backs, revoke_grant
 from hub.vouchers.lines import LineToCover, describe_line
 from hub.vouchers.programmes import (
@@ -63,6 +63,7 @@ __all__ = [
     "list_tranches",
     "may_decide",
     "release_due_tranches",
+    "require_unrelated",
     "resubmit_application",
     "review_application",
     "revoke_grant",

@@ -19,6 +19,7 @@ from hub.organisations.tables import Organisation, SignInSession
 from hub.web import SESSION_COOKIE, context, current_actor, request_language
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import local_address, read_notice
+from marketplace_ui.people import name_person
 
 blueprint = Blueprint("account", __name__)
 FIRST_FREE_SERIAL = 50_000
@@ -28,9 +29,14 @@ NOTICES = {
         "You are registered. You may order once the operator has verified your credit code; look around meanwhile.",
     ),
     "added": (
-        "已添加人员，请把登录邮箱和密码告知本人。",
-        "Added; tell the person their address and password.",
+        "已添加人员，请把登录邮箱和一次性密码告知本人；本人首次登录后须另设密码。",
+        "Added; tell the person their address and one-time password. They set their own when they first sign in.",
     ),
+    "own_password": (
+        "您仍在使用他人已知的一次性密码，请先设置本人密码；在此之前您不能复核他人办理的事项。",
+        "Somebody else knows your one-time password. Set your own now; until then you cannot approve what others did.",
+    ),
+    "password": ("已设置本人密码，其他登录已退出。", "Your own password is set; your other sessions ended."),
     "removed": ("已移除人员，其登录立即失效。", "The person was removed; their sessions ended."),
     "language": ("已保存语言。", "The language is saved."),
 }
@@ -96,6 +102,7 @@ def add_person() -> Response | tuple[str, int]:
                     role=role,
                     now=context().clock(),
                     actor_id=actor.user_id,
+                    one_time_password=True,
                 )
     return redirect("/account?done=added") if form.ok else (_show(actor, form), 422)
 
@@ -119,6 +126,24 @@ def set_language() -> Response:
     return response
 
 
+@blueprint.route("/account/password", methods=["GET", "POST"])
+def change_password() -> Response | tuple[str, int]:
+    actor, form = current_actor(), Form.of_request()
+    if request.method == "GET":
+        return redirect("/account")
+    with form.catching("present_password", "new_password"):
+        service.change_password(
+            context().sessions,
+            actor,
+            password=form.value("present_password"),
+            new_password=form.value("new_password"),
+            ip=request.remote_addr or "unknown",
+            now=context().clock(),
+            token=request.cookies.get(SESSION_COOKIE, ""),
+        )
+    return redirect("/account?done=password") if form.ok else (_show(actor, form), 422)
+
+
 @blueprint.post("/account/sessions/end")
 def end_sessions() -> Response:
     """Sign out everywhere, here too: the way out after a lost laptop."""
@@ -133,12 +158,14 @@ def end_sessions() -> Response:
 def _show(actor: Actor, form: Form) -> str:
     with context().sessions.read() as session:
         organisation = service.find_organisation(session, actor.organisation_id)
+        people = service.list_users(session, actor.organisation_id)
         return render_template(
             "account/account.html",
             form=form,
             me=service.find_user(session, actor.user_id),
             organisation=organisation,
-            people=service.list_users(session, actor.organisation_id),
+            people=people,
+            names={row.added_by: name_person(session, row.added_by) for row in people if row.added_by},
             roles=_list_roles(organisation),
             sessions=_list_sessions(session, actor, context().clock()),
             notice=read_notice(NOTICES),
@@ -153,7 +180,7 @@ def _enter(email: str, password: str, target: str) -> Response:
         ip=request.remote_addr or "unknown",
         now=context().clock(),
     )
-    response = redirect(target)
+    response = redirect("/account?done=own_password" if opened.user.one_time_password else target)
     response.set_cookie(
         SESSION_COOKIE,
         opened.token,

@@ -4,6 +4,7 @@ It leaves counting to `hub.claims`; operator and auditor read, the operator issu
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, redirect, render_template, request
@@ -35,7 +36,10 @@ def list_reports() -> str:
 @blueprint.post("/operator/reports")
 def issue_report() -> Response | tuple[str, int]:
     actor, form = current_actor(), Form.of_request()
-    period = form.text("period", required=True)
+    days = _read_range(form.value)
+    if days and form.value("period").strip():
+        form.refuse("period", "期间与起止日期只填一种。", "Give a period or two days, not both.")
+    period = days or form.text("period", required=True)
     with form.catching("period"):
         if form.ok:
             with context().sessions.write() as session:
@@ -69,7 +73,8 @@ def show_report(period: str) -> str:
 
 def _show_list(actor: Actor, form: Form) -> str:
     current_actor(*READERS)
-    asked = request.args.get("period", "") or form.value("period") or month_key(context().clock())
+    asked = _read_period(lambda name: request.args.get(name, "")) or _read_period(form.value)
+    asked = asked or month_key(context().clock())
     with context().sessions.read() as session:
         return render_template(
             "claims/reports.html",
@@ -81,6 +86,16 @@ def _show_list(actor: Actor, form: Form) -> str:
             writes=actor.role is Role.OPERATOR,
             notice=read_notice(NOTICES),
         )
+
+
+def _read_period(typed: Callable[[str], str]) -> str:
+    return _read_range(typed) or typed("period")
+
+
+def _read_range(typed: Callable[[str], str]) -> str:
+    """Return the range between the two days that were typed, empty where neither was."""
+    first, last = typed("from_day").strip(), typed("to_day").strip()
+    return f"{first}--{last}" if first or last else ""
 
 
 def _preview(period: str) -> list[dict[str, Any]]:

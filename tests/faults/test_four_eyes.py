@@ -17,6 +17,7 @@ from hub.errors import FourEyesError
 from hub.orders import service as orders
 from hub.orders.corrections import Wanted, propose_correction
 from hub.orders.deciding import decide_correction
+from hub.organisations.tables import User
 from hub.payouts.service import conclude_payout, earned, request_payout, send_payout
 from hub.payouts.tables import PayoutState
 from hub.secrets import NAMES, Secrets
@@ -274,3 +275,21 @@ def _check_redemption(market: Market) -> Half:
             )
 
     return Half(redemption.id, "checker", approve)
+
+
+@pytest.mark.parametrize("code", ["own_password_needed", "same_hand"])
+def test_an_account_that_the_first_person_made_or_knows_the_password_of_is_no_second_person(
+    market: Market, halves: dict[str, Half], tmp_path: Path, code: str
+) -> None:
+    app, before = _open_app(market, tmp_path), story.read_balances(market)
+    for name, half in halves.items():
+        api, body, _, _ = HALVES[name]
+        with market.sessions.write() as session:
+            second = session.get_one(User, market.actors["approver"].user_id)
+            if code == "same_hand":
+                second.added_by = market.actors[half.who].user_id
+            else:
+                second.one_time_password = True
+        answer = _browse(app, market, "approver", json=True).post(api.format(id=half.id), json=body)
+        assert (answer.status_code, answer.json["code"]) == (403, code), (name, answer.text)
+    assert story.read_balances(market) == before

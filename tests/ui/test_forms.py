@@ -109,6 +109,25 @@ def test_manager_adds_and_removes_a_colleague(world: World) -> None:
         assert session.get_one(User, user.id).state is UserState.REMOVED
 
 
+def test_a_colleague_who_was_added_is_led_to_a_password_of_their_own(world: World) -> None:
+    person = {"name": "Zhao", "email": "zhao@f.example", "password": "long enough", "role": "factory"}
+    world.visit("factory").post("/account/people", data=person)
+    client = world.visit()
+    entered = client.post("/sign-in", data={"email": "zhao@f.example", "password": "long enough"})
+    assert entered.location == "/account?done=own_password"
+    assert "Somebody else knows your one-time password" in client.get(entered.location).text
+    wrong = client.post("/account/password", data={"present_password": "long enoug", "new_password": "only mine 7"})
+    assert wrong.status_code == 422
+    assert "not your present password" in error_of(wrong.text, "present_password")
+    right = {"present_password": "long enough", "new_password": "only mine 7"}
+    assert client.post("/account/password", data=right).location == "/account?done=password"
+    page = client.get("/account?done=password").text
+    assert "Your own password is set" in page
+    assert "cannot approve what others did" not in page
+    entered = world.visit().post("/sign-in", data={"email": "zhao@f.example", "password": "only mine 7"})
+    assert entered.location == "/"
+
+
 def test_colleague_who_does_not_manage_cannot_add(world: World) -> None:
     person = {"name": "Wang", "email": "wang@f.example", "password": "long enough", "role": "factory"}
     world.visit("factory").post("/account/people", data=person)

@@ -6,7 +6,9 @@ import pytest
 from markupsafe import Markup
 
 from hub.actor import Role
-from hub.orders.settlement import ELAPSED, METERED
+from hub.ledger.periods import month_key
+from hub.orders.elapsed import ELAPSED
+from hub.orders.settlement import METERED
 from hub.organisations.service import create_user
 from marketplace_ui.phone_table import label_cells
 from marketplace_ui.words import WORDS
@@ -94,6 +96,27 @@ def test_the_report_tells_what_changed_against_the_last_one(scene: Scene) -> Non
     first = scene.world.visit("operator").get(f"/operator/reports/{last[1]}").text
     assert "No earlier report of this length" in first
     assert "与上一份报告相比" in scene.world.visit("operator", "zh").get(f"/operator/reports/{month}").text
+
+
+def test_a_report_of_any_days_is_previewed_and_issued(scene: Scene) -> None:
+    operator, month = scene.world.visit("operator"), scene.ids["month"]
+    days = {"from_day": f"{month}-01", "to_day": f"{month}-09"}
+    shown = operator.get("/operator/reports", query_string=days).text
+    assert f"{month}-01--{month}-09" in shown
+    half = operator.post("/operator/reports", data={"from_day": f"{month}-01", "to_day": ""})
+    assert half.status_code == 422
+    assert "is not a month, quarter, year or range of days" in half.text
+    both = operator.post("/operator/reports", data=days | {"period": month})
+    assert (both.status_code, "not both" in both.text) == (422, True)
+    issued = operator.post("/operator/reports", data=days)
+    assert issued.location == f"/operator/reports/{month}-01--{month}-09?done=issued"
+    page = operator.get(issued.location).text
+    assert "the same bytes as issued" in page
+    assert "No earlier report of this length" in page
+    running = month_key(scene.world.now)
+    refused = operator.post("/operator/reports", data={"from_day": f"{running}-01", "to_day": f"{running}-01"})
+    assert refused.status_code == 422
+    assert "A preview is possible now" in refused.text
 
 
 def test_an_offer_says_why_the_model_voucher_pays_for_no_rental(scene: Scene) -> None:

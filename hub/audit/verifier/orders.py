@@ -1,9 +1,13 @@
-"""Computes quotes, orders and corrections again from the meter. It leaves hosted calls to `calls`."""
+"""Computes quotes, orders and corrections again from the meter.
+
+It leaves hosted calls to `calls`, and time that the platform pays to `elapsed`.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from .charging import build_charge, compare, compare_group
+from .elapsed import check_elapsed
 from .reading import Export, Row
 from .terms import Bills
 
@@ -71,6 +75,7 @@ def check_orders(export: Export) -> Iterator[str]:
         quote = bills.quotes[metered[version["order_id"]]["quote_id"]]
         for line in quote["lines"]:
             yield from _check_corrected(line, version, states[version["order_id"], line["meter"]])
+    yield from check_elapsed(bills)
 
 
 def _settle(bills: Bills, quote: Row, metered: Row) -> Iterator[Row]:

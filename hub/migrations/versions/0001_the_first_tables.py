@@ -939,6 +939,8 @@ def upgrade() -> None:
         sa.Column("email", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("password_hash", sa.Text(), nullable=False),
+        sa.Column("one_time_password", hub.columns.Whole(), nullable=False),
+        sa.Column("added_by", sa.Text(), nullable=True),
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("manages", hub.columns.Whole(), nullable=False),
         sa.Column("language", sa.Text(), nullable=False),

@@ -244,7 +244,9 @@ def test_a_forged_signature_shows(copy: Path) -> None:
         ("usage", lambda doc: doc["charges"][0].update(voucher_fen=0), "is charged voucher_fen 0, the meter gives"),
         ("orders", lambda doc: doc["metered"].update(device_ms=1), "is charged fee_fen"),
         ("orders", lambda doc: doc["charges"][0]["parts"][0].update(amount_fen=1), "the ledger moved"),
+        ("orders", lambda doc: doc["metered"].update(elapsed_device_ms=0), "the platform paid 601 fen for time"),
         ("corrections", lambda doc: doc["metered"].update(device_ms=0), "the meter gives 0 units"),
+        ("corrections", lambda doc: doc.update(group_id="grp_none"), "the platform paid 0 fen for time"),
         (
             "call_corrections",
             lambda doc: doc["calls"][0].update(cost_ufen=5),

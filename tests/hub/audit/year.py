@@ -27,7 +27,7 @@ def run_two_months(market: Market) -> None:
     market.fund("rival", 5_000, "bank-2")
     market.award("model", 30_000, contract_no="A")
     market.award("compute", 20_000, contract_no="B")
-    settled = _order(market, "one", device_ms=HOUR_MS // 2, trained_tokens=900_000)
+    settled = _order(market, "one", device_ms=HOUR_MS // 2, trained_tokens=900_000, elapsed_device_ms=HOUR_MS)
     _order(market, "two", filed=False, offer="private", device_ms=HOUR_MS, trained_tokens=1_000)
     _refund(market, "three", "platform", elapsed_device_ms=HOUR_MS)
     _refund(market, "four", "cancel", device_ms=HOUR_MS // 3, trained_tokens=77)

@@ -11,7 +11,7 @@ from hub.cli.operators import operators
 from hub.organisations.rules import make_demo_uscc
 from hub.organisations.service import NotVerifiedError, require_verified
 from hub.organisations.tables import Organisation, OrganisationState, SignInSession, User
-from tests.hub.market.test_people_and_keys import add_person
+from tests.hub.market.test_second_person import join
 from tests.hub.market.world import PASSWORD, World, count
 
 SIGN_UP = {
@@ -142,8 +142,8 @@ BOSS = ("boss@newworks.example", "long-enough-9")
 
 
 def add_operators(world: World) -> str:
-    """Let the operator add a second person and another operator organisation; return the organisation's path."""
-    assert add_person(world, "operator", "operator")[0] == 201
+    """Let the operator add another operator organisation, beside a second person; return the organisation's path."""
+    join(world, "second")
     made = world.call("POST", "/organisations", "operator", json=SIGN_UP | {"kind": "operator"}).json
     assert made["organisation"]["state"] == "pending"
     return f"/organisations/{made['organisation']['id']}"
@@ -201,3 +201,4 @@ def test_the_operators_that_an_installation_adds_sign_in_at_once(world: World, m
         assert status == 201
         world.tokens[person] = str(opened["token"])
         assert world.call("GET", "/organisations", person).status_code == 200
+        assert world.call("GET", "/me", person).json["user"]["one_time_password"] is True

@@ -120,6 +120,8 @@ def test_a_rule_is_previewed_drafted_and_approved_by_two(client: Client) -> None
         ("/claims", {"programme": "model", "period": "2026-11", "organisation_id": "org_x"}, "not_found"),
         ("/authority-reports", {"period": "2026-11"}, "period_running"),
         ("/authority-reports", {"period": "soon"}, "invalid_value"),
+        ("/authority-reports", {"period": "2026-11-09--2026-11-02"}, "invalid_value"),
+        ("/authority-reports", {"period": "2026-11-01--2026-11-02"}, "period_running"),
         ("/grants/gra_x/redemptions", {"charge_ids": ["chg_x"]}, "not_found"),
         ("/related-parties", {"buyer_id": "a", "seller_id": "a", "verdict": "cleared", "reason": "x"}, "invalid_value"),
     ],
@@ -179,6 +181,10 @@ def test_report_over_http(client: Client) -> None:
     client.ok("POST", "/authority-reports", "operator", {"period": "2026-11"})
     first = client.call("GET", "/authority-reports/2026-11/report.csv", "auditor").data
     assert first == client.call("GET", "/authority-reports/2026-11/report.csv", "operator").data
+    days = "2026-11-01--2026-11-30"
+    assert client.ok("POST", "/authority-reports", "operator", {"period": days})["period"] == days
+    assert client.call("GET", f"/authority-reports/{days}/report.csv", "auditor").data == first
+    assert client.ok("GET", f"/authority-reports/{days}/report.json", "auditor")["until_at"].startswith("2026-11-30T16")
     changes = client.ok("GET", "/authority-reports/2026-11/changes", "auditor")
     assert changes["recounted_equal"] is True
     assert any(row["figure"] == "awarded_fen" and row["after"] == 30_000 for row in changes["items"])

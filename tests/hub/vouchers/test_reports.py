@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from hub.claims import service
-from hub.claims.rules import PeriodRunningError, list_months, period_bounds
+from hub.claims.rules import PeriodRunningError, list_months, period_bounds, read_period
 from hub.claims.tables import AuthorityReport
 from hub.errors import ForbiddenError, InvalidValueError
 from hub.ledger.closing import list_closed
+from hub.ledger.periods import SHANGHAI
 from hub.vouchers import service as vouchers
 from serving.contract import AllowanceGrant
 from tests.hub.money.market import Market
@@ -48,6 +49,92 @@ def test_periods_are_months_quarters_and_years_of_shanghai() -> None:
     for wrong in ("2026-13", "2026-Q5", "26", "", "2026-11-01"):
         with pytest.raises(InvalidValueError, match="2026-Q4"):
             period_bounds(wrong)
+
+
+def test_a_range_is_whole_days_of_shanghai_and_touches_the_months_it_lies_in() -> None:
+    period = read_period("2026-11-03--2027-01-15")
+    assert (period.start, period.end) == (shanghai(2026, 11, 3), shanghai(2027, 1, 16))
+    assert (period.kind, period.months) == ("days", ("2026-11", "2026-12", "2027-01"))
+    assert period.closes_at == shanghai(2027, 2, 1)
+    assert read_period("2026-12-31--2026-12-31").end == shanghai(2027, 1, 1)
+    assert {text: read_period(text).kind for text in ("2026-11", "2026-Q4", "2026")} == {
+        "2026-11": "month",
+        "2026-Q4": "quarter",
+        "2026": "year",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2026-11-03", "range of days"),
+        ("2026-11-03--", "range of days"),
+        ("2026-11-03..2026-12-15", "range of days"),
+        ("2026-11-31--2026-12-15", "'2026-11-31' of period"),
+        ("0000-01-01--2026-12-15", "'0000-01-01' of period"),
+        ("9999-12-31--9999-12-31", "'9999-12-31' of period"),
+        ("2026-12-15--2026-11-03", "is -41 days"),
+        ("2016-01-01--2026-12-31", "1 to 3660 days"),
+    ],
+)
+def test_a_range_that_is_none_is_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(InvalidValueError, match=said) as refused:
+        read_period(text)
+    assert refused.value.field == "period"
+
+
+def test_a_range_counts_its_days_and_never_changes_once_issued(spent: Market) -> None:
+    day = spent.now.astimezone(SHANGHAI).date()
+    before, within = f"2026-11-01--{day - timedelta(days=1)}", f"{day}--{day}"
+    spent.now = shanghai(2026, 12, 1)
+    first, second = issue(spent, before), issue(spent, within)
+    assert figures(second)["model", "used_fen"] == 2100
+    assert ("model", "used_fen") not in figures(first)
+    with spent.sessions.read() as session:
+        assert [row.month for row in list_closed(session)] == ["2026-11"]
+    buy(spent, "key-2", offer="private")
+    again = issue(spent, within)
+    assert (again.id, again.json_text, again.csv_text) == (second.id, second.json_text, second.csv_text)
+    with spent.sessions.read() as session:
+        assert service.check_report(session, again)
+        assert json.loads(again.json_text)["period"] == within
+
+
+def test_a_range_in_a_month_that_runs_has_a_preview_but_no_report(spent: Market) -> None:
+    day = spent.now.astimezone(SHANGHAI).date()
+    days = f"{day}--{day}"
+    for now in (spent.now + timedelta(days=1), shanghai(2026, 12, 1) - timedelta(seconds=1)):
+        spent.now = now
+        with pytest.raises(PeriodRunningError, match=r"Month 2026-11 .* preview") as refused:
+            issue(spent, days)
+        assert refused.value.field == "period"
+    with spent.sessions.read() as session:
+        assert (list_closed(session), service.list_reports(session)) == ([], [])
+        assert json.loads(service.build_report(session, days)[0])["until_at"].startswith(str(day))
+    spent.now = shanghai(2026, 12, 1)
+    assert issue(spent, days).number == 1
+
+
+def test_a_report_is_compared_with_the_last_of_its_kind(spent: Market) -> None:
+    spent.now = shanghai(2027, 1, 1)
+    ranges = ["2026-10-01--2026-10-31", "2026-11-01--2026-11-30", "2026-10-05--2026-12-31"]
+    issued = {period: issue(spent, period) for period in ["2026-10", *ranges, "2026-11", "2026-Q4"]}
+    names = {report.id: period for period, report in issued.items()}
+    previous = {period: names.get(report.previous_id or "") for period, report in issued.items()}
+    assert previous == {
+        "2026-10": None,
+        "2026-10-01--2026-10-31": None,
+        "2026-11-01--2026-11-30": "2026-10-01--2026-10-31",
+        "2026-11": "2026-10",
+        "2026-Q4": None,
+        "2026-10-05--2026-12-31": "2026-11-01--2026-11-30",
+    }
+    with spent.sessions.read() as session:
+        changes = service.diff_against_last(session, issued["2026-11-01--2026-11-30"])
+        assert ("model", "used_fen", 0, 2100) in {
+            (change.programme, change.figure, change.before, change.after) for change in changes
+        }
+        assert all(service.check_report(session, report) for report in issued.values())
 
 
 def test_a_running_period_has_a_preview_but_no_report(spent: Market) -> None:
@@ -142,7 +229,7 @@ def test_a_period_whose_calls_still_hold_money_waits_for_them(spent: Market) -> 
     assert isinstance(piece, AllowanceGrant)
     spent.send(spent.record(piece.allowance_id, "late", (0, 0, 125_000)))
     spent.now = shanghai(2027, 1, 1)
-    for period in ("2026-11", "2026-Q4", "2026"):
+    for period in ("2026-11", "2026-Q4", "2026", "2026-11-01--2026-11-02"):
         with pytest.raises(PeriodRunningError, match="still open") as refused:
             issue(spent, period)
         assert (refused.value.code, refused.value.field) == ("period_running", "period")
