@@ -1,4 +1,4 @@
-"""A pool and a gateway without a hub: desired state, names and routes come from files, and no broken file loses them."""
+"""A pool and a gateway without a hub: desired state, names and routes are files, and no broken file loses them."""
 
 import argparse
 import asyncio
