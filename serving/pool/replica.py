@@ -62,6 +62,8 @@ class Replica:
             self.process.adopt(adopted)
         self._shop = shop
         self.queue_wait_ms = 0
+        self.is_leaving = False
+        """Its place ends, and another engine of its set takes its adapters over."""
         self._reason: str | None = None
         self._since_us = self._started_us = _now_us()
         self.residency = Residency(planned.replica_set.max_loras)
@@ -75,9 +77,10 @@ class Replica:
         self._end: asyncio.Task[None] | None = None
 
     def want_adapters(self, wanted: Mapping[str, Path]) -> None:
-        """Set the adapters to be served here: verified folder by digest."""
-        if dict(wanted) != dict(self._wanted):
-            self._wanted = dict(wanted)
+        """Set the adapters to be served here: verified folder by digest. One that leaves takes more, and drops none."""
+        after = {**self._wanted, **wanted} if self.is_leaving else dict(wanted)
+        if after != self._wanted:
+            self._wanted = after
             self._wanted_changed.set()
 
     def stop(self) -> "asyncio.Task[None]":
