@@ -32,6 +32,7 @@ from serving.pool.witness_desk import WitnessDesk
 
 _POLL_WAIT_S = 20.0
 _HUB_RETRY_S = 2.0
+_GAINS_SAVED_EVERY_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +66,8 @@ class Controller:
             last_reading=self._take_last_reading,
         )
         self._folders = AdapterFolders(settings.store, self._note_change)
-        self._gains = GainMeter(settings.timing.gain_window_s)
+        self._gains = GainMeter(settings.timing.gain_window_s, self._memory.load_gains())
+        self._gains_saved_at = time.monotonic()
         self._fleet = Fleet(shop, self._folders, self._gains)
         self._files = FileHub(settings.files.desired, settings.state) if settings.files else None
         self._hub: Hub = self._files or HubLink(
@@ -153,11 +155,23 @@ class Controller:
         interval_s = self._settings.timing.gain_interval_s
         await asyncio.sleep(interval_s)
         self._gains.note(self.demand.sample(), interval_s)
-        for digest, engine in self._fleet.find_unmeasured():
+        unmeasured = self._fleet.find_unmeasured()
+        for digest, engine in unmeasured:
             try:
                 await self._gains.measure(digest, engine)
             except EngineError as error:
                 _log.info("no gain of merging %.12s: %s", digest, error)
+        if unmeasured or time.monotonic() - self._gains_saved_at > _GAINS_SAVED_EVERY_S:
+            self._save_gains()
+
+    def _save_gains(self) -> None:
+        if self._desired is not None:
+            self._gains.keep_only({adapter.digest for adapter in self._desired.adapters})
+        self._gains_saved_at = time.monotonic()
+        try:
+            self._memory.save_gains(self._gains.book)
+        except OSError as error:
+            _log.warning("gains are not kept: %s", error)  # a full disk costs a measurement, not the pool
 
     async def _take_last_reading(self, replica: Replica) -> None:
         await self._witness.take_reading((replica.replica_id, replica.process.epoch), replica.engine)
@@ -212,6 +226,7 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._folders.close()
+        self._save_gains()
 
     def _note_change(self) -> None:
         self._work_due.set()
