@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from serving.launch import LocalLaunch
+from serving.logs import write_json_lines
 from serving.pool.controller import Controller
 from serving.pool.engine_command import CommandBuilder, VllmCommands
 from serving.pool.server import create_app
@@ -26,7 +26,7 @@ _INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "VLLM_", "TORCH", "HF
 
 def main(arguments: Sequence[str]) -> int:
     """Run the controller. Returns 0 after SIGTERM or SIGINT, 2 for bad settings."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_json_lines()
     parser = _make_parser()
     options = parser.parse_args(arguments)
     try:

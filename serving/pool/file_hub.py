@@ -83,7 +83,8 @@ class FileHub:
             wanted = loads(DesiredFile, text)
             check_desired(wanted)
         except ContractError as error:
-            return DesiredFileError(self._path, error.code, error.message)
+            where = "" if error.field in error.message else f" ({error.field})"
+            return DesiredFileError(self._path, error.code, f"{error.message}{where}")
         if wanted != self.wanted:
             write_atomically(self._kept_path, encode(wanted))
             self.wanted = wanted

@@ -267,3 +267,24 @@ def test_a_controller_has_a_hub_or_files(given: dict[str, str]) -> None:
     options = {"hub": None, "token_file": None, "desired": None, "routes": None, "listen": "127.0.0.1:1"}
     with pytest.raises(ValueError, match="either --hub and --token-file, or --desired and --routes"):
         read_settings(argparse.Namespace(**{**options, **given}), {})
+
+
+def test_the_controllers_log_is_json_and_names_what_is_wrong_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "desired.json").write_text('{"contract_version": 1, "replica_sets": [{"set_id": 7}]}')
+    argv = [sys.executable, "-m", "serving.pool", "--listen", "127.0.0.1:0"]
+    argv += ["--desired", str(tmp_path / "desired.json")]
+    argv += ["--routes", f"{tmp_path}/routes.json", "--store", f"{tmp_path}/store", "--state", f"{tmp_path}/state"]
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(argv, stdout=file, stderr=file)
+    try:
+        asyncio.run(eventually(lambda: "desired.json" in log.read_text(), 30))  # a cold import takes seconds
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    (line,) = [json.loads(text) for text in log.read_text().splitlines()]
+    assert (line["level"], line["logger"]) == ("warning", "serving.pool.controller")
+    assert "replica_sets[0]" in line["message"]
+
