@@ -19,11 +19,12 @@ from serving.pool.adapter_folders import AdapterFolders
 from serving.pool.demand import DemandBoard
 from serving.pool.engine_command import CommandBuilder
 from serving.pool.errors import EngineError, PoolError
+from serving.pool.file_hub import DesiredFileError, FileHub
 from serving.pool.fleet import Fleet
 from serving.pool.gain import GainMeter
-from serving.pool.file_hub import DesiredFileError, FileHub
 from serving.pool.hub_link import Hub, HubLink, HubSilentError, WrongEpochError
 from serving.pool.memory import Memory
+from serving.pool.remote_artifacts import ADAPTER_BYTES, FetchLimits, RemoteArtifacts
 from serving.pool.replica import Replica, Workshop
 from serving.pool.routes import RoutesBoard, describe_routes
 from serving.pool.routes_file import RoutesWriter, name_models
@@ -59,13 +60,15 @@ class Controller:
             http=http,
             build_command=build_command,
             memory=self._memory,
+            bases=RemoteArtifacts(http, settings.store, FetchLimits()),
             timing=settings.timing,
             state=settings.state,
             on_change=self._note_change,
             watch=self._watch,
             last_reading=self._take_last_reading,
         )
-        self._folders = AdapterFolders(settings.store, self._note_change)
+        adapters = RemoteArtifacts(http, settings.store, FetchLimits(folder_bytes=ADAPTER_BYTES))
+        self._folders = AdapterFolders(settings.store, self._note_change, adapters)
         self._gains = GainMeter(settings.timing.gain_window_s, self._memory.load_gains())
         self._gains_saved_at = time.monotonic()
         self._fleet = Fleet(shop, self._folders, self._gains)

@@ -1,4 +1,4 @@
-"""How much engines may write: two files of each, and those of the engines that ended last; turning is left to launch."""
+"""How much engines may write: two files each, and those of the engines that ended last; turning is left to launch."""
 
 from collections.abc import Collection
 from pathlib import Path

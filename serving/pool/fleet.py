@@ -87,9 +87,7 @@ class Fleet:
         ready = {name for name, replica in self._live.items() if replica.state is ReplicaState.READY}
         loads = self._wish(desired, demand.loads(desired))
         unmoved = self._hand_over(desired, now_us)
-        plan = plan_replicas(
-            desired, loads, running=self._live.keys(), ready=ready, unmoved=unmoved, now_us=now_us
-        )
+        plan = plan_replicas(desired, loads, running=self._live.keys(), ready=ready, unmoved=unmoved, now_us=now_us)
         self.wants = plan.wants
         planned = {item.replica_id: item for item in plan.replicas}
         for name, replica in self._live.items():

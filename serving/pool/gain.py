@@ -40,9 +40,7 @@ class GainMeter:
     Both are kept over a restart: merged weights can be measured no more, and without a share they would be split off.
     """
 
-    def __init__(
-        self, window_s: float, book: GainBook | None = None, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, window_s: float, book: GainBook | None = None, clock: Callable[[], float] = time.time) -> None:
         self._window_s = window_s
         self._clock = clock
         self.book = book or GainBook()

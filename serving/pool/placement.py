@@ -63,8 +63,8 @@ def plan_replicas(
 ) -> ReplicaPlan:
     """Choose slots for each set: enough for its minimum, its adapters and its callers, never above its maximum.
 
-    `running`, `ready` and `unmoved` are replica ids. A slot with `drain_by` gets nothing new; what runs there stays until
-    its replacement is ready and has its adapters (until then it is `unmoved`), or the minute before `drain_by` begins.
+    `running`, `ready` and `unmoved` are replica ids. A slot with `drain_by` gets nothing new; what runs there stays
+    until its replacement is ready and has its adapters (until then it is `unmoved`), or the minute before `drain_by`.
     """
     planned: list[Planned] = []
     wants: list[Want] = []

@@ -24,6 +24,7 @@ from serving.pool.errors import EngineError, EngineSilentError, PoolError, Repli
 from serving.pool.memory import Memory
 from serving.pool.placement import Planned
 from serving.pool.pulse import Pulse
+from serving.pool.remote_artifacts import RemoteArtifacts
 from serving.pool.residency import Residency
 from serving.pool.settings import Timing
 from serving.pool.shelf import AdapterShelf
@@ -43,6 +44,7 @@ class Workshop:
     http: aiohttp.ClientSession
     build_command: CommandBuilder
     memory: Memory
+    bases: RemoteArtifacts
     timing: Timing
     state: Path
     on_change: Callable[[], None]
@@ -156,7 +158,9 @@ class Replica:
         self._started_us = _now_us()
         self._set(ReplicaState.STARTING)
         wanted = self.planned.replica_set
-        model = await asyncio.to_thread(verify_base, wanted.uri, wanted.weights_folder or wanted.base_digest)
+        digest = wanted.weights_folder or wanted.base_digest
+        uri = await self._shop.bases.bring_here(wanted.uri, digest)
+        model = await asyncio.to_thread(verify_base, uri, digest)
         await self.process.start(self.planned, epoch=self.process.epoch, model=model)
 
     async def _wait_up(self, timeout_s: float) -> None:

@@ -100,6 +100,7 @@ class Alone:
         keys, log = self.folder / "keys.toml", self.folder / "gateway.log"
         self.key = CliRunner().invoke(command_line, ["gateway-key", "--keys", str(keys), "--name", "x"]).stdout.strip()
         argv = [sys.executable, "-m", "serving.gateway", "--routes", str(self.routes), "--listen", "127.0.0.1:0"]
+        argv += ["--hold-s", "10"]
         argv += ["--keys", str(keys), "--pepper-file", f"{keys}.pepper", "--journal", str(self.folder / "journal")]
         with log.open("wb") as file:
             process = subprocess.Popen(argv, stdout=file, stderr=file)
@@ -154,8 +155,10 @@ def test_an_adapter_that_only_the_file_names_is_called_and_a_second_one_once_it_
     run(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("text", ["", '{"contract_version": 1, "replica_sets": [', '{"contract_version": 1}', "gone"])
-def test_a_broken_file_loses_nothing_not_even_over_a_restart(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "code"), [('{"contract_version": 1, "replica_sets": [', "not_json"), ("gone", "desired_file_unreadable")]
+)
+def test_a_broken_file_loses_nothing_not_even_over_a_restart(tmp_path: Path, text: str, code: str) -> None:
     digest, folder = make_adapter(tmp_path / "new", tmp_path / "store")
     plain = make_wanted(tmp_path)
     wanted = replace(plain, adapters=(want_adapter(digest, folder),), names={**plain.names, "line7": digest})
@@ -175,8 +178,7 @@ def test_a_broken_file_loses_nothing_not_even_over_a_restart(tmp_path: Path, tex
                         break
                     await asyncio.sleep(0.05)
                 status = await alone.status()
-                code = {"": "not_json", "gone": "desired_file_unreadable"}.get(text)
-                assert status["hub"] == (code or ("missing_field" if text.endswith("}") else "not_json"))
+                assert status["hub"] == code
                 assert str(alone.desired) in status["hub_problem"]
                 assert await alone.ask("line7") == (200, str(folder))
             async with alone.pool():
@@ -200,7 +202,7 @@ def test_a_call_starts_the_engine_of_a_set_without_minimum(tmp_path: Path) -> No
     run(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("text", ["{", '{"contract_version": 2}', "gone"])
+@pytest.mark.parametrize("text", ["{", "gone"])
 def test_a_broken_routes_file_leaves_the_gateway_with_the_last_one(tmp_path: Path, text: str) -> None:
     async def scenario(alone: Alone) -> None:
         alone.want(make_wanted(tmp_path))
@@ -270,7 +272,7 @@ def test_a_controller_has_a_hub_or_files(given: dict[str, str]) -> None:
 
 
 def test_the_controllers_log_is_json_and_names_what_is_wrong_with_the_file(tmp_path: Path) -> None:
-    (tmp_path / "desired.json").write_text('{"contract_version": 1, "replica_sets": [{"set_id": 7}]}')
+    (tmp_path / "desired.json").write_text('{"contract_version": 1, "replica_sets": [{}], "slots": []}')
     argv = [sys.executable, "-m", "serving.pool", "--listen", "127.0.0.1:0"]
     argv += ["--desired", str(tmp_path / "desired.json")]
     argv += ["--routes", f"{tmp_path}/routes.json", "--store", f"{tmp_path}/store", "--state", f"{tmp_path}/state"]
@@ -287,4 +289,3 @@ def test_the_controllers_log_is_json_and_names_what_is_wrong_with_the_file(tmp_p
     (line,) = [json.loads(text) for text in log.read_text().splitlines()]
     assert (line["level"], line["logger"]) == ("warning", "serving.pool.controller")
     assert "replica_sets[0]" in line["message"]
-

@@ -24,22 +24,21 @@ def test_an_adapter_answers_on_another_engine_before_its_place_ends(tmp_path: Pa
     old, new = (Planned(both.replica_sets[0], slot).replica_id for slot in both.slots)
 
     async def scenario() -> None:
-        slow = with_option("--load-s", "1.5")
-        async with make_world(tmp_path, replace(both, slots=both.slots[:1]), slow) as world:
-            async with world.controller() as controller:
-                await eventually(lambda: controller.routes.routes.placement)
-                world.hub.want(replace(both, slots=(ends_in(both.slots[0], 3600), both.slots[1])))
-                seen: set[tuple[str, ...]] = set()
+        one = replace(both, slots=both.slots[:1])
+        async with make_world(tmp_path, one, with_option("--load-s", "1.5")) as world, world.controller() as controller:
+            await eventually(lambda: controller.routes.routes.placement)
+            world.hub.want(replace(both, slots=(ends_in(both.slots[0], 3600), both.slots[1])))
+            seen: set[tuple[str, ...]] = set()
 
-                def has_moved() -> bool:
-                    seen.add(controller.routes.routes.placement.get(digest, ()))
-                    return [item.id for item in controller.routes.routes.replicas] == [new]
+            def has_moved() -> bool:
+                seen.add(controller.routes.routes.placement.get(digest, ()))
+                return [item.id for item in controller.routes.routes.replicas] == [new]
 
-                await eventually(has_moved)
-                assert () not in seen, "it answered all the time"
-                assert controller.routes.routes.placement == {digest: (new,)}
-                stopped = await eventually(lambda: world.hub.replica(ReplicaState.STOPPED))
-                assert stopped.replica_id == old
+            await eventually(has_moved)
+            assert () not in seen, "it answered all the time"
+            assert controller.routes.routes.placement == {digest: (new,)}
+            stopped = await eventually(lambda: world.hub.replica(ReplicaState.STOPPED))
+            assert stopped.replica_id == old
 
     asyncio.run(scenario())
 
