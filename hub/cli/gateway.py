@@ -1,4 +1,4 @@
-"""`guanmo gateway`: the gateway alone, without a hub, before anybody's OpenAI-compatible servers; and its keys.
+"""`guanmo gateway`: the gateway alone, without a hub, before any OpenAI-compatible servers or a pool; and its keys.
 
 It leaves serving to `python -m serving.gateway`, whose key file is described in `serving.gateway.key_file`.
 """
@@ -18,8 +18,9 @@ Keys = Annotated[Path, typer.Option(help="key file; its pepper lies beside it as
 
 
 def run(
-    replica: Annotated[list[str], typer.Option(help="URL or URL=MODEL of a server; may be repeated")],
     keys: Keys,
+    replica: Annotated[list[str] | None, typer.Option(help="URL or URL=MODEL of a server; may be repeated")] = None,
+    routes: Annotated[Path | None, typer.Option(help="instead: file that `python -m serving.pool` writes")] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT")] = "127.0.0.1:8080",
     journal: Annotated[Path, typer.Option(help="folder of journal, budgets and usage.jsonl")] = Path("gateway"),
     workers: Annotated[int, typer.Option(min=1, help="processes that share the port; one per core at most")] = 1,
@@ -29,14 +30,16 @@ def run(
     replica_key_file: Annotated[Path | None, typer.Option(help="API key that the servers ask for")] = None,
     plain_openai: Annotated[bool, typer.Option("--plain-openai", help="the servers are no vLLM")] = False,
 ) -> None:
-    """Run a gateway with keys, limits, budgets and a journal before any OpenAI-compatible servers."""
+    """Run a gateway with keys, limits, budgets and a journal before OpenAI-compatible servers or a pool of our own."""
     argv = [sys.executable, "-m", "serving.gateway", "--keys", str(keys), "--pepper-file", f"{keys}.pepper"]
     argv += ["--listen", listen, "--journal", str(journal), "--processes", str(workers)]
     for option, value in (("--admin", admin), ("--otlp-endpoint", otlp_endpoint)):
         argv += [option, value] if value else []
     argv += ["--log-calls"] if log_calls else []
-    for url in replica:
+    for url in replica or ():
         argv += ["--replica", url]
+    if routes is not None:
+        argv += ["--routes", str(routes)]
     if replica_key_file is not None:
         argv += ["--replica-key-file", str(replica_key_file)]
     if plain_openai:

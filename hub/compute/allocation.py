@@ -135,12 +135,13 @@ def ensure_machine(
 
 
 def grant_slot(session: Session, set_id: str, *, now: datetime, one_more: bool = False) -> Slot:
-    """Grant a replica set devices on the node with most room; unless `one_more`, its active slot is returned again.
+    """Grant a replica set devices on the node with most room; unless `one_more`, its slot that stays is returned again.
 
     Raises:
         NoCapacityError: no node is up, or all places are granted.
     """
-    found = session.scalar(select(Slot).where(Slot.set_id == set_id, Slot.state == HoldState.ACTIVE).limit(1))
+    staying = select(Slot).where(Slot.set_id == set_id, Slot.state == HoldState.ACTIVE, Slot.drain_by.is_(None))
+    found = session.scalar(staying.limit(1))
     if found is not None and not one_more:
         return found
     nodes = session.scalars(select(Node).where(Node.state == NodeState.UP).order_by(Node.id).with_for_update()).all()

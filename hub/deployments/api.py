@@ -11,6 +11,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from hub.actor import READERS
 from hub.deployments import service
 from hub.deployments.internal import add_internal_routes
+from hub.deployments.maintenance_api import add_maintenance_routes
 from hub.deployments.merging import request_merge, split_off
 from hub.deployments.policies import DEFAULT_POLICY, Policy, list_policies, set_policy
 from hub.deployments.rollout_api import add_rollout_routes
@@ -19,6 +20,7 @@ from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("deployments", __name__)
 add_internal_routes(blueprint)
+add_maintenance_routes(blueprint)
 add_rollout_routes(blueprint)
 
 

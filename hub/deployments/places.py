@@ -19,14 +19,14 @@ UNUSED_FOR = timedelta(seconds=30)
 
 
 def grant_wanted(session: Session, message: Observed, *, now: datetime) -> int:
-    """Grant each set one place more where the controller wants it and its `max` allows; returns how many.
+    """Grant each set one place more where the controller wants it and its `max` allows; places that end do not count.
 
-    A full machine gives nothing; engines that nobody needs end for it.
+    A full machine gives nothing; engines that nobody needs end for it. Returns how many were granted.
     """
     granted = 0
     for want in message.wants:
         row = session.get(ReplicaSet, want.set_id)
-        held = sum(slot.set_id == want.set_id for slot in list_slots(session))
+        held = sum(slot.set_id == want.set_id and slot.drain_by is None for slot in list_slots(session))
         if row is None or row.state is not SetState.WANTED or held >= row.max:
             continue
         granted += _grant(session, row.id, now)

@@ -18,6 +18,7 @@ from hub.deployments.endings import find_merged_set
 from hub.deployments.evaluating import end_stale_evaluations
 from hub.deployments.hot_adapters import choose_merges
 from hub.deployments.idle import end_idle_sets
+from hub.deployments.maintenance import release_ended
 from hub.deployments.own_engines import needs_own_engine
 from hub.deployments.places import grant_wanted, take_back_unused
 from hub.deployments.rollout_state import begin_if_waiting, find_open, was_taken_back
@@ -88,6 +89,7 @@ def apply_observed(session: Session, message: contract.Observed, *, now: datetim
     choose_merges(session, message, now=now)
     end_stale_evaluations(session, now=now)
     end_idle_sets(session, now=now)
+    release_ended(session, message, generation=pool.generation, now=now)
     take_back_unused(session, message, generation=pool.generation, now=now)
     grant_wanted(session, message, now=now)
     return _extend(pool, now)

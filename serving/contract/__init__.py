@@ -55,6 +55,7 @@ from serving.contract.snapshot import (
     SubjectKind,
     Visibility,
 )
+from serving.contract.standalone import DesiredFile, NamedModel, RoutesFile, check_desired
 from serving.contract.witness import EngineReading, Witness, WitnessBatch
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "DemandRow",
     "Desired",
     "DesiredAdapter",
+    "DesiredFile",
     "EndReason",
     "EngineReading",
     "Filing",
@@ -83,6 +85,7 @@ __all__ = [
     "LeadGrant",
     "Meter",
     "ModelTarget",
+    "NamedModel",
     "Observed",
     "ObservedAdapter",
     "ObservedReplica",
@@ -93,6 +96,7 @@ __all__ = [
     "ReplicaState",
     "RouteReplica",
     "Routes",
+    "RoutesFile",
     "Slot",
     "Snapshot",
     "SnapshotKey",
@@ -108,6 +112,7 @@ __all__ = [
     "Want",
     "Witness",
     "WitnessBatch",
+    "check_desired",
     "cost_ufen",
     "decode",
     "dumps",

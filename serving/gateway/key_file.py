@@ -26,10 +26,9 @@ import hashlib
 import ipaddress
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from serving.contract import (
     SCOPE_INFERENCE,
@@ -37,6 +36,7 @@ from serving.contract import (
     ContractError,
     Meter,
     ModelTarget,
+    NamedModel,
     Snapshot,
     SnapshotKey,
     SnapshotModel,
@@ -52,25 +52,20 @@ _KEY_FIELDS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class LocalModel:
-    """A model that the replicas serve under `name`."""
-
-    name: str
-    context_tokens: int
+class ModelSource(Protocol):
+    """Whoever knows which models the replicas serve."""
 
     @property
-    def digest(self) -> str:
-        """Return what stands for its weights here."""
-        return hashlib.sha256(self.name.encode()).hexdigest()
+    def models(self) -> Sequence[NamedModel]:
+        """Return those that may be called now."""
 
 
 class KeyFile:
     """One key file and the models behind it."""
 
-    def __init__(self, path: Path, models: Sequence[LocalModel]) -> None:
+    def __init__(self, path: Path, source: ModelSource) -> None:
         self._path = path
-        self._models = models
+        self._source = source
         self._budgets: dict[str, int] = {}
 
     def read(self) -> bytes:
@@ -79,6 +74,10 @@ class KeyFile:
             return self._path.read_bytes()
         except OSError as error:
             raise ContractError("keys_unreadable", f"{self._path} cannot be read: {error.strerror}") from error
+
+    def models(self) -> tuple[NamedModel, ...]:
+        """Return what may be called now."""
+        return tuple(self._source.models)
 
     def budget_ufen(self, budget_id: str | None) -> int | None:
         """Return the budget of a key in µfen, None without one."""
@@ -105,7 +104,7 @@ class KeyFile:
             version=version,
             issued_at=int(datetime.now(UTC).timestamp() * 1_000_000),
             keys=keys,
-            models=tuple(_model(model) for model in self._models),
+            models=tuple(_model(model) for model in self.models()),
             prices=tuple(
                 SnapshotPrice(_PRICE_VERSION, meter, _whole(prices.get(meter.value, 0), meter.value), _PER_TOKENS)
                 for meter in Meter
@@ -113,6 +112,11 @@ class KeyFile:
             ),
             blocks=(),
         )
+
+
+def digest_of(name: str) -> str:
+    """Return what stands for the weights of a model that only its name is known of."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _key(entry: dict[str, Any], where: str) -> SnapshotKey:
@@ -147,18 +151,20 @@ def _key(entry: dict[str, Any], where: str) -> SnapshotKey:
     )
 
 
-def _model(model: LocalModel) -> SnapshotModel:
+def _model(model: NamedModel) -> SnapshotModel:
+    # A server that no pool started knows the model by its own name.
+    upstream_name = model.name if model.digest == digest_of(model.name) else None
     return SnapshotModel(
         public_name=model.name,
         version_id=f"ver_{model.digest[:32]}",
         organisation_id=_ORGANISATION,
         owner_may_call=True,
-        base_digest=model.digest,
+        base_digest=model.base_digest,
         context_tokens=model.context_tokens,
         visibility=Visibility.PRIVATE,
         acl=(),
         price_version_id=_PRICE_VERSION,
-        targets=(ModelTarget(f"ver_{model.digest[:32]}", model.digest, 1, upstream_name=model.name),),
+        targets=(ModelTarget(f"ver_{model.digest[:32]}", model.digest, 1, upstream_name=upstream_name),),
         locality=None,
         retires_at=None,
         filing=None,

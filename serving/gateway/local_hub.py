@@ -21,6 +21,7 @@ from serving.contract import (
     AllowanceGrant,
     AllowanceRefusal,
     AllowanceRequest,
+    NamedModel,
     Snapshot,
     UsageBatch,
     UsageReply,
@@ -40,16 +41,16 @@ class LocalHub:
         self._keys = keys
         self._folder = folder
         self._version = 0
-        self._seen = b""
+        self._seen: tuple[bytes, tuple[NamedModel, ...]] = (b"", ())
 
     async def poll_snapshot(self, after: int) -> Snapshot | None:
-        """Wait until the key file differs from what was returned last; None when it stayed the same."""
+        """Wait until keys or models differ from what was returned last; None when they stayed the same."""
         give_up_s = time.monotonic() + _POLL_WAIT_S
         while True:
-            text = self._keys.read()
-            if text != self._seen or after == 0:
-                self._seen, self._version = text, max(self._version, after) + 1
-                return self._keys.snapshot(text, version=self._version)
+            found = self._keys.read(), self._keys.models()
+            if found != self._seen or after == 0:
+                self._seen, self._version = found, max(self._version, after) + 1
+                return self._keys.snapshot(found[0], version=self._version)
             if time.monotonic() > give_up_s:
                 return None
             await asyncio.sleep(_LOOK_EVERY_S)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import aiohttp
 
-from serving.contract import Demand, RouteReplica, Routes
-from serving.gateway.key_file import LocalModel
+from serving.contract import Demand, NamedModel, RouteReplica, Routes
+from serving.gateway.key_file import digest_of
 
 DEFAULT_CONTEXT_TOKENS = 32_768
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -25,7 +25,7 @@ class ReplicaError(Exception):
 class LocalPool:
     """Replicas as given on the command line; `models` holds what was found."""
 
-    def __init__(self, replicas: Sequence[tuple[str, LocalModel]]) -> None:
+    def __init__(self, replicas: Sequence[tuple[str, NamedModel]]) -> None:
         self._replicas = tuple(
             RouteReplica(f"replica_{number}", 1, url, model.digest, draining=False)
             for number, (url, model) in enumerate(replicas, start=1)
@@ -47,15 +47,20 @@ async def find_models(given: Sequence[str], headers: Mapping[str, str]) -> Local
 
     Raises: ReplicaError when a replica without a named model cannot be asked.
     """
-    found: list[tuple[str, LocalModel]] = []
+    found: list[tuple[str, NamedModel]] = []
     async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=dict(headers)) as session:
         for text in given:
             url, _, name = text.partition("=")
             url = url.rstrip("/").removesuffix("/v1")
             listed = await _list_models(session, url, needed=not name)
             chosen = {name: listed.get(name, DEFAULT_CONTEXT_TOKENS)} if name else listed
-            found += [(url, LocalModel(model, context)) for model, context in chosen.items()]
+            found += [(url, _name(model, context)) for model, context in chosen.items()]
     return LocalPool(found)
+
+
+def _name(model: str, context_tokens: int) -> NamedModel:
+    digest = digest_of(model)
+    return NamedModel(model, digest, digest, context_tokens)
 
 
 async def _list_models(session: aiohttp.ClientSession, url: str, *, needed: bool) -> dict[str, int]:

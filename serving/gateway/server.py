@@ -36,6 +36,7 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.models import ModelList
 from serving.gateway.pool_client import Pool, PoolClient
 from serving.gateway.replays import Replays
+from serving.gateway.routes_file import RoutesFilePool
 from serving.gateway.routing import Router
 from serving.gateway.settings import Alone, ControlPlane, Settings
 from serving.gateway.settlement import Settlement
@@ -100,8 +101,12 @@ async def _find_counterparts(
     if isinstance(source, ControlPlane):
         hub, pool = HubClient(kept, source.hub_url, source.token), PoolClient(control, source.pool_url)
         return _Counterparts(hub, pool, HubProxy(control, source.hub_url))
-    local = await find_models(source.replicas, source.headers)
-    keys = KeyFile(source.keys, local.models)
+    local = (
+        await find_models(source.replicas, source.headers)
+        if source.routes is None
+        else RoutesFilePool(source.routes, control)
+    )
+    keys = KeyFile(source.keys, local)
     keys.snapshot(keys.read(), version=1)  # a wrong file is told now, not at the first call
     return _Counterparts(LocalHub(keys, settings.shared_dir), local, None)
 

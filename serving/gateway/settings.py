@@ -32,7 +32,9 @@ class ControlPlane:
 
 @dataclass(frozen=True)
 class Alone:
-    """What takes their place without a hub. `replicas` are `URL` or `URL=model`; `headers` go to each replica.
+    """What takes their place without a hub: `replicas`, each `URL` or `URL=model`, or the `routes` file of a pool.
+
+    `headers` go to each replica.
 
     `plain` leaves out the fields that only vLLM knows.
     """
@@ -41,6 +43,7 @@ class Alone:
     keys: Path
     headers: dict[str, str] = field(default_factory=dict)
     plain: bool = False
+    routes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--token-file", type=Path, help="file with the hub's token for gateways")
     parser.add_argument("--pool", help="base URL of the pool controller")
     parser.add_argument("--replica", action="append", metavar="URL[=MODEL]", help="stand alone before this server")
+    parser.add_argument("--routes", type=Path, metavar="FILE", help="stand alone before the pool that writes this file")
     parser.add_argument("--keys", type=Path, help="key file of a gateway that stands alone")
     parser.add_argument("--replica-key-file", type=Path, help="API key that the replicas ask for")
     parser.add_argument("--plain-openai", action="store_true", help="the replicas are no vLLM: send OpenAI fields only")
@@ -140,15 +144,16 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _read_source(parser: argparse.ArgumentParser, given: argparse.Namespace) -> ControlPlane | Alone:
-    if given.replica and given.keys and not (given.hub or given.pool or given.token_file):
+    alone = bool(given.replica) != bool(given.routes)
+    if alone and given.keys and not (given.hub or given.pool or given.token_file):
         headers = {}
         if given.replica_key_file is not None:
             headers["authorization"] = f"Bearer {_text(parser, '--replica-key-file', given.replica_key_file)}"
-        for replica in given.replica:
+        for replica in given.replica or ():
             _url(parser, "--replica", replica.partition("=")[0])
-        return Alone(tuple(given.replica), given.keys, headers, given.plain_openai)
-    if given.replica or given.keys or not (given.hub and given.pool and given.token_file):
-        parser.error("give either --hub, --token-file and --pool, or --replica and --keys to stand alone")
+        return Alone(tuple(given.replica or ()), given.keys, headers, given.plain_openai, given.routes)
+    if given.replica or given.routes or given.keys or not (given.hub and given.pool and given.token_file):
+        parser.error("give --hub, --token-file and --pool, or to stand alone --keys with either --replica or --routes")
     return ControlPlane(
         hub_url=_url(parser, "--hub", given.hub),
         token=_text(parser, "--token-file", given.token_file),

@@ -126,6 +126,7 @@ class LocalLaunch:
             "argv": list(spec.argv),
             "cwd": str(spec.cwd.absolute()),
             "log_path": str(spec.log_path.absolute()),
+            "log_bytes": spec.log_bytes,
             "labels": dict(spec.labels),
             "boot_id": _read_boot_id(),
             "started_us": time.time_ns() // 1000,

@@ -3,9 +3,11 @@
 Started as `python -I run.py RECORD` with the program's whole environment. It detaches, starts the program as leader of
 another session, writes pid and start ticks into RECORD, and only then lets its starter go on; when the program ends,
 it kills what is left of the program's process group, removes its folder for temporary files and writes RECORD's exit
-file. Stdlib only and not importing its own package, so that nothing in the program's environment can break it.
+file. Meanwhile it bounds the log. Stdlib only and not importing its own package, so that nothing in the program's
+environment can break it.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from typing import Any, Protocol
 
 EXIT_SUFFIX = ".exit"
 _SWEEP_S = 10.0
+_LOG_LOOK_S = 1.0
 
 
 class Program(Protocol):
@@ -81,6 +85,28 @@ def read_group_ticks(group: int) -> int:
     return sum(sum(map(int, fields[11:15])) for fields in members)
 
 
+def bound_log(path: Path, most_bytes: int) -> None:
+    """Move a log that holds `most_bytes` to `<path>.1`, its newest part if it holds more.
+
+    The program appends to the file itself: it is never held up, outlives whoever calls this, and goes on at the start
+    of the emptied file. A line written between copy and emptying is lost, and on a full disk the whole part.
+    """
+    older = path.with_name(f"{path.name}.1")
+    draft = path.with_name(f"{path.name}.draft")
+    with contextlib.suppress(OSError):
+        size = path.stat().st_size
+        if size < most_bytes:
+            return
+        try:
+            with path.open("rb") as log, draft.open("wb") as copy:
+                log.seek(size - most_bytes)
+                shutil.copyfileobj(log, copy)
+            draft.replace(older)
+        finally:
+            draft.unlink(missing_ok=True)
+            os.truncate(path, 0)
+
+
 def watch(record_path: Path, writer: int, start: Start | None = None) -> None:
     """Start the program and see it end, with its folder for temporary files: a killed engine leaves sockets there.
 
@@ -99,6 +125,9 @@ def watch(record_path: Path, writer: int, start: Start | None = None) -> None:
     record |= {"pid": program.pid, "start_ticks": read_start_ticks(program.pid) or 0} | watcher
     write_atomically(record_path, record)
     os.close(writer)
+    if record["log_bytes"] is not None:
+        bounding = (Path(record["log_path"]), record["log_bytes"])
+        threading.Thread(target=_keep_bounded, args=bounding, daemon=True).start()
     exit_code = _wait_and_sweep(program)
     shutil.rmtree(scratch, ignore_errors=True)
     if record_path.exists():
@@ -143,6 +172,12 @@ def _wait_and_sweep(program: Program) -> int:
         os.killpg(program.pid, signal.SIGKILL)
         time.sleep(0.01)
     return program.wait()
+
+
+def _keep_bounded(path: Path, most_bytes: int) -> None:
+    while True:
+        bound_log(path, most_bytes)
+        time.sleep(_LOG_LOOK_S)
 
 
 def _has_members(group: int) -> bool:

@@ -55,6 +55,8 @@ class ProcessState(StrEnum):
 class LaunchSpec:
     """What to start: `env` is the whole environment and is never written to disk; `labels` are for the caller.
 
+    With `log_bytes` the log is moved to `<log_path>.1` whenever it holds so many; two of them are kept.
+
     Raises: BadSpecError for a name outside `[A-Za-z0-9._-]{1,128}` or an empty argv.
     """
 
@@ -64,6 +66,7 @@ class LaunchSpec:
     cwd: Path
     log_path: Path
     labels: Mapping[str, str] = field(default_factory=dict)
+    log_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

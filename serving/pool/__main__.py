@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import os
 import shutil
 import signal
@@ -14,11 +13,12 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from serving.launch import LocalLaunch
+from serving.launch import LocalLaunch, WarmProgram
+from serving.logs import write_json_lines
 from serving.pool.controller import Controller
-from serving.pool.engine_command import VllmCommands
+from serving.pool.engine_command import CommandBuilder, VllmCommands
 from serving.pool.server import create_app
-from serving.pool.settings import Accelerator, Settings
+from serving.pool.settings import Accelerator, Files, Settings
 
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "XDG_CACHE_HOME")
 _INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "VLLM_", "TORCH", "HF_HOME", "OTEL_")
@@ -26,7 +26,7 @@ _INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "VLLM_", "TORCH", "HF
 
 def main(arguments: Sequence[str]) -> int:
     """Run the controller. Returns 0 after SIGTERM or SIGINT, 2 for bad settings."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_json_lines()
     parser = _make_parser()
     options = parser.parse_args(arguments)
     try:
@@ -42,12 +42,10 @@ def read_settings(options: argparse.Namespace, environment: Mapping[str, str]) -
     host, _, port = options.listen.rpartition(":")
     if host not in ("127.0.0.1", "::1", "localhost") or not port.isdigit():
         raise ValueError(f"--listen {options.listen!r}: use 127.0.0.1:PORT; routes and demand carry no password")
-    token = Path(options.token_file).read_text(encoding="ascii").strip()
-    if not token:
-        raise ValueError(f"--token-file {options.token_file} is empty; `guanmo init` writes it")
+    files = _read_files(options)
     return Settings(
-        hub_url=options.hub,
-        token=token,
+        hub_url=options.hub or "",
+        token="" if files else _read_token(options),
         host=host,
         port=int(port),
         store=Path(options.store).absolute(),
@@ -60,7 +58,25 @@ def read_settings(options: argparse.Namespace, environment: Mapping[str, str]) -
             for name, value in environment.items()
             if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
         },
+        files=files,
     )
+
+
+def _read_files(options: argparse.Namespace) -> Files | None:
+    """What stands in for a hub, None with one. Raises: ValueError unless it is one of both, whole."""
+    with_hub, alone = (options.hub, options.token_file), (options.desired, options.routes)
+    if all(with_hub) and not any(alone):
+        return None
+    if all(alone) and not any(with_hub):
+        return Files(Path(options.desired).absolute(), Path(options.routes).absolute())
+    raise ValueError("give either --hub and --token-file, or --desired and --routes to stand alone")
+
+
+def _read_token(options: argparse.Namespace) -> str:
+    token = Path(options.token_file).read_text(encoding="ascii").strip()
+    if not token:
+        raise ValueError(f"--token-file {options.token_file} is empty; `guanmo init` writes it")
+    return token
 
 
 def find_accelerator() -> Accelerator:
@@ -77,6 +93,17 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     build_command = VllmCommands(settings.accelerator, settings.cpu_count, settings.environment)
     warm = build_command.keep_loaded(settings.state / "logs" / "loaded.log")
+    try:
+        await run_pool(settings, build_command, stop, warm=warm)
+    finally:
+        if warm is not None:
+            warm.close()
+
+
+async def run_pool(
+    settings: Settings, build_command: CommandBuilder, stop: asyncio.Event, *, warm: WarmProgram | None = None
+) -> None:
+    """Run controller and HTTP server until `stop`; what fits `warm` is forked from it."""
     async with aiohttp.ClientSession(trust_env=False) as http:
         launch = LocalLaunch(settings.state / "processes", warm)
         controller = Controller(settings, http=http, launch=launch, build_command=build_command)
@@ -88,14 +115,14 @@ async def serve(settings: Settings) -> None:
             await controller.run(stop)
         finally:
             await runner.cleanup()
-            if warm is not None:
-                warm.close()
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving.pool", description="Guanmo pool controller")
-    parser.add_argument("--hub", required=True, help="URL of the hub")
-    parser.add_argument("--token-file", required=True, help="file with the pool's bearer token")
+    parser.add_argument("--hub", help="URL of the hub")
+    parser.add_argument("--token-file", help="file with the pool's bearer token")
+    parser.add_argument("--desired", metavar="FILE", help="stand alone: desired state as JSON, followed as it changes")
+    parser.add_argument("--routes", metavar="FILE", help="stand alone: where routes are written for `guanmo gateway`")
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="loopback address for gateways")
     parser.add_argument("--store", required=True, help="folder of artifacts by digest")
     parser.add_argument("--state", required=True, help="folder of this controller's own state")

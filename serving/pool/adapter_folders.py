@@ -7,18 +7,26 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from serving.contract import DesiredAdapter
-from serving.pool.artifacts import fetch_artifact
+from serving.pool.artifacts import fetch_artifact, is_remote
 from serving.pool.errors import ArtifactError
+from serving.pool.remote_artifacts import RemoteArtifacts
 
 _RETRY_S = 10.0
+_RETRY_WHOLE_S = 600.0
+_WHOLE_AGAIN = ("digest_mismatch", "artifact_too_large")
+"""What a server would have to send from the start again, most likely for nothing."""
 _log = logging.getLogger(__name__)
 
 
 class AdapterFolders:
-    """`folders` holds what is here, verified once per controller; failures are tried again every 10 s."""
+    """`folders` holds what is here, verified once per controller.
 
-    def __init__(self, store: Path, on_change: Callable[[], None]) -> None:
+    Failures are tried again every 10 s, or 600 s for wrong downloads.
+    """
+
+    def __init__(self, store: Path, on_change: Callable[[], None], remote: RemoteArtifacts) -> None:
         self._store = store
+        self._remote = remote
         self._on_change = on_change
         self.folders: dict[str, Path] = {}
         self._failures: dict[str, tuple[str, float]] = {}
@@ -44,11 +52,13 @@ class AdapterFolders:
 
     async def _fetch(self, adapter: DesiredAdapter) -> None:
         try:
-            folder = await asyncio.to_thread(fetch_artifact, adapter.uri, adapter.digest, self._store)
+            uri = await self._remote.bring_here(adapter.uri, adapter.digest)
+            folder = await asyncio.to_thread(fetch_artifact, uri, adapter.digest, self._store)
         except (ArtifactError, OSError) as error:
             code = error.code if isinstance(error, ArtifactError) else "artifact_unreadable"
             _log.warning("adapter %s: %s", adapter.digest, error)
-            self._failures[adapter.digest] = (code, time.monotonic() + _RETRY_S)
+            wait_s = _RETRY_WHOLE_S if is_remote(adapter.uri) and code in _WHOLE_AGAIN else _RETRY_S
+            self._failures[adapter.digest] = (code, time.monotonic() + wait_s)
         else:
             self.folders[adapter.digest] = folder
             self._failures.pop(adapter.digest, None)

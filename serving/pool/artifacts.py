@@ -1,4 +1,4 @@
-"""Fetch and verify immutable folders by digest; making artifacts and deciding who may use them is left to the hub.
+"""Copy and verify immutable folders by digest; fetching them over the network is left to `remote_artifacts`.
 
 A folder's digest is the sha256 of its `SHA256SUMS` (coreutils format), so that anyone can check it without this code.
 """
@@ -16,11 +16,18 @@ SUMS_NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
 
 
+def is_remote(uri: str) -> bool:
+    """Whether it has to be fetched over the network before it is a folder here."""
+    return uri.lower().startswith(("https://", "http://"))
+
+
 def folder_of(uri: str) -> Path:
     """The folder of a `file://` URI. Raises: ArtifactError for any other scheme, host or a relative path."""
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise ArtifactError("unsupported_uri", f"{uri!r} is not a file:///absolute/folder URI of this node")
+        raise ArtifactError(
+            "unsupported_uri", f"{uri!r} is not a file:///absolute/folder URI of this node or https://host/folder"
+        )
     return Path(unquote(parts.path))
 
 
@@ -53,7 +60,7 @@ def verify_base(uri: str, digest: str) -> Path:
 
 def verify_folder(folder: Path, digest: str) -> None:
     """Compare the folder with its digest, file by file. Raises: ArtifactError naming the first that differs."""
-    for name, wanted in _read_sums(folder, digest).items():
+    for name, wanted in read_sums(folder, digest).items():
         path = folder / name
         if not path.is_file():
             raise ArtifactError("artifact_incomplete", f"{folder} lacks {name}; fetch it again from its source")
@@ -66,7 +73,8 @@ def verify_folder(folder: Path, digest: str) -> None:
             raise ArtifactError("digest_mismatch", f"{path} has sha256 {found}, its {SUMS_NAME} says {wanted}")
 
 
-def _read_sums(folder: Path, digest: str) -> dict[str, str]:
+def read_sums(folder: Path, digest: str) -> dict[str, str]:
+    """Return the sha256 of each listed file by name. Raises: ArtifactError when the list is not what `digest` says."""
     try:
         raw = (folder / SUMS_NAME).read_bytes()
     except FileNotFoundError:
@@ -92,7 +100,7 @@ def _copy_verified(source: Path, digest: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{digest[:12]}-", dir=target.parent) as scratch:
         draft = Path(scratch) / "artifact"
         draft.mkdir()
-        for name in [SUMS_NAME, *_read_sums(source, digest)]:
+        for name in [SUMS_NAME, *read_sums(source, digest)]:
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             if not (source / name).is_file():
                 raise ArtifactError("artifact_incomplete", f"{source} lacks {name}; publish it again")

@@ -18,18 +18,22 @@ from serving.launch import Launch
 from serving.pool.adapter_folders import AdapterFolders
 from serving.pool.demand import DemandBoard
 from serving.pool.engine_command import CommandBuilder
-from serving.pool.errors import EngineError
+from serving.pool.errors import EngineError, PoolError
+from serving.pool.file_hub import DesiredFileError, FileHub
 from serving.pool.fleet import Fleet
 from serving.pool.gain import GainMeter
-from serving.pool.hub_link import HubLink, HubSilentError, WrongEpochError
+from serving.pool.hub_link import Hub, HubLink, HubSilentError, WrongEpochError
 from serving.pool.memory import Memory
+from serving.pool.remote_artifacts import ADAPTER_BYTES, FetchLimits, RemoteArtifacts
 from serving.pool.replica import Replica, Workshop
 from serving.pool.routes import RoutesBoard, describe_routes
+from serving.pool.routes_file import RoutesWriter, name_models
 from serving.pool.settings import Settings
 from serving.pool.witness_desk import WitnessDesk
 
 _POLL_WAIT_S = 20.0
 _HUB_RETRY_S = 2.0
+_GAINS_SAVED_EVERY_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +52,7 @@ class Controller:
         self._fetched_epoch: int | None = None
         self._is_ending = False
         self._shown: tuple[Any, ...] = ()
-        self._hub_problem: str | None = "hub_not_asked"
+        self._hub_problem: PoolError | None = PoolError("hub_not_asked", "the hub was not asked yet")
         self.routes = RoutesBoard()
         self.demand = DemandBoard(time.monotonic, self._work_due.set)
         shop = Workshop(
@@ -56,18 +60,23 @@ class Controller:
             http=http,
             build_command=build_command,
             memory=self._memory,
+            bases=RemoteArtifacts(http, settings.store, FetchLimits()),
             timing=settings.timing,
             state=settings.state,
             on_change=self._note_change,
             watch=self._watch,
             last_reading=self._take_last_reading,
         )
-        self._folders = AdapterFolders(settings.store, self._note_change)
-        self._gains = GainMeter(settings.timing.gain_window_s)
+        adapters = RemoteArtifacts(http, settings.store, FetchLimits(folder_bytes=ADAPTER_BYTES))
+        self._folders = AdapterFolders(settings.store, self._note_change, adapters)
+        self._gains = GainMeter(settings.timing.gain_window_s, self._memory.load_gains())
+        self._gains_saved_at = time.monotonic()
         self._fleet = Fleet(shop, self._folders, self._gains)
-        self._hub = HubLink(
+        self._files = FileHub(settings.files.desired, settings.state) if settings.files else None
+        self._hub: Hub = self._files or HubLink(
             http, hub_url=settings.hub_url, token=settings.token, controller_id=self._memory.controller_id()
         )
+        self._routes_file = RoutesWriter(settings.files.routes, pool_url=settings.url) if settings.files else None
         self._witness = WitnessDesk(settings.state, self._hub)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -95,7 +104,8 @@ class Controller:
         return {
             "epoch": self._hub.epoch,
             "generation": self._desired.generation if self._desired else None,
-            "hub": self._hub_problem or "ok",
+            "hub": self._hub_problem.code if self._hub_problem else "ok",
+            "hub_problem": str(self._hub_problem) if self._hub_problem else None,
             "routes_version": self.routes.routes.version,
             "replicas": replicas,
             "adapters": [encode(item) for item in self._fleet.observe_adapters()],
@@ -110,8 +120,7 @@ class Controller:
             if shown != self._shown:
                 self._shown = shown
                 self._report_due.set()
-        replicas = self._fleet.replicas()
-        self.routes.publish(describe_routes(replicas))
+        self._show_routes()
 
     async def _follow_hub(self) -> None:
         async with self._hub_answer():
@@ -149,11 +158,23 @@ class Controller:
         interval_s = self._settings.timing.gain_interval_s
         await asyncio.sleep(interval_s)
         self._gains.note(self.demand.sample(), interval_s)
-        for digest, engine in self._fleet.find_unmeasured():
+        unmeasured = self._fleet.find_unmeasured()
+        for digest, engine in unmeasured:
             try:
                 await self._gains.measure(digest, engine)
             except EngineError as error:
                 _log.info("no gain of merging %.12s: %s", digest, error)
+        if unmeasured or time.monotonic() - self._gains_saved_at > _GAINS_SAVED_EVERY_S:
+            self._save_gains()
+
+    def _save_gains(self) -> None:
+        if self._desired is not None:
+            self._gains.keep_only({adapter.digest for adapter in self._desired.adapters})
+        self._gains_saved_at = time.monotonic()
+        try:
+            self._memory.save_gains(self._gains.book)
+        except OSError as error:
+            _log.warning("gains are not kept: %s", error)  # a full disk costs a measurement, not the pool
 
     async def _take_last_reading(self, replica: Replica) -> None:
         await self._witness.take_reading((replica.replica_id, replica.process.epoch), replica.engine)
@@ -164,14 +185,26 @@ class Controller:
         try:
             yield
         except (HubSilentError, WrongEpochError) as error:
-            if self._hub_problem != error.code:
+            if self._is_news(error):
                 _log.warning("%s; the last desired state stays in force", error)
-            self._hub_problem = error.code
+            self._hub_problem = error
             if isinstance(error, WrongEpochError) and epoch is not None:
                 self._hub.lose(epoch)
             await asyncio.sleep(_HUB_RETRY_S if epoch is None or isinstance(error, HubSilentError) else 0)
         else:
             self._hub_problem = None
+
+    def _is_news(self, error: PoolError) -> bool:
+        """A hub is silent in many words at once; a file is wrong in one way at a time."""
+        known = self._hub_problem
+        if isinstance(error, DesiredFileError):
+            return str(error) != str(known)
+        return known is None or known.code != error.code
+
+    def _show_routes(self) -> None:
+        self.routes.publish(describe_routes(self._fleet.replicas()))
+        if self._routes_file is not None and self._files is not None:
+            self._routes_file.write(self.routes.routes, name_models(self._desired, self._files.names))
 
     def _observe(self, epoch: int) -> Observed:
         return Observed(
@@ -185,6 +218,7 @@ class Controller:
     async def _end_replicas(self) -> None:
         self._is_ending = True  # nothing is started again while we drain, whatever the hub says meanwhile
         await self._fleet.stop_all()
+        self._show_routes()
         if self._hub.epoch is not None:
             with contextlib.suppress(HubSilentError, WrongEpochError):
                 await self._hub.report(self._observe(self._hub.epoch))
@@ -195,6 +229,7 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._folders.close()
+        self._save_gains()
 
     def _note_change(self) -> None:
         self._work_due.set()

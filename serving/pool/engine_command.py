@@ -140,6 +140,13 @@ def engine_options(replica_set: ReplicaSet, accelerator: Accelerator) -> list[st
     return options
 
 
+def context_tokens(replica_set: ReplicaSet) -> int:
+    """Tokens that prompt and answer may have together on engines of the set."""
+    wanted = {name.replace("_", "-"): value for name, value in replica_set.engine_args.items()}
+    asked = wanted.get("max-model-len")
+    return asked if isinstance(asked, int) else _DEFAULT_MODEL_LEN
+
+
 def _lora_options(replica_set: ReplicaSet) -> list[str]:
     if replica_set.max_loras == 0:
         return []

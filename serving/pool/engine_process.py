@@ -12,6 +12,7 @@ from pathlib import Path
 from serving.contract import ReplicaSet, Slot, dumps, loads
 from serving.launch import Handle, Launch, LaunchError, LaunchSpec, ProcessState
 from serving.pool.engine_command import CommandBuilder
+from serving.pool.engine_logs import LOG_BYTES, drop_old_logs
 from serving.pool.errors import EngineError
 from serving.pool.placement import Planned
 from serving.pool.settings import Timing
@@ -63,8 +64,9 @@ class EngineProcess:
             argv=command.argv,
             env={**command.environment, FILE_VARIABLE: str(self._make_witness_path(planned.replica_id))},
             cwd=self._state,
-            log_path=self._state / "logs" / f"{planned.replica_id}.log",
+            log_path=self._make_log_path(planned.replica_id),
             labels=labels,
+            log_bytes=LOG_BYTES,
         )
         try:
             self._starting = asyncio.ensure_future(asyncio.to_thread(self._launch.start, spec))
@@ -109,6 +111,11 @@ class EngineProcess:
     def _make_witness_path(self, replica_id: str) -> Path:
         path = witness_path(self._state, replica_id, self.epoch)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def _make_log_path(self, replica_id: str) -> Path:
+        path = self._state / "logs" / f"{replica_id}.log"
+        drop_old_logs(path.parent, in_use={path, *(handle.log_path for handle in self._launch.list_mine())})
         return path
 
     async def _settle_start(self) -> None:

@@ -86,7 +86,8 @@ class Fleet:
         now_us = time.time_ns() // 1000
         ready = {name for name, replica in self._live.items() if replica.state is ReplicaState.READY}
         loads = self._wish(desired, demand.loads(desired))
-        plan = plan_replicas(desired, loads, running=self._live.keys(), ready=ready, now_us=now_us)
+        unmoved = self._hand_over(desired, now_us)
+        plan = plan_replicas(desired, loads, running=self._live.keys(), ready=ready, unmoved=unmoved, now_us=now_us)
         self.wants = plan.wants
         planned = {item.replica_id: item for item in plan.replicas}
         for name, replica in self._live.items():
@@ -172,6 +173,21 @@ class Fleet:
         peers = [other for other, one in planned.items() if one.replica_set.set_id == set_id and other != name]
         return all(self._is_serving(peer) for peer in peers)
 
+    def _hand_over(self, desired: Desired, now_us: int) -> set[str]:
+        """Let engines on places that end leave their adapters to others; returns those whose others lack some yet."""
+        ending = {slot.slot_id for slot in desired.slots if slot.drain_by is not None}
+        wanted = {item.digest for item in live_adapters(desired, now_us)}
+        stay = [one for name, one in self._live.items() if self._is_serving(name) and _place_of(one) not in ending]
+        unmoved = set()
+        for name, replica in self._live.items():
+            set_id = replica.planned.replica_set.set_id
+            peers = [one for one in stay if one.planned.replica_set.set_id == set_id]
+            replica.is_leaving = _place_of(replica) in ending and bool(peers)
+            moved = {digest for peer in peers for digest in peer.shelf.ready_digests()}
+            if replica.is_leaving and not replica.shelf.ready_digests() & wanted <= moved:
+                unmoved.add(name)
+        return unmoved
+
     def _is_serving(self, name: str) -> bool:
         found = self._live.get(name)
         return found is not None and found.state is ReplicaState.READY and not found.is_stopping()
@@ -238,4 +254,9 @@ class Fleet:
 
 def _can_host(replica: Replica, set_id: str) -> bool:
     replica_set = replica.planned.replica_set
-    return replica.state is ReplicaState.READY and replica_set.set_id == set_id and replica_set.max_loras > 0
+    is_ready = replica.state is ReplicaState.READY and not replica.is_leaving
+    return is_ready and replica_set.set_id == set_id and replica_set.max_loras > 0
+
+
+def _place_of(replica: Replica) -> str:
+    return replica.planned.slot.slot_id

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
@@ -16,8 +16,8 @@ _CALL_S = 10.0
 class HubSilentError(PoolError):
     """The hub did not answer, or not sensibly; the last desired state stays."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("hub_silent", message)
+    def __init__(self, message: str, code: str = "hub_silent") -> None:
+        super().__init__(code, message)
 
 
 class WrongEpochError(PoolError):
@@ -25,6 +25,27 @@ class WrongEpochError(PoolError):
 
     def __init__(self, message: str) -> None:
         super().__init__("wrong_epoch", message)
+
+
+class Hub(Protocol):
+    """Whoever says what should run and hears what does; the calls are those of `HubLink`."""
+
+    epoch: int | None
+
+    async def ensure_lead(self) -> int:
+        """Our epoch, asked for when there is none."""
+
+    async def fetch_desired(self, *, after: int, wait_s: float) -> Desired | None:
+        """Desired state newer than generation `after`, None when none within `wait_s`."""
+
+    async def report(self, observed: Observed) -> None:
+        """Say what runs."""
+
+    async def send_witness(self, batch: WitnessBatch) -> None:
+        """Hand over what engines counted."""
+
+    def lose(self, epoch: int) -> None:
+        """Note that `epoch` was refused."""
 
 
 class HubLink:

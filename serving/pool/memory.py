@@ -1,4 +1,4 @@
-"""What the controller must remember across its own restarts: desired state, replica epochs, ready times.
+"""What the controller must remember across its own restarts: desired state, replica epochs, ready times, gains.
 
 Which processes run is remembered by `serving.launch`; nothing here is needed to find them again.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serving.contract import ContractError, Desired, dumps, loads
 from serving.launch.run import write_atomically
+from serving.pool.gain import GainBook
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class ReplicaMemory:
 
 
 class Memory:
-    """Two JSON files in the state folder, replaced atomically."""
+    """JSON files in the state folder, replaced atomically."""
 
     def __init__(self, state: Path) -> None:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._desired_path = state / "desired.json"
         self._replicas_path = state / "replicas.json"
+        self._gains_path = state / "gains.json"
         self._replicas: dict[str, ReplicaMemory] = {}
         if self._replicas_path.exists():
             known = json.loads(self._replicas_path.read_text(encoding="utf-8"))
@@ -56,6 +58,18 @@ class Memory:
     def save_desired(self, desired: Desired) -> None:
         """Keep what the hub said last."""
         write_atomically(self._desired_path, json.loads(dumps(desired)))
+
+    def load_gains(self) -> GainBook:
+        """Shares and measured gains; empty when there are none or an older release wrote them differently."""
+        try:
+            known = json.loads(self._gains_path.read_text(encoding="utf-8"))
+            return GainBook(known["loads"], {name: (ratio, at) for name, (ratio, at) in known["speed_ups"].items()})
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return GainBook()
+
+    def save_gains(self, book: GainBook) -> None:
+        """Keep what was measured and how much each adapter was asked for lately."""
+        write_atomically(self._gains_path, asdict(book))
 
     def next_epoch(self, replica_id: str, allocation_epoch: int) -> int:
         """A number never given to this replica id before, on disk before it is used."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from serving.contract import Desired, DesiredAdapter, ReplicaSet, Slot, Want
 
 _RETIRE_MARGIN_US = 60_000_000
+"""What a drain may take: notice to gateways, running calls, the engine's own end (51 s, `Timing`)."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ def plan_replicas(
     *,
     running: Collection[str],
     ready: Collection[str],
+    unmoved: Collection[str] = (),
     now_us: int,
 ) -> ReplicaPlan:
     """Choose slots for each set: enough for its minimum, its adapters and its callers, never above its maximum.
 
-    `running` and `ready` are replica ids. A slot with `drain_by` gets nothing new; what runs there stays until its
-    replacement is ready or the minute before `drain_by` begins.
+    `running`, `ready` and `unmoved` are replica ids. A slot with `drain_by` gets nothing new; what runs there stays
+    until its replacement is ready and has its adapters (until then it is `unmoved`), or the minute before `drain_by`.
     """
     planned: list[Planned] = []
     wants: list[Want] = []
@@ -79,8 +81,8 @@ def plan_replicas(
             wants.append(Want(replica_set.set_id, count - len(fresh), load.queue_wait_ms))
         ready_count = sum(item.replica_id in ready for item in chosen)
         retiring = [item for item in mine if item.slot.drain_by is not None and item.replica_id in running]
-        if ready_count < count:
-            chosen += [item for item in retiring if now_us < (item.slot.drain_by or 0) - _RETIRE_MARGIN_US]
+        needed = [item for item in retiring if ready_count < count or (count and item.replica_id in unmoved)]
+        chosen += [item for item in needed if now_us < (item.slot.drain_by or 0) - _RETIRE_MARGIN_US]
         planned += chosen
     return ReplicaPlan(tuple(planned), tuple(wants))
 

@@ -24,6 +24,7 @@ from serving.pool.errors import EngineError, EngineSilentError, PoolError, Repli
 from serving.pool.memory import Memory
 from serving.pool.placement import Planned
 from serving.pool.pulse import Pulse
+from serving.pool.remote_artifacts import RemoteArtifacts
 from serving.pool.residency import Residency
 from serving.pool.settings import Timing
 from serving.pool.shelf import AdapterShelf
@@ -43,6 +44,7 @@ class Workshop:
     http: aiohttp.ClientSession
     build_command: CommandBuilder
     memory: Memory
+    bases: RemoteArtifacts
     timing: Timing
     state: Path
     on_change: Callable[[], None]
@@ -62,6 +64,8 @@ class Replica:
             self.process.adopt(adopted)
         self._shop = shop
         self.queue_wait_ms = 0
+        self.is_leaving = False
+        """Its place ends, and another engine of its set takes its adapters over."""
         self._reason: str | None = None
         self._since_us = self._started_us = _now_us()
         self.residency = Residency(planned.replica_set.max_loras)
@@ -75,9 +79,10 @@ class Replica:
         self._end: asyncio.Task[None] | None = None
 
     def want_adapters(self, wanted: Mapping[str, Path]) -> None:
-        """Set the adapters to be served here: verified folder by digest."""
-        if dict(wanted) != dict(self._wanted):
-            self._wanted = dict(wanted)
+        """Set the adapters to be served here: verified folder by digest. One that leaves takes more, and drops none."""
+        after = {**self._wanted, **wanted} if self.is_leaving else dict(wanted)
+        if after != self._wanted:
+            self._wanted = after
             self._wanted_changed.set()
 
     def stop(self) -> "asyncio.Task[None]":
@@ -153,7 +158,9 @@ class Replica:
         self._started_us = _now_us()
         self._set(ReplicaState.STARTING)
         wanted = self.planned.replica_set
-        model = await asyncio.to_thread(verify_base, wanted.uri, wanted.weights_folder or wanted.base_digest)
+        digest = wanted.weights_folder or wanted.base_digest
+        uri = await self._shop.bases.bring_here(wanted.uri, digest)
+        model = await asyncio.to_thread(verify_base, uri, digest)
         await self.process.start(self.planned, epoch=self.process.epoch, model=model)
 
     async def _wait_up(self, timeout_s: float) -> None:

@@ -40,8 +40,19 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Files:
+    """What takes the place of a hub: the desired state that a person keeps, and where routes are written."""
+
+    desired: Path
+    routes: Path
+
+
+@dataclass(frozen=True)
 class Settings:
-    """One controller process; `environment` is what engines may inherit, without any secret of ours."""
+    """One controller process; `environment` is what engines may inherit, without any secret of ours.
+
+    With `files` there is no hub, and address and token are empty.
+    """
 
     hub_url: str
     token: str
@@ -54,3 +65,10 @@ class Settings:
     keep_replicas: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
+    files: Files | None = None
+
+    @property
+    def url(self) -> str:
+        """Where gateways reach this controller."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from serving.contract import EngineReading, WitnessBatch
 from serving.pool.engine_client import EngineClient, EngineLoad
 from serving.pool.errors import EngineError
-from serving.pool.hub_link import HubLink
+from serving.pool.hub_link import Hub
 from serving.pool.witness_tail import WitnessTail, witness_folder, witness_path
 from serving.witness.book import close_dead
 
@@ -23,7 +23,7 @@ EngineKey = tuple[str, int]
 class WitnessDesk:
     """All witness files of this controller; `living` maps (replica id, epoch) of started engines to their address."""
 
-    def __init__(self, state: Path, hub: HubLink) -> None:
+    def __init__(self, state: Path, hub: Hub) -> None:
         self._state = state
         self._hub = hub
         self._tails: dict[EngineKey, WitnessTail] = {}

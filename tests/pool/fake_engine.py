@@ -15,8 +15,9 @@ from aiohttp import web
 
 
 class FakeEngine:
-    def __init__(self, *, is_serial: bool, dies_once: Path | None) -> None:
+    def __init__(self, *, is_serial: bool, dies_once: Path | None, load_s: float) -> None:
         self.dies_once = dies_once
+        self.load_s = load_s
         self.seats = asyncio.Semaphore(1 if is_serial else 64)
         self.adapters: dict[str, str] = {}
         self.running = 0
@@ -50,6 +51,7 @@ class FakeEngine:
 
     async def load(self, request: web.Request) -> web.Response:
         body = await request.json()
+        await asyncio.sleep(self.load_s)
         if body["lora_name"] in self.adapters:
             return web.json_response({"error": {"message": "has already been loaded"}}, status=400)
         if not (Path(body["lora_path"]) / "adapter_config.json").exists():
@@ -87,8 +89,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--serial", action="store_true")
     parser.add_argument("--dies-once", type=Path)
+    parser.add_argument("--load-s", type=float, default=0.0)
     options = parser.parse_args()
-    engine = FakeEngine(is_serial=options.serial, dies_once=options.dies_once)
+    engine = FakeEngine(is_serial=options.serial, dies_once=options.dies_once, load_s=options.load_s)
     app = web.Application()
     app.router.add_get("/health", health)
     app.router.add_get("/v1/models", engine.models)

@@ -292,15 +292,20 @@ def test_the_gain_of_a_hot_adapter_is_measured_and_told(tmp_path: Path) -> None:
     timing = replace(FAST, gain_interval_s=0.2, gain_window_s=0.2)
 
     async def scenario() -> None:
-        async with make_world(tmp_path, desired, timing=timing) as world, world.controller() as controller:
-            await eventually(lambda: getattr(world.hub.adapter(digest), "ready_on", ()))
-            assert world.hub.adapter(digest).speed_up_percent is None
-            for _ in range(30):
-                controller.demand.record(Demand("gw", (DemandRow(digest, 9, 0, 0), DemandRow("b" * 64, 3, 0, 0))))
-                await asyncio.sleep(0.1)
-            told = await eventually(lambda: getattr(world.hub.adapter(digest), "speed_up_percent", None))
-            assert 50 <= told <= 200, "the fake engine's slots cost nothing"
-            await eventually(lambda: world.hub.adapter(digest).share_percent == 75)
+        async with make_world(tmp_path, desired, timing=timing) as world:
+            async with world.controller(keep_replicas=True) as controller:
+                await eventually(lambda: getattr(world.hub.adapter(digest), "ready_on", ()))
+                assert world.hub.adapter(digest).speed_up_percent is None
+                for _ in range(30):
+                    controller.demand.record(Demand("gw", (DemandRow(digest, 9, 0, 0), DemandRow("b" * 64, 3, 0, 0))))
+                    await asyncio.sleep(0.1)
+                told = await eventually(lambda: getattr(world.hub.adapter(digest), "speed_up_percent", None))
+                assert 50 <= told <= 200, "the fake engine's slots cost nothing"
+                await eventually(lambda: world.hub.adapter(digest).share_percent == 75)
+            world.hub.observed = None
+            async with world.controller():
+                await eventually(lambda: getattr(world.hub.adapter(digest), "ready_on", ()))
+                assert world.hub.adapter(digest).speed_up_percent == told, "nothing is measured again, nobody calls"
 
     asyncio.run(scenario())
 

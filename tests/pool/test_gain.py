@@ -3,7 +3,7 @@
 import asyncio
 
 from serving.contract import BASE_ENGINE_NAME
-from serving.pool.gain import GainMeter
+from serving.pool.gain import MEASURED_AGAIN_S, GainBook, GainMeter
 
 HOT, COLD, BASE = "a" * 64, "c" * 64, "b" * 64
 FAMILY = {HOT, COLD, BASE}
@@ -41,3 +41,22 @@ def test_the_gain_is_the_middle_of_rounds_in_turn_and_measured_once() -> None:
     assert gains.read(HOT, FAMILY).speed_up == 3.0
     assert engine.asked == ["lora-" + "a" * 32, BASE_ENGINE_NAME] * 3
     assert not gains.is_due(HOT, FAMILY)
+
+
+def test_a_gain_is_measured_again_after_a_week_and_holds_until_then() -> None:
+    now = [1_000_000.0]
+    gains, engine = GainMeter(window_s=1.0, clock=lambda: now[0]), Slow()
+    gains.note({HOT: 8.0}, 1.0)
+    asyncio.run(gains.measure(HOT, engine))  # type: ignore[arg-type]
+    later = GainMeter(window_s=1.0, book=gains.book, clock=lambda: now[0])
+    assert (later.read(HOT, FAMILY).speed_up, later.read(HOT, FAMILY).share) == (3.0, 1.0), "as before the restart"
+    assert not later.is_due(HOT, FAMILY)
+    now[0] += MEASURED_AGAIN_S
+    assert later.is_due(HOT, FAMILY)
+    assert later.read(HOT, FAMILY).speed_up == 3.0
+
+
+def test_gains_of_adapters_that_nobody_wants_are_forgotten() -> None:
+    gains = GainMeter(window_s=1.0, book=GainBook({}, {HOT: (3.0, 0.0), COLD: (2.0, 0.0)}))
+    gains.keep_only({COLD})
+    assert list(gains.book.speed_ups) == [COLD]

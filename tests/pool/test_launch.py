@@ -23,7 +23,7 @@ from serving.launch import (
     StillRunningError,
     WarmProgram,
 )
-from serving.launch.run import read_start_ticks
+from serving.launch.run import bound_log, read_start_ticks
 
 PYTHON = (sys.executable, "-I", "-c")
 LOADED = f"""
@@ -301,3 +301,46 @@ def test_a_folder_that_is_not_there_is_told(launch: LocalLaunch, tmp_path: Path)
     with pytest.raises(StartFailedError, match=r"job-1.*No such file.*/nowhere"):
         launch.start(replace(make_spec(tmp_path, ""), cwd=tmp_path / "nowhere"))
     assert launch.list_mine() == []
+
+
+CHATTER = """
+import time
+for number in range(100_000):
+    print(f"line {number:06d} " + "x" * 88, flush=True)
+    time.sleep(0.001)
+"""
+
+
+def test_a_log_is_kept_in_two_bounded_files_and_its_writer_notices_nothing(launch: LocalLaunch, tmp_path: Path) -> None:
+    handle = launch.start(replace(make_spec(tmp_path, CHATTER), log_bytes=20_000))
+    log, older = handle.log_path, handle.log_path.with_name("job-1.log.1")
+    wait_until(older.exists)
+    first = older.read_text()
+    wait_until(lambda: older.read_text() != first)
+    assert launch.poll(handle).state is ProcessState.RUNNING
+    assert older.stat().st_size == 20_000
+    launch.fence(handle)
+    numbers = [int(line.split()[1]) for line in (older.read_text() + log.read_text()).splitlines()[1:]]
+    assert len(numbers) > 150
+    assert numbers == sorted(numbers)
+    assert sorted(path.name for path in log.parent.iterdir()) == ["job-1.log", "job-1.log.1"]
+
+
+def test_a_writer_outlives_whoever_bounds_its_log(launch: LocalLaunch, tmp_path: Path) -> None:
+    handle = launch.start(replace(make_spec(tmp_path, CHATTER), log_bytes=20_000))
+    os.kill(json.loads((tmp_path / "run" / "job-1.json").read_text())["watcher_pid"], 9)
+    wait_until(lambda: handle.log_path.stat().st_size > 60_000)
+    assert launch.poll(handle).state is ProcessState.RUNNING
+
+
+def test_a_full_disk_costs_the_log_and_not_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", refuse)
+    log = tmp_path / "engine.log"
+    log.write_bytes(b"x" * 100)
+    bound_log(log, 101)
+    assert log.stat().st_size == 100
+    bound_log(log, 100)
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("engine.log", 0)]

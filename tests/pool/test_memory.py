@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from serving.contract import Desired
+from serving.pool.gain import GainBook
 from serving.pool.memory import Memory
 from tests.pool.world import make_desired
 
@@ -38,3 +39,12 @@ def test_desired_state_is_kept_and_a_foreign_one_ignored(tmp_path: Path) -> None
     assert Memory(tmp_path).load_desired() == desired
     (tmp_path / "desired.json").write_text('{"contract_version": 99}')
     assert memory.load_desired() is None
+
+
+def test_gains_outlive_a_controller_and_a_file_that_cannot_be_read_is_as_none(tmp_path: Path) -> None:
+    book = GainBook({"a" * 64: 3.5}, {"a" * 64: (2.0, 1_000.0)})
+    Memory(tmp_path).save_gains(book)
+    assert Memory(tmp_path).load_gains() == book
+    for text in ("{", "[]", '{"loads": {}}', '{"loads": {}, "speed_ups": {"a": 2.0}}'):
+        (tmp_path / "gains.json").write_text(text)
+        assert Memory(tmp_path).load_gains() == GainBook()
