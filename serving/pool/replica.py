@@ -173,24 +173,44 @@ class Replica:
         await self._engine.ask(BASE_ENGINE_NAME, prompt_tokens=prompt_tokens, timeout_s=timeout_s)
 
     async def _serve(self) -> None:
-        timing = self._shop.timing
-        pulse = Pulse(self._engine, self.process.cpu_s, timing, time.monotonic)
-        next_probe = time.monotonic() + timing.probe_interval_s
+        """Feel the pulse beside the shelf's work: an engine that hangs while it loads is found like any other."""
+        doubt = asyncio.Event()
+        both = [asyncio.ensure_future(self._keep_shelf(doubt)), asyncio.ensure_future(self._keep_pulse(doubt))]
+        try:
+            await asyncio.gather(*both)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    async def _keep_shelf(self, doubt: asyncio.Event) -> None:
+        """Bring the shelf to what is wanted, one sync after the other; a silent engine is left to the pulse."""
         while True:
-            self._raise_if_ended()
             self._wanted_changed.clear()
             try:
                 await self.shelf.sync(self._wanted)
             except EngineSilentError as error:
                 _log.warning("replica %s: %s", self.replica_id, error)
-                next_probe = 0.0
-            if time.monotonic() >= next_probe:
+                doubt.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._shop.timing.poll_s):
+                    await self._wanted_changed.wait()
+
+    async def _keep_pulse(self, doubt: asyncio.Event) -> None:
+        """Raises: ReplicaFaultError when the process ended, EngineSilentError when it hangs."""
+        timing = self._shop.timing
+        pulse = Pulse(
+            self._engine, self.process.cpu_s, timing, clock=time.monotonic, is_loading=lambda: self.shelf.is_loading
+        )
+        next_probe = time.monotonic() + timing.probe_interval_s
+        while True:
+            self._raise_if_ended()
+            if doubt.is_set() or time.monotonic() >= next_probe:
+                doubt.clear()
                 await pulse.feel()
                 self.queue_wait_ms = pulse.queue_wait_ms
                 next_probe = time.monotonic() + timing.probe_interval_s
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timing.poll_s):
-                    await self._wanted_changed.wait()
+            await asyncio.sleep(timing.poll_s)
 
     async def _recover(self, fault: PoolError) -> None:
         if self.is_stopping():

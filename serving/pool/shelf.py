@@ -50,6 +50,11 @@ class AdapterShelf:
         """State by digest."""
         return dict(self._shelved)
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether the engine reads an adapter now."""
+        return any(item.state is AdapterState.LOADING for item in self._shelved.values())
+
     def ready_digests(self) -> frozenset[str]:
         """Adapters that answer here."""
         return frozenset(digest for digest, item in self._shelved.items() if item.state is AdapterState.READY)
