@@ -17,8 +17,9 @@ _log = logging.getLogger(__name__)
 
 
 class Pulse:
-    """Of one engine. `cpu_s` is the processor time of its processes so far, `clock` monotonic seconds, `is_loading` tells
-    whether it reads an adapter now.
+    """Of one engine. `cpu_s` is the processor time of its processes so far, `clock` monotonic seconds.
+
+    `is_loading` tells whether it reads an adapter now.
 
     `queue_wait_ms` is how long requests waited inside it lately.
     """

@@ -277,7 +277,13 @@ class Replica:
         return EngineClient(self._shop.http, self.process.url, self.planned.replica_set.task)
 
     def _empty_shelf(self) -> AdapterShelf:
-        return AdapterShelf(self._engine, clock=time.monotonic, on_change=self._shop.on_change, on_use=self._note_use)
+        return AdapterShelf(
+            self._engine,
+            clock=time.monotonic,
+            notice_s=self._shop.timing.drain_notice_s,
+            on_change=self._shop.on_change,
+            on_use=self._note_use,
+        )
 
     def _note_use(self, digest: str) -> None:
         self.residency.touch(digest)

@@ -25,22 +25,28 @@ class Shelved:
 
 
 class AdapterShelf:
-    """Brings one engine's adapters to `wanted`, one at a time. `clock` is monotonic seconds; a warm-up is a use."""
+    """Brings one engine's adapters to `wanted`, one at a time. `clock` is monotonic seconds; a warm-up is a use.
+
+    What is no longer wanted leaves the routes at once and the engine `notice_s` later, when gateways have heard of it.
+    """
 
     def __init__(
         self,
         engine: EngineClient,
         *,
         clock: Callable[[], float],
+        notice_s: float,
         on_change: Callable[[], None],
         on_use: Callable[[str], None],
     ) -> None:
         self._on_use = on_use
         self._engine = engine
         self._clock = clock
+        self._notice_s = notice_s
         self._on_change = on_change
         self._shelved: dict[str, Shelved] = {}
         self._loaded_names: frozenset[str] = frozenset()
+        self._left_at: dict[str, float] = {}
 
     def adopt(self, names: frozenset[str]) -> None:
         """Names that the engine served already when it was found; they only need their warm-up."""
@@ -62,12 +68,22 @@ class AdapterShelf:
     async def sync(self, wanted: Mapping[str, Path]) -> None:
         """Load what is missing, unload what is not wanted. Raises: EngineSilentError when the engine is gone."""
         for digest in [known for known in self._shelved if known not in wanted]:
-            del self._shelved[digest]  # leaves the routes first
+            del self._shelved[digest]
+            self._left_at[digest] = self._clock()
             self._on_change()
-            await self._engine.unload_adapter(engine_name(digest))
+        await self._unload_left(wanted)
         for digest, path in wanted.items():
             if self._is_due(digest):
                 await self._bring(digest, path)
+
+    async def _unload_left(self, wanted: Mapping[str, Path]) -> None:
+        for digest in self._left_at.keys() & wanted.keys():
+            del self._left_at[digest]  # the engine still has it; loading it again changes nothing
+        for digest, left_at in list(self._left_at.items()):
+            if self._clock() >= left_at + self._notice_s:
+                await self._engine.unload_adapter(engine_name(digest))
+                self._loaded_names -= {engine_name(digest)}
+                del self._left_at[digest]
 
     def _is_due(self, digest: str) -> bool:
         known = self._shelved.get(digest)
