@@ -30,6 +30,7 @@ from serving.pool.placement import (
     goes_onto,
     is_same_engine,
     is_same_place,
+    let_go_of_ended,
     live_adapters,
     plan_replicas,
 )
@@ -85,6 +86,7 @@ class Fleet:
         """Start, stop and fill replicas as desired and asked for; call it on every change and once a second."""
         self._drop_stopped()
         now_us = time.time_ns() // 1000
+        desired = let_go_of_ended(desired, now_us)
         ready = {name for name, replica in self._live.items() if replica.state is ReplicaState.READY}
         loads = self._wish(desired, demand.loads(desired))
         plan = plan_replicas(desired, loads, running=self._live.keys(), ready=ready, now_us=now_us)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.contract import Desired, DesiredAdapter, ReplicaSet, Slot, Want
 
@@ -43,6 +43,17 @@ class ReplicaPlan:
 def live_adapters(desired: Desired, now_us: int) -> list[DesiredAdapter]:
     """Adapters that are still to be kept at `now_us`."""
     return [item for item in desired.adapters if item.keep_until is None or item.keep_until > now_us]
+
+
+def let_go_of_ended(desired: Desired, now_us: int) -> Desired:
+    """Desired state whose sets have no minimum once all on them ended and they were warm for `idle_s`."""
+    return replace(desired, replica_sets=tuple(_without_minimum(one, now_us) for one in desired.replica_sets))
+
+
+def _without_minimum(replica_set: ReplicaSet, now_us: int) -> ReplicaSet:
+    ends_at = replica_set.keep_until
+    has_ended = ends_at is not None and now_us >= ends_at + replica_set.idle_s * 1_000_000
+    return replace(replica_set, min=0) if has_ended else replica_set
 
 
 def goes_onto(adapter: DesiredAdapter, replica_set: ReplicaSet) -> bool:
