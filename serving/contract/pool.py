@@ -73,9 +73,9 @@ class LeadGrant:
 class ReplicaSet:
     """Interchangeable engine processes on one base; `engine_args` are long option names without dashes.
 
-    Without a call for `idle_s` it shrinks to `min`. The last that is deployed on it ends at `keep_until`: after `idle_s`
-    more `min` counts no more. `merged` is the adapter that the weights at `uri` carry; such a folder has a digest of its
-    own, `weights_folder`, instead of the base's.
+    Without a call for `idle_s` it shrinks to `min`. The last that is deployed on it ends at `keep_until`: `idle_s`
+    after that `min` counts no more. `merged` is the adapter that the weights at `uri` carry; such a folder has a digest
+    of its own, `weights_folder`, instead of the base's.
     """
 
     set_id: str

@@ -28,6 +28,7 @@ from serving.pool.placement import (
     Planned,
     SetLoad,
     goes_onto,
+    is_ended,
     is_same_engine,
     is_same_place,
     let_go_of_ended,
@@ -102,9 +103,17 @@ class Fleet:
         for name, item in planned.items():
             if name not in self._live:
                 self._live[name] = Replica(item, self._shop)
-        self._adapters = live_adapters(desired, now_us)
-        self._place_adapters(demand.sample())
-        self._note_uses(demand.called_now())
+        self._fill(desired, demand, now_us)
+
+    def stand_by(self, desired: Desired, demand: DemandBoard) -> None:
+        """Leave engines alone, as whoever does not lead must, but for those whose slot is to be empty by now."""
+        self._drop_stopped()
+        now_us = time.time_ns() // 1000
+        ended = {(slot.slot_id, slot.allocation_epoch) for slot in desired.slots if is_ended(slot, now_us)}
+        for replica in self._live.values():
+            if (replica.planned.slot.slot_id, replica.planned.slot.allocation_epoch) in ended:
+                replica.stop(regardless=True)
+        self._fill(desired, demand, now_us)
 
     def observe_replicas(self) -> tuple[ObservedReplica, ...]:
         """All replicas, those that stopped lately included."""
@@ -135,6 +144,11 @@ class Fleet:
         """Let the engines run on without us."""
         for replica in self._live.values():
             await replica.leave()
+
+    def _fill(self, desired: Desired, demand: DemandBoard, now_us: int) -> None:
+        self._adapters = live_adapters(desired, now_us)
+        self._place_adapters(demand.sample())
+        self._note_uses(demand.called_now())
 
     def _drop_stopped(self) -> None:
         now = time.monotonic()

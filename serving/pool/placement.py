@@ -91,7 +91,7 @@ def plan_replicas(
         ready_count = sum(item.replica_id in ready for item in chosen)
         retiring = [item for item in mine if item.slot.drain_by is not None and item.replica_id in running]
         if ready_count < count:
-            chosen += [item for item in retiring if now_us < (item.slot.drain_by or 0) - _RETIRE_MARGIN_US]
+            chosen += [item for item in retiring if not is_ended(item.slot, now_us)]
         planned += chosen
     return ReplicaPlan(tuple(planned), tuple(wants))
 
@@ -99,6 +99,11 @@ def plan_replicas(
 def _count_wanted(replica_set: ReplicaSet, adapters: Sequence[DesiredAdapter], load: SetLoad) -> int:
     for_adapters = [item.min_replicas for item in adapters if goes_onto(item, replica_set)]
     return min(max([replica_set.min, int(load.is_called), load.wished, *for_adapters]), replica_set.max)
+
+
+def is_ended(slot: Slot, now_us: int) -> bool:
+    """Whether the minute before `drain_by` has begun."""
+    return slot.drain_by is not None and now_us >= slot.drain_by - _RETIRE_MARGIN_US
 
 
 def is_same_engine(wanted: Planned, running: Planned) -> bool:

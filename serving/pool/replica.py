@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Workshop:
-    """What every replica of this controller works with."""
+    """What every replica of this controller works with; while `may_act` is false engines are left alone."""
 
     launch: Launch
     http: aiohttp.ClientSession
@@ -48,6 +48,7 @@ class Workshop:
     on_change: Callable[[], None]
     watch: Callable[["asyncio.Task[None]"], None]
     last_reading: Callable[["Replica"], Awaitable[None]]
+    may_act: Callable[[], bool]
 
 
 class Replica:
@@ -73,6 +74,7 @@ class Replica:
         self._life = asyncio.create_task(self._live(), name=self.replica_id)
         shop.watch(self._life)
         self._end: asyncio.Task[None] | None = None
+        self._ends_regardless = False
 
     def want_adapters(self, wanted: Mapping[str, Path]) -> None:
         """Set the adapters to be served here: verified folder by digest."""
@@ -80,8 +82,9 @@ class Replica:
             self._wanted = dict(wanted)
             self._wanted_changed.set()
 
-    def stop(self) -> "asyncio.Task[None]":
-        """Drain and end it; repeated calls return the same task."""
+    def stop(self, *, regardless: bool = False) -> "asyncio.Task[None]":
+        """Drain and end it, `regardless` of whether we may act; repeated calls return the same task."""
+        self._ends_regardless |= regardless
         if self._end is None:
             self._end = asyncio.create_task(self._drain(), name=f"{self.replica_id}-stop")
             self._shop.watch(self._end)
@@ -148,12 +151,14 @@ class Replica:
         await self._serve()
 
     async def _start(self) -> None:
+        await self._await_lead()
         allocation_epoch = self.planned.slot.allocation_epoch
         self.process.epoch = self._shop.memory.next_epoch(self.replica_id, allocation_epoch)
         self._started_us = _now_us()
         self._set(ReplicaState.STARTING)
         wanted = self.planned.replica_set
         model = await asyncio.to_thread(verify_base, wanted.uri, wanted.weights_folder or wanted.base_digest)
+        await self._await_lead()
         await self.process.start(self.planned, epoch=self.process.epoch, model=model)
 
     async def _wait_up(self, timeout_s: float) -> None:
@@ -221,12 +226,18 @@ class Replica:
             self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
         self._set(ReplicaState.FAILED, reason or fault.code)
         _log.warning("replica %s epoch %d: %s (%s)", self.replica_id, self.process.epoch, reason or fault.code, fault)
+        await self._await_lead()
         await self.process.kill()
         timing = self._shop.timing
         if was_ready_s > timing.backoff_max_s:
             self._backoff_s = timing.backoff_first_s
         await asyncio.sleep(self._backoff_s)
         self._backoff_s = min(self._backoff_s * 2, timing.backoff_max_s)
+
+    async def _await_lead(self) -> None:
+        """Before anything is done to the process: who does not lead only looks on."""
+        while not (self._ends_regardless or self._shop.may_act()):
+            await asyncio.sleep(self._shop.timing.poll_s)
 
     async def _find_end_reason(self, fault: PoolError) -> str | None:
         """How the process ended, if it did; a connection closes a moment before its end is written down."""
@@ -248,6 +259,7 @@ class Replica:
             await asyncio.sleep(self._shop.timing.drain_notice_s)  # gateways hear of it before the engine does
             await self._wait_idle()
             await self._shop.last_reading(self)
+        await self._await_lead()
         await _cancel(self._life)
         await self.process.stop()
         self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
@@ -283,6 +295,7 @@ class Replica:
             notice_s=self._shop.timing.drain_notice_s,
             on_change=self._shop.on_change,
             on_use=self._note_use,
+            may_act=self._shop.may_act,
         )
 
     def _note_use(self, digest: str) -> None:

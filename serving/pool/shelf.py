@@ -28,6 +28,7 @@ class AdapterShelf:
     """Brings one engine's adapters to `wanted`, one at a time. `clock` is monotonic seconds; a warm-up is a use.
 
     What is no longer wanted leaves the routes at once and the engine `notice_s` later, when gateways have heard of it.
+    While `may_act` is false nothing leaves, and only what the engine has already is warmed up.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class AdapterShelf:
         notice_s: float,
         on_change: Callable[[], None],
         on_use: Callable[[str], None],
+        may_act: Callable[[], bool],
     ) -> None:
         self._on_use = on_use
+        self._may_act = may_act
         self._engine = engine
         self._clock = clock
         self._notice_s = notice_s
@@ -67,16 +70,17 @@ class AdapterShelf:
 
     async def sync(self, wanted: Mapping[str, Path]) -> None:
         """Load what is missing, unload what is not wanted. Raises: EngineSilentError when the engine is gone."""
+        if self._may_act():
+            await self._let_go(wanted)
+        for digest, path in wanted.items():
+            if self._is_due(digest) and (engine_name(digest) in self._loaded_names or self._may_act()):
+                await self._bring(digest, path)
+
+    async def _let_go(self, wanted: Mapping[str, Path]) -> None:
         for digest in [known for known in self._shelved if known not in wanted]:
             del self._shelved[digest]
             self._left_at[digest] = self._clock()
             self._on_change()
-        await self._unload_left(wanted)
-        for digest, path in wanted.items():
-            if self._is_due(digest):
-                await self._bring(digest, path)
-
-    async def _unload_left(self, wanted: Mapping[str, Path]) -> None:
         for digest in self._left_at.keys() & wanted.keys():
             del self._left_at[digest]  # the engine still has it; loading it again changes nothing
         for digest, left_at in list(self._left_at.items()):

@@ -162,21 +162,6 @@ def test_a_restarted_controller_adopts_and_restarts_nothing(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
-def test_the_hub_may_be_silent(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with make_world(tmp_path, make_desired(make_base(tmp_path / "base"))) as world:
-            async with world.controller(keep_replicas=True):
-                await become_ready(world)
-            handle = world.launch.list_mine()[0]
-            world.launch.fence(handle)
-            world.hub.url = "http://127.0.0.1:9"
-            async with world.controller() as controller:
-                await eventually(lambda: controller.routes.routes.replicas)
-                assert controller.read_status()["hub"] == "hub_silent"
-
-    asyncio.run(scenario())
-
-
 def test_a_refused_epoch_leads_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with make_world(tmp_path, make_desired(make_base(tmp_path / "base"))) as world, world.controller():
