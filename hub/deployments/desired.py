@@ -53,13 +53,15 @@ def build_desired(session: Session) -> contract.Desired:
     pool = session.get(PoolState, POOL_NAME)
     sets = session.scalars(select(ReplicaSet).where(ReplicaSet.state == SetState.WANTED).order_by(ReplicaSet.id)).all()
     wanted = {row.id: row for row in sets}
-    pending = _list_pending(session)
+    pending, ends = _list_pending(session), _list_ends(session)
     return contract.Desired(
         epoch=pool.epoch if pool else 0,
         generation=pool.generation if pool else 1,
-        replica_sets=tuple(_present_set(row, is_pending=row.id in pending) for row in sets),
+        replica_sets=tuple(
+            _present_set(row, is_pending=row.id in pending, keep_until=_find_end(session, row, ends)) for row in sets
+        ),
         slots=tuple(_present_slot(slot) for slot in list_slots(session) if slot.set_id in wanted),
-        adapters=_list_adapters(session, wanted, pending),
+        adapters=_list_adapters(session, wanted, pending, ends),
     )
 
 
@@ -72,8 +74,27 @@ def _list_pending(session: Session) -> set[str]:
     return {*session.scalars(never_ready), *session.scalars(asked)}
 
 
+def _list_ends(session: Session) -> dict[str, int]:
+    """Return when each version that is deployed or evaluated ends (µs), by version id, for those that end."""
+    deployed = select(Deployment.version_id).where(Deployment.state != DeploymentState.STOPPED)
+    asked = select(Evaluation.version_id).where(Evaluation.ended_at.is_(None))
+    rows = session.scalars(select(ModelVersion).where(or_(ModelVersion.id.in_(deployed), ModelVersion.id.in_(asked))))
+    found = {version.id: find_retirement(session, version) for version in rows.all()}
+    return {version_id: to_us(end[1]) for version_id, end in found.items() if end is not None}
+
+
+def _find_end(session: Session, row: ReplicaSet, ends: Mapping[str, int]) -> int | None:
+    """Return when all that somebody deployed on a set has ended; None while something goes on, or nothing is there."""
+    is_plain = row.serves_digest == row.base_digest
+    on_it = Deployment.set_id == row.id if is_plain else Deployment.digest == row.serves_digest
+    kept = session.scalars(select(Deployment).where(on_it, Deployment.state != DeploymentState.STOPPED)).all()
+    found = [ends.get(deployment.version_id) for deployment in kept if not deployment.implied]
+    known = [end for end in found if end is not None]
+    return max(known) if known and len(known) == len(found) else None
+
+
 def _list_adapters(
-    session: Session, wanted: Mapping[str, ReplicaSet], pending: Collection[str]
+    session: Session, wanted: Mapping[str, ReplicaSet], pending: Collection[str], ends: Mapping[str, int]
 ) -> tuple[contract.DesiredAdapter, ...]:
     """Adapters of deployments and evaluations, oldest wish first, each once with every purpose it is wanted for."""
     served = select(ModelVersion, Deployment.set_id).join(Deployment, Deployment.version_id == ModelVersion.id)
@@ -95,7 +116,7 @@ def _list_adapters(
             uri=version.artifact_uri,
             rank=version.rank or 0,
             min_replicas=needed,
-            keep_until=None if (end := find_retirement(session, version)) is None else to_us(end[1]),
+            keep_until=ends.get(version.id),
             merged=version.artifact_digest in carried or needs_own_engine(version),
             purposes=tuple(purposes),
         )
@@ -118,7 +139,7 @@ def _needs_engine(row: ReplicaSet, pending: Collection[str]) -> bool:
     return row.purpose is contract.Purpose.SERVE and (row.min > 0 or row.id in pending)
 
 
-def _present_set(row: ReplicaSet, *, is_pending: bool) -> contract.ReplicaSet:
+def _present_set(row: ReplicaSet, *, is_pending: bool, keep_until: int | None) -> contract.ReplicaSet:
     is_plain = row.serves_digest == row.base_digest
     return contract.ReplicaSet(
         set_id=row.id,
@@ -135,6 +156,7 @@ def _present_set(row: ReplicaSet, *, is_pending: bool) -> contract.ReplicaSet:
         idle_s=row.idle_s,
         merged=None if is_plain else row.serves_digest,
         weights_folder=None if is_plain else row.uri.rstrip("/").rpartition("/")[2],
+        keep_until=keep_until,
     )
 
 

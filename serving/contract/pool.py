@@ -73,8 +73,9 @@ class LeadGrant:
 class ReplicaSet:
     """Interchangeable engine processes on one base; `engine_args` are long option names without dashes.
 
-    Without a call for `idle_s` it shrinks to `min`. `merged` is the adapter that the weights at `uri` carry; such a
-    folder has a digest of its own, `weights_folder`, instead of the base's.
+    Without a call for `idle_s` it shrinks to `min`. The last that is deployed on it ends at `keep_until`: `idle_s`
+    after that `min` counts no more. `merged` is the adapter that the weights at `uri` carry; such a folder has a digest
+    of its own, `weights_folder`, instead of the base's.
     """
 
     set_id: str
@@ -91,6 +92,7 @@ class ReplicaSet:
     idle_s: int = 600
     merged: str | None = None
     weights_folder: str | None = None
+    keep_until: int | None = None
 
 
 @dataclass(frozen=True)

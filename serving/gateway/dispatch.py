@@ -25,6 +25,7 @@ from serving.gateway.surfaces import EMBEDDINGS, Dialect
 MAX_REFUSALS = 3
 _REFUSED_S = 2
 UPSTREAM_FAILED = "upstream_failed"
+NOT_READY = "replica_not_ready"
 _quote = lru_cache(maxsize=4096)(quote)
 _DRAINING_TEXT = b"cannot schedule new futures"
 
@@ -60,7 +61,8 @@ class Dispatcher:
     async def send(self, call: Call, keep_waiting: KeepWaiting, take: Take) -> None:
         """Send a call and let `take` have the engine's answer, status 200, once the reservation is durable.
 
-        `keep_waiting` is called every 3 s without a replica or a turn on one. Raises: GatewayError, EngineLostError.
+        `keep_waiting` is called every 3 s without a replica or a turn on one. An adapter that an
+        engine does not have is waited for: it may be on its way to another. Raises: GatewayError, EngineLostError.
         """
         give_up_at_s = self._clock.monotonic_s() + self._hold_s
         tried = set(call.avoid)
@@ -80,10 +82,12 @@ class Dispatcher:
                 self._fair_share.leave(
                     turn, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens
                 )
-            refusals += refusal is not None
             self._take_back(call, replica)
             tried.add(replica.id)
-            if refusal is not None and (refusals >= MAX_REFUSALS or not self._has_other(call, tried)):
+            if refusal is None or _is_moving(call, refusal):
+                continue
+            refusals += 1
+            if refusals >= MAX_REFUSALS or not self._has_other(call, tried):
                 raise refusal
 
     async def _take_place(self, call: Call, tried: set[str], keep_waiting: KeepWaiting, *, give_up_at_s: float) -> Turn:
@@ -243,8 +247,14 @@ async def _judge(call: Call, response: EngineAnswer, limit: Limit) -> GatewayErr
         return unavailable("replicas_busy", text_503, retry_after_s=_REFUSED_S, limit=limit)
     if response.status in (404, 502) or (response.status == 500 and _DRAINING_TEXT in text):
         text_503 = f"no replica of {name} is ready, one may be starting; retry in {_REFUSED_S} s"
-        return unavailable("replica_not_ready", text_503, retry_after_s=_REFUSED_S)
+        return unavailable(NOT_READY, text_503, retry_after_s=_REFUSED_S)
     raise upstream_failed(name)
+
+
+def _is_moving(call: Call, refusal: GatewayError) -> bool:
+    """Return whether the routes will tell where an adapter is that an engine did not have; a base goes nowhere."""
+    target = call.plan.target
+    return refusal.code == NOT_READY and target.digest != target.model.base_digest
 
 
 def _names_model(text: bytes) -> bool:

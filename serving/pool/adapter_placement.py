@@ -27,6 +27,15 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """What an engine has: adapters that answer, those and others that it was told to load, and how many it can keep."""
+
+    ready: Collection[str]
+    begun: Collection[str]
+    room: int
+
+
+@dataclass(frozen=True)
 class PlacementView:
     """What the decision rests on beside adapters and hosts: load by digest, in any unit, and where each one is now."""
 
@@ -45,6 +54,28 @@ def place_adapters(
     for group, its_hosts in _split_by_rank(adapters, hosts, view):
         placed |= _place_group(group, its_hosts, hosts, view)
     return placed
+
+
+def bridge_moves(goal: Placement, holdings: Mapping[str, Holding]) -> dict[str, list[str]]:
+    """Digests by replica id on the way to `goal`: one engine keeps an adapter until one of its new engines has it.
+
+    A newcomer waits while what an engine keeps for others leaves no room; but one may come then, else engines that wait
+    for each other would wait for ever.
+    """
+    keepers = {
+        digest: min((name for name, holding in holdings.items() if digest in holding.ready), default=None)
+        for digest, names in goal.items()
+        if not any(digest in holdings[name].ready for name in names)
+    }
+    wanted: dict[str, list[str]] = {}
+    for name, holding in holdings.items():
+        mine = [digest for digest, names in goal.items() if name in names]
+        kept = [digest for digest, keeper in keepers.items() if keeper == name]
+        begun = [digest for digest in mine if digest in holding.begun]
+        fresh = [digest for digest in mine if digest not in holding.begun]
+        free = max(holding.room, len(mine)) - len(kept) - len(begun)
+        wanted[name] = [*kept, *begun, *fresh[: max(0, free) or int(free == 0)]]
+    return wanted
 
 
 def _split_by_rank(

@@ -1,7 +1,7 @@
 """The controller: follows the hub's desired state, reports what it sees, keeps routes; each part works in its module.
 
-When the hub is silent the last desired state stays in force. A defect in any task ends the controller with the engines
-left running; the next controller adopts them.
+Who does not lead for sure leaves engines alone: they run on and are routed, but none is started, stopped or filled. A
+defect in any task ends the controller with the engines left running; the next controller adopts them.
 """
 
 import asyncio
@@ -34,6 +34,8 @@ from serving.pool.witness_desk import WitnessDesk
 _POLL_WAIT_S = 20.0
 _HUB_RETRY_S = 2.0
 _GAINS_SAVED_EVERY_S = 60.0
+_IN_FORCE = "the last desired state stays in force"
+_NOT_LEADING = "engines run on, without the lead none is started, stopped or filled"
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +52,8 @@ class Controller:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._desired: Desired | None = self._memory.load_desired()
         self._fetched_epoch: int | None = None
+        self._applied_epoch: int | None = None
+        self._lead_lock = asyncio.Lock()
         self._is_ending = False
         self._shown: tuple[Any, ...] = ()
         self._hub_problem: PoolError | None = PoolError("hub_not_asked", "the hub was not asked yet")
@@ -66,6 +70,7 @@ class Controller:
             on_change=self._note_change,
             watch=self._watch,
             last_reading=self._take_last_reading,
+            may_act=self._may_act,
         )
         adapters = RemoteArtifacts(http, settings.store, FetchLimits(folder_bytes=ADAPTER_BYTES))
         self._folders = AdapterFolders(settings.store, self._note_change, adapters)
@@ -74,13 +79,20 @@ class Controller:
         self._fleet = Fleet(shop, self._folders, self._gains)
         self._files = FileHub(settings.files.desired, settings.state) if settings.files else None
         self._hub: Hub = self._files or HubLink(
-            http, hub_url=settings.hub_url, token=settings.token, controller_id=self._memory.controller_id()
+            http,
+            hub_url=settings.hub_url,
+            token=settings.token,
+            controller_id=self._memory.controller_id(),
+            lead_s=settings.timing.lead_s,
         )
         self._routes_file = RoutesWriter(settings.files.routes, pool_url=settings.url) if settings.files else None
         self._witness = WitnessDesk(settings.state, self._hub)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop`; then drain and end the replicas, or leave them when so set. Raises: any defect."""
+        """Work until `stop`; then drain and end the replicas, or leave them when so set or not leading.
+
+        Raises: any defect.
+        """
         self._fleet.adopt_found()
         loops = (self._keep_fleet, self._follow_hub, self._keep_reporting, self._keep_witness, self._keep_reading)
         for loop in (*loops, self._keep_gains):
@@ -89,7 +101,7 @@ class Controller:
         ends: list[asyncio.Future[Any]] = [stopping, self._broken]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if self._broken.done() or self._settings.keep_replicas:
+        if self._broken.done() or self._settings.keep_replicas or not self._may_act():
             await self._fleet.leave_all()
         else:
             await self._end_replicas()
@@ -115,7 +127,11 @@ class Controller:
     async def _keep_fleet(self) -> None:
         await _wait(self._work_due, self._settings.timing.tick_s)
         if self._desired is not None and not self._is_ending:
-            self._fleet.apply(self._desired, self.demand)
+            if self._hub.leads() and self._fetched_epoch == self._hub.epoch:
+                self._fleet.apply(self._desired, self.demand)
+                self._applied_epoch = self._fetched_epoch
+            else:
+                self._fleet.stand_by(self._desired, self.demand)
             shown = (self._desired.generation, self._fleet.wants, self._fleet.observe_adapters())
             if shown != self._shown:
                 self._shown = shown
@@ -124,23 +140,45 @@ class Controller:
 
     async def _follow_hub(self) -> None:
         async with self._hub_answer():
-            epoch = await self._hub.ensure_lead()
+            epoch = await self._lead()
             is_known = self._desired is not None and epoch == self._fetched_epoch
             after = self._desired.generation if self._desired and is_known else 0
             asked_at = time.monotonic()
             desired = await self._hub.fetch_desired(after=after, wait_s=_POLL_WAIT_S)
-            self._fetched_epoch = epoch
-            if desired is not None and desired != self._desired:
-                self._desired = desired
-                self._memory.save_desired(desired)
-                self._note_change()
-            elif time.monotonic() - asked_at < _HUB_RETRY_S:
+            if not self._take(desired, epoch) and time.monotonic() - asked_at < _HUB_RETRY_S:
                 await asyncio.sleep(_HUB_RETRY_S)  # a hub that answers at once is not asked without pause
+
+    async def _lead(self) -> int:
+        """Our epoch; what is desired is read anew in each one before anything is done in its name."""
+        async with self._lead_lock:
+            epoch = await self._hub.ensure_lead()
+            if epoch != self._fetched_epoch:
+                self._take(await self._hub.fetch_desired(after=0, wait_s=0), epoch)
+        return epoch
+
+    def _take(self, desired: Desired | None, epoch: int) -> bool:
+        """Note what is desired; returns whether it is new. Raises: WrongEpochError when it is of another lead."""
+        if desired is None:
+            return False
+        if desired.epoch != epoch:
+            self._hub.lose(epoch)
+            raise WrongEpochError(f"desired state is of epoch {desired.epoch}, ours is {epoch}")
+        self._fetched_epoch = epoch
+        if desired == self._desired:
+            return False
+        self._desired = desired
+        self._memory.save_desired(desired)
+        self._note_change()
+        return True
+
+    def _may_act(self) -> bool:
+        """Whether engines are ours to start, stop and fill: we lead and follow what is desired now, or we end."""
+        return self._is_ending or (self._hub.leads() and self._applied_epoch == self._hub.epoch)
 
     async def _keep_reporting(self) -> None:
         await _wait(self._report_due, self._settings.timing.observed_interval_s)
         async with self._hub_answer():
-            await self._hub.report(self._observe(await self._hub.ensure_lead()))
+            await self._hub.report(self._observe(await self._lead()))
 
     async def _keep_witness(self) -> None:
         await asyncio.sleep(self._settings.timing.tick_s)
@@ -186,10 +224,8 @@ class Controller:
             yield
         except (HubSilentError, WrongEpochError) as error:
             if self._is_news(error):
-                _log.warning("%s; the last desired state stays in force", error)
+                _log.warning("%s; %s", error, _IN_FORCE if self._hub.leads() else _NOT_LEADING)
             self._hub_problem = error
-            if isinstance(error, WrongEpochError) and epoch is not None:
-                self._hub.lose(epoch)
             await asyncio.sleep(_HUB_RETRY_S if epoch is None or isinstance(error, HubSilentError) else 0)
         else:
             self._hub_problem = None

@@ -147,6 +147,11 @@ def context_tokens(replica_set: ReplicaSet) -> int:
     return asked if isinstance(asked, int) else _DEFAULT_MODEL_LEN
 
 
+def count_kept(replica_set: ReplicaSet) -> int:
+    """How many adapters an engine of a set keeps parsed, those in its slots among them."""
+    return max(replica_set.max_loras, _KEPT_IN_MEMORY)
+
+
 def _lora_options(replica_set: ReplicaSet) -> list[str]:
     if replica_set.max_loras == 0:
         return []
@@ -154,5 +159,5 @@ def _lora_options(replica_set: ReplicaSet) -> list[str]:
     if rank is None:
         limit = _LORA_RANKS[-1]
         raise EngineError("rank_above_limit", f"max_lora_rank {replica_set.max_lora_rank} is above vLLM's {limit}")
-    slots, kept = str(replica_set.max_loras), str(max(replica_set.max_loras, _KEPT_IN_MEMORY))
+    slots, kept = str(replica_set.max_loras), str(count_kept(replica_set))
     return ["--enable-lora", "--max-loras", slots, "--max-cpu-loras", kept, "--max-lora-rank", str(rank)]

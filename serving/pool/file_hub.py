@@ -31,7 +31,7 @@ class FileHub:
         self._path = path
         self._kept_path = state / "desired_file.json"
         self._seen: bytes | None = None
-        self._answer: DesiredFile | DesiredFileError = DesiredFileError(path, "desired_file_unreadable", "not read yet")
+        self._problem: DesiredFileError | None = None
         self.wanted = self._load_kept()
         self._generation = 0 if self.wanted is None else 1
         self.epoch: int | None = _EPOCH
@@ -41,24 +41,36 @@ class FileHub:
         """Digests by the public names of the last good file."""
         return self.wanted.names if self.wanted is not None else {}
 
+    def leads(self) -> bool:
+        """There is no other controller that could lead."""
+        return True
+
     async def ensure_lead(self) -> int:
-        """Whoever can read the file leads. Raises: DesiredFileError while it cannot be used."""
-        self._look()
+        """Whoever has the file leads."""
         return _EPOCH
 
     async def fetch_desired(self, *, after: int, wait_s: float) -> Desired | None:
-        """Desired state unlike generation `after`, None when none within `wait_s`. Raises: DesiredFileError."""
+        """Desired state unlike generation `after`, None when none within `wait_s`.
+
+        Raises: DesiredFileError while the file cannot be used and there is no newer good one.
+        """
         give_up_at = time.monotonic() + wait_s
         while True:
-            wanted = self._look()
-            if self._generation != after:
+            problem = self._look()
+            if self.wanted is not None and self._generation != after:
+                wanted = self.wanted
                 return Desired(_EPOCH, self._generation, wanted.replica_sets, wanted.slots, wanted.adapters)
+            if problem is not None:
+                raise problem.with_traceback(None)
             if time.monotonic() > give_up_at:
                 return None
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def report(self, observed: Observed) -> None:
-        """Nobody is told; `GET /status` shows the same."""
+        """Nobody is told; `GET /status` shows the same. Raises: DesiredFileError while the file cannot be used."""
+        problem = self._look()
+        if problem is not None:
+            raise problem.with_traceback(None)
 
     async def send_witness(self, batch: WitnessBatch) -> None:
         """Nobody compares it with bills here."""
@@ -66,19 +78,18 @@ class FileHub:
     def lose(self, epoch: int) -> None:
         """There is no other controller that could lead."""
 
-    def _look(self) -> DesiredFile:
+    def _look(self) -> DesiredFileError | None:
+        """Take what the file says now; returns what is wrong with it."""
         try:
             text = self._path.read_bytes()
         except OSError as error:
-            raise DesiredFileError(self._path, "desired_file_unreadable", str(error.strerror)) from error
+            return DesiredFileError(self._path, "desired_file_unreadable", str(error.strerror))
         if text != self._seen:
-            self._answer = self._take(text)
+            self._problem = self._take(text)
             self._seen = text
-        if isinstance(self._answer, DesiredFileError):
-            raise self._answer.with_traceback(None)
-        return self._answer
+        return self._problem
 
-    def _take(self, text: bytes) -> DesiredFile | DesiredFileError:
+    def _take(self, text: bytes) -> DesiredFileError | None:
         try:
             wanted = loads(DesiredFile, text)
             check_desired(wanted)
@@ -89,7 +100,7 @@ class FileHub:
             write_atomically(self._kept_path, encode(wanted))
             self.wanted = wanted
             self._generation += 1
-        return wanted
+        return None
 
     def _load_kept(self) -> DesiredFile | None:
         try:

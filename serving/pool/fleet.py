@@ -18,17 +18,20 @@ from serving.contract import (
 )
 from serving.launch import ProcessState
 from serving.pool.adapter_folders import AdapterFolders
-from serving.pool.adapter_placement import Host, Placement, PlacementView, place_adapters
+from serving.pool.adapter_placement import Holding, Host, Placement, PlacementView, bridge_moves, place_adapters
 from serving.pool.demand import DemandBoard
 from serving.pool.engine_client import EngineClient
+from serving.pool.engine_command import count_kept
 from serving.pool.engine_process import planned_of
 from serving.pool.gain import GainMeter
 from serving.pool.placement import (
     Planned,
     SetLoad,
     goes_onto,
+    is_ended,
     is_same_engine,
     is_same_place,
+    let_go_of_ended,
     live_adapters,
     plan_replicas,
 )
@@ -84,6 +87,7 @@ class Fleet:
         """Start, stop and fill replicas as desired and asked for; call it on every change and once a second."""
         self._drop_stopped()
         now_us = time.time_ns() // 1000
+        desired = let_go_of_ended(desired, now_us)
         ready = {name for name, replica in self._live.items() if replica.state is ReplicaState.READY}
         loads = self._wish(desired, demand.loads(desired))
         unmoved = self._hand_over(desired, now_us)
@@ -100,9 +104,17 @@ class Fleet:
         for name, item in planned.items():
             if name not in self._live:
                 self._live[name] = Replica(item, self._shop)
-        self._adapters = live_adapters(desired, now_us)
-        self._place_adapters(demand.sample())
-        self._note_uses(demand.called_now())
+        self._fill(desired, demand, now_us)
+
+    def stand_by(self, desired: Desired, demand: DemandBoard) -> None:
+        """Leave engines alone, as whoever does not lead must, but for those whose slot is to be empty by now."""
+        self._drop_stopped()
+        now_us = time.time_ns() // 1000
+        ended = {(slot.slot_id, slot.allocation_epoch) for slot in desired.slots if is_ended(slot, now_us)}
+        for replica in self._live.values():
+            if (replica.planned.slot.slot_id, replica.planned.slot.allocation_epoch) in ended:
+                replica.stop(regardless=True)
+        self._fill(desired, demand, now_us)
 
     def observe_replicas(self) -> tuple[ObservedReplica, ...]:
         """All replicas, those that stopped lately included."""
@@ -133,6 +145,11 @@ class Fleet:
         """Let the engines run on without us."""
         for replica in self._live.values():
             await replica.leave()
+
+    def _fill(self, desired: Desired, demand: DemandBoard, now_us: int) -> None:
+        self._adapters = live_adapters(desired, now_us)
+        self._place_adapters(demand.sample())
+        self._note_uses(demand.called_now())
 
     def _drop_stopped(self) -> None:
         now = time.monotonic()
@@ -196,20 +213,27 @@ class Fleet:
         self._folders.want(item for item in self._adapters if not item.merged)
         wanted: dict[str, dict[str, Path]] = {name: {} for name in self._live}
         sets = {replica.planned.replica_set.set_id: replica.planned.replica_set for replica in self._live.values()}
-        for set_id, replica_set in sets.items():
-            fetched = [item for item in self._adapters if goes_onto(item, replica_set) and self._has_folder(item)]
-            hosts = [Host(name, replica_set.max_loras) for name, one in self._live.items() if _can_host(one, set_id)]
-            view = PlacementView(activity, self._placement.get(set_id, {}))
-            self._placement[set_id] = place_adapters(fetched, hosts, view) if hosts else {}
-            ranks = {item.digest: item.rank for item in fetched}
-            for digest, names in self._placement[set_id].items():
-                for name in names:
-                    # An engine that is still to be restarted for a larger rank cannot load it.
-                    if ranks[digest] <= self._live[name].planned.replica_set.max_lora_rank:
-                        wanted[name][digest] = self._folders.folders[digest]
+        for replica_set in sets.values():
+            for name, digests in self._place_in_set(replica_set, activity).items():
+                wanted[name] = {digest: self._folders.folders[digest] for digest in digests}
         for name, replica in self._live.items():
             if not replica.is_stopping():
                 replica.want_adapters(wanted[name])
+
+    def _place_in_set(self, replica_set: ReplicaSet, activity: Mapping[str, float]) -> dict[str, list[str]]:
+        """Digests by replica id; on an engine that is still to be restarted for a larger rank, none of such a rank."""
+        set_id = replica_set.set_id
+        fetched = [item for item in self._adapters if goes_onto(item, replica_set) and self._has_folder(item)]
+        able = {name: one for name, one in self._live.items() if _can_host(one, set_id)}
+        hosts = [Host(name, replica_set.max_loras) for name in able]
+        view = PlacementView(activity, self._placement.get(set_id, {}))
+        self._placement[set_id] = place_adapters(fetched, hosts, view) if hosts else {}
+        holdings = {name: _holding_of(one) for name, one in able.items()}
+        ranks = {item.digest: item.rank for item in fetched}
+        return {
+            name: [digest for digest in digests if ranks[digest] <= able[name].planned.replica_set.max_lora_rank]
+            for name, digests in bridge_moves(self._placement[set_id], holdings).items()
+        }
 
     def _note_uses(self, called: frozenset[str]) -> None:
         for replica in self._live.values():
@@ -260,3 +284,8 @@ def _can_host(replica: Replica, set_id: str) -> bool:
 
 def _place_of(replica: Replica) -> str:
     return replica.planned.slot.slot_id
+
+
+def _holding_of(replica: Replica) -> Holding:
+    shelf = replica.shelf
+    return Holding(shelf.ready_digests(), shelf.states().keys(), count_kept(replica.planned.replica_set))

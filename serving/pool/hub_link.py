@@ -1,6 +1,7 @@
 """The controller's side of the hub's routes: lead, desired, observed, witness; the controller decides when."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -32,6 +33,9 @@ class Hub(Protocol):
 
     epoch: int | None
 
+    def leads(self) -> bool:
+        """Whether no other controller can lead now."""
+
     async def ensure_lead(self) -> int:
         """Our epoch, asked for when there is none."""
 
@@ -49,22 +53,34 @@ class Hub(Protocol):
 
 
 class HubLink:
-    """HTTP with the pool's bearer token. `epoch` is None while we do not lead."""
+    """HTTP with the pool's bearer token. `epoch` is None while we do not lead.
 
-    def __init__(self, http: aiohttp.ClientSession, *, hub_url: str, token: str, controller_id: str) -> None:
+    The hub may give the lead to another controller once it heard nothing of us for a while: `lead_s` is less than that.
+    """
+
+    def __init__(
+        self, http: aiohttp.ClientSession, *, hub_url: str, token: str, controller_id: str, lead_s: float
+    ) -> None:
         self._http = http
         self._root = f"{hub_url.rstrip('/')}/internal/v1"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._controller_id = controller_id
+        self._lead_s = lead_s
+        self._lead_ends_s = float("-inf")
         self._lead_lock = asyncio.Lock()
         self.epoch: int | None = None
+
+    def leads(self) -> bool:
+        """Whether no other controller can lead now."""
+        return self.epoch is not None and _now_s() < self._lead_ends_s
 
     async def ensure_lead(self) -> int:
         """Our epoch, asked for when there is none. Raises: HubSilentError, WrongEpochError while another one leads."""
         async with self._lead_lock:
             if self.epoch is None:
+                asked_s = _now_s()
                 answer = await self._call("POST", "/pool/lead", encode(Lead(self._controller_id)))
-                self.epoch = _read(LeadGrant, answer).epoch
+                self.epoch, self._lead_ends_s = _read(LeadGrant, answer).epoch, asked_s + self._lead_s
             return self.epoch
 
     async def fetch_desired(self, *, after: int, wait_s: float) -> Desired | None:
@@ -75,7 +91,14 @@ class HubLink:
 
     async def report(self, observed: Observed) -> None:
         """Say what runs; renews the lead. Raises: as `ensure_lead`."""
-        await self._call("PUT", "/pool/observed", encode(observed))
+        asked_s = _now_s()
+        try:
+            await self._call("PUT", "/pool/observed", encode(observed))
+        except WrongEpochError:
+            self.lose(observed.epoch)
+            raise
+        if observed.epoch == self.epoch:
+            self._lead_ends_s = asked_s + self._lead_s
 
     async def send_witness(self, batch: WitnessBatch) -> None:
         """Hand over what engines counted; again changes nothing. Raises: HubSilentError."""
@@ -107,3 +130,8 @@ def _read(kind: type[Message], answer: object) -> Message:
         return decode(kind, answer)
     except ContractError as error:
         raise HubSilentError(f"the hub's {kind.__name__} cannot be read: {error}") from error
+
+
+def _now_s() -> float:
+    """Seconds that go on while the machine sleeps: the hub's do."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.contract import Desired, DesiredAdapter, ReplicaSet, Slot, Want
 
@@ -46,6 +46,17 @@ def live_adapters(desired: Desired, now_us: int) -> list[DesiredAdapter]:
     return [item for item in desired.adapters if item.keep_until is None or item.keep_until > now_us]
 
 
+def let_go_of_ended(desired: Desired, now_us: int) -> Desired:
+    """Desired state whose sets have no minimum once all on them ended and they were warm for `idle_s`."""
+    return replace(desired, replica_sets=tuple(_without_minimum(one, now_us) for one in desired.replica_sets))
+
+
+def _without_minimum(replica_set: ReplicaSet, now_us: int) -> ReplicaSet:
+    ends_at = replica_set.keep_until
+    has_ended = ends_at is not None and now_us >= ends_at + replica_set.idle_s * 1_000_000
+    return replace(replica_set, min=0) if has_ended else replica_set
+
+
 def goes_onto(adapter: DesiredAdapter, replica_set: ReplicaSet) -> bool:
     """Whether engines of the set are to load the adapter."""
     is_base = adapter.base_digest == replica_set.base_digest and replica_set.merged is None
@@ -82,7 +93,7 @@ def plan_replicas(
         ready_count = sum(item.replica_id in ready for item in chosen)
         retiring = [item for item in mine if item.slot.drain_by is not None and item.replica_id in running]
         needed = [item for item in retiring if ready_count < count or (count and item.replica_id in unmoved)]
-        chosen += [item for item in needed if now_us < (item.slot.drain_by or 0) - _RETIRE_MARGIN_US]
+        chosen += [item for item in needed if not is_ended(item.slot, now_us)]
         planned += chosen
     return ReplicaPlan(tuple(planned), tuple(wants))
 
@@ -90,6 +101,11 @@ def plan_replicas(
 def _count_wanted(replica_set: ReplicaSet, adapters: Sequence[DesiredAdapter], load: SetLoad) -> int:
     for_adapters = [item.min_replicas for item in adapters if goes_onto(item, replica_set)]
     return min(max([replica_set.min, int(load.is_called), load.wished, *for_adapters]), replica_set.max)
+
+
+def is_ended(slot: Slot, now_us: int) -> bool:
+    """Whether the minute before `drain_by` has begun."""
+    return slot.drain_by is not None and now_us >= slot.drain_by - _RETIRE_MARGIN_US
 
 
 def is_same_engine(wanted: Planned, running: Planned) -> bool:

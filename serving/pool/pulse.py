@@ -19,18 +19,28 @@ _log = logging.getLogger(__name__)
 class Pulse:
     """Of one engine. `cpu_s` is the processor time of its processes so far, `clock` monotonic seconds.
 
+    `is_loading` tells whether it reads an adapter now.
+
     `queue_wait_ms` is how long requests waited inside it lately.
     """
 
     def __init__(
-        self, engine: EngineClient, cpu_s: Callable[[], float], timing: Timing, clock: Callable[[], float]
+        self,
+        engine: EngineClient,
+        cpu_s: Callable[[], float],
+        timing: Timing,
+        *,
+        clock: Callable[[], float],
+        is_loading: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._cpu_s = cpu_s
         self._timing = timing
         self._clock = clock
+        self._is_loading = is_loading
         self._last: EngineLoad | None = None
         self._jammed_since: float | None = None
+        self._silent_looks = 0
         self.queue_wait_ms = 0
         self._moved_at = clock()
 
@@ -44,17 +54,18 @@ class Pulse:
                 BASE_ENGINE_NAME, prompt_tokens=_PROBE_TOKENS, timeout_s=self._timing.probe_timeout_s
             )
         except EngineSilentError:
-            if await self._moved() or self._computes(cpu_s):
+            self._silent_looks += 1
+            if await self._moved() or self._computes(cpu_s) or self._may_read():
                 _log.info("engine is busy: no answer to the probe within %g s", self._timing.probe_timeout_s)
                 return
             raise
-        self._moved_at = self._clock()
+        self._note_life()
 
     async def _moved(self) -> bool:
         load = await self._engine.read_load(self._timing.probe_timeout_s)
         moved = self._last is not None and load.tokens_total != self._last.tokens_total
         if moved:
-            self._moved_at = self._clock()
+            self._note_life()
         self._note_wait(self._last or load, load)
         self._last = load
         return moved
@@ -67,6 +78,13 @@ class Pulse:
         jammed_s = 0.0 if self._jammed_since is None else self._clock() - self._jammed_since
         waited_s = (load.waited_s - before.waited_s) / begun if begun else jammed_s
         self.queue_wait_ms = int(1000 * waited_s)
+
+    def _note_life(self) -> None:
+        self._moved_at, self._silent_looks = self._clock(), 0
+
+    def _may_read(self) -> bool:
+        """An engine core that waits for a disk answers nothing and computes nothing: one look is forgiven meanwhile."""
+        return self._silent_looks == 1 and self._is_loading()
 
     def _computes(self, since_cpu_s: float) -> bool:
         """A stopped or locked engine burns no processor time; one on a long prompt does, and gets longer."""

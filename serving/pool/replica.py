@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Workshop:
-    """What every replica of this controller works with."""
+    """What every replica of this controller works with; while `may_act` is false engines are left alone."""
 
     launch: Launch
     http: aiohttp.ClientSession
@@ -50,6 +50,7 @@ class Workshop:
     on_change: Callable[[], None]
     watch: Callable[["asyncio.Task[None]"], None]
     last_reading: Callable[["Replica"], Awaitable[None]]
+    may_act: Callable[[], bool]
 
 
 class Replica:
@@ -77,6 +78,7 @@ class Replica:
         self._life = asyncio.create_task(self._live(), name=self.replica_id)
         shop.watch(self._life)
         self._end: asyncio.Task[None] | None = None
+        self._ends_regardless = False
 
     def want_adapters(self, wanted: Mapping[str, Path]) -> None:
         """Set the adapters to be served here: verified folder by digest. One that leaves takes more, and drops none."""
@@ -85,8 +87,9 @@ class Replica:
             self._wanted = after
             self._wanted_changed.set()
 
-    def stop(self) -> "asyncio.Task[None]":
-        """Drain and end it; repeated calls return the same task."""
+    def stop(self, *, regardless: bool = False) -> "asyncio.Task[None]":
+        """Drain and end it, `regardless` of whether we may act; repeated calls return the same task."""
+        self._ends_regardless |= regardless
         if self._end is None:
             self._end = asyncio.create_task(self._drain(), name=f"{self.replica_id}-stop")
             self._shop.watch(self._end)
@@ -153,6 +156,7 @@ class Replica:
         await self._serve()
 
     async def _start(self) -> None:
+        await self._await_lead()
         allocation_epoch = self.planned.slot.allocation_epoch
         self.process.epoch = self._shop.memory.next_epoch(self.replica_id, allocation_epoch)
         self._started_us = _now_us()
@@ -161,6 +165,7 @@ class Replica:
         digest = wanted.weights_folder or wanted.base_digest
         uri = await self._shop.bases.bring_here(wanted.uri, digest)
         model = await asyncio.to_thread(verify_base, uri, digest)
+        await self._await_lead()
         await self.process.start(self.planned, epoch=self.process.epoch, model=model)
 
     async def _wait_up(self, timeout_s: float) -> None:
@@ -180,24 +185,44 @@ class Replica:
         await self._engine.ask(BASE_ENGINE_NAME, prompt_tokens=prompt_tokens, timeout_s=timeout_s)
 
     async def _serve(self) -> None:
-        timing = self._shop.timing
-        pulse = Pulse(self._engine, self.process.cpu_s, timing, time.monotonic)
-        next_probe = time.monotonic() + timing.probe_interval_s
+        """Feel the pulse beside the shelf's work: an engine that hangs while it loads is found like any other."""
+        doubt = asyncio.Event()
+        both = [asyncio.ensure_future(self._keep_shelf(doubt)), asyncio.ensure_future(self._keep_pulse(doubt))]
+        try:
+            await asyncio.gather(*both)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    async def _keep_shelf(self, doubt: asyncio.Event) -> None:
+        """Bring the shelf to what is wanted, one sync after the other; a silent engine is left to the pulse."""
         while True:
-            self._raise_if_ended()
             self._wanted_changed.clear()
             try:
                 await self.shelf.sync(self._wanted)
             except EngineSilentError as error:
                 _log.warning("replica %s: %s", self.replica_id, error)
-                next_probe = 0.0
-            if time.monotonic() >= next_probe:
+                doubt.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._shop.timing.poll_s):
+                    await self._wanted_changed.wait()
+
+    async def _keep_pulse(self, doubt: asyncio.Event) -> None:
+        """Raises: ReplicaFaultError when the process ended, EngineSilentError when it hangs."""
+        timing = self._shop.timing
+        pulse = Pulse(
+            self._engine, self.process.cpu_s, timing, clock=time.monotonic, is_loading=lambda: self.shelf.is_loading
+        )
+        next_probe = time.monotonic() + timing.probe_interval_s
+        while True:
+            self._raise_if_ended()
+            if doubt.is_set() or time.monotonic() >= next_probe:
+                doubt.clear()
                 await pulse.feel()
                 self.queue_wait_ms = pulse.queue_wait_ms
                 next_probe = time.monotonic() + timing.probe_interval_s
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timing.poll_s):
-                    await self._wanted_changed.wait()
+            await asyncio.sleep(timing.poll_s)
 
     async def _recover(self, fault: PoolError) -> None:
         if self.is_stopping():
@@ -208,12 +233,18 @@ class Replica:
             self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
         self._set(ReplicaState.FAILED, reason or fault.code)
         _log.warning("replica %s epoch %d: %s (%s)", self.replica_id, self.process.epoch, reason or fault.code, fault)
+        await self._await_lead()
         await self.process.kill()
         timing = self._shop.timing
         if was_ready_s > timing.backoff_max_s:
             self._backoff_s = timing.backoff_first_s
         await asyncio.sleep(self._backoff_s)
         self._backoff_s = min(self._backoff_s * 2, timing.backoff_max_s)
+
+    async def _await_lead(self) -> None:
+        """Before anything is done to the process: who does not lead only looks on."""
+        while not (self._ends_regardless or self._shop.may_act()):
+            await asyncio.sleep(self._shop.timing.poll_s)
 
     async def _find_end_reason(self, fault: PoolError) -> str | None:
         """How the process ended, if it did; a connection closes a moment before its end is written down."""
@@ -235,6 +266,7 @@ class Replica:
             await asyncio.sleep(self._shop.timing.drain_notice_s)  # gateways hear of it before the engine does
             await self._wait_idle()
             await self._shop.last_reading(self)
+        await self._await_lead()
         await _cancel(self._life)
         await self.process.stop()
         self._shop.memory.mark_ended(self.replica_id, self.process.epoch, _now_us())
@@ -264,7 +296,14 @@ class Replica:
         return EngineClient(self._shop.http, self.process.url, self.planned.replica_set.task)
 
     def _empty_shelf(self) -> AdapterShelf:
-        return AdapterShelf(self._engine, clock=time.monotonic, on_change=self._shop.on_change, on_use=self._note_use)
+        return AdapterShelf(
+            self._engine,
+            clock=time.monotonic,
+            notice_s=self._shop.timing.drain_notice_s,
+            on_change=self._shop.on_change,
+            on_use=self._note_use,
+            may_act=self._shop.may_act,
+        )
 
     def _note_use(self, digest: str) -> None:
         self.residency.touch(digest)

@@ -18,7 +18,8 @@ class Timing:
     """All waits of the controller, in seconds.
 
     An engine that hangs at any moment is found within 2 probe intervals and 2 probe timeouts. One that computes without
-    finishing a token (a long prompt on a slow processor) is given `stuck_timeout_s`.
+    finishing a token (a long prompt on a slow processor) is given `stuck_timeout_s`. Another controller may lead 20 s
+    after the hub heard of us: `lead_s` after its last answer we stop acting.
     """
 
     start_timeout_s: float = 300.0
@@ -34,6 +35,7 @@ class Timing:
     poll_s: float = 0.2
     tick_s: float = 1.0
     observed_interval_s: float = 5.0
+    lead_s: float = 15.0
     stopped_report_s: float = 60.0
     gain_interval_s: float = 5.0
     gain_window_s: float = 600.0

@@ -25,22 +25,31 @@ class Shelved:
 
 
 class AdapterShelf:
-    """Brings one engine's adapters to `wanted`, one at a time. `clock` is monotonic seconds; a warm-up is a use."""
+    """Brings one engine's adapters to `wanted`, one at a time. `clock` is monotonic seconds; a warm-up is a use.
+
+    What is no longer wanted leaves the routes at once and the engine `notice_s` later, when gateways have heard of it.
+    While `may_act` is false nothing leaves, and only what the engine has already is warmed up.
+    """
 
     def __init__(
         self,
         engine: EngineClient,
         *,
         clock: Callable[[], float],
+        notice_s: float,
         on_change: Callable[[], None],
         on_use: Callable[[str], None],
+        may_act: Callable[[], bool],
     ) -> None:
         self._on_use = on_use
+        self._may_act = may_act
         self._engine = engine
         self._clock = clock
+        self._notice_s = notice_s
         self._on_change = on_change
         self._shelved: dict[str, Shelved] = {}
         self._loaded_names: frozenset[str] = frozenset()
+        self._left_at: dict[str, float] = {}
 
     def adopt(self, names: frozenset[str]) -> None:
         """Names that the engine served already when it was found; they only need their warm-up."""
@@ -50,19 +59,35 @@ class AdapterShelf:
         """State by digest."""
         return dict(self._shelved)
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether the engine reads an adapter now."""
+        return any(item.state is AdapterState.LOADING for item in self._shelved.values())
+
     def ready_digests(self) -> frozenset[str]:
         """Adapters that answer here."""
         return frozenset(digest for digest, item in self._shelved.items() if item.state is AdapterState.READY)
 
     async def sync(self, wanted: Mapping[str, Path]) -> None:
         """Load what is missing, unload what is not wanted. Raises: EngineSilentError when the engine is gone."""
-        for digest in [known for known in self._shelved if known not in wanted]:
-            del self._shelved[digest]  # leaves the routes first
-            self._on_change()
-            await self._engine.unload_adapter(engine_name(digest))
+        if self._may_act():
+            await self._let_go(wanted)
         for digest, path in wanted.items():
-            if self._is_due(digest):
+            if self._is_due(digest) and (engine_name(digest) in self._loaded_names or self._may_act()):
                 await self._bring(digest, path)
+
+    async def _let_go(self, wanted: Mapping[str, Path]) -> None:
+        for digest in [known for known in self._shelved if known not in wanted]:
+            del self._shelved[digest]
+            self._left_at[digest] = self._clock()
+            self._on_change()
+        for digest in self._left_at.keys() & wanted.keys():
+            del self._left_at[digest]  # the engine still has it; loading it again changes nothing
+        for digest, left_at in list(self._left_at.items()):
+            if self._clock() >= left_at + self._notice_s:
+                await self._engine.unload_adapter(engine_name(digest))
+                self._loaded_names -= {engine_name(digest)}
+                del self._left_at[digest]
 
     def _is_due(self, digest: str) -> bool:
         known = self._shelved.get(digest)

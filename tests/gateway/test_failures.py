@@ -13,17 +13,17 @@ from typing import Any
 import openai
 import pytest
 
-from serving.contract import EndReason, Routes, UsageStatus, cost_ufen
-from tests.gateway.samples import BASE, CUSTOMER, PRICES, make_key, make_model, make_snapshot, secret_of
+from serving.contract import BASE_ENGINE_NAME, EndReason, Routes, UsageStatus, cost_ufen
+from tests.gateway.samples import ADAPTER, BASE, CUSTOMER, PRICES, make_key, make_model, make_snapshot, secret_of
 from tests.gateway.world import Gateway, World, gateway_argv, running_gateway, running_world, wait_for
 
 SNAPSHOT = make_snapshot(keys=(make_key(1), make_key(2)), models=(make_model("org/base"),))
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 
 
-def ask(gateway: Gateway, **extra: Any) -> Any:
+def ask(gateway: Gateway, *, model: str = "org/base", **extra: Any) -> Any:
     with gateway.client() as client:
-        return client.chat.completions.create(model="org/base", messages=MESSAGES, **extra)
+        return client.chat.completions.create(model=model, messages=MESSAGES, **extra)
 
 
 def spent_by_hub(world: World) -> int:
@@ -239,3 +239,31 @@ def test_two_gateways_never_share_a_journal(tmp_path: Path) -> None:
         assert ended.returncode == 1
         assert "held by another gateway" in ended.stderr
         assert ended.stderr.count("\n") == 1
+
+
+def test_a_call_waits_while_its_adapter_is_on_its_way_to_another_engine(tmp_path: Path) -> None:
+    """The routes name an engine that no longer has it, as they do for a moment after a move or a restart."""
+    snapshot = make_snapshot(keys=(make_key(1),), models=(make_model("org/tuned", ADAPTER),))
+    with running_world(snapshot, tmp_path, engines=2) as world:
+        world.engines[0].names = frozenset((BASE_ENGINE_NAME,))
+        world.route((0,))
+        with running_gateway(world, hold_s=10.0) as gateway, concurrent.futures.ThreadPoolExecutor() as beside:
+            answers = [beside.submit(ask, gateway, model="org/tuned") for _ in range(4)]
+            wait_for(lambda: any(row.queued == 4 for demand in world.pool.demands for row in demand.rows))
+            world.route((1,))
+            assert {answer.result().choices[0].finish_reason for answer in answers} == {"stop"}
+            wait_for(lambda: len(world.hub.usage) == 4)
+            assert {record.replica_id for record in world.hub.usage.values()} == {"rep_1"}
+
+
+def test_a_call_waits_no_longer_than_the_hold_for_an_adapter_that_no_engine_has(tmp_path: Path) -> None:
+    snapshot = make_snapshot(keys=(make_key(1),), models=(make_model("org/tuned", ADAPTER),))
+    with running_world(snapshot, tmp_path) as world:
+        world.engines[0].names = frozenset((BASE_ENGINE_NAME,))
+        with running_gateway(world, hold_s=1.0) as gateway:
+            began = time.monotonic()
+            with pytest.raises(openai.APIStatusError) as refused:
+                ask(gateway, model="org/tuned")
+            assert (refused.value.status_code, refused.value.code) == (503, "no_replica_ready")
+            assert time.monotonic() - began >= 1.0
+        assert world.hub.usage == {}

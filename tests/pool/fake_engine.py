@@ -18,6 +18,7 @@ class FakeEngine:
     def __init__(self, *, is_serial: bool, dies_once: Path | None, load_s: float) -> None:
         self.dies_once = dies_once
         self.load_s = load_s
+        self.core = asyncio.Lock()  # nothing is begun while it reads an adapter
         self.seats = asyncio.Semaphore(1 if is_serial else 64)
         self.adapters: dict[str, str] = {}
         self.running = 0
@@ -32,6 +33,8 @@ class FakeEngine:
             self.dies_once.touch()
             os.kill(os.getpid(), signal.SIGILL)
         self.is_warm = True
+        async with self.core:
+            pass
         if body.get("spin_s"):
             self.spins = asyncio.create_task(asyncio.to_thread(spin, body["spin_s"]))
         if hasattr(self, "spins"):
@@ -56,6 +59,10 @@ class FakeEngine:
             return web.json_response({"error": {"message": "has already been loaded"}}, status=400)
         if not (Path(body["lora_path"]) / "adapter_config.json").exists():
             return web.json_response({"error": {"message": "bad adapter"}}, status=400)
+        if self.core.locked():
+            return web.json_response({"error": {"message": "two loads at once"}}, status=409)
+        async with self.core:
+            await asyncio.sleep(self.load_s)
         self.adapters[body["lora_name"]] = body["lora_path"]
         return web.Response(text="ok")
 

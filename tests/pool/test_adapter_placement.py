@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.contract import DesiredAdapter
-from serving.pool.adapter_placement import Host, Placement, PlacementView, place_adapters
+from serving.pool.adapter_placement import Holding, Host, Placement, PlacementView, bridge_moves, place_adapters
 from serving.pool.residency import Residency
 from tests.pool.world import want_adapter
 
@@ -106,6 +106,46 @@ def test_neighbouring_ranks_share_when_there_are_more_classes_than_replicas() ->
     where = {rank: {host for item in group for host in placed[item.digest]} for rank, group in groups.items()}
     assert where[8] == where[16]
     assert not where[16] & where[64]
+
+
+def test_an_adapter_stays_where_it_answers_until_its_new_engine_has_it() -> None:
+    before = {"r1": Holding({"a"}, {"a"}, 8), "r2": Holding(set(), set(), 8)}
+    assert bridge_moves({"a": ["r2"]}, before) == {"r1": ["a"], "r2": ["a"]}
+    assert bridge_moves({"a": ["r2"]}, before | {"r2": Holding({"a"}, {"a"}, 8)}) == {"r1": [], "r2": ["a"]}
+    assert bridge_moves({}, before) == {"r1": [], "r2": []}, "nobody wants it any more"
+
+
+def test_full_engines_that_wait_for_each_other_take_one_more() -> None:
+    full = {"r1": Holding({"a", "b"}, {"a", "b"}, 2), "r2": Holding({"c", "d"}, {"c", "d"}, 2)}
+    swapped = {"a": ["r2"], "b": ["r2"], "c": ["r1"], "d": ["r1"]}
+    wanted = bridge_moves(swapped, full)
+    assert {name: len(digests) for name, digests in wanted.items()} == {"r1": 3, "r2": 3}
+    begun = {name: Holding(full[name].ready, set(digests), 2) for name, digests in wanted.items()}
+    assert bridge_moves(swapped, begun) == wanted, "no second one beside it"
+
+
+@given(seed=st.integers(0, 10_000), room=st.integers(1, 4))
+def test_moves_end_at_their_goal_and_leave_no_adapter_without_an_engine(seed: int, room: int) -> None:
+    rng, names = random.Random(seed), ["r0", "r1", "r2"]
+    digests = [f"a{number}" for number in range(rng.randint(1, 3 * room))]
+    ready: dict[str, set[str]] = {name: set() for name in names}
+    begun: dict[str, set[str]] = {name: set() for name in names}
+    for _goal in range(3):
+        goal = {digest: rng.sample(names, rng.randint(1, 2)) for digest in digests}
+        for _step in range(8 * len(digests)):
+            holdings = {name: Holding(ready[name], begun[name], room) for name in names}
+            wanted = {name: set(mine) for name, mine in bridge_moves(goal, holdings).items()}
+            answered = {digest for mine in ready.values() for digest in mine}
+            for name in names:
+                fitting = max(room, sum(name in hosts for hosts in goal.values())) + 1
+                assert len(wanted[name]) <= max(fitting, len(begun[name])), "one more than fits at most"
+                begun[name], ready[name] = wanted[name], ready[name] & wanted[name]
+            assert answered == {digest for mine in ready.values() for digest in mine}
+            for name in names:
+                ready[name] |= set(sorted(wanted[name] - ready[name])[:1])
+        assert {digest: {name for name in names if digest in ready[name]} for digest in digests} == {
+            digest: set(hosts) for digest, hosts in goal.items()
+        }
 
 
 def test_residency_is_least_recently_used_as_in_the_engine() -> None:

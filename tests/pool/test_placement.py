@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serving.contract import Slot
-from serving.pool.placement import Planned, SetLoad, live_adapters, plan_replicas
+from serving.pool.placement import Planned, SetLoad, let_go_of_ended, live_adapters, plan_replicas
 from tests.pool.world import make_desired, want_adapter
 
 BASE = Path("/bases/one")
@@ -65,3 +65,16 @@ def test_with_too_many_running_the_ready_one_stays() -> None:
     running = {starting.replica_id, serving.replica_id}
     plan = plan_replicas(desired, {}, running=running, ready={serving.replica_id}, now_us=0)
     assert plan.replicas == (serving,)
+
+
+def test_a_set_on_which_all_has_ended_keeps_its_minimum_while_it_is_warm_and_then_only_for_calls() -> None:
+    plain = make_desired(BASE)
+    ending = replace(plain.replica_sets[0], keep_until=1_000, idle_s=60)
+    desired = replace(plain, replica_sets=(ending,))
+    cold_at_us = 1_000 + 60_000_000
+    assert let_go_of_ended(plain, cold_at_us) == plain
+    assert let_go_of_ended(desired, cold_at_us - 1) == desired
+    ended = let_go_of_ended(desired, cold_at_us)
+    assert plan_replicas(ended, {}, running=(), ready=(), now_us=cold_at_us).replicas == ()
+    called = {"set_a": SetLoad(is_called=True)}
+    assert len(plan_replicas(ended, called, running=(), ready=(), now_us=cold_at_us).replicas) == 1

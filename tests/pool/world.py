@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from serving.contract import (
     Desired,
     DesiredAdapter,
     EngineReading,
+    Lead,
     LeadGrant,
     Observed,
     ObservedAdapter,
@@ -38,6 +39,8 @@ from serving.pool.engine_command import CommandBuilder, EngineCommand, VllmComma
 from serving.pool.settings import Accelerator, Settings, Timing
 
 BASE_DIGEST = "b" * 64
+LEAD_S = 20.0
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 FAST = Timing(
     start_timeout_s=20.0,
     probe_interval_s=0.3,
@@ -55,11 +58,17 @@ FAST = Timing(
 
 
 class FakeHub:
-    """Answers the pool routes; `desired` may be exchanged at any time, `observed` is the last report."""
+    """Answers the pool routes; `desired` may be exchanged at any time, `observed` is the last report.
+
+    Each controller calls it below a path of its own, `state` for the usual one; it is silent to those in `silent_to`.
+    """
 
     def __init__(self, desired: Desired) -> None:
         self.desired = desired
         self.epoch = 0
+        self.leader: str | None = None
+        self.lead_until = 0.0
+        self.silent_to: set[str] = set()
         self.leads = 0
         self.observed: Observed | None = None
         self.witness: list[Witness] = []
@@ -67,11 +76,11 @@ class FakeHub:
         self.url = ""
 
     async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/internal/v1/pool/lead", self._lead)
-        app.router.add_get("/internal/v1/pool/desired", self._desired)
-        app.router.add_put("/internal/v1/pool/observed", self._observed)
-        app.router.add_post("/internal/v1/witness", self._witness)
+        app = web.Application(middlewares=[self._silence])
+        app.router.add_post("/{who}/internal/v1/pool/lead", self._lead)
+        app.router.add_get("/{who}/internal/v1/pool/desired", self._desired)
+        app.router.add_put("/{who}/internal/v1/pool/observed", self._observed)
+        app.router.add_post("/{who}/internal/v1/witness", self._witness)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -82,11 +91,33 @@ class FakeHub:
     def want(self, desired: Desired) -> None:
         self.desired = replace(desired, generation=self.desired.generation + 1)
 
+    def depose(self, leader: str = "another") -> None:
+        """Give the lead to another controller, for ever."""
+        self.leader, self.epoch, self.lead_until = leader, self.epoch + 1, float("inf")
+
+    def end_lead(self) -> None:
+        """Whoever leads was silent for too long."""
+        self.lead_until = 0.0
+
     async def _lead(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer secret"
+        controller_id = decode(Lead, await request.json()).controller_id
+        if self.leader not in (None, controller_id) and time.monotonic() < self.lead_until:
+            return web.json_response({"code": "wrong_epoch"}, status=409)
         self.leads += 1
         self.epoch += 1
-        return web.json_response(encode(LeadGrant(self.epoch, 0)))
+        self.leader = controller_id
+        return self._grant()
+
+    def _grant(self) -> web.Response:
+        self.lead_until = time.monotonic() + LEAD_S
+        return web.json_response(encode(LeadGrant(self.epoch, int((time.time() + LEAD_S) * 1e6))))
+
+    @web.middleware
+    async def _silence(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info["who"] in self.silent_to:
+            return web.Response(status=503)
+        return await handler(request)
 
     async def _desired(self, request: web.Request) -> web.Response:
         assert set(request.query) == {"after", "wait_s"}, "the hub refuses unknown names"
@@ -101,7 +132,7 @@ class FakeHub:
         if observed.epoch != self.epoch:
             return web.json_response({"code": "wrong_epoch"}, status=409)
         self.observed = observed
-        return web.json_response(encode(LeadGrant(self.epoch, 0)))
+        return self._grant()
 
     async def _witness(self, request: web.Request) -> web.Response:
         batch = decode(WitnessBatch, await request.json())
@@ -148,27 +179,28 @@ class World:
     def __init__(self, folder: Path, desired: Desired, build_command: CommandBuilder, timing: Timing) -> None:
         self.folder = folder
         self.hub = FakeHub(desired)
-        self.launch = LocalLaunch(folder / "state" / "processes", share_loaded(build_command))
         self._build_command = build_command
         self._timing = timing
+        self.launch = self.launch_of("state")
 
     @asynccontextmanager
-    async def controller(self, *, keep_replicas: bool = False) -> AsyncIterator[Controller]:
-        """Run a controller; leaving stops it as SIGTERM would."""
+    async def controller(self, *, keep_replicas: bool = False, state: str = "state") -> AsyncIterator[Controller]:
+        """Run a controller on a folder of its own state; leaving stops it as SIGTERM would."""
         settings = Settings(
-            hub_url=self.hub.url,
+            hub_url=f"{self.hub.url}/{state}",
             token="secret",
             host="127.0.0.1",
             port=0,
             store=self.folder / "store",
-            state=self.folder / "state",
+            state=self.folder / state,
             accelerator=Accelerator.CPU,
             cpu_count=2,
             keep_replicas=keep_replicas,
             timing=self._timing,
         )
         async with aiohttp.ClientSession() as http:
-            controller = Controller(settings, http=http, launch=self.launch, build_command=self._build_command)
+            launch = self.launch_of(state)
+            controller = Controller(settings, http=http, launch=launch, build_command=self._build_command)
             stop = asyncio.Event()
             task = asyncio.create_task(controller.run(stop))
             try:
@@ -177,10 +209,14 @@ class World:
                 stop.set()
                 await task
 
-    def running(self) -> list[int]:
-        """Process ids of engines that run."""
-        handles = self.launch.list_mine()
-        return [item.pid for item in handles if self.launch.poll(item).state is ProcessState.RUNNING]
+    def launch_of(self, state: str) -> LocalLaunch:
+        """What starts the engines of a controller."""
+        return LocalLaunch(self.folder / state / "processes", share_loaded(self._build_command))
+
+    def running(self, state: str = "state") -> list[int]:
+        """Process ids of engines of a controller that run."""
+        launch = self.launch_of(state)
+        return [item.pid for item in launch.list_mine() if launch.poll(item).state is ProcessState.RUNNING]
 
 
 @asynccontextmanager
@@ -194,8 +230,10 @@ async def make_world(
         yield world
     finally:
         await runner.cleanup()
-        for handle in world.launch.list_mine():
-            world.launch.fence(handle)
+        for processes in folder.glob("*/processes"):
+            launch = world.launch_of(processes.parent.name)
+            for handle in launch.list_mine():
+                launch.fence(handle)
 
 
 async def eventually(condition: Callable[[], Any], timeout_s: float = 15.0) -> Any:

@@ -96,6 +96,21 @@ def test_the_pool_is_told_once_until_when_an_adapter_of_an_ending_base_is_kept(s
     assert desired(scene, after=told.generation) is None
 
 
+def test_the_pool_is_told_until_when_a_set_is_kept_once_all_on_it_ends(scene: Scene) -> None:
+    first = serve(scene)
+    second = add_adapter(scene, "b")
+    deploy(scene, second)
+    ends_at = to_us(datetime.fromisoformat(retire(scene, first, "factory")))
+    assert [item.keep_until for item in wanted(scene).replica_sets] == [None], "another one goes on"
+    scene.call("DELETE", f"/api/v1/versions/{second}/deploy", "factory")
+    assert [item.keep_until for item in wanted(scene).replica_sets] == [ends_at], "nobody asked for the base alone"
+    deploy(scene, scene.base_version, "operator")
+    assert [item.keep_until for item in wanted(scene).replica_sets] == [None], "it was asked for on purpose"
+    base_ends_at = to_us(datetime.fromisoformat(retire(scene, scene.base_version, "operator")))
+    assert [item.keep_until for item in wanted(scene).replica_sets] == [base_ends_at]
+    assert base_ends_at >= ends_at
+
+
 def test_an_adapter_whose_base_was_retired_is_not_deployed(scene: Scene) -> None:
     version_id = add_adapter(scene)
     answer = scene.call("POST", f"/api/v1/versions/{scene.base_version}/retire", "operator", json={})

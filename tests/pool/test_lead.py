@@ -1,0 +1,205 @@
+"""Who leads acts on engines; whoever does not, or may not any more, leaves them running and only looks on."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+
+from hub.deployments.rules import LEAD_S
+from serving.contract import AdapterState, Desired, ReplicaState
+from serving.pool.settings import Timing
+from tests.pool.test_controller import become_ready, is_routed
+from tests.pool.test_supervision import with_option
+from tests.pool.world import FAST, World, eventually, make_adapter, make_base, make_desired, make_world, want_adapter
+
+SHORT_LEAD = replace(FAST, lead_s=1.0)
+LONG_ENOUGH_S = 1.5  # for anybody who acts to have acted
+
+
+def make_plain(folder: Path) -> Desired:
+    return make_desired(make_base(folder / "base"))
+
+
+async def kill_engine(world: World) -> None:
+    (pid,) = world.running()
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not world.running())
+
+
+async def list_models(url: str) -> list[str]:
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/v1/models") as answer:
+        return [model["id"] for model in (await answer.json())["data"]]
+
+
+def test_the_controller_stops_acting_before_the_hub_gives_the_lead_away() -> None:
+    assert Timing().lead_s + Timing().tick_s < LEAD_S
+
+
+def test_a_second_controller_starts_nothing_while_the_first_leads(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with make_world(tmp_path, make_plain(tmp_path)) as world, world.controller():
+            await become_ready(world)
+            async with world.controller(state="second") as second:
+                await eventually(lambda: second.read_status()["hub"] == "wrong_epoch")
+                await asyncio.sleep(LONG_ENOUGH_S)
+                assert world.running("second") == []
+                assert second.read_status()["epoch"] is None
+            assert len(world.running()) == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_lead_goes_over_and_back_and_each_controller_acts_in_its_own_time_alone(tmp_path: Path) -> None:
+    plain = make_plain(tmp_path)
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, plain, timing=SHORT_LEAD) as world, world.controller() as first:
+            await become_ready(world)
+            world.hub.silent_to.add("state")
+            await asyncio.sleep(SHORT_LEAD.lead_s)
+            world.hub.end_lead()
+            async with world.controller(state="second") as second:
+                await eventually(lambda: is_routed(second))
+                world.hub.silent_to.clear()
+                await eventually(lambda: first.read_status()["hub"] == "wrong_epoch")
+                world.hub.want(replace(plain, replica_sets=(), slots=()))
+                await eventually(lambda: not world.running("second"))
+                assert len(world.running()) == 1, "the first one does not follow what it is not to see"
+                assert is_routed(first)
+                await kill_engine(world)
+                await eventually(lambda: not is_routed(first))
+                await asyncio.sleep(LONG_ENOUGH_S)
+                assert world.running() == [], "nor does it start anything"
+                world.hub.want(plain)
+                await eventually(lambda: is_routed(second))
+            assert world.running("second") == [], "who leads ends its engines when it ends"
+            world.hub.end_lead()
+            await eventually(lambda: is_routed(first))
+            assert [item.epoch for item in first.routes.routes.replicas] == [2]
+        assert world.running() == []
+
+    asyncio.run(scenario())
+
+
+def test_what_changed_while_another_led_is_known_before_anything_is_done(tmp_path: Path) -> None:
+    """The set was renamed meanwhile: its former engine goes, and is not started anew before."""
+    plain = make_plain(tmp_path)
+    other = replace(plain.replica_sets[0], set_id="set_b")
+    changed = replace(plain, replica_sets=(other,), slots=(replace(plain.slots[0], set_id="set_b"),))
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, plain) as world, world.controller() as controller:
+            await become_ready(world)
+            world.hub.depose()
+            await eventually(lambda: controller.read_status()["epoch"] is None)
+            await kill_engine(world)
+            await eventually(lambda: not is_routed(controller))
+            world.hub.want(changed)
+            world.hub.observed = None
+            world.hub.end_lead()
+            ready = await eventually(lambda: world.hub.replica(ReplicaState.READY))
+            assert ready.set_id == "set_b"
+            known = json.loads((tmp_path / "state" / "replicas.json").read_text())
+            assert [item["epoch"] for item in known.values()] == [1, 1], "no engine was started twice"
+
+    asyncio.run(scenario())
+
+
+def test_a_hub_silent_for_longer_than_the_lead_lasts_stops_all_acting_until_it_answers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        plain = make_plain(tmp_path)
+        async with make_world(tmp_path, plain, timing=SHORT_LEAD) as world, world.controller() as controller:
+            await become_ready(world)
+            world.hub.silent_to.add("state")
+            await asyncio.sleep(SHORT_LEAD.lead_s + SHORT_LEAD.tick_s)
+            assert is_routed(controller)
+            await kill_engine(world)
+            await asyncio.sleep(LONG_ENOUGH_S)
+            assert world.running() == []
+            assert controller.read_status()["hub"] == "hub_silent"
+            world.hub.silent_to.clear()
+            await eventually(lambda: is_routed(controller))
+            assert world.hub.leads == 1, "nobody else led meanwhile"
+
+    asyncio.run(scenario())
+
+
+def test_within_its_lead_a_controller_acts_though_the_hub_is_silent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with make_world(tmp_path, make_plain(tmp_path)) as world, world.controller() as controller:
+            await become_ready(world)
+            world.hub.silent_to.add("state")
+            await kill_engine(world)
+            await eventually(lambda: [item.epoch for item in controller.routes.routes.replicas] == [2])
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_found_running_serves_with_its_adapters_while_the_hub_is_silent(tmp_path: Path) -> None:
+    digest, folder = make_adapter(tmp_path / "new", tmp_path / "store")
+    desired = replace(make_plain(tmp_path), adapters=(want_adapter(digest, folder),))
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, desired) as world:
+            async with world.controller(keep_replicas=True) as controller:
+                await eventually(lambda: controller.routes.routes.placement)
+            pids = world.running()
+            world.hub.silent_to.add("state")
+            async with world.controller() as controller:
+                await eventually(lambda: controller.routes.routes.placement)
+                assert controller.read_status()["hub"] == "hub_silent"
+            assert world.running() == pids, "who does not lead ends no engine at its own end"
+
+    asyncio.run(scenario())
+
+
+def test_no_load_is_begun_once_another_leads(tmp_path: Path) -> None:
+    sealed = [make_adapter(tmp_path / "new" / text, tmp_path / "store", text=text) for text in "abcd"]
+    plain = make_plain(tmp_path)
+    loading_s = 0.8  # longer than a report waits for its turn
+
+    def is_loading(world: World) -> bool:
+        seen = [world.hub.adapter(digest) for digest, _folder in sealed]
+        return any(item is not None and (item.state, item.reason_code) == (AdapterState.LOADING, None) for item in seen)
+
+    async def scenario() -> None:
+        slow = with_option("--load-s", str(loading_s))
+        async with make_world(tmp_path, plain, slow) as world, world.controller() as controller:
+            url = await become_ready(world)
+            world.hub.want(replace(plain, adapters=tuple(want_adapter(*item) for item in sealed)))
+            await eventually(lambda: is_loading(world))
+            world.hub.depose()
+            await eventually(lambda: controller.read_status()["epoch"] is None)
+            await asyncio.sleep(2 * loading_s)
+            loaded = await list_models(url)
+            assert len(loaded) <= 2, "the base, and the one whose load was under way"
+            await asyncio.sleep(loading_s)
+            assert await list_models(url) == loaded
+            world.hub.end_lead()
+            await eventually(lambda: len(controller.routes.routes.placement) == len(sealed))
+
+    asyncio.run(scenario())
+
+
+def test_a_slot_whose_time_is_over_is_emptied_whoever_leads(tmp_path: Path) -> None:
+    plain = make_plain(tmp_path)
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, plain, timing=SHORT_LEAD) as world, world.controller() as controller:
+            await become_ready(world)
+            empty_from = time.time() + 3.0  # a minute before the slot is given away
+            slot = replace(plain.slots[0], drain_by=int((empty_from + 60) * 1e6))
+            world.hub.want(replace(plain, slots=(slot,)))
+            await eventually(lambda: controller.read_status()["generation"] == world.hub.desired.generation)
+            world.hub.silent_to.add("state")
+            await asyncio.sleep(SHORT_LEAD.lead_s + SHORT_LEAD.tick_s)
+            assert len(world.running()) == 1
+            await eventually(lambda: not world.running())
+            assert time.time() >= empty_from
+
+    asyncio.run(scenario())
