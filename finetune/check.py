@@ -76,6 +76,8 @@ def check_source(job: Job) -> Result:
             parts, held = [train, valid], (valid, valid.kept)
         usable = int(split.train.sum()) + (int(split.valid.sum()) if len(parts) == 1 else 0)
         check_count(usable, train.issues)
+        for part in parts:
+            part.issues.settle()
         job.log.write(Event.STAGE, {"stage": "writing"})
         digests = write_findings(job.out, spool)
         if train.upload is not None:

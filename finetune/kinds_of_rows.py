@@ -87,14 +87,14 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
     ),
     "empty_answer": Kind(
         F,
-        "第 {rows} 行答案为空，已去除 {count} 行。",
-        "Rows {rows}: the answer is empty; {count} rows left out.",
+        "第 {rows} 行有 {count} 处答案为空，所在行已去除。",
+        "Rows {rows}: {count} empty answers; their rows are left out.",
         Remedy.REMOVE_ROWS,
     ),
     "empty_prompt": Kind(
         F,
-        "第 {rows} 行问题为空，已去除 {count} 行。",
-        "Rows {rows}: the question is empty; {count} rows left out.",
+        "第 {rows} 行有 {count} 处问题为空，所在行已去除。",
+        "Rows {rows}: {count} empty questions; their rows are left out.",
         Remedy.REMOVE_ROWS,
     ),
     "outer_blanks": Kind(
