@@ -182,7 +182,7 @@ class ChatReader:
             marks[ColumnRole.SPLIT].append(str(row.cells.get(_SPLIT_FIELD) or "").strip())
         mark = "".join(marks[ColumnRole.SPLIT])
         is_held_out = _HELD_OUT.get(mark.lower())
-        if is_held_out is None:
+        if is_held_out is None and not self._issues.is_held_out:  # held out whole, whatever the marks say
             name = next((one for one, role in self.mapping.items() if role is ColumnRole.SPLIT), _SPLIT_FIELD)
             self._tell("split_unrecognized", row.number, name, mark)
         return "\n".join(marks[ColumnRole.GROUP]) or None, bool(is_held_out)
@@ -201,7 +201,8 @@ class ChatReader:
         is_ordered = self._check_order(row.number, roles, name)
         trained = [at for at, one in enumerate(messages) if one.role == "assistant" and one.is_trained]
         if "assistant" in roles and not trained:
-            self._tell("example_missing_trained_message", row.number, name)
+            held = self._issues.is_held_out
+            self._tell("valid_row_not_scored" if held else "example_missing_trained_message", row.number, name)
         if not is_ordered or not trained:
             return ()
         # nothing learns from what follows the last trained answer: left out, so that it is not paid for either

@@ -68,6 +68,8 @@ def check_source(job: Job) -> Result:
         else:
             valid = _open(job, "valid", spool, stack)
             _read(job, Path(spec.data.valid), valid)
+            if valid.rows_read and not valid.kept.any() and not valid.issues.count(Severity.ERROR):
+                valid.issues.add("no_valid_rows")
             groups = valid.facts.groups[valid.kept] if valid.facts.has_groups else ()
             learned = check_groups(train.facts, train.kept, groups, train.issues)
             learned = remove_overlap(train.facts, learned, valid.facts.prompts[valid.kept], train.issues)

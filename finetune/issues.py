@@ -57,6 +57,11 @@ class IssueLog:
         self._held: list[_Finding] = []
         self._spool = spool
 
+    @property
+    def is_held_out(self) -> bool:
+        """Whether the findings are about a validation file: it is scored on, and nothing of it is learned."""
+        return self._file == "valid"
+
     def add(
         self, code: str, *, row: int | None = None, column: str | None = None, value: object = None, **values: object
     ) -> None:

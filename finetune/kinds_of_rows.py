@@ -147,6 +147,41 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         "{percent}% of the answers are the one of row {rows}; expect a bias to it.",
         Remedy.ADD_ROWS,
     ),
+    "valid_prompts_identical": Kind(
+        W,
+        "验证文件的所有问题都相同，得分只说明模型如何回答这一个问题。不影响训练；建议补充其他问题。",
+        "All questions of the validation file are identical, so its score is about this one question. Training is not "
+        "affected; add rows that ask something else.",
+        Remedy.ADD_ROWS,
+    ),
+    "valid_answers_identical": Kind(
+        W,
+        "验证文件的所有答案都相同，得分只说明模型是否给出这一个答案。不影响训练；建议补充其他答案的行。",
+        "All answers of the validation file are identical, so its score only says whether the model gives this one. "
+        "Training is not affected; add rows with other answers.",
+        Remedy.ADD_ROWS,
+    ),
+    "valid_label_imbalance": Kind(
+        W,
+        "验证文件中 {percent}% 的答案与第 {rows} 行相同，得分主要反映这一个答案。不影响训练。",
+        "{percent}% of the answers of the validation file are the one of row {rows}; its score is mostly about that "
+        "answer. Training is not affected.",
+        Remedy.ADD_ROWS,
+    ),
+    "valid_row_not_scored": Kind(
+        W,
+        "验证文件第 {rows} 行的 assistant 消息的 weight 都是 0，没有可评分的回答，这些行不参与评分。",
+        "Lines {rows} of the validation file have weight 0 on every assistant message; no answer of theirs is scored, so "
+        "they are left out.",
+        Remedy.REVIEW,
+    ),
+    "no_valid_rows": Kind(
+        E,
+        "验证文件没有一行可用，无法评分。请按检查结果修正后重新上传，或不指定验证文件，由系统留出一部分训练行。",
+        "No row of the validation file can be used, so nothing can be scored. Correct it and upload it again, or name "
+        "none: then some training rows are held out.",
+        Remedy.UPLOAD_AGAIN,
+    ),
     "duplicate_rows": Kind(
         F,
         "{count} 行重复（如第 {rows} 行），已去除。",

@@ -69,17 +69,20 @@ def _check_near_rows(facts: RowFacts, kept: Any, issues: IssueLog) -> None:
 
 
 def _check_variety(facts: RowFacts, kept: Any, issues: IssueLog) -> None:
+    """Nothing is learned from a file that is held out: there the same only makes the score say less."""
     import numpy
 
     usable = numpy.flatnonzero(kept)
     if len(usable) < 2:
         return
+    held = issues.is_held_out
     if len(numpy.unique(facts.prompts[usable])) == 1:
-        issues.add("all_prompts_identical")
+        issues.add("valid_prompts_identical" if held else "all_prompts_identical")
     _, first, counts = numpy.unique(facts.answers[usable], return_index=True, return_counts=True)
     most = int(counts.argmax())
     if counts[most] == len(usable):
-        issues.add("all_answers_identical")
+        issues.add("valid_answers_identical" if held else "all_answers_identical")
     elif counts[most] > _DOMINANT_SHARE * len(usable):
         number = facts.numbers[int(usable[first[most]])]
-        issues.add("label_imbalance", row=number, percent=round(100 * int(counts[most]) / len(usable)))
+        percent = round(100 * int(counts[most]) / len(usable))
+        issues.add("valid_label_imbalance" if held else "label_imbalance", row=number, percent=percent)
