@@ -252,6 +252,16 @@ REASONS: dict[str, tuple[str, str]] = {
         "训练进程中断且未能恢复。无需付费，请重新发起任务。",
         "The trainer was lost and could not be brought back. You pay nothing; start a new run.",
     ),
+    "stalled": (
+        "训练进程长时间没有任何进展，平台已多次结束并从检查点继续，仍未恢复。无需付费，请重新发起任务或换一个报价。",
+        "The trainer stood still; it was ended and resumed from its checkpoint several times without success. You pay "
+        "nothing; start a new run, or choose another offer.",
+    ),
+    "max_duration": (
+        "训练远超报价所允许的时间，平台已多次结束并从检查点继续，仍未完成。无需付费，请重新发起任务或换一个报价。",
+        "The trainer ran far longer than its quote allows; it was ended and resumed several times without success. You "
+        "pay nothing; start a new run, or choose another offer.",
+    ),
     "internal": (
         "平台内部错误。无需付费，请重新发起任务；再次出现请联系运营方并提供任务编号。",
         "An internal error of the platform. You pay nothing; start a new run, and give the operator the run's id if "
