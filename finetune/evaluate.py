@@ -108,9 +108,7 @@ def score_model(
     `on_batch` gets the rows answered so far; `on_part` is called between, after each pass of the model.
     """
     pad_id = tokenizer.eos_token_id
-    losses = measure_losses(
-        loss, rows, batch_tokens=batch_tokens, pad_id=pad_id, device=device, on_part=on_part
-    )
+    losses = measure_losses(loss, rows, batch_tokens=batch_tokens, pad_id=pad_id, device=device, on_part=on_part)
     with use_precision(device)():
         answers = generate_answers(
             loss.model,

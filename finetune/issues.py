@@ -41,8 +41,8 @@ class _Group:
 class IssueLog:
     """Collects findings; `file` says which upload they are about (train or valid).
 
-    With `fixes` a finding of such a code counts as corrected. With `spool` each finding of a row is kept there, complete
-    once `settle` was called after the last one.
+    With `fixes` a finding of such a code counts as corrected. With `spool` each finding of a row is kept there, all of
+    them once `settle` was called after the last one.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ class WorkbookError(Exception):
 
 @dataclass(frozen=True)
 class SheetRecord(Record):
-    """A row; `filled` are cells with the value of a merged one above, `spread` (first, last) of those merged sideways."""
+    """A row; `filled` are cells with the value of a merged one above, `spread` (first, last) of merges sideways."""
 
     filled: tuple[int, ...] = ()
     spread: tuple[tuple[int, int], ...] = ()

@@ -1,4 +1,4 @@
-"""Pure rules of tuning: device time of a quote, limits and retries of a run, stuck trainers, smaller parts, lower rates.
+"""Pure rules of tuning: device time of a quote, limits and retries of a run, what to do with a trainer that is stuck.
 
 It leaves states to `hub.tuning.states` and money to `hub.orders`.
 """

@@ -104,10 +104,8 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
         if step >= 2 and _diverges(spec, values):
             _finish(spec, out, State.FAILED, log=log, reason="nan_loss", fault=Fault.PLATFORM, step=step)
             return ExitCode.FAILED
-        if values.get("patience") == 7 and spec.attempt == 1 and step == 2:
-            os._exit(137)
         if step >= 2:
-            _get_stuck(spec, values, log)
+            _misbehave(spec, values, log)
         if values.get("validations") == 13:
             _finish(spec, out, State.FAILED, log=log, reason="base_changed", fault=Fault.PLATFORM, step=step)
             return ExitCode.FAILED
@@ -115,8 +113,10 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
     return ExitCode.DONE
 
 
-def _get_stuck(spec: RunSpec, values: dict[str, int | float | str], log: ProgressLog) -> None:
+def _misbehave(spec: RunSpec, values: dict[str, int | float | str], log: ProgressLog) -> None:
     mode = values.get("patience")
+    if mode == 7 and spec.attempt == 1 and log.step == 2:
+        os._exit(137)
     while mode == 11 or (mode in (10, 12) and spec.attempt == 1):
         time.sleep(0.05)
         if mode == 12:
