@@ -1,20 +1,24 @@
-"""Source rows to chat rows: messages of system, user and assistant in a learnable order.
+"""Source rows to chat rows: messages of system, user, assistant and tool in a learnable order.
 
 Leaves single texts to `finetune.cells` and rules across rows (duplicates, contradictions) to `finetune.rules`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from finetune.cells import inspect_text, is_placeholder
+from finetune.changed_numbers import NumberWatch
 from finetune.codec import Json
 from finetune.columns import guess_group, resolve_mapping
 from finetune.issues import IssueLog
 from finetune.sources import SourceRow
 from finetune.spec import ColumnRole
 
-_ROLES = ("system", "user", "assistant")
+_ROLES = ("system", "user", "assistant", "tool")
+_TURNS = re.compile("s?(?:ua(?:t+a)*)+")
+"""Initials of the roles: what a tool says stands between what asks for it and what makes use of it."""
 _TEXT_ROLES = (ColumnRole.PROMPT, ColumnRole.COMPLETION, ColumnRole.SYSTEM)
 _NEEDED = ((ColumnRole.COMPLETION, "empty_answer"), (ColumnRole.PROMPT, "empty_prompt"))
 _EMPTY = {"assistant": "empty_answer", "user": "empty_prompt"}
@@ -72,6 +76,7 @@ class ChatReader:
         self._is_usable = True
         self._is_lost = False
         """Of the row at hand: something in it keeps it out."""
+        self._numbers = NumberWatch()
 
     def read(self, row: SourceRow) -> ChatRow | None:
         """The row as a chat; None if it cannot be learned from."""
@@ -87,6 +92,10 @@ class ChatReader:
         messages = self._read_table_row(row) if self._list is None else self._read_chat(row, self._list)
         group, is_held_out = self._read_marks(row)
         return None if self._is_lost else ChatRow(row.number, tuple(messages), group, is_held_out)
+
+    def finish(self) -> None:
+        """Add what only all rows together show of a column."""
+        self._numbers.tell(self._issues)
 
     def _tell(self, code: str, number: int, column: str | None, value: object = None, **values: object) -> None:
         """Add what keeps the row at hand out."""
@@ -134,6 +143,8 @@ class ChatReader:
             self._tell("cell_not_text", row.number, name, value)
             return None
         raw = "" if value is None else str(value)
+        if role is not ColumnRole.SPLIT:
+            self._numbers.look(name, row.number, raw)
         return self._inspect(raw, row.number, name) if role in _TEXT_ROLES else raw
 
     def _inspect(self, text: str, number: int, place: str) -> str | None:
@@ -142,9 +153,7 @@ class ChatReader:
             self._is_lost = True
         return found
 
-    def _check_parts(
-        self, row: SourceRow, parts: Mapping[ColumnRole, Sequence[str]], unknown: set[ColumnRole]
-    ) -> None:
+    def _check_parts(self, row: SourceRow, parts: Mapping[ColumnRole, Sequence[str]], unknown: set[ColumnRole]) -> None:
         is_other = False
         for role, code in _NEEDED:
             if parts[role] or role in unknown:
@@ -198,6 +207,7 @@ class ChatReader:
         roles = [message.role for message in messages]
         if "" in roles:
             return ()
+        self._check_tools(row.number, roles, name)
         is_ordered = self._check_order(row.number, roles, name)
         trained = [at for at, one in enumerate(messages) if one.role == "assistant" and one.is_trained]
         if "assistant" in roles and not trained:
@@ -221,7 +231,9 @@ class ChatReader:
         keys = ("from", "value") if self._list == "conversations" else ("role", "content")
         role, content = (message.get(key) for key in keys)
         for key, value in zip(keys, (role, content), strict=True):
-            if not isinstance(value, str):
+            if value is None and key == "content" and message.get("tool_calls"):
+                self._tell("tool_calls_without_text", number, f"{place}.tool_calls")
+            elif not isinstance(value, str):
                 self._tell("message_missing_key", number, f"{place}.{key}", value)
         for key in sorted(set(message) - {*keys, "weight"}):
             self._issues.add("message_unrecognized_key", row=number, column=f"{place}.{key}")
@@ -257,14 +269,19 @@ class ChatReader:
         return role
 
     def _check_order(self, number: int, roles: Sequence[str], name: str) -> bool:
-        turns = roles[1:] if roles[0] == "system" else roles
         if "assistant" not in roles:
             self._tell("example_missing_assistant_message", number, name, ", ".join(roles))
             return False
-        if len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
+        if not _TURNS.fullmatch("".join(role[0] for role in roles)):
             self._tell("role_order", number, name, ", ".join(roles))
             return False
         return True
+
+    def _check_tools(self, number: int, roles: Sequence[str], name: str) -> None:
+        """Whether a base can read what a tool said is known only with its template: told, left out on request."""
+        if "tool" in roles:
+            self._issues.add("tool_role", row=number, column=f"{name}[{roles.index('tool')}].role", value="tool")
+            self._is_lost = self._is_lost or self._issues.fix_of("tool_role") is not None
 
 
 def _find_list(row: SourceRow) -> str | None:

@@ -123,6 +123,7 @@ def _read(job: Job, path: Path, reading: Reading) -> None:
             chat = reader.read(row)
             if chat is not None:
                 facts.add(chat)
+        reader.finish()
     if not reading.rows_read and issues.count(Severity.ERROR) == 0:
         issues.add("file_empty")
     reading.mapping = reader.mapping

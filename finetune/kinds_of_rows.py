@@ -59,8 +59,21 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         Remedy.NORMALISE,
     ),
     "unrecognized_role": _row_error(
-        "第 {rows} 行的角色不允许，可用 system、user、assistant。",
-        "Lines {rows}: a role that is not allowed. Use system, user, assistant.",
+        "第 {rows} 行的角色不允许，可用 system、user、assistant、tool。",
+        "Lines {rows}: a role that is not allowed. Use system, user, assistant, tool.",
+    ),
+    "tool_role": Kind(
+        W,
+        "第 {rows} 行含 tool 消息：会被读入，但不学习。只有对话模板支持 tool 的基座可用；"
+        "不支持的基座在预览和报价时会拒绝。",
+        "Lines {rows} have messages of role tool: they are read and never learned. Only a base whose chat template "
+        "shows them can use such rows; others refuse them at the token preview and when a run is planned.",
+        Remedy.REVIEW,
+        DROP,
+    ),
+    "tool_calls_without_text": _row_error(
+        "第 {rows} 行的 assistant 消息只有 tool_calls 而没有文字；请将调用写入 content。",
+        "Lines {rows}: an assistant message has tool_calls and no text to learn; write the call into its content.",
     ),
     "role_renamed": Kind(
         F,
@@ -69,8 +82,9 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         Remedy.RENAME_ROLES,
     ),
     "role_order": _row_error(
-        "第 {rows} 行的消息顺序不对：system 只能在首位，user 与 assistant 交替，最后是 assistant。",
-        "Lines {rows}: system first, then user and assistant in turn, the last one assistant.",
+        "第 {rows} 行的消息顺序不对：system 只能在首位，user 与 assistant 交替，tool 在两条 assistant 之间，"
+        "最后是 assistant。",
+        "Lines {rows}: system first, then user and assistant in turn, tool between two of assistant, assistant last.",
     ),
     "example_missing_assistant_message": _row_error(
         "第 {rows} 行没有 assistant 消息，无可学习的内容。", "Lines {rows}: no assistant message, so nothing to learn."
@@ -171,8 +185,8 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
     "valid_row_not_scored": Kind(
         W,
         "验证文件第 {rows} 行的 assistant 消息的 weight 都是 0，没有可评分的回答，这些行不参与评分。",
-        "Lines {rows} of the validation file have weight 0 on every assistant message; no answer of theirs is scored, so "
-        "they are left out.",
+        "Lines {rows} of the validation file have weight 0 on every assistant message; no answer of theirs is scored, "
+        "so they are left out.",
         Remedy.REVIEW,
     ),
     "no_valid_rows": Kind(
@@ -246,6 +260,21 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         "分组过大，无法按组划分验证集，改按问题划分。",
         "The groups are too large to hold one out; split by question instead.",
         Remedy.MAP_COLUMNS,
+    ),
+    "id_like_numbers_changed": Kind(
+        W,
+        "第 {rows} 行“{column}”列的编号或日期疑似被表格软件改写（丢失前导零，或日期变为天数），"
+        "该列其他值形如 {example}。"
+        "请将该列设为文本后重新导出并上传。",
+        "Rows {rows}, column '{column}': a spreadsheet seems to have changed these numbers (leading zeros lost, or a "
+        "date turned into a count of days); the others look like {example}. Set the column to text, export and upload "
+        "again.",
+        Remedy.UPLOAD_AGAIN,
+    ),
+    "language_mix": Kind(
+        I,
+        "问题与答案的文字：中文 {zh}%，拉丁字母（英文等）{en}%，其他 {other}%。",
+        "Questions and answers by writing: Chinese {zh}%, Latin letters (English and others) {en}%, other {other}%.",
     ),
     "garbled_text": Kind(
         W,

@@ -12,6 +12,7 @@ from finetune.row_facts import RowFacts
 LEAST_ROWS = 10
 _ADVISED_ROWS = 200
 _DOMINANT_SHARE = 0.6
+_MIXED_SHARE = 0.05
 
 
 def keep_rows(facts: RowFacts, issues: IssueLog) -> Any:
@@ -28,6 +29,7 @@ def keep_rows(facts: RowFacts, issues: IssueLog) -> Any:
     _check_contradictions(facts, kept, issues)
     _check_near_rows(facts, kept, issues)
     _check_variety(facts, kept, issues)
+    _check_languages(facts, issues)
     return kept
 
 
@@ -86,3 +88,11 @@ def _check_variety(facts: RowFacts, kept: Any, issues: IssueLog) -> None:
         number = facts.numbers[int(usable[first[most]])]
         percent = round(100 * int(counts[most]) / len(usable))
         issues.add("valid_label_imbalance" if held else "label_imbalance", row=number, percent=percent)
+
+
+def _check_languages(facts: RowFacts, issues: IssueLog) -> None:
+    """For information: the shares of questions and answers, where more than one writing has a share of weight."""
+    total = sum(facts.languages.values())
+    if sum(count >= _MIXED_SHARE * total for count in facts.languages.values()) > 1:
+        shares = {name: round(100 * facts.languages[name] / total) for name in ("zh", "en", "other")}
+        issues.add("language_mix", **shares)

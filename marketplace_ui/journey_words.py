@@ -200,6 +200,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "没有可学习的答案（可能超过最大长度）。请缩短数据行或调大最大长度。",
         "No answer is left to learn from, perhaps beyond the longest row allowed. Shorten the rows or raise the limit.",
     ),
+    "tool_role_not_rendered": (
+        "该基座的对话模板不支持 tool 消息。请另选基座，或在数据报告的“tool_role”处一键去除这些行。",
+        "The chat template of this base does not show messages of role tool. Choose another base, or leave such rows "
+        "out with one click at 'tool_role' of the data report.",
+    ),
     "template_missing": (
         "该基座没有对话模板，不能微调。请另选基座。",
         "This base has no chat template and cannot be tuned. Choose another base.",
