@@ -267,6 +267,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "The trainer ran far longer than its quote allows; it was ended and resumed several times without success. You "
         "pay nothing; start a new run, or choose another offer.",
     ),
+    "ordering_failed": (
+        "平台多次尝试后仍无法下单，没有冻结资金。请重新创建任务，或联系运营方。",
+        "The platform could not place the order after several tries; no money was held. Create the job again, or ask "
+        "the operator.",
+    ),
     "internal": (
         "平台内部错误。无需付费，请重新发起任务；再次出现请联系运营方并提供任务编号。",
         "An internal error of the platform. You pay nothing; start a new run, and give the operator the run's id if "

@@ -17,7 +17,7 @@ from hub.orders.service import refund_order, settle_order
 from hub.orders.tables import Fault as OrderFault
 from hub.tuning import rules
 from hub.tuning.following import sum_earlier_rentals
-from hub.tuning.kinds import GATE_KIND, PLAN_KIND, TRAIN_KIND
+from hub.tuning.kinds import GATE_KIND, ORDER_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.moves import move_run
 from hub.tuning.progress import find_commit
 from hub.tuning.states import AttemptState, RunState
@@ -26,6 +26,11 @@ from hub.tuning.tables import Run, RunAttempt
 _RETRY_S = 2.0
 _NO_LOSS = ("preempted", "paused", "out_of_memory", rules.NAN_LOSS)
 """Ends of attempts that say nothing against the machine: the owner's pause, another's turn, what is tried otherwise."""
+_WORK_FAILED = ("internal", "the work could not be completed after several tries")
+_ORDERING_FAILED = (
+    "ordering_failed",
+    "the order could not be placed after several tries; no money was held; create the job again, or ask the operator.",
+)
 _DONE_STATES = (State.SUCCEEDED, State.EARLY_STOPPED)
 _ORDER_FAULTS = {
     Fault.USER: OrderFault.USER,
@@ -103,10 +108,11 @@ def fail_orphaned_runs(session: Session, *, now: datetime) -> int:
     ordered &= ~has_open_job(GATE_KIND, Run.id)
     ordered &= Run.state != RunState.PAUSED
     planning = (Run.state == RunState.VALIDATING) & ~has_open_job(PLAN_KIND, Run.id)
-    found = session.scalars(select(Run).where(ordered | planning).order_by(Run.id)).all()
+    ordering = (Run.state == RunState.PLANNED) & Run.terms.is_not(None) & ~has_open_job(ORDER_KIND, Run.id)
+    found = session.scalars(select(Run).where(ordered | planning | ordering).order_by(Run.id)).all()
     for run in found:
-        message = "the work could not be completed after several tries"
-        end_failed(session, run, reason_code="internal", fault=Fault.PLATFORM, message=message, now=now)
+        reason, message = _ORDERING_FAILED if run.state is RunState.PLANNED else _WORK_FAILED
+        end_failed(session, run, reason_code=reason, fault=Fault.PLATFORM, message=message, now=now)
     return len(found)
 
 
