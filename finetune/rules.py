@@ -94,5 +94,5 @@ def _check_languages(facts: RowFacts, issues: IssueLog) -> None:
     """For information: the shares of questions and answers, where more than one writing has a share of weight."""
     total = sum(facts.languages.values())
     if sum(count >= _MIXED_SHARE * total for count in facts.languages.values()) > 1:
-        shares = {name: round(100 * facts.languages[name] / total) for name in ("zh", "en", "other")}
-        issues.add("language_mix", **shares)
+        zh, en, other = (round(100 * facts.languages[name] / total) for name in ("zh", "en", "other"))
+        issues.add("language_mix", zh=zh, en=en, other=other)
