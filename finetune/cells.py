@@ -31,15 +31,15 @@ def inspect_text(text: str, *, row: int, column: str, issues: IssueLog) -> str |
     kept = text.strip()
     if kept and len(kept) != len(text):
         issues.add("outer_blanks", row=row, column=column)
-    if len(kept) > MOST_CHARS:
-        issues.add("very_long_text", row=row, column=column, value=len(kept), limit=MOST_CHARS)
-        if issues.fix_of("very_long_text"):
-            return None
     codes = find_private(kept)
     if _SUSPICIOUS.search(kept):
         codes += _find_leftovers(kept)
+    if len(kept) > MOST_CHARS:
+        issues.add("very_long_text", row=row, column=column, value=len(kept), limit=MOST_CHARS)
     for code in codes:
         issues.add(code, row=row, column=column, value=kept)
+    if len(kept) > MOST_CHARS and issues.fix_of("very_long_text"):
+        return None
     for code in codes:
         action = issues.fix_of(code)
         if action is FixAction.DROP:

@@ -68,6 +68,8 @@ def check_source(job: Job) -> Result:
         else:
             valid = _open(job, "valid", spool, stack)
             _read(job, Path(spec.data.valid), valid)
+            if valid.rows_read and not valid.kept.any() and not valid.issues.count(Severity.ERROR):
+                valid.issues.add("no_valid_rows")
             groups = valid.facts.groups[valid.kept] if valid.facts.has_groups else ()
             learned = check_groups(train.facts, train.kept, groups, train.issues)
             learned = remove_overlap(train.facts, learned, valid.facts.prompts[valid.kept], train.issues)
@@ -76,6 +78,8 @@ def check_source(job: Job) -> Result:
             parts, held = [train, valid], (valid, valid.kept)
         usable = int(split.train.sum()) + (int(split.valid.sum()) if len(parts) == 1 else 0)
         check_count(usable, train.issues)
+        for part in parts:
+            part.issues.settle()
         job.log.write(Event.STAGE, {"stage": "writing"})
         digests = write_findings(job.out, spool)
         if train.upload is not None:
@@ -119,6 +123,7 @@ def _read(job: Job, path: Path, reading: Reading) -> None:
             chat = reader.read(row)
             if chat is not None:
                 facts.add(chat)
+        reader.finish()
     if not reading.rows_read and issues.count(Severity.ERROR) == 0:
         issues.add("file_empty")
     reading.mapping = reader.mapping

@@ -63,9 +63,18 @@ def bound_share(hits: int, n: int) -> tuple[float, float]:
 
 
 def measure_losses(
-    loss: AnswerLoss, rows: Sequence[TokenRow], *, batch_tokens: int, pad_id: int, device: str
+    loss: AnswerLoss,
+    rows: Sequence[TokenRow],
+    *,
+    batch_tokens: int,
+    pad_id: int,
+    device: str,
+    on_part: Callable[[], None] = lambda: None,
 ) -> Losses:
-    """Held-out loss and token accuracy of the model behind `loss`; no gradients, rows in their order."""
+    """Held-out loss and token accuracy of the model behind `loss`; no gradients, rows in their order.
+
+    `on_part` is called after each of the batches.
+    """
     precision = use_precision(device)
     total, count, hits = 0.0, 0, 0
     row_logprobs = [0.0] * len(rows)
@@ -79,6 +88,7 @@ def measure_losses(
         total += float(values.sum())
         count += len(values)
         hits += int(is_hit.sum())
+        on_part()
     return Losses(mean=total / count, token_accuracy=hits / count, row_logprobs=row_logprobs)
 
 
@@ -91,9 +101,14 @@ def score_model(
     max_new_tokens: int,
     device: str,
     on_batch: Callable[[int], None],
+    on_part: Callable[[], None],
 ) -> Scores:
-    """Loss and greedy answers of the model behind `loss` as it stands; `on_batch` gets the rows answered so far."""
-    losses = measure_losses(loss, rows, batch_tokens=batch_tokens, pad_id=tokenizer.eos_token_id, device=device)
+    """Loss and greedy answers of the model behind `loss` as it stands.
+
+    `on_batch` gets the rows answered so far; `on_part` is called between, after each pass of the model.
+    """
+    pad_id = tokenizer.eos_token_id
+    losses = measure_losses(loss, rows, batch_tokens=batch_tokens, pad_id=pad_id, device=device, on_part=on_part)
     with use_precision(device)():
         answers = generate_answers(
             loss.model,
@@ -102,6 +117,7 @@ def score_model(
             max_new_tokens=max_new_tokens,
             device=device,
             on_batch=on_batch,
+            on_pass=on_part,
         )
     hits = [answer.text.strip() == row.answer.strip() for answer, row in zip(answers, rows, strict=True)]
     return Scores(losses=losses, answers=answers, hits=hits)

@@ -28,8 +28,12 @@ def generate_answers(
     max_new_tokens: int,
     device: str,
     on_batch: Callable[[int], None],
+    on_pass: Callable[[], None] = lambda: None,
 ) -> list[Answer]:
-    """One answer per prompt in the given order; `on_batch` gets the count done after each batch."""
+    """One answer per prompt in the given order; `on_batch` gets the count done after each batch.
+
+    `on_pass` is called for each token that a batch makes.
+    """
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), _BATCH_ROWS):
@@ -40,6 +44,7 @@ def generate_answers(
             tokenizer.eos_token_id,
             max_new_tokens=max_new_tokens,
             device=device,
+            on_pass=on_pass,
         )
         for index, ids in zip(part, tokens, strict=True):
             answers[index] = _decode(tokenizer, ids)
@@ -48,7 +53,13 @@ def generate_answers(
 
 
 def _generate_batch(
-    model: Any, prompts: Sequence[list[int]], eos_id: int, *, max_new_tokens: int, device: str
+    model: Any,
+    prompts: Sequence[list[int]],
+    eos_id: int,
+    *,
+    max_new_tokens: int,
+    device: str,
+    on_pass: Callable[[], None],
 ) -> list[list[int]]:
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[eos_id] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
@@ -70,6 +81,7 @@ def _generate_batch(
             cache = found.past_key_values
             ids = found.logits[:, -1:].argmax(-1).masked_fill(done[:, None], eos_id)
             made.append(ids)
+            on_pass()
             done |= ids[:, 0] == eos_id
             if bool(done.all()):
                 break

@@ -23,8 +23,12 @@ MOST_FINDINGS_OF_A_CODE = 100_000
 """More of one code are counted but not listed one by one, so that a check's memory and disk stay bounded."""
 _MOST_COLUMNS_OF_A_CODE = 100
 _SAMPLE_ROWS = 20
+_MOST_HELD = 1_000
+"""More findings of one row are not held back until all of it is known: a line of a megabyte may have a million."""
 _SHORT_CHARS = 80
 _INDEX = re.compile(r"\[\d+\]")
+_Finding = tuple[str, int, str | None, object, Mapping[str, object]]
+"""Code, row, column, value, and what goes into the message."""
 
 
 @dataclass
@@ -37,7 +41,8 @@ class _Group:
 class IssueLog:
     """Collects findings; `file` says which upload they are about (train or valid).
 
-    With `fixes` a finding of such a code counts as corrected. With `spool` each finding of a row is kept there.
+    With `fixes` a finding of such a code counts as corrected. With `spool` each finding of a row is kept there, all of
+    them once `settle` was called after the last one.
     """
 
     def __init__(
@@ -47,16 +52,42 @@ class IssueLog:
         self._file = file
         self._groups: dict[tuple[str, str | None], _Group] = {}
         self._places: Counter[str] = Counter()
+        self._drops = FixAction.DROP in self.fixes.values()
+        self._row: int | None = None
+        self._held: list[_Finding] = []
         self._spool = spool
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether the findings are about a validation file: it is scored on, and nothing of it is learned."""
+        return self._file == "valid"
 
     def add(
         self, code: str, *, row: int | None = None, column: str | None = None, value: object = None, **values: object
     ) -> None:
         """Count one finding; `value` is what stands there, the others go into the message of its code and column."""
+        if row is None or not self._drops:
+            self._enter(code, row, column, value, values)
+            return
+        if row != self._row or len(self._held) >= _MOST_HELD:
+            self.settle()
+            self._row = row
+        self._held.append((code, row, column, value, values))
+
+    def settle(self) -> None:
+        """Count what was found in the row at hand; of a row left out on request only why it is, the rest is moot."""
+        held, self._held = self._held, []
+        asked = [one for one in held if self.fixes.get(one[0]) is FixAction.DROP]
+        for one in asked or held:
+            self._enter(*one)
+
+    def _enter(
+        self, code: str, row: int | None, column: str | None, value: object, values: Mapping[str, object]
+    ) -> None:
         place = None if column is None else shorten(_INDEX.sub("[]", column))
         if (code, place) not in self._groups:
             place = self._find_place(code, place)
-        group = self._groups.setdefault((code, place), _Group(values=values))
+        group = self._groups.setdefault((code, place), _Group(values=dict(values)))
         group.count += 1
         if row is None:
             return
@@ -92,14 +123,17 @@ class IssueLog:
 
     def count(self, severity: Severity) -> int:
         """Number of codes found with this severity."""
+        self.settle()
         return len({code for code, _ in self._groups if self.severity_of(code) is severity})
 
     def count_findings(self) -> int:
         """Number of findings of all codes."""
+        self.settle()
         return sum(group.count for group in self._groups.values())
 
     def describe(self) -> list[Json]:
         """All findings for report.json by code and column, errors first."""
+        self.settle()
         order = list(Severity)
         found = sorted(self._groups.items(), key=lambda item: order.index(self.severity_of(item[0][0])))
         return [self._describe(code, column, group) for (code, column), group in found]

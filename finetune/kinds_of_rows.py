@@ -59,8 +59,21 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         Remedy.NORMALISE,
     ),
     "unrecognized_role": _row_error(
-        "第 {rows} 行的角色不允许，可用 system、user、assistant。",
-        "Lines {rows}: a role that is not allowed. Use system, user, assistant.",
+        "第 {rows} 行的角色不允许，可用 system、user、assistant、tool。",
+        "Lines {rows}: a role that is not allowed. Use system, user, assistant, tool.",
+    ),
+    "tool_role": Kind(
+        W,
+        "第 {rows} 行含 tool 消息：会被读入，但不学习。只有对话模板支持 tool 的基座可用；"
+        "不支持的基座在预览和报价时会拒绝。",
+        "Lines {rows} have messages of role tool: they are read and never learned. Only a base whose chat template "
+        "shows them can use such rows; others refuse them at the token preview and when a run is planned.",
+        Remedy.REVIEW,
+        DROP,
+    ),
+    "tool_calls_without_text": _row_error(
+        "第 {rows} 行的 assistant 消息只有 tool_calls 而没有文字；请将调用写入 content。",
+        "Lines {rows}: an assistant message has tool_calls and no text to learn; write the call into its content.",
     ),
     "role_renamed": Kind(
         F,
@@ -69,8 +82,9 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         Remedy.RENAME_ROLES,
     ),
     "role_order": _row_error(
-        "第 {rows} 行的消息顺序不对：system 只能在首位，user 与 assistant 交替，最后是 assistant。",
-        "Lines {rows}: system first, then user and assistant in turn, the last one assistant.",
+        "第 {rows} 行的消息顺序不对：system 只能在首位，user 与 assistant 交替，tool 在两条 assistant 之间，"
+        "最后是 assistant。",
+        "Lines {rows}: system first, then user and assistant in turn, tool between two of assistant, assistant last.",
     ),
     "example_missing_assistant_message": _row_error(
         "第 {rows} 行没有 assistant 消息，无可学习的内容。", "Lines {rows}: no assistant message, so nothing to learn."
@@ -87,14 +101,14 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
     ),
     "empty_answer": Kind(
         F,
-        "第 {rows} 行答案为空，已去除 {count} 行。",
-        "Rows {rows}: the answer is empty; {count} rows left out.",
+        "第 {rows} 行有 {count} 处答案为空，所在行已去除。",
+        "Rows {rows}: {count} empty answers; their rows are left out.",
         Remedy.REMOVE_ROWS,
     ),
     "empty_prompt": Kind(
         F,
-        "第 {rows} 行问题为空，已去除 {count} 行。",
-        "Rows {rows}: the question is empty; {count} rows left out.",
+        "第 {rows} 行有 {count} 处问题为空，所在行已去除。",
+        "Rows {rows}: {count} empty questions; their rows are left out.",
         Remedy.REMOVE_ROWS,
     ),
     "outer_blanks": Kind(
@@ -146,6 +160,41 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         "{percent}% 的答案与第 {rows} 行相同，模型会偏向它。",
         "{percent}% of the answers are the one of row {rows}; expect a bias to it.",
         Remedy.ADD_ROWS,
+    ),
+    "valid_prompts_identical": Kind(
+        W,
+        "验证文件的所有问题都相同，得分只说明模型如何回答这一个问题。不影响训练；建议补充其他问题。",
+        "All questions of the validation file are identical, so its score is about this one question. Training is not "
+        "affected; add rows that ask something else.",
+        Remedy.ADD_ROWS,
+    ),
+    "valid_answers_identical": Kind(
+        W,
+        "验证文件的所有答案都相同，得分只说明模型是否给出这一个答案。不影响训练；建议补充其他答案的行。",
+        "All answers of the validation file are identical, so its score only says whether the model gives this one. "
+        "Training is not affected; add rows with other answers.",
+        Remedy.ADD_ROWS,
+    ),
+    "valid_label_imbalance": Kind(
+        W,
+        "验证文件中 {percent}% 的答案与第 {rows} 行相同，得分主要反映这一个答案。不影响训练。",
+        "{percent}% of the answers of the validation file are the one of row {rows}; its score is mostly about that "
+        "answer. Training is not affected.",
+        Remedy.ADD_ROWS,
+    ),
+    "valid_row_not_scored": Kind(
+        W,
+        "验证文件第 {rows} 行的 assistant 消息的 weight 都是 0，没有可评分的回答，这些行不参与评分。",
+        "Lines {rows} of the validation file have weight 0 on every assistant message; no answer of theirs is scored, "
+        "so they are left out.",
+        Remedy.REVIEW,
+    ),
+    "no_valid_rows": Kind(
+        E,
+        "验证文件没有一行可用，无法评分。请按检查结果修正后重新上传，或不指定验证文件，由系统留出一部分训练行。",
+        "No row of the validation file can be used, so nothing can be scored. Correct it and upload it again, or name "
+        "none: then some training rows are held out.",
+        Remedy.UPLOAD_AGAIN,
     ),
     "duplicate_rows": Kind(
         F,
@@ -211,6 +260,21 @@ KINDS_OF_ROWS: Mapping[str, Kind] = {
         "分组过大，无法按组划分验证集，改按问题划分。",
         "The groups are too large to hold one out; split by question instead.",
         Remedy.MAP_COLUMNS,
+    ),
+    "id_like_numbers_changed": Kind(
+        W,
+        "第 {rows} 行“{column}”列的编号或日期疑似被表格软件改写（丢失前导零，或日期变为天数），"
+        "该列其他值形如 {example}。"
+        "请将该列设为文本后重新导出并上传。",
+        "Rows {rows}, column '{column}': a spreadsheet seems to have changed these numbers (leading zeros lost, or a "
+        "date turned into a count of days); the others look like {example}. Set the column to text, export and upload "
+        "again.",
+        Remedy.UPLOAD_AGAIN,
+    ),
+    "language_mix": Kind(
+        I,
+        "问题与答案的文字：中文 {zh}%，拉丁字母（英文等）{en}%，其他 {other}%。",
+        "Questions and answers by writing: Chinese {zh}%, Latin letters (English and others) {en}%, other {other}%.",
     ),
     "garbled_text": Kind(
         W,

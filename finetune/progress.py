@@ -12,6 +12,9 @@ from finetune.codec import Json
 from finetune.files import write_atomic
 from finetune.spec import Event, Progress, Result, RunSpec
 
+BEAT_S = 10.0
+"""Whoever takes a silent trainer for stuck waits for many of these."""
+
 
 def read_clock_us() -> int:
     """Now in µs UTC."""
@@ -26,7 +29,7 @@ class ProgressLog:
         self._spec = spec
         self._clock_us = clock_us
         self._seq = 0
-        self._started_s = time.monotonic()
+        self._started_s = self._written_s = time.monotonic()
         self.step = 0
         self.tokens = 0
         self.committed_step = 0
@@ -51,6 +54,12 @@ class ProgressLog:
         )
         self._stream.write(line.to_json() + "\n")
         self._stream.flush()
+        self._written_s = time.monotonic()
+
+    def beat(self, metrics: Mapping[str, Json]) -> None:
+        """Append a STAGE line where none was written for BEAT_S: who watches tells slow from stuck by it."""
+        if time.monotonic() - self._written_s >= BEAT_S:
+            self.write(Event.STAGE, metrics)
 
     def read_now_us(self) -> int:
         """Now in µs UTC by the log's clock."""

@@ -6,12 +6,14 @@ Leaves the texts in a spool on disk and the rules to `finetune.rules` and `finet
 import hashlib
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from finetune.chats import ChatRow
 from finetune.codec import Json
+from finetune.languages import find_language
 from finetune.near_rows import Sketcher
 
 _DIGEST_BYTES = 8
@@ -35,6 +37,8 @@ class RowFacts:
         self._held = array("b")
         self._chars = array("I")
         self.has_groups = False
+        self.languages: Counter[str] = Counter()
+        """Writing -> questions and answers in it."""
 
     def add(self, row: ChatRow) -> None:
         """Keep one row."""
@@ -49,6 +53,9 @@ class RowFacts:
         self.has_groups = self.has_groups or row.group is not None
         self._held.append(row.is_held_out)
         self._chars.append(len(prompt) + len(answer))
+        for text in (row.messages[-2].content, answer):
+            if (language := find_language(text)) is not None:
+                self.languages[language] += 1
         self._sketcher.add(f"{prompt}\n{answer}")
         self._at += len(line)
         self._stream.write(line)

@@ -12,6 +12,7 @@ from finetune.row_facts import RowFacts
 LEAST_ROWS = 10
 _ADVISED_ROWS = 200
 _DOMINANT_SHARE = 0.6
+_MIXED_SHARE = 0.05
 
 
 def keep_rows(facts: RowFacts, issues: IssueLog) -> Any:
@@ -28,6 +29,7 @@ def keep_rows(facts: RowFacts, issues: IssueLog) -> Any:
     _check_contradictions(facts, kept, issues)
     _check_near_rows(facts, kept, issues)
     _check_variety(facts, kept, issues)
+    _check_languages(facts, issues)
     return kept
 
 
@@ -69,17 +71,28 @@ def _check_near_rows(facts: RowFacts, kept: Any, issues: IssueLog) -> None:
 
 
 def _check_variety(facts: RowFacts, kept: Any, issues: IssueLog) -> None:
+    """Nothing is learned from a file that is held out: there the same only makes the score say less."""
     import numpy
 
     usable = numpy.flatnonzero(kept)
     if len(usable) < 2:
         return
+    held = issues.is_held_out
     if len(numpy.unique(facts.prompts[usable])) == 1:
-        issues.add("all_prompts_identical")
+        issues.add("valid_prompts_identical" if held else "all_prompts_identical")
     _, first, counts = numpy.unique(facts.answers[usable], return_index=True, return_counts=True)
     most = int(counts.argmax())
     if counts[most] == len(usable):
-        issues.add("all_answers_identical")
+        issues.add("valid_answers_identical" if held else "all_answers_identical")
     elif counts[most] > _DOMINANT_SHARE * len(usable):
         number = facts.numbers[int(usable[first[most]])]
-        issues.add("label_imbalance", row=number, percent=round(100 * int(counts[most]) / len(usable)))
+        percent = round(100 * int(counts[most]) / len(usable))
+        issues.add("valid_label_imbalance" if held else "label_imbalance", row=number, percent=percent)
+
+
+def _check_languages(facts: RowFacts, issues: IssueLog) -> None:
+    """For information: the shares of questions and answers, where more than one writing has a share of weight."""
+    total = sum(facts.languages.values())
+    if sum(count >= _MIXED_SHARE * total for count in facts.languages.values()) > 1:
+        zh, en, other = (round(100 * facts.languages[name] / total) for name in ("zh", "en", "other"))
+        issues.add("language_mix", zh=zh, en=en, other=other)

@@ -130,9 +130,11 @@ def _score(trainer: "Trainer", rows: "Sequence[TokenRow]", name: str) -> "Scores
     from finetune.evaluate import score_model
 
     job, prepared = trainer.job, trainer.prepared
+    place: dict[str, Json] = {"stage": f"evaluating_{name}", "done": 0, "of": len(rows)}
 
     def report(done: int) -> None:
-        job.log.write(Event.STAGE, {"stage": f"evaluating_{name}", "done": done, "of": len(rows)})
+        place["done"] = done
+        job.log.write(Event.STAGE, place)
         job.stop.raise_pending()
 
     report(0)
@@ -144,6 +146,7 @@ def _score(trainer: "Trainer", rows: "Sequence[TokenRow]", name: str) -> "Scores
         max_new_tokens=read_count(prepared.recipe, "max_new_tokens"),
         device=job.spec.device,
         on_batch=report,
+        on_part=lambda: job.log.beat(place),
     )
 
 

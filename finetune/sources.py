@@ -5,6 +5,7 @@ Leaves the meaning of columns and messages to `finetune.chats`.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,7 +15,7 @@ from finetune.codec import Json
 from finetune.issues import IssueLog
 from finetune.records import MOST_ROWS, Record, find_delimiter, read_csv_records, read_line_records
 from finetune.spec import SourceFormat
-from finetune.text_lines import detect_encoding, read_text_lines
+from finetune.text_lines import LineProblem, detect_encoding, read_text_lines
 from finetune.workbook import FORMULA_ERRORS, SheetRecord, WorkbookError, open_sheet
 
 MOST_MB = 1024
@@ -26,10 +27,15 @@ _EXPONENT = re.compile(r"\s*\d\.?\d*[Ee]\+?\d{2}\s*")
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One row as read; `number` is the line of JSONL, the record of CSV or the row of the sheet (the first is 1)."""
+    """One row as read; `number` is the line of JSONL, the record of CSV or the row of the sheet (the first is 1).
+
+    A row that is lost stays out for what was said of it; its cells are looked at all the same, but for those in `told`.
+    """
 
     number: int
     cells: dict[str, Json]
+    told: frozenset[str] = frozenset()
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def open_upload(path: Path, kind: SourceFormat, issues: IssueLog) -> Upload | No
 
 
 def read_rows(upload: Upload, issues: IssueLog) -> Iterator[SourceRow]:
-    """All readable rows; what cannot be read is added to `issues` and left out."""
+    """All rows with cells that can be told apart; what cannot be read is added to `issues`."""
     count = 0
     try:
         for record in upload.read():
@@ -79,10 +85,13 @@ def _read_record(record: Record, upload: Upload, issues: IssueLog) -> SourceRow 
     if record.problem is not None:
         shown = upload.delimiter.join(record.cells)
         issues.add(record.problem.code, row=record.number, value=shown, **record.problem.values)
-        return None
+        # the cells of a table stay apart whatever bytes are in them; of a line of JSON nothing is sure
+        if upload.kind is SourceFormat.JSONL or record.problem.code != LineProblem.INVALID_BYTES:
+            return None
     if upload.kind is SourceFormat.JSONL:
         return _parse_line(record, issues)
-    return _read_cells(record, upload, issues)
+    row = _read_cells(record, upload, issues)
+    return row if row is None or record.problem is None else replace(row, is_lost=True)
 
 
 def _open_text(path: Path, kind: SourceFormat, issues: IssueLog) -> Upload | None:
@@ -145,13 +154,15 @@ def _find_header(records: Iterator[Record]) -> tuple[int, list[str]]:
 
 def _parse_line(record: Record, issues: IssueLog) -> SourceRow | None:
     text = record.cells[0]
-    repeated: list[str] = []
+    repeated: set[str] = set()
+    outer: set[str] = set()
 
     def build(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         found = dict(pairs)
+        outer.clear()  # the object around all others is built last
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            repeated.extend(name for name in found if names.count(name) > 1)
+            outer.update(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            repeated.update(outer)
         return found
 
     try:
@@ -167,10 +178,9 @@ def _parse_line(record: Record, issues: IssueLog) -> SourceRow | None:
     if not isinstance(value, dict):
         issues.add("row_not_object", row=record.number, value=text)
         return None
-    for name in repeated[:1]:
+    for name in sorted(repeated):
         issues.add("duplicate_key", row=record.number, column=name)
-        return None
-    return SourceRow(record.number, value)
+    return SourceRow(record.number, value, frozenset(outer), bool(repeated))
 
 
 def _refuse_constant(name: str) -> Json:
@@ -186,33 +196,39 @@ def _explain(error: Exception) -> str:
 def _read_cells(record: Record, upload: Upload, issues: IssueLog) -> SourceRow | None:
     """A row of a table, with what its cells show of the software that wrote them."""
     header, cells = upload.header, record.cells
+    told: set[str] = set()
     if isinstance(record, SheetRecord):
         cells = (cells + [""] * (len(header) - len(cells)))[: len(header)]
-        if not any(cell.strip() for cell in cells) or not _check_sheet_row(record, header, issues):
+        if not any(cell.strip() for cell in cells):
             return None
+        told = _check_sheet_row(record, header, issues)
     elif len(cells) > len(header) and not any(cell.strip() for cell in cells[len(header) :]):
         cells = cells[: len(header)]  # a comma at the end of every line
     elif len(cells) != len(header):
         issues.add("csv_column_count", row=record.number, value=len(cells), wanted=len(header))
         return None
-    broken = [index for index, cell in enumerate(cells) if cell in FORMULA_ERRORS]
-    for index in broken:
+    for index in (index for index, cell in enumerate(cells) if cell in FORMULA_ERRORS):
         issues.add("xlsx_formula_error", row=record.number, column=header[index], value=cells[index])
+        told.add(header[index])
     mangled = record.mangled if isinstance(record, SheetRecord) else ()
     written = (index for index, cell in enumerate(cells) if "+" in cell and _EXPONENT.fullmatch(cell))
     lost = [index for index in chain(mangled, written) if index < len(header)]
     for index in lost:
         issues.add("number_mangled", row=record.number, column=header[index], value=cells[index])
-    if broken or (lost and issues.fix_of("number_mangled")):
-        return None
-    return SourceRow(record.number, dict(zip(header, cells, strict=True)))
+    if issues.fix_of("number_mangled"):
+        told.update(header[index] for index in lost)
+    named: dict[str, Json] = dict(zip(header, cells, strict=True))
+    return SourceRow(record.number, named, frozenset(told), bool(told))
 
 
-def _check_sheet_row(record: SheetRecord, header: Sequence[str], issues: IssueLog) -> bool:
+def _check_sheet_row(record: SheetRecord, header: Sequence[str], issues: IssueLog) -> set[str]:
+    """Tell what was merged; returns the columns of which nobody knows what belongs to them."""
     for index in record.filled:
         if index < len(header):
             issues.add("xlsx_merged_cells", row=record.number, column=header[index], value=record.cells[index])
-    spread = [index for index in record.spread if index < len(header)]
-    for index in spread:
-        issues.add("xlsx_merged_across", row=record.number, column=header[index], value=record.cells[index])
-    return not spread
+    told: set[str] = set()
+    for first, last in record.spread:
+        if first < len(header):
+            issues.add("xlsx_merged_across", row=record.number, column=header[first], value=record.cells[first])
+            told.update(header[first : last + 1])
+    return told

@@ -4,13 +4,14 @@ Leaves batching and the model to others. Prompt and answer are tokenised apart, 
 those that a server sees before it generates.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from finetune.errors import BaseError
+from finetune.errors import BaseError, DataError
 
 Message = Mapping[str, Any]
 """`role`, `content`, and `weight` 0 where an answer is not learned."""
@@ -43,8 +44,13 @@ def load_tokenizer(base: Path) -> Any:
 
 
 def tokenize_rows(tokenizer: Any, rows: Sequence[tuple[int, Sequence[Message]]]) -> list[TokenRow]:
-    """Token rows in the given order; raises BaseError if the template cannot be learned from or served alike."""
-    segments = [render_segments(tokenizer, messages) for _, messages in rows]
+    """Token rows in the given order.
+
+    Raises:
+        BaseError: the template cannot be learned from or served alike.
+        DataError: it does not show what a tool says, and a row has that.
+    """
+    segments = [_render_row(tokenizer, number, messages) for number, messages in rows]
     texts = [text for row in segments for text, _ in row]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
     found = []
@@ -76,6 +82,31 @@ def render_segments(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[s
         at = end
     pieces.append((text[at:], False))
     return [piece for piece in pieces if piece[0]]
+
+
+def _render_row(tokenizer: Any, number: int, messages: Sequence[Message]) -> list[tuple[str, bool]]:
+    """The pieces of a row; what a tool said must be among them, as not every template has a place for it."""
+    from jinja2.exceptions import TemplateError
+
+    said = [str(message["content"]) for message in messages if message["role"] == "tool"]
+    if not said:
+        return render_segments(tokenizer, messages)
+    try:
+        pieces = render_segments(tokenizer, messages)
+    except TemplateError as error:
+        raise _refuse_tools(number) from error
+    text = "".join(piece for piece, _ in pieces)
+    if any(one not in text and json.dumps(one, ensure_ascii=False)[1:-1] not in text for one in said):
+        raise _refuse_tools(number)
+    return pieces
+
+
+def _refuse_tools(number: int) -> DataError:
+    return DataError(
+        "tool_role_not_rendered",
+        f"the base's chat template does not show messages of role 'tool' (first in checked row {number}); choose a "
+        "base whose template does, or leave such rows out: the data report offers it at 'tool_role'.",
+    )
 
 
 def _leave_untrained(spans: Sequence[tuple[int, int]], messages: Sequence[Message]) -> Sequence[tuple[int, int]]:

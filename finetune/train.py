@@ -166,6 +166,7 @@ class Trainer:
             batch_tokens=4 * read_count(prepared.recipe, "batch_tokens"),
             pad_id=self._pad_id,
             device=self.job.spec.device,
+            on_part=lambda: self.job.log.beat({"stage": "training"}),
         )
         self._judge(found.mean)
         self.position = self.position.advance(device_ms=self.position.device_ms + _since_ms(started_s))

@@ -53,10 +53,10 @@ class WorkbookError(Exception):
 
 @dataclass(frozen=True)
 class SheetRecord(Record):
-    """A row; `filled` are the cells that got the value of a merged one above, `spread` those merged sideways."""
+    """A row; `filled` are cells with the value of a merged one above, `spread` (first, last) of merges sideways."""
 
     filled: tuple[int, ...] = ()
-    spread: tuple[int, ...] = ()
+    spread: tuple[tuple[int, int], ...] = ()
     mangled: tuple[int, ...] = ()
 
 
@@ -101,7 +101,7 @@ def _read_rows(book: Any, sheet: Any, merged: Merged) -> Generator[SheetRecord, 
                 if first < len(values):
                     active.append((first, last_row, last, values[first]))
                     if last > first and values[first]:
-                        spread.append(first)
+                        spread.append((first, last))
             yield SheetRecord(number, values, None, filled, tuple(spread), mangled)
 
 

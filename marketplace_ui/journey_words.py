@@ -200,6 +200,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "没有可学习的答案（可能超过最大长度）。请缩短数据行或调大最大长度。",
         "No answer is left to learn from, perhaps beyond the longest row allowed. Shorten the rows or raise the limit.",
     ),
+    "tool_role_not_rendered": (
+        "该基座的对话模板不支持 tool 消息。请另选基座，或在数据报告的“tool_role”处一键去除这些行。",
+        "The chat template of this base does not show messages of role tool. Choose another base, or leave such rows "
+        "out with one click at 'tool_role' of the data report.",
+    ),
     "template_missing": (
         "该基座没有对话模板，不能微调。请另选基座。",
         "This base has no chat template and cannot be tuned. Choose another base.",
@@ -251,6 +256,21 @@ REASONS: dict[str, tuple[str, str]] = {
     "lost": (
         "训练进程中断且未能恢复。无需付费，请重新发起任务。",
         "The trainer was lost and could not be brought back. You pay nothing; start a new run.",
+    ),
+    "stalled": (
+        "训练进程长时间没有任何进展，平台已多次结束并从检查点继续，仍未恢复。无需付费，请重新发起任务或换一个报价。",
+        "The trainer stood still; it was ended and resumed from its checkpoint several times without success. You pay "
+        "nothing; start a new run, or choose another offer.",
+    ),
+    "max_duration": (
+        "训练远超报价所允许的时间，平台已多次结束并从检查点继续，仍未完成。无需付费，请重新发起任务或换一个报价。",
+        "The trainer ran far longer than its quote allows; it was ended and resumed several times without success. You "
+        "pay nothing; start a new run, or choose another offer.",
+    ),
+    "ordering_failed": (
+        "平台多次尝试后仍无法下单，没有冻结资金。请重新创建任务，或联系运营方。",
+        "The platform could not place the order after several tries; no money was held. Create the job again, or ask "
+        "the operator.",
     ),
     "internal": (
         "平台内部错误。无需付费，请重新发起任务；再次出现请联系运营方并提供任务编号。",

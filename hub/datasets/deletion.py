@@ -1,10 +1,10 @@
 """Deletes a data set with all that was derived from it, and keeps a receipt that says what was erased.
 
-It leaves knowing who needs a data set, and erasing what they kept of it, to `Readers`: runs live in a room above.
+It leaves knowing who needs a data set, and what they keep of it, to `Readers`: runs live in a room above.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor
 from hub.clock import to_us
 from hub.columns import write_json
-from hub.datasets.files import digest_text, remove_derived, remove_folder
+from hub.datasets.files import digest_text, locate_removable
 from hub.datasets.previews import PREVIEW_KIND
+from hub.datasets.removals import forget_removal, note_removal, remove_paths
 from hub.datasets.service import CHECK_KIND, OWNERS, find_dataset, record
 from hub.datasets.tables import Dataset, DatasetPreview, DatasetState, DatasetVersion
 from hub.errors import ConflictError
@@ -24,20 +25,12 @@ from hub.jobs.service import cancel_waiting_job
 
 
 @dataclass(frozen=True)
-class Erased:
-    """Files with rows of a data set that a run had kept beside it, now removed."""
-
-    run_id: str
-    files_removed: int
-    bytes_removed: int
-
-
-@dataclass(frozen=True)
 class Readers:
-    """Who reads data sets: the ids of what still needs one of these versions; erasing what the rest kept of them."""
+    """Who reads data sets: the ids of what still needs one of these versions; files with their rows that runs keep."""
 
     find_needs: Callable[[Session, Sequence[str]], Sequence[str]]
-    erase: Callable[[Session, Sequence[str], Path], Sequence[Erased]]
+    find_kept: Callable[[Session, Sequence[str], Path], Mapping[str, Sequence[Path]]]
+    """Run id -> files; each run that read one of the versions, also one that keeps nothing."""
 
 
 class DatasetInUseError(ConflictError):
@@ -51,6 +44,8 @@ def delete_dataset(
 ) -> Dataset:
     """Delete the files of a data set and keep a receipt; again returns the same receipt.
 
+    The caller forgets the removal once this is committed; until then a repeated call counts what went before a crash.
+
     Files that another data set of the organisation holds by the same digest stay, and the receipt says so.
 
     Raises:
@@ -60,6 +55,7 @@ def delete_dataset(
     actor.require(*OWNERS)
     dataset, _ = find_dataset(session, actor, dataset_id)
     if dataset.deleted_at is not None:
+        forget_removal(home, dataset.id)  # a crash came between its receipt and this
         return dataset
     statement = select(DatasetVersion).where(
         DatasetVersion.organisation_id == actor.organisation_id, DatasetVersion.dataset_id == dataset.id
@@ -76,9 +72,6 @@ def delete_dataset(
         version.report = None
     _delete_previews(session, versions, now)
     session.flush()
-    removed = [_remove_version(session, version, home) for version in versions]
-    erased = [asdict(one) for one in readers.erase(session, ids, home)]
-    dataset.deleted_at, dataset.deleted_by = now, actor.user_id
     receipt: dict[str, object] = {
         "receipt_id": new_id("rcp"),
         "dataset_id": dataset.id,
@@ -86,12 +79,29 @@ def delete_dataset(
         "deleted_at": now.isoformat(),
         "deleted_at_us": to_us(now),
         "deleted_by": actor.user_id,
-        "versions": removed,
-        "runs": erased,
-    }
+    } | _remove_files(session, dataset, versions, readers=readers, home=home)
+    dataset.deleted_at, dataset.deleted_by = now, actor.user_id
     dataset.receipt = receipt | {"receipt_digest": digest_text(write_json(receipt))}
     record(session, "dataset.deleted", own[-1], actor.user_id, now)
     return dataset
+
+
+def _remove_files(
+    session: Session, dataset: Dataset, versions: Sequence[DatasetVersion], *, readers: Readers, home: Path
+) -> dict[str, object]:
+    """Remove what holds rows of these versions; returns what went, a try that a crash cut short included."""
+    shared = {version.id: _is_shared(session, version) for version in versions}
+    paths = {version.id: _list_paths(home, version, keeps_upload=shared[version.id]) for version in versions}
+    kept = readers.find_kept(session, list(shared), home)
+    noted = note_removal(home, dataset.id, {**paths, **kept})
+    remove_paths(path for found in (*paths.values(), *kept.values()) for path in found)
+    return {
+        "versions": [
+            _describe(version) | _count(noted[version.id]) | {"kept_for_other_datasets": shared[version.id]}
+            for version in versions
+        ],
+        "runs": [{"run_id": run_id} | _count(noted[run_id]) for run_id in sorted(kept) if noted[run_id]],
+    }
 
 
 def _list_holding(session: Session, actor: Actor, versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
@@ -115,8 +125,9 @@ def _delete_previews(session: Session, versions: Sequence[DatasetVersion], now: 
         session.delete(preview)
 
 
-def _remove_version(session: Session, version: DatasetVersion, home: Path) -> dict[str, object]:
-    shared = session.scalar(
+def _is_shared(session: Session, version: DatasetVersion) -> bool:
+    """Whether another data set of the organisation holds the same upload."""
+    others = session.scalar(
         select(func.count())
         .select_from(DatasetVersion)
         .where(
@@ -125,8 +136,19 @@ def _remove_version(session: Session, version: DatasetVersion, home: Path) -> di
             DatasetVersion.state != DatasetState.DELETED,
         )
     )
-    remove = remove_derived if shared else remove_folder
-    files, size_bytes = remove(home, version.organisation_id, version.source_digest, version.id)
+    return bool(others)
+
+
+def _list_paths(home: Path, version: DatasetVersion, *, keeps_upload: bool) -> Sequence[Path]:
+    owner, digest = version.organisation_id, version.source_digest
+    return locate_removable(home, owner, digest, version.id, keeps_upload=keeps_upload)
+
+
+def _count(files: Mapping[str, int]) -> dict[str, object]:
+    return {"files_removed": len(files), "bytes_removed": sum(files.values())}
+
+
+def _describe(version: DatasetVersion) -> dict[str, object]:
     return {
         "version_id": version.id,
         "number": version.number,
@@ -136,9 +158,6 @@ def _remove_version(session: Session, version: DatasetVersion, home: Path) -> di
         "valid_digest": version.valid_digest,
         "train_rows": version.train_rows,
         "valid_rows": version.valid_rows,
-        "files_removed": files,
-        "bytes_removed": size_bytes,
-        "kept_for_other_datasets": bool(shared),
     }
 
 

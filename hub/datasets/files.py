@@ -71,27 +71,17 @@ def store_upload(home: Path, organisation_id: str, stream: BinaryIO, source_form
     return stored
 
 
-def remove_folder(home: Path, organisation_id: str, digest: str, _version_id: str) -> tuple[int, int]:
-    """Delete an upload and everything derived from it; returns (files, bytes) removed."""
-    return _remove([locate_folder(home, organisation_id, digest)])
-
-
-def remove_derived(home: Path, organisation_id: str, digest: str, version_id: str) -> tuple[int, int]:
-    """Delete what was derived from an upload for one version, not the upload; returns (files, bytes) removed."""
-    return _remove(list(locate_folder(home, organisation_id, digest).glob(f"*-{version_id}-*")))
+def locate_removable(
+    home: Path, organisation_id: str, digest: str, version_id: str, *, keeps_upload: bool
+) -> Sequence[Path]:
+    """Return the folders that go with a version: its upload's with all in it, or only what was derived for it."""
+    folder = locate_folder(home, organisation_id, digest)
+    return sorted(folder.glob(f"*-{version_id}-*")) if keeps_upload else [folder]
 
 
 def digest_text(text: str) -> str:
     """Return the sha256 of UTF-8 text as lower-case hex."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _remove(folders: Sequence[Path]) -> tuple[int, int]:
-    sizes = [path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()]
-    for folder in folders:
-        if folder.exists():
-            shutil.rmtree(folder)
-    return len(sizes), sum(sizes)
 
 
 def _write_and_hash(partial: Path, stream: BinaryIO) -> StoredFile:

@@ -6,6 +6,7 @@ What a run means, and what its result changes, is left to the rooms.
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -34,11 +35,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Sighting:
-    """What is known of an attempt now; `result` only when ended, `exit_code` where somebody could record it."""
+    """What is known of an attempt now; `result` only when ended, `exit_code` where somebody could record it.
+
+    Of one that runs: when it was started, and when it last reported something.
+    """
 
     phase: Phase
     result: Result | None = None
     exit_code: int | None = None
+    started_at: datetime | None = None
+    heard_at: datetime | None = None
 
 
 def ensure_trainer(
@@ -80,8 +86,9 @@ def look_at_trainer(work: Work, name: str, out: Path) -> Sighting:
     """Return how the attempt stands; a result counts only once the process is gone, and also without its record."""
     handle = work.launch.find(name)
     observed = Observed(ProcessState.LOST) if handle is None else work.launch.poll(handle)
-    if observed.state in (ProcessState.STARTING, ProcessState.RUNNING):
-        return Sighting(Phase.RUNNING)
+    if handle is not None and observed.state in (ProcessState.STARTING, ProcessState.RUNNING):
+        heard_at = max(handle.started_at, _read_heard_at(out) or handle.started_at)
+        return Sighting(Phase.RUNNING, started_at=handle.started_at, heard_at=heard_at)
     result = read_result(out)
     if result is None:
         return Sighting(Phase.LOST, exit_code=observed.exit_code)
@@ -108,6 +115,13 @@ def ask_pause(out: Path) -> None:
     (out / PAUSE_NAME).touch()
 
 
+def stop_trainer(work: Work, name: str) -> None:
+    """Kill what runs under a name; its record and what it left stay. Raises: StillRunningError."""
+    handle = work.launch.find(name)
+    if handle is not None:
+        work.launch.fence(handle)
+
+
 def clear_trainer(work: Work, name: str) -> None:
     """Make sure that nothing of that name runs any more, and free the name."""
     handle = work.launch.find(name)
@@ -119,6 +133,14 @@ def clear_trainer(work: Work, name: str) -> None:
 def locate_warm_trainer(home: Path) -> Path:
     """Return the socket of the trainer that has the libraries imported; without it every run starts cold."""
     return home / "run" / "trainer.sock"
+
+
+def _read_heard_at(out: Path) -> datetime | None:
+    """By the file's own time: what a trainer says of the time is not trusted."""
+    try:
+        return datetime.fromtimestamp((out / PROGRESS_NAME).stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
 
 
 def _build_argv(work: Work, spec_path: Path, out: Path) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from hub.catalogue.service import find_version, name_of
 from hub.datasets.deletion import delete_dataset
 from hub.datasets.previewing import locate_preview
 from hub.datasets.previews import PreviewBase, list_previews, request_preview
+from hub.datasets.removals import forget_removal
 from hub.datasets.tables import DatasetPreview, DatasetVersion, PreviewState
 from hub.datasets.versions import find_version as find_dataset_version
 from hub.tuning.dataset_readers import READERS
@@ -82,7 +83,9 @@ def delete(path: DatasetPath) -> dict[str, Any]:
             home=context().settings.home,
             now=context().clock(),
         )
-        return {"id": dataset.id, "receipt": dataset.receipt}
+        answer = {"id": dataset.id, "receipt": dataset.receipt}
+    forget_removal(context().settings.home, dataset.id)
+    return answer
 
 
 def read_samples(version: DatasetVersion, preview: DatasetPreview) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What runs have to do with data sets: which runs still need one, and erasing what ended runs kept of its rows.
+"""What runs have to do with data sets: which runs still need one, and what ended runs keep of its rows.
 
 It leaves deletion and its receipt to `hub.datasets.deletion`.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.datasets.deletion import Erased, Readers
+from hub.datasets.deletion import Readers
 from hub.tuning.examining import CASES_NAME, EVALUATION_NAME
 from hub.tuning.progress import locate_run
 from hub.tuning.states import TERMINAL
@@ -22,18 +22,13 @@ def find_runs_needing(session: Session, version_ids: Sequence[str]) -> list[str]
     return list(session.scalars(statement.order_by(Run.id)))
 
 
-def erase_rows_of_runs(session: Session, version_ids: Sequence[str], home: Path) -> list[Erased]:
-    """Remove held-out questions, expected and given answers that runs kept for their gates; figures stay."""
-    found = []
+def find_rows_of_runs(session: Session, version_ids: Sequence[str], home: Path) -> dict[str, list[Path]]:
+    """Return by run the files with held-out questions, expected and given answers, kept for its gate; figures stay."""
+    found = {}
     for run_id in session.scalars(select(Run.id).where(Run.dataset_version_id.in_(version_ids)).order_by(Run.id)):
         folder = locate_run(home, run_id)
-        files = [path for path in (folder / CASES_NAME, *folder.glob(f"*/{EVALUATION_NAME}")) if path.is_file()]
-        size_bytes = sum(path.stat().st_size for path in files)
-        for path in files:
-            path.unlink()
-        if files:
-            found.append(Erased(run_id, len(files), size_bytes))
+        found[run_id] = [path for path in (folder / CASES_NAME, *folder.glob(f"*/{EVALUATION_NAME}")) if path.is_file()]
     return found
 
 
-READERS = Readers(find_runs_needing, erase_rows_of_runs)
+READERS = Readers(find_runs_needing, find_rows_of_runs)

@@ -17,7 +17,7 @@ from hub.orders.service import refund_order, settle_order
 from hub.orders.tables import Fault as OrderFault
 from hub.tuning import rules
 from hub.tuning.following import sum_earlier_rentals
-from hub.tuning.kinds import GATE_KIND, PLAN_KIND, TRAIN_KIND
+from hub.tuning.kinds import GATE_KIND, ORDER_KIND, PLAN_KIND, TRAIN_KIND
 from hub.tuning.moves import move_run
 from hub.tuning.progress import find_commit
 from hub.tuning.states import AttemptState, RunState
@@ -26,6 +26,11 @@ from hub.tuning.tables import Run, RunAttempt
 _RETRY_S = 2.0
 _NO_LOSS = ("preempted", "paused", "out_of_memory", rules.NAN_LOSS)
 """Ends of attempts that say nothing against the machine: the owner's pause, another's turn, what is tried otherwise."""
+_WORK_FAILED = ("internal", "the work could not be completed after several tries")
+_ORDERING_FAILED = (
+    "ordering_failed",
+    "the order could not be placed after several tries; no money was held; create the job again, or ask the operator.",
+)
 _DONE_STATES = (State.SUCCEEDED, State.EARLY_STOPPED)
 _ORDER_FAULTS = {
     Fault.USER: OrderFault.USER,
@@ -35,13 +40,15 @@ _ORDER_FAULTS = {
 }
 
 
-def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: int | None) -> Verdict:
-    """Apply the end of the current attempt; `result` None: it left none."""
+def end_attempt(
+    work: Work, claim: Claim, *, result: Result | None, exit_code: int | None, why: rules.NoResult = rules.LOST
+) -> Verdict:
+    """Apply the end of the current attempt; `result` None: it left none, and `why`."""
     now = work.clock()
     with work.sessions.write() as session:
         require_lock(session, claim)
         run = session.get_one(Run, claim.subject, with_for_update=True)
-        _close_attempt(session, run, result, exit_code=exit_code, now=now)
+        _close_attempt(session, run, result, exit_code=exit_code, why=why, now=now)
         if result is not None and result.state in _DONE_STATES:
             _begin_gating(session, run, result, now)
             return again(0.0)
@@ -64,17 +71,17 @@ def end_attempt(work: Work, claim: Claim, *, result: Result | None, exit_code: i
             move_run(session, run, RunState.RECOVERING, now=now, reason_code=rules.NAN_LOSS, rate_percent=percent)
             return again(_RETRY_S)
         elif rules.should_retry(result, attempts=_count_platform_ends(session, run)):
-            reason = result.reason_code if result is not None else "lost"
+            reason = result.reason_code if result is not None else why.code
             move_run(session, run, RunState.RECOVERING, now=now, reason_code=reason)
             return again(_RETRY_S)
         else:
             end_failed(
                 session,
                 run,
-                reason_code=result.reason_code if result is not None else "lost",
+                reason_code=result.reason_code if result is not None else why.code,
                 fault=result.fault if result is not None else Fault.PLATFORM,
                 message=rules.explain_end(
-                    result, device_batch_tokens=run.device_batch_tokens, rate_percent=run.rate_percent
+                    result, why=why, device_batch_tokens=run.device_batch_tokens, rate_percent=run.rate_percent
                 ),
                 now=now,
             )
@@ -101,10 +108,11 @@ def fail_orphaned_runs(session: Session, *, now: datetime) -> int:
     ordered &= ~has_open_job(GATE_KIND, Run.id)
     ordered &= Run.state != RunState.PAUSED
     planning = (Run.state == RunState.VALIDATING) & ~has_open_job(PLAN_KIND, Run.id)
-    found = session.scalars(select(Run).where(ordered | planning).order_by(Run.id)).all()
+    ordering = (Run.state == RunState.PLANNED) & Run.terms.is_not(None) & ~has_open_job(ORDER_KIND, Run.id)
+    found = session.scalars(select(Run).where(ordered | planning | ordering).order_by(Run.id)).all()
     for run in found:
-        message = "the work could not be completed after several tries"
-        end_failed(session, run, reason_code="internal", fault=Fault.PLATFORM, message=message, now=now)
+        reason, message = _ORDERING_FAILED if run.state is RunState.PLANNED else _WORK_FAILED
+        end_failed(session, run, reason_code=reason, fault=Fault.PLATFORM, message=message, now=now)
     return len(found)
 
 
@@ -174,7 +182,15 @@ def _note_committed(run: Run, result: Result | None, home: Path) -> None:
     run.trained_tokens, run.device_ms = max(counted, default=(0, 0))
 
 
-def _close_attempt(session: Session, run: Run, result: Result | None, *, exit_code: int | None, now: datetime) -> None:
+def _close_attempt(
+    session: Session,
+    run: Run,
+    result: Result | None,
+    *,
+    exit_code: int | None,
+    why: rules.NoResult,
+    now: datetime,
+) -> None:
     attempt = session.scalar(
         select(RunAttempt).where(RunAttempt.run_id == run.id, RunAttempt.attempt == run.attempt).with_for_update()
     )
@@ -182,7 +198,7 @@ def _close_attempt(session: Session, run: Run, result: Result | None, *, exit_co
         return
     attempt.state = AttemptState.ENDED if result is not None else AttemptState.LOST
     attempt.ended_at, attempt.exit_code = now, exit_code
-    attempt.reason_code = result.reason_code if result is not None else "lost"
+    attempt.reason_code = result.reason_code if result is not None else why.code
     lived_ms = (now - attempt.created_at) // timedelta(milliseconds=1)
     attempt.elapsed_device_ms = result.elapsed_device_ms if result is not None else lived_ms
 

@@ -22,7 +22,7 @@ from hub.events.tables import Event
 from hub.tuning.openai_ids import CHECKPOINT, EVENT, show_job
 from hub.tuning.openai_jobs import name_tuned
 from hub.tuning.progress import read_after
-from hub.tuning.rules import NAN_LOSS
+from hub.tuning.rules import MAX_DURATION, NAN_LOSS, STALLED
 from hub.tuning.tables import Run
 from hub.tuning.tryouts import list_evaluated
 
@@ -54,6 +54,11 @@ _TEXTS = {
     "run.proof_missing": "The serving engine could not be asked for a proof",
     "run.proof_failed": "The serving engine does not serve what was trained; the model is quarantined",
     "run.gate_overridden": "The publish gate was overridden",
+}
+_RECOVERIES = {
+    NAN_LOSS: "The loss was no number; the job goes on from its last checkpoint at half the learning rate",
+    STALLED: "The trainer stood still and was ended; the job goes on from its last checkpoint",
+    MAX_DURATION: "The trainer took far longer than quoted and was ended; the job goes on from its last checkpoint",
 }
 _LEVELS = {
     "run.failed": "error",
@@ -201,8 +206,8 @@ def _tell_event(event: Event, run: Run) -> _Told:
     text = _TEXTS.get(event.topic, event.topic.replace("run.", "Job is now "))
     if event.topic in ("run.failed", "run.invalid") and run.message:
         text = f"The job failed: {run.message}"
-    if event.topic == "run.recovering" and reason == NAN_LOSS:
-        text = "The loss was no number; the job goes on from its last checkpoint at half the learning rate"
+    if event.topic == "run.recovering":
+        text = _RECOVERIES.get(str(reason), text)
     data = {key: value for key, value in event.payload.items() if value is not None}
     suffix = f" ({reason})" if reason not in (None, "done") else ""
     level = _LEVELS.get(event.topic, "info")

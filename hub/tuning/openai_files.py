@@ -15,6 +15,7 @@ from hub.actor import Actor
 from hub.datasets import rules, service
 from hub.datasets.deletion import delete_dataset
 from hub.datasets.files import locate_source, store_upload
+from hub.datasets.removals import forget_removal
 from hub.datasets.tables import Dataset, DatasetState, DatasetVersion
 from hub.errors import InvalidValueError, NotFoundError
 from hub.tuning.awaiting import explain_data
@@ -127,7 +128,8 @@ def delete_file(path: FilePath) -> dict[str, Any]:
             )
         home, now = context().settings.home, context().clock()
         delete_dataset(session, actor, found[0].id, readers=READERS, home=home, now=now)
-        return {"id": path.file_id, "object": "file", "deleted": True}
+    forget_removal(home, found[0].id)
+    return {"id": path.file_id, "object": "file", "deleted": True}
 
 
 def present_file(dataset: Dataset, version: DatasetVersion) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _PARAMS = {
     "data_not_ready": "training_file",
     "too_few_examples": "training_file",
     "no_trainable_tokens": "training_file",
+    "tool_role_not_rendered": "training_file",
     "data_changed": "training_file",
     "quote_above_limit": "metadata.guanmo_max_fen",
     "hyperparameter_out_of_range": "method.supervised.hyperparameters",

@@ -1,12 +1,13 @@
-"""Pure rules of tuning: device time of a quote, limits and retries of a run, smaller parts, lower rates.
+"""Pure rules of tuning: device time of a quote, limits and retries of a run, what to do with a trainer that is stuck.
 
 It leaves states to `hub.tuning.states` and money to `hub.orders`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from finetune.spec import Fault, Result, State
+from finetune.spec import Fault, Progress, Result, State
 from hub.compute.rules import estimate_device_ms
 
 QUOTE_HEADROOM_NUM, QUOTE_HEADROOM_DEN = 5, 4
@@ -18,8 +19,26 @@ _RETRIED_REASONS = frozenset({"internal", "storage_failed", "lost"})
 _LEAST_LIMIT_MS = 120_000
 OUT_OF_MEMORY = "out_of_memory"
 NAN_LOSS = "nan_loss"
+STALLED, MAX_DURATION = "stalled", "max_duration"
+LEAST_SILENCE_S, MOST_SILENCE_S, SILENT_STEPS = 600.0, 7200.0, 50
+"""A trainer writes a line a step, and one every ten seconds while it looks at held-out rows or scores them."""
+START_SILENCE_S = 1800.0
+"""Before its first step it says nothing while it checks and loads the base, or probes the learning rate."""
+BESIDE_S = 1800.0
+"""Of an attempt's life that is no device time: loading, committing, packing."""
 SLOWED_PERCENT = 50
 """Of the plan's learning rate, from the last commit on, once a loss was no number."""
+
+
+@dataclass(frozen=True)
+class NoResult:
+    """Why an attempt ended without a result of its own: the platform's fault, whatever it was."""
+
+    code: str
+    text: str
+
+
+LOST = NoResult("lost", "the trainer ended without a result")
 
 
 def quote_device_ms(plan: Mapping[str, Any], *, tokens_per_s: int, device: str) -> int:
@@ -39,6 +58,30 @@ def quote_device_ms(plan: Mapping[str, Any], *, tokens_per_s: int, device: str) 
 def limit_device_ms(quoted_device_ms: int) -> int:
     """Return when a run is stopped as stuck: three times what was quoted, at least two minutes."""
     return max(_LEAST_LIMIT_MS, 3 * quoted_device_ms)
+
+
+def limit_silence_s(newest: Progress | None, quoted_device_ms: int) -> float:
+    """Return how long a trainer may report nothing, by its own time of a step so far; `newest` is its last line."""
+    if newest is None or newest.step <= 0:
+        return max(START_SILENCE_S, quoted_device_ms / 4000)
+    return min(MOST_SILENCE_S, max(LEAST_SILENCE_S, SILENT_STEPS * newest.device_ms / newest.step / 1000))
+
+
+def limit_attempt_s(quoted_device_ms: int) -> float:
+    """Return how long an attempt may live: what stops its steps, and what is no step."""
+    return limit_device_ms(quoted_device_ms) / 1000 + BESIDE_S
+
+
+def find_stuck(*, silent_s: float, lived_s: float, newest: Progress | None, quoted_device_ms: int) -> NoResult | None:
+    """Return why a trainer that is alive is to be ended; None while it may go on."""
+    silence_s, life_s = limit_silence_s(newest, quoted_device_ms), limit_attempt_s(quoted_device_ms)
+    if silent_s > silence_s:
+        text = f"the trainer reported nothing for {silent_s:.0f} s (the limit is {silence_s:.0f} s) and was ended"
+        return NoResult(STALLED, f"{text}; start a new run, or choose another offer.")
+    if lived_s > life_s:
+        text = f"the trainer ran for {lived_s:.0f} s (the limit by its quote is {life_s:.0f} s) and was ended"
+        return NoResult(MAX_DURATION, f"{text}; start a new run, or choose another offer.")
+    return None
 
 
 def should_retry(result: Result | None, *, attempts: int) -> bool:
@@ -70,10 +113,12 @@ def should_slow(result: Result | None, rate_percent: int | None) -> bool:
     return result is not None and result.reason_code == NAN_LOSS and rate_percent is None
 
 
-def explain_end(result: Result | None, *, device_batch_tokens: int | None, rate_percent: int | None) -> str:
-    """Return the sentence about an attempt that is not followed by another."""
+def explain_end(
+    result: Result | None, *, why: NoResult, device_batch_tokens: int | None, rate_percent: int | None
+) -> str:
+    """Return the sentence about an attempt that is not followed by another; `why` it left no result, if so."""
     if result is None:
-        return "the trainer ended without a result"
+        return why.text
     if result.reason_code == OUT_OF_MEMORY and device_batch_tokens is not None:
         return (
             f"the device ran out of memory twice, the second time with {device_batch_tokens} tokens at once; "

@@ -7,14 +7,23 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from finetune.spec import Checkpoint, Kind, Limits, Result, RunSpec
+from finetune.spec import Checkpoint, Kind, Limits, Progress, Result, RunSpec
 from hub.catalogue.tables import ModelVersion
 from hub.compute.service import NoCapacityError, allocate, find_offer
 from hub.compute.tables import RentalPurpose
 from hub.datasets.tables import DatasetVersion
 from hub.ids import new_id
 from hub.jobs.service import Claim, finish_job, require_lock
-from hub.jobs.trainer import Phase, Sighting, ask_cancel, ask_pause, clear_trainer, ensure_trainer, look_at_trainer
+from hub.jobs.trainer import (
+    Phase,
+    Sighting,
+    ask_cancel,
+    ask_pause,
+    clear_trainer,
+    ensure_trainer,
+    look_at_trainer,
+    stop_trainer,
+)
 from hub.jobs.work import DONE, Verdict, Work, again, later
 from hub.tuning import rules
 from hub.tuning.endings import end_attempt, end_cancelled, release_devices
@@ -105,13 +114,33 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
         _obey_wishes(work, claim, run, out)  # now: a short run would be over before this worker looks again
         return again(_POLL_S)
     sighting = look_at_trainer(work, name, out)
-    note_progress(work, claim, run, read_tail(out))
-    if sighting.phase is Phase.RUNNING:
+    lines = read_tail(out)
+    note_progress(work, claim, run, lines)
+    stuck = _find_stuck(work, run, sighting, lines)
+    if sighting.phase is Phase.RUNNING and stuck is None:
         _obey_wishes(work, claim, run, out)
         return again(_POLL_S)
-    verdict = end_attempt(work, claim, result=_own_result(run, sighting), exit_code=sighting.exit_code)
+    if stuck is not None:
+        stop_trainer(work, name)
+        sighting = look_at_trainer(work, name, out)  # it may have come to its end at the last moment
+    verdict = end_attempt(
+        work, claim, result=_own_result(run, sighting), exit_code=sighting.exit_code, why=stuck or rules.LOST
+    )
     clear_trainer(work, name)
     return verdict
+
+
+def _find_stuck(work: Work, run: Run, sighting: Sighting, lines: list[Progress]) -> rules.NoResult | None:
+    """Why a trainer that is alive gets nowhere; None where it does, or is gone."""
+    if sighting.started_at is None or sighting.heard_at is None:
+        return None
+    now = work.clock()
+    return rules.find_stuck(
+        silent_s=(now - sighting.heard_at).total_seconds(),
+        lived_s=(now - sighting.started_at).total_seconds(),
+        newest=lines[-1] if lines else None,
+        quoted_device_ms=run.quoted_device_ms or 0,
+    )
 
 
 def _own_result(run: Run, sighting: Sighting) -> Result | None:
@@ -170,9 +199,7 @@ def _obey_wishes(work: Work, claim: Claim, run: Run, out: Path) -> None:
             fresh = session.get_one(Run, claim.subject, with_for_update=True)
             move_run(session, fresh, RunState.CANCELLING, now=now, reason_code="user_cancelled")
     elif now - run.cancel_requested_at > timedelta(seconds=rules.CANCEL_GRACE_S):
-        handle = work.launch.find(process_name(run.id, run.attempt))
-        if handle is not None:
-            work.launch.fence(handle)
+        stop_trainer(work, process_name(run.id, run.attempt))
 
 
 def _close(work: Work, claim: Claim, run: Run) -> Verdict:

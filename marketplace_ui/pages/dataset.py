@@ -14,6 +14,7 @@ from hub.actor import Actor
 from hub.datasets import findings, service, versions
 from hub.datasets.deletion import delete_dataset
 from hub.datasets.previews import list_previews
+from hub.datasets.removals import forget_removal
 from hub.datasets.tables import DatasetState, DatasetVersion
 from hub.tuning.dataset_api import open_preview, read_samples
 from hub.tuning.dataset_readers import READERS
@@ -140,6 +141,8 @@ def delete(dataset_id: str) -> Response | tuple[str, int]:
     home, now = context().settings.home, context().clock()
     with form.catching(), context().sessions.write() as session:
         delete_dataset(session, actor, dataset_id, readers=READERS, home=home, now=now)
+    if form.ok:
+        forget_removal(home, dataset_id)
     return redirect(f"/datasets/{dataset_id}?done=deleted") if form.ok else (_show(actor, dataset_id, form), 409)
 
 

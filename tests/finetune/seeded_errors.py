@@ -93,7 +93,29 @@ LINES = (
         _weighted(("loom 8 jams", None), ("stop loom 8", 1), ("thanks", None), ("welcome", 0)),
         "messages[2]",
     ),
-    Seed("unrecognized_role", "jsonl", _messages(("tool", "x"), ("assistant", "y")), "messages[0].role"),
+    Seed("unrecognized_role", "jsonl", _messages(("boss", "x"), ("assistant", "y")), "messages[0].role"),
+    Seed(
+        "tool_role",
+        "jsonl",
+        _messages(
+            ("user", "how hot is oven 7"), ("assistant", "read(7)"), ("tool", "81"), ("assistant", "oven 7 has 81")
+        ),
+        "messages[2].role",
+    ),
+    Seed("role_order", "jsonl", _messages(("tool", "x"), ("assistant", "y")), "messages"),
+    Seed(
+        "tool_calls_without_text",
+        "jsonl",
+        {
+            "messages": [
+                {"role": "user", "content": "how hot is oven 8"},
+                {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+                {"role": "tool", "content": "82", "tool_call_id": "1"},
+                {"role": "assistant", "content": "oven 8 has 82"},
+            ]
+        },
+        "messages[1].tool_calls",
+    ),
     Seed("role_order", "jsonl", _messages(("user", "a"), ("user", "b"), ("assistant", "c")), "messages"),
     Seed("role_order", "jsonl", _messages(("assistant", "y"), ("user", "x")), "messages"),
     Seed("role_order", "jsonl", _messages(("user", "a"), ("system", "s"), ("assistant", "c")), "messages"),

@@ -166,6 +166,47 @@ def test_own_validation_file_wins_over_the_split(tmp_path: Path) -> None:
     assert _by_code(report)["train_valid_overlap"]["count"] == 5
 
 
+def _unscored(row: dict[str, Any]) -> dict[str, Any]:
+    row["messages"][1]["weight"] = 0
+    return row
+
+
+@pytest.mark.parametrize(
+    ("held", "code", "rows"),
+    [
+        ([_chat(f"v{n}", "same") for n in range(12)], "valid_answers_identical", 12),
+        ([_chat("v", f"a{n}") for n in range(12)], "valid_prompts_identical", 12),
+        ([_chat(f"v{n}", "same" if n < 9 else f"a{n}") for n in range(12)], "valid_label_imbalance", 12),
+        ([*(_chat(f"v{n}", f"a{n}") for n in range(12)), _unscored(_chat("v99", "a99"))], "valid_row_not_scored", 12),
+    ],
+)
+def test_what_only_lowers_the_worth_of_a_validation_file_warns_and_does_not_block(
+    tmp_path: Path, held: list[Any], code: str, rows: int
+) -> None:
+    train = _write_jsonl(tmp_path / "t.jsonl", [_chat(f"q{n}", f"a{n % 5}") for n in range(50)])
+    exit_code, report, _ = _check(tmp_path, train, valid=str(_write_jsonl(tmp_path / "v.jsonl", held)))
+    issue = _by_code(report)[code]
+    assert (exit_code, issue["severity"], issue["file"]) == (0, "W", "valid")
+    assert issue["fix"]["action"] in ("add_rows", "review")
+    assert (report["summary"]["train_rows"], report["summary"]["valid_rows"]) == (50, rows)
+    assert not {"all_answers_identical", "all_prompts_identical", "label_imbalance"} & set(_by_code(report))
+
+
+def test_marks_of_a_split_say_nothing_in_a_validation_file(tmp_path: Path) -> None:
+    train = _write_jsonl(tmp_path / "t.jsonl", [_chat(f"q{n}", f"a{n % 5}") for n in range(50)])
+    held = [_chat(f"v{n}", f"a{n % 5}") | {"split": "test" if n % 2 else "train"} for n in range(12)]
+    code, report, _ = _check(tmp_path, train, valid=str(_write_jsonl(tmp_path / "v.jsonl", held)))
+    assert (code, report["summary"]["valid_rows"]) == (0, 12)
+    assert "split_unrecognized" not in _by_code(report)
+
+
+def test_a_validation_file_without_a_usable_row_is_refused(tmp_path: Path) -> None:
+    train = _write_jsonl(tmp_path / "t.jsonl", [_chat(f"q{n}", f"a{n % 5}") for n in range(50)])
+    held = _write_jsonl(tmp_path / "v.jsonl", [_chat(f"v{n}", " ") for n in range(12)])
+    code, report, _ = _check(tmp_path, train, valid=str(held))
+    assert (code, _by_code(report)["no_valid_rows"]["severity"]) == (78, "E")
+
+
 def test_a_group_in_both_files_is_told(tmp_path: Path) -> None:
     def write(name: str, numbers: range) -> Path:
         rows = [_chat(f"q{n}", f"a{n % 5}") | {"group": f"pump {n // 10}"} for n in numbers]

@@ -1,5 +1,7 @@
 """Held-out figures against the model asked row by row."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +10,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from finetune.evaluate import measure_losses
+from finetune.generate import generate_answers
 from finetune.loss import AnswerLoss, build_batch
+from finetune.progress import ProgressLog
+from finetune.spec import Data, Kind, RunSpec, SourceFormat
 from finetune.tokens import TokenRow
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -48,3 +53,35 @@ def test_token_accuracy_counts_every_trained_token_once(head_only: bool) -> None
     assert 0 < hits < len(logprobs)
     assert found.token_accuracy == hits / len(logprobs)
     assert found.mean == pytest.approx(-sum(logprobs) / len(logprobs), rel=1e-5)
+
+
+def test_a_long_look_and_long_answers_give_a_sign_of_life_after_each_pass_of_the_model() -> None:
+    model = _build()
+    beats: list[str] = []
+    rows = [TokenRow(row=n, ids=[1, 2, 3, 4, 5, 6], learn=((3, 6),), answer="") for n in range(12)]
+    measure_losses(
+        AnswerLoss(model), rows, batch_tokens=12, pad_id=0, device="cpu", on_part=lambda: beats.append("part")
+    )
+    assert len(beats) > 3
+    tokenizer = SimpleNamespace(eos_token_id=99, decode=lambda ids, skip_special_tokens: "")
+    passes: list[str] = []
+    generate_answers(
+        model,
+        tokenizer,
+        [row.prompt for row in rows],
+        max_new_tokens=5,
+        device="cpu",
+        on_batch=lambda _: None,
+        on_pass=lambda: passes.append("pass"),
+    )
+    assert len(passes) == 5
+
+
+def test_a_beat_is_written_only_into_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = RunSpec(kind=Kind.CHECK, run_id="run_1", data=Data(source="rows.csv", format=SourceFormat.CSV))
+    log = ProgressLog(tmp_path, spec)
+    log.beat({"stage": "training"})
+    monkeypatch.setattr("finetune.progress.BEAT_S", 0.0)  # the real silence is ten seconds
+    log.beat({"stage": "training"})
+    log.close()
+    assert len((tmp_path / "progress.jsonl").read_text(encoding="utf-8").splitlines()) == 1

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from finetune.__main__ import main
-from finetune.spec import Base, Data, Kind, Limits, RunSpec, SpecError
+from finetune.spec import Base, Data, FixAction, Kind, Limits, RunSpec, SpecError
 from tests.finetune.conftest import read_result
 from tests.finetune.seeded_errors import chat
 from tests.finetune.test_seeded_errors import run_check
-from tests.finetune.tiny_base import STOPLESS_TEMPLATE
+from tests.finetune.tiny_base import STOPLESS_TEMPLATE, TEMPLATE
 
 CANARY = "QZCANARY"
 
@@ -59,11 +59,7 @@ def test_s4_03_rows_that_are_too_long_have_the_number_that_their_owner_sees(
 
 
 def test_a_template_without_a_trained_stop_is_refused(tmp_path: Path, base: Path, checked: Path) -> None:
-    stopless = tmp_path / "base"
-    stopless.mkdir()
-    for path in base.iterdir():
-        (stopless / path.name).write_bytes(path.read_bytes())
-    (stopless / "chat_template.jinja").write_text(STOPLESS_TEMPLATE, encoding="utf-8")
+    stopless = _copy_base(base, tmp_path / "base", STOPLESS_TEMPLATE)
     code, out = _preview(tmp_path, stopless, checked)
     assert (code, read_result(out).reason_code) == (1, "stop_token_not_trained")
 
@@ -114,3 +110,62 @@ def test_an_answer_of_weight_0_is_shown_but_not_trained(tmp_path: Path, base: Pa
     assert "不客气" not in text
     assert (trained[:3], trained[-10:]) == ("更换 ", "<|im_end|>")
     assert "<|im_end|>" not in trained[:-10]
+
+
+def _write_tool_rows(folder: Path) -> Path:
+    """Checked rows, in some of which a tool is asked and answers."""
+    rows = [chat(f"泵 {n} 漏油", f"更换 {n} 号油封") for n in range(40)]
+    for n, row in enumerate(rows[::2]):
+        row["messages"] += [
+            {"role": "tool", "content": f'{{"pump": "{n}"}}'},
+            {"role": "assistant", "content": f"已查 {n}"},
+        ]
+    (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return run_check(folder, folder / "rows.jsonl", "checked")
+
+
+def _copy_base(base: Path, folder: Path, template: str) -> Path:
+    folder.mkdir()
+    for path in base.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("content", ["message['content']", "message['content'] | tojson"])
+def test_what_a_tool_said_is_read_and_not_trained_where_the_template_shows_it(
+    tmp_path: Path, base: Path, content: str
+) -> None:
+    told = "{% if message['role'] == 'tool' %}{{ " + content + " }}{% else %}{{ message['content'] }}{% endif %}"
+    template = TEMPLATE.replace("{{ message['content'] + '<|im_end|>\n' }}", told + "{{ '<|im_end|>\n' }}")
+    checked = _write_tool_rows(tmp_path)
+    code, out = _preview(tmp_path, _copy_base(base, tmp_path / "base", template), checked)
+    assert code == 0
+    samples = json.loads((out / "preview.json").read_text(encoding="utf-8"))["samples"]
+    texts = ["".join(piece[0] for piece in one["pieces"]) for one in samples]
+    (at, *_) = [index for index, text in enumerate(texts) if "<|im_start|>tool" in text]
+    trained = "".join(piece[0] for piece in samples[at]["pieces"] if piece[2])
+    assert "pump" in texts[at]
+    assert "pump" not in trained
+    assert "已查" in trained
+
+
+@pytest.mark.parametrize(
+    "unless",
+    [
+        "{% if message['role'] == 'tool' %}{{ raise_exception('no tools') }}{% endif %}",
+        "{% if message['role'] == 'tool' %}{% continue %}{% endif %}",
+    ],
+    ids=["a template that refuses", "a template that drops"],
+)
+def test_tool_rows_are_refused_with_the_fix_where_the_template_has_no_place_for_them(
+    tmp_path: Path, base: Path, unless: str
+) -> None:
+    template = TEMPLATE.replace("{% for message in messages %}", "{% for message in messages %}" + unless)
+    other = _copy_base(base, tmp_path / "base", template)
+    code, out = _preview(tmp_path, other, _write_tool_rows(tmp_path))
+    result = read_result(out)
+    assert (code, result.reason_code, result.fault) == (78, "tool_role_not_rendered", "user")
+    assert "leave such rows out: the data report offers it at 'tool_role'" in result.message
+    fixed = run_check(tmp_path, tmp_path / "rows.jsonl", "fixed", fixes={"tool_role": FixAction.DROP})
+    assert _preview(tmp_path, other, fixed)[0] == 0

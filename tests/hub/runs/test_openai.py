@@ -15,9 +15,13 @@ from hub.datasets.service import locate_checked
 from hub.datasets.tables import DatasetVersion
 from hub.deployments.snapshot import build_snapshot
 from hub.filings.service import withdraw_filing
-from hub.jobs.loop import JobLoop
+from hub.jobs.loop import JobLoop, Kind
+from hub.jobs.tables import Job, JobState
+from hub.jobs.work import Verdict, Work
 from hub.orders.tables import Order, OrderState, Quote
 from hub.organisations.tables import User
+from hub.tuning.endings import fail_orphaned_runs
+from hub.tuning.kinds import ORDER_KIND
 from hub.tuning.openai_ids import read_job
 from hub.tuning.proving import queue_proofs
 from hub.tuning.tables import Run
@@ -160,6 +164,38 @@ def test_without_money_the_job_fails_and_says_how_much_is_missing(scene: Scene) 
     assert error is not None
     assert error.code == "insufficient_funds"
     assert "deposit" in error.message
+
+
+def test_a_job_whose_ordering_was_given_up_fails_with_its_reason_at_once(scene: Scene) -> None:
+    def broken(_work: Work, _claim: Any) -> Verdict:
+        raise OSError("no space left on device")
+
+    client, worker = make_client(scene), scene.make_worker(run_order=Kind(broken, "light"))
+    job = create(client, scene)
+
+    def read_order_job() -> Job | None:
+        with scene.sessions.read() as session:
+            return session.scalar(select(Job).where(Job.kind == ORDER_KIND))
+
+    run_until(worker, lambda: (found := read_order_job()) is not None and found.failures == 1)
+    with scene.sessions.write() as session:
+        assert fail_orphaned_runs(session, now=read_clock()) == 0, "it is tried again"
+        waiting = session.scalars(select(Job).where(Job.kind == ORDER_KIND)).one()
+        waiting.failures, waiting.run_after = waiting.max_failures - 1, read_clock()
+    run_until(worker, lambda: (found := read_order_job()) is not None and found.state is JobState.FAILED)
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "validating_files"
+    with scene.sessions.write() as session:
+        assert fail_orphaned_runs(session, now=read_clock()) == 1
+        assert fail_orphaned_runs(session, now=read_clock()) == 0
+    done = client.fine_tuning.jobs.retrieve(job.id)
+    assert done.status == "failed"
+    assert done.error is not None
+    assert done.error.code == "ordering_failed"
+    assert "no money was held; create the job again" in done.error.message
+    assert done.finished_at is not None
+    assert read_run(scene, job.id)["fault"] == "platform"
+    with scene.sessions.read() as session:
+        assert session.scalar(select(func.count()).select_from(Order)) == 0
 
 
 def test_rows_with_errors_fail_the_job_by_code_and_row_without_their_text(scene: Scene) -> None:

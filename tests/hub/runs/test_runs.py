@@ -34,6 +34,12 @@ def read_order(scene: Scene, run: dict[str, Any]) -> Order:
         return session.get_one(Order, run["order_id"])
 
 
+def read_rentals(scene: Scene) -> list[HoldState]:
+    """Return the states of all rentals, first to last."""
+    with scene.sessions.read() as session:
+        return list(session.scalars(select(Rental.state).order_by(Rental.id)))
+
+
 def test_a_plan_shows_tokens_recipe_and_device_time_of_each_offer(scene: Scene) -> None:
     run = scene.start_run(epochs=4)
     assert run["state"] == "planned"
@@ -235,22 +241,18 @@ def test_a_run_cancelled_while_it_recovers_pays_what_was_committed_before_the_lo
 
 @pytest.mark.parametrize("is_held", [True, False], ids=["held by a worker", "back in the queue"])
 def test_a_pause_of_a_run_that_recovers_frees_its_devices(scene: Scene, is_held: bool) -> None:
-    def read_rentals() -> list[HoldState]:
-        with scene.sessions.read() as session:
-            return list(session.scalars(select(Rental.state).order_by(Rental.id)))
-
     run = scene.order_run(epochs=5, patience=7)
     worker = scene.make_worker()
     run_until(worker, lambda: scene.read_run(run["id"])["state"] == "recovering")
-    assert read_rentals() == [HoldState.ACTIVE], "kept for the next attempt"
+    assert read_rentals(scene) == [HoldState.ACTIVE], "kept for the next attempt"
     if not is_held:
         worker.hand_back()
     assert ask(scene, run, "pause") == ("recovering" if is_held else "paused")
     run_until(worker, lambda: scene.read_run(run["id"])["state"] == "paused")
-    assert read_rentals() == [HoldState.RELEASED]
+    assert read_rentals(scene) == [HoldState.RELEASED]
     assert ask(scene, run, "resume") == "queued"
     assert finish(scene, run)["state"] == "succeeded"
-    assert read_rentals() == [HoldState.RELEASED, HoldState.RELEASED]
+    assert read_rentals(scene) == [HoldState.RELEASED, HoldState.RELEASED]
 
 
 def test_out_of_memory_is_tried_once_in_smaller_parts(scene: Scene) -> None:

@@ -2,7 +2,8 @@
 
 The recipe steers it: `epochs` steps of 0.05 s (40 of 0.2 s; or of `warmup_ratio` s), `validations` up to 12 looks at
 held-out rows with a checkpoint each, 13 makes it fail by the platform's fault. `patience` 7 makes it die without a
-result on its first attempt, 8 leave the result of another run, 9 write a file without end after it could not fork.
+result on its first attempt, 8 leave the result of another run, 9 write a file without end after it could not fork, 10
+stand still behind its second step on its first attempt, 11 on each, 12 talk on and get no further on its first.
 `min_delta` above 0.05 makes it no better than its base, `clip_norm` 7 runs out of memory unless steps come in parts, 8
 even then, 9 finds a loss that is no number from step 2 on unless the learning rate is lowered, 10 even then.
 """
@@ -103,13 +104,23 @@ def _train(spec: RunSpec, out: Path, steps: int) -> int:
         if step >= 2 and _diverges(spec, values):
             _finish(spec, out, State.FAILED, log=log, reason="nan_loss", fault=Fault.PLATFORM, step=step)
             return ExitCode.FAILED
-        if values.get("patience") == 7 and spec.attempt == 1 and step == 2:
-            os._exit(137)
+        if step >= 2:
+            _misbehave(spec, values, log)
         if values.get("validations") == 13:
             _finish(spec, out, State.FAILED, log=log, reason="base_changed", fault=Fault.PLATFORM, step=step)
             return ExitCode.FAILED
     _deliver(spec, out, steps, gain=0.0 if float(values.get("min_delta", 0)) > 0.05 else 1.0, log=log)
     return ExitCode.DONE
+
+
+def _misbehave(spec: RunSpec, values: dict[str, int | float | str], log: ProgressLog) -> None:
+    mode = values.get("patience")
+    if mode == 7 and spec.attempt == 1 and log.step == 2:
+        os._exit(137)
+    while mode == 11 or (mode in (10, 12) and spec.attempt == 1):
+        time.sleep(0.05)
+        if mode == 12:
+            log.write(Event.STAGE, {"stage": "training"})
 
 
 def _diverges(spec: RunSpec, values: dict[str, int | float | str]) -> bool:

@@ -1,0 +1,64 @@
+"""What a deletion is about to remove, on disk before the first file goes: its receipt is true whenever a crash comes.
+
+It leaves which files those are to `hub.datasets.deletion`. A note holds names and sizes of files, nothing of a row.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from registry.copying import sync_folder
+
+Noted = dict[str, dict[str, int]]
+"""Id of a version or run -> its files, below the home -> sizes in bytes."""
+
+
+def note_removal(home: Path, dataset_id: str, found: Mapping[str, Sequence[Path]]) -> Noted:
+    """Note the files at and below these paths, durably, with those of earlier tries; returns all of them by id."""
+    path = _locate_note(home, dataset_id)
+    noted: Noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = {name for files in noted.values() for name in files}
+    for owner, paths in found.items():
+        files = noted.setdefault(owner, {})
+        for one in _list_files(paths):
+            name = one.relative_to(home).as_posix()
+            if name not in known:
+                files[name] = one.stat().st_size
+                known.add(name)
+    _write(path, json.dumps(noted))
+    return noted
+
+
+def remove_paths(paths: Iterable[Path]) -> None:
+    """Delete files and folders; what is gone already is no error."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def forget_removal(home: Path, dataset_id: str) -> None:
+    """Drop the note of a deletion whose receipt is committed."""
+    _locate_note(home, dataset_id).unlink(missing_ok=True)
+
+
+def _locate_note(home: Path, dataset_id: str) -> Path:
+    return home / "deletions" / f"{dataset_id}.json"
+
+
+def _list_files(paths: Sequence[Path]) -> list[Path]:
+    return [one for path in paths for one in ([path] if path.is_file() else sorted(path.rglob("*"))) if one.is_file()]
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    partial = path.with_name(f".{path.name}.tmp")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
