@@ -82,6 +82,7 @@ ENVELOPE = {
 }
 FILES = {
     ".csv": "text/csv",
+    ".html": "text/html",
     ".pdf": "application/pdf",
     ".json": "application/json",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",

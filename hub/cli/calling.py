@@ -1,24 +1,24 @@
 """Calls the hub's HTTP from the terminal with a session token: one refusal, one line, the hub's own code with it.
 
-It leaves every rule to the service; nothing here reads this machine's database.
+It leaves every rule to the service and what is printed to `showing`; nothing here reads this machine's database.
 """
 
-import json
-import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import httpx
 import typer
-from rich.console import Console
-from rich.table import Table
+from werkzeug.http import parse_options_header
 
-from hub.errors import GuanmoError
+from hub.cli.showing import choose, speaks_chinese
+from hub.errors import GuanmoError, InvalidValueError
 
 DEFAULT_HUB = "http://127.0.0.1:8000"
 _TIMEOUT_S = 30.0
-_WIDTH = 180
 Key = Annotated[
     str,
     typer.Option("--key", envvar="GUANMO_TOKEN", help="session token, as `guanmo sign-in` prints", show_default=False),
@@ -26,6 +26,13 @@ Key = Annotated[
 Hub = Annotated[str, typer.Option("--hub", help="address of the hub")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the hub's answer as one JSON object")]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask before money moves or an offer goes")]
+Firm = Annotated[
+    str | None, typer.Option("--organisation", help="org_…; the own one, others' only for operator and auditor")
+]
+Target = Annotated[Path | None, typer.Option("--to", help="new file; the hub's name for it when left out")]
+Retry = Annotated[
+    str, typer.Option("--idempotency-key", help="give the same on a retry: it counts once; made when left out")
+]
 
 
 class HubCallError(GuanmoError):
@@ -54,30 +61,50 @@ def call(
     body: Mapping[str, Any] | None = None,
     *,
     query: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return the JSON that the hub answers below /api/v1; query values that are None are left out.
 
     Raises:
         HubCallError: the hub refused, with its code, or does not answer.
     """
-    headers = {"Accept-Language": "zh" if speaks_chinese() else "en"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    wanted = {name: value for name, value in (query or {}).items() if value is not None}
-    try:
-        answer = httpx.request(
-            method, f"{hub}/api/v1/{path}", json=body, headers=headers, params=wanted, timeout=_TIMEOUT_S
-        )
-        told: dict[str, Any] = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise HubCallError(
-            f"The hub at {hub} does not answer: {error}. Check --hub, and that `guanmo status` shows it up.",
-            f"hub {hub} 无应答：{error}。请检查 --hub 以及 guanmo status。",
-        ) from error
-    if answer.is_error:
-        detail = str(told.get("detail") or told.get("title") or answer.status_code)
-        raise HubCallError(detail, detail, code=str(told.get("code") or HubCallError.code), field=told.get("field"))
+    with _ask(hub, key, method, path, body=body, query=query, files=files) as answer:
+        answer.read()
+        told: Any = answer.json()
     return told
+
+
+def download(
+    hub: str, key: str, path: str, target: Path | None = None, *, query: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the file that the hub answers below /api/v1 and return where; it is whole or not there.
+
+    Raises:
+        HubCallError: as `call`. InvalidValueError: the file is there already, or its folder is not.
+    """
+    with _ask(hub, key, "GET", path, query=query) as answer:
+        place = target or Path(_read_name(answer, path))
+        part = place.with_name(f"{place.name}.part")
+        if place.exists():
+            raise InvalidValueError(
+                f"{place} is there already; name another file with --to.",
+                f"{place} 已存在，请用 --to 指定其他文件。",
+                field="to",
+            )
+        try:
+            with part.open("wb") as sink:
+                for chunk in answer.iter_bytes():
+                    sink.write(chunk)
+            part.rename(place)
+        except OSError as error:
+            raise InvalidValueError(
+                f"{place} cannot be written: {error.strerror}; name another file with --to.",
+                f"{place} 无法写入：{error.strerror}。请用 --to 指定其他文件。",
+                field="to",
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+    return place
 
 
 def segment(text: str) -> str:
@@ -91,40 +118,54 @@ def confirm(zh: str, en: str, *, yes: bool) -> None:
         typer.confirm(choose(zh, en), abort=True, err=True)
 
 
-def show(told: Any, rows: list[list[str]], heads: list[str], *, as_json: bool) -> None:
-    """Print the hub's answer as JSON, or its rows as a table; an empty one says so."""
-    if as_json:
-        print(json.dumps(told, ensure_ascii=False, indent=1))
-        return
-    table = Table(*heads, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=_WIDTH, highlight=False, markup=False)
-    console.print(table if rows else choose("没有记录", "Nothing here."))
+def make_key(given: str) -> str:
+    """Return the idempotency key that was given, else a new one, told beside the answer for the case of a retry."""
+    if given:
+        return given
+    made = uuid.uuid4().hex
+    typer.echo(choose(f"重试请加 --idempotency-key {made}", f"for a retry: --idempotency-key {made}"), err=True)
+    return made
 
 
-def show_facts(told: Any, facts: list[tuple[str, str]], *, as_json: bool) -> None:
-    """Print the hub's answer as JSON, or names and values one a line, empty values left out."""
-    if as_json:
-        print(json.dumps(told, ensure_ascii=False, indent=1))
-        return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in facts:
-        if value:
-            table.add_row(name, value)
-    Console(width=_WIDTH, highlight=False, markup=False).print(table)
+@contextmanager
+def _ask(
+    hub: str,
+    key: str,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, Any] | None = None,
+    body: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
+) -> Iterator[httpx.Response]:
+    """Yield the hub's answer before its body is read; what fails while it is read counts too. Raises: as `call`."""
+    headers = {"Accept-Language": "zh" if speaks_chinese() else "en"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    wanted = {name: value for name, value in (query or {}).items() if value is not None}
+    address = f"{hub}/api/v1/{path}"
+    try:
+        with httpx.stream(
+            method, address, json=body, files=files, headers=headers, params=wanted, timeout=_TIMEOUT_S
+        ) as answer:
+            _check_answer(answer)
+            yield answer
+    except (httpx.HTTPError, ValueError) as error:
+        raise HubCallError(
+            f"The hub at {hub} does not answer: {error}. Check --hub, and that `guanmo status` shows it up.",
+            f"hub {hub} 无应答：{error}。请检查 --hub 以及 guanmo status。",
+        ) from error
 
 
-def choose(zh: str, en: str) -> str:
-    """Return the text in the terminal's language."""
-    return zh if speaks_chinese() else en
+def _check_answer(answer: httpx.Response) -> None:
+    if answer.is_error:
+        answer.read()
+        told: dict[str, Any] = answer.json()
+        detail = str(told.get("detail") or told.get("title") or answer.status_code)
+        raise HubCallError(detail, detail, code=str(told.get("code") or HubCallError.code), field=told.get("field"))
 
 
-def speaks_chinese() -> bool:
-    """Say whether the terminal's language is Chinese."""
-    return os.environ.get("LANG", "").startswith("zh")
-
-
-def yuan(fen: int) -> str:
-    """Return an amount as signed yuan to the fen."""
-    return f"{'-' if fen < 0 else ''}¥{abs(fen) // 100:,}.{abs(fen) % 100:02d}"
+def _read_name(answer: httpx.Response, path: str) -> str:
+    """Return a plain file name: the hub's, else the last segment of the path."""
+    _, options = parse_options_header(answer.headers.get("Content-Disposition", ""))
+    return PurePath(options.get("filename", "").replace("\\", "/")).name or PurePath(path).name

@@ -15,7 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hub.cli.calling import Yes, choose, confirm, yuan
+from hub.cli.calling import Yes, confirm
+from hub.cli.showing import choose, yuan
 from hub.errors import GuanmoError
 
 finetune = typer.Typer(no_args_is_help=True)

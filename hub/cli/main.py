@@ -12,20 +12,32 @@ from sqlalchemy.exc import DBAPIError
 from hub.cli import (
     audit,
     calling,
+    claims,
     corrections,
     demo,
     finetune,
     gateway,
+    grants,
     home,
     ledger,
     market,
+    meters,
     offers,
     operators,
+    orders,
+    payouts,
     programmes,
+    quotes,
     redemptions,
+    related,
+    rentals,
+    reports,
     rollouts,
     running,
+    statements,
     top,
+    vouchers,
+    wallet,
 )
 from hub.errors import GuanmoError
 from hub.outages import explain_outage
@@ -45,7 +57,7 @@ app.command("status")(running.status)
 app.command("logs")(running.logs)
 app.command("seed")(market.seed)
 app.command("demo")(demo.run_demo)
-app.add_typer(ledger.ledger, name="ledger", help="The books: invariants of the money.")
+app.add_typer(ledger.ledger, name="ledger", help="The books: accounts, entries, invariants.")
 app.command("top")(top.show)
 app.command("gateway")(gateway.run)
 app.command("gateway-key")(gateway.make_key)
@@ -56,6 +68,18 @@ app.add_typer(rollouts.rollout, name="rollout", help="A new version takes over a
 app.add_typer(operators.operators, name="operators", help="The operator's own people.")
 app.add_typer(programmes.programmes, name="programmes", help="Voucher programmes: rules in force, draft, approve.")
 app.command("sign-in")(calling.sign_in)
+app.add_typer(wallet.wallet, name="wallet", help="A firm's own money: balance, deposits, earnings.")
+app.add_typer(quotes.quotes, name="quotes", help="Quotes: list, show with lines, accept.")
+app.add_typer(orders.orders, name="orders", help="Orders: list, show with lines.")
+app.add_typer(vouchers.vouchers, name="vouchers", help="Voucher applications: apply, check, approve, appeal…")
+app.add_typer(grants.grants, name="grants", help="Awarded vouchers: balances, papers, revoke.")
+app.add_typer(claims.claims, name="claims", help="Claims on the authority: draft, submit, paid, reconcile…")
+app.add_typer(reports.reports, name="reports", help="Authority reports: preview, issue, download, changes.")
+app.add_typer(statements.statements, name="statements", help="Statements of a month: show, download, records…")
+app.add_typer(payouts.payouts, name="payouts", help="Payouts of what was earned: request, send, settle…")
+app.add_typer(rentals.rentals, name="rentals", help="Rented compute: rent, extend, end, device time…")
+app.add_typer(meters.meters, name="meters", help="Doubted device time and lost gateways: list, decide…")
+app.add_typer(related.related, name="related", help="Related parties: owners, signs, decisions.")
 app.add_typer(corrections.corrections, name="corrections", help="Corrections of settled bills: propose, approve…")
 app.add_typer(redemptions.redemptions, name="redemptions", help="Pay first, redeem after: request, check, approve…")
 app.add_typer(offers.offers, name="offers", help="Compute offers: compare, publish, pause…")

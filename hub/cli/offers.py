@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, choose, confirm, segment, show, yuan
+from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, confirm, segment
+from hub.cli.showing import choose, choose_text, say_yes, show, yuan
 from hub.errors import InvalidValueError
 
 offers = typer.Typer(no_args_is_help=True)
@@ -153,20 +154,20 @@ def _show_side_by_side(hub: str, key: str, offer_ids: list[str], *, as_json: boo
 
 def _row(row: dict[str, Any]) -> list[str]:
     free, hour = f"{row['free']}/{row['available']}", yuan(row["price"]["hour_fen"])
-    texts = [_text(row["title"]), row["state"], row["accelerator"], _text(row["region"])]
-    return [row["id"], *texts, _yes(row["via_city_platform"]), free, hour]
+    texts = [choose_text(row["title"]), row["state"], row["accelerator"], choose_text(row["region"])]
+    return [row["id"], *texts, say_yes(row["via_city_platform"]), free, hour]
 
 
 def _list_facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     record, price, estimate = row["reliability"], row["price"], row.get("estimate")
     kept = f"{record['ended'] - record['ended_by_provider_fault']}/{record['ended']}" if record["ended"] else "-"
     facts = [
-        (choose("名称", "title"), _text(row["title"])),
+        (choose("名称", "title"), choose_text(row["title"])),
         (choose("状态", "state"), row["state"]),
-        (choose("供应商", "provider"), _text(row["provider"])),
+        (choose("供应商", "provider"), choose_text(row["provider"])),
         (choose("加速器", "accelerator"), f"{row['count']} × {row['accelerator']}, {row['memory_gib']} GiB"),
-        (choose("地区", "region"), _text(row["region"])),
-        (choose("经市算力平台", "city platform"), _yes(row["via_city_platform"])),
+        (choose("地区", "region"), choose_text(row["region"])),
+        (choose("经市算力平台", "city platform"), say_yes(row["via_city_platform"])),
         (choose("标称速度（词元/秒）", "tokens/s"), str(row["tokens_per_s"])),
         (choose("空闲", "free"), f"{row['free']}/{row['available']}"),
         (choose("履约", "rentals kept"), kept),
@@ -209,11 +210,3 @@ def _read_file(file: Path) -> dict[str, Any]:
 def _tell(row: dict[str, Any], *, as_json: bool) -> None:
     heads = choose("报价 状态", "offer state").split()
     show(row, [[row["id"], row["state"]]], heads, as_json=as_json)
-
-
-def _text(pair: dict[str, str]) -> str:
-    return choose(pair["zh"], pair["en"])
-
-
-def _yes(value: bool) -> str:
-    return choose("是", "yes") if value else choose("否", "no")

@@ -1,34 +1,27 @@
-"""`guanmo programmes`: list and show the rules in force, draft a version from a file, approve one as a second person.
+"""`guanmo programmes`: voucher programmes and their rules; one officer drafts a version, another approves it.
 
-Runs on the machine of the installation, through the services; drafting and approving ask who you are, because the two
-must be two persons. It leaves applications and claims to pages and HTTP.
+Over the hub's address; applications are in `guanmo vouchers`, claims in `guanmo claims`.
 """
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from hub.actor import Actor
-from hub.clock import read_clock
-from hub.database import Sessions, open_sessions
+from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, confirm, segment
+from hub.cli.showing import choose, choose_text, say_yes, show, show_facts, show_whole
 from hub.errors import InvalidValueError
-from hub.organisations.service import sign_out
-from hub.organisations.signin import sign_in_person
-from hub.settings import read_settings
-from hub.vouchers import service
-from hub.vouchers.rule_changes import list_changes
-from hub.vouchers.tables import RuleVersion
 
-console = Console(highlight=False, soft_wrap=True)
 programmes = typer.Typer(no_args_is_help=True)
-Email = Annotated[str, typer.Option("--as", help="your address; the password is asked for")]
+Code = Annotated[str, typer.Argument(help="programme, for example model")]
+RuleFile = Annotated[
+    Path, typer.Argument(help="JSON with body, effective_from_at, source and so on, as `show` prints it")
+]
+HEADS = ("项目 名称 生效规则 受理 主管部门", "programme title rule open authority")
+CHANGE_HEADS = ("字段 此前 现在 依据", "field before after basis")
+NEEDED = ("body", "effective_from_at", "source")
+OPTIONAL = ("effective_to_at", "tz", "basis_date")
 
 
 @programmes.callback()
@@ -37,127 +30,137 @@ def describe() -> None:
 
 
 @programmes.command("list")
-def list_all() -> None:
-    """Print each programme with the rule in force, drafts waiting, and whether it takes applications."""
-    now = read_clock()
-    with _opened() as sessions, sessions.read() as session:
-        for programme in service.list_programmes(session):
-            rule = service.rule_of_day(session, programme.id, now)
-            drafts = [row for row in service.list_rules(session, programme.id) if row.state == "draft"]
-            console.print(
-                f"{programme.code:16} {programme.title_zh} / {programme.title_en}"
-                f"  v{rule.number if rule else '-'}"
-                f"{'' if programme.objects_held else '  not open here / 暂不受理'}"
-                f"{f'  {len(drafts)} draft(s) / 草案' if drafts else ''}"
-            )
+def list_all(hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
+    """List each programme with the number of the rule in force and whether it takes applications."""
+    told = call(hub, "", "GET", "programmes")
+    rows = [
+        [row["code"], choose_text(row["title"]), _number(row["rule"]), say_yes(row["open"]), row["authority"]]
+        for row in told["items"]
+    ]
+    show(told, rows, choose(*HEADS).split(), as_json=as_json)
+
+
+@programmes.command("rules")
+def list_rules(code: Code, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
+    """List every rule version of a programme, drafts too."""
+    told = call(hub, "", "GET", f"programmes/{segment(code)}/rules")
+    rows = [
+        [
+            row["id"],
+            str(row["number"]),
+            row["state"],
+            row["effective_from_at"],
+            row["drafted_by"],
+            row["approved_by"] or "",
+            row["source"],
+        ]
+        for row in told["items"]
+    ]
+    show(
+        told,
+        rows,
+        choose("规则 版本 状态 生效 起草 批准 依据", "rule number state from drafted approved source").split(),
+        as_json=as_json,
+    )
 
 
 @programmes.command("show")
-def show(
-    code: Annotated[str, typer.Argument(help="programme, for example model")],
-    number: Annotated[int | None, typer.Option(help="version; default: the one in force")] = None,
+def show_rule(
+    code: Code,
+    hub: Hub = DEFAULT_HUB,
+    number: Annotated[int | None, typer.Option(help="version; the one in force when left out")] = None,
 ) -> None:
     """Print a rule version as JSON, in the form that `draft` reads."""
-    with _opened() as sessions, sessions.read() as session:
-        programme = service.find_programme(session, code)
-        rules = {rule.number: rule for rule in service.list_rules(session, programme.id)}
-        current = service.rule_of_day(session, programme.id, read_clock())
-        rule = rules.get(number) if number is not None else current
-        if rule is None:
-            raise InvalidValueError(
-                f"Programme '{code}' has no rule version {number or 'in force'}; there are {sorted(rules)}.",
-                f"项目“{code}”没有规则版本 {number or '生效中'}，现有 {sorted(rules)}。",
-            )
-        print(json.dumps(_describe(rule), ensure_ascii=False, indent=1))
+    print(json.dumps(_find_rule(hub, code, number), ensure_ascii=False, indent=1))
+
+
+@programmes.command("preview")
+def preview(code: Code, file: RuleFile, key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
+    """Show what a rule would change against the one in force; nothing is kept."""
+    told = _preview(hub, key, code, _read_shape(file))
+    show(told, _list_changes(told), choose(*CHANGE_HEADS).split(), as_json=as_json)
 
 
 @programmes.command("draft")
-def draft(
-    code: Annotated[str, typer.Argument(help="programme, for example model")],
-    file: Annotated[Path, typer.Argument(help="JSON with body, effective_from_at, source and so on (see `show`)")],
-    email: Email,
-) -> None:
-    """Draft the next rule version from a file and print what it would change."""
+def draft(code: Code, file: RuleFile, key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
+    """Draft the next rule version from a file (operator) and show what it changes; another person approves it."""
     shape = _read_shape(file)
-    with _opened() as sessions:
-        actor = _sign_in(sessions, email)
-        with sessions.write() as session:
-            current = service.rule_of_day(session, service.find_programme(session, code).id, read_clock())
-            rule = service.draft_rule(session, actor, programme=code, **shape, now=read_clock())
-            changes = list_changes(current.body if current else None, rule.body)
-    for change in changes:
-        mark = "  (our default / 平台默认)" if change.our_default else ""
-        console.print(f"  {change.field}: {change.before} -> {change.after}{mark}")
-    console.print(f"Drafted {rule.id}, version {rule.number}; another person approves it / 已起草，须另一人批准")
+    changes = _list_changes(_preview(hub, key, code, shape))
+    made = call(hub, key, "POST", f"programmes/{segment(code)}/rules", shape)
+    show_whole(made, _list_facts(made), changes, choose(*CHANGE_HEADS).split(), as_json=as_json)
 
 
 @programmes.command("approve")
 def approve(
-    rule_version_id: Annotated[str, typer.Argument(help="id that `draft` printed")],
-    email: Email,
+    rule_version_id: Annotated[str, typer.Argument(help="draft rul_…, as `draft` prints it")],
+    key: Key,
+    hub: Hub = DEFAULT_HUB,
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Put a drafted rule version in force; whoever drafted it is refused."""
-    with _opened() as sessions:
-        actor = _sign_in(sessions, email)
-        with sessions.write() as session:
-            rule = service.approve_rule(session, actor, rule_version_id, now=read_clock())
-            console.print(
-                f"Version {rule.number} is in force from {rule.effective_from_at.isoformat()} / 已批准；"
-                f"sha256 {rule.sha256}"
-            )
+    """Put a drafted rule version in force (operator, another person than its author)."""
+    confirm(
+        f"批准规则 {rule_version_id}：自其生效日起适用，不能撤回。继续？",
+        f"Approve rule {rule_version_id}? It counts from its day on and cannot be taken back.",
+        yes=yes,
+    )
+    row = call(hub, key, "POST", f"rules/{segment(rule_version_id)}/approve")
+    show_facts(row, _list_facts(row), as_json=as_json)
 
 
-@contextmanager
-def _opened() -> Iterator[Sessions]:
-    """Open the installation's database, and close it on a refusal too."""
-    sessions = open_sessions(read_settings(os.environ).database_url)
-    try:
-        yield sessions
-    finally:
-        sessions.close()
+def _find_rule(hub: str, code: str, number: int | None) -> Any:
+    """Return a rule version, the one in force where no number is given. Raises: InvalidValueError."""
+    rules = {row["number"]: row for row in call(hub, "", "GET", f"programmes/{segment(code)}/rules")["items"]}
+    if number is None:
+        found = next(row for row in call(hub, "", "GET", "programmes")["items"] if row["code"] == code)["rule"]
+    else:
+        found = rules.get(number)
+    if found is None:
+        raise InvalidValueError(
+            f"Programme '{code}' has no rule version {number or 'in force'}; there are {sorted(rules)}.",
+            f"项目“{code}”没有规则版本 {number or '生效中'}，现有 {sorted(rules)}。",
+            field="number",
+        )
+    return found
 
 
-def _sign_in(sessions: Sessions, email: str) -> Actor:
-    password = typer.prompt("Password / 密码", hide_input=True, err=True)
-    signed = sign_in_person(sessions, email=email, password=password, ip="local", now=read_clock())
-    with sessions.write() as session:
-        sign_out(session, signed.token)
-    return Actor(signed.user.id, signed.organisation.id, signed.user.role, signed.user.language)
+def _preview(hub: str, key: str, code: str, shape: dict[str, Any]) -> Any:
+    return call(hub, key, "POST", f"programmes/{segment(code)}/rules/preview", {"body": shape["body"]})
+
+
+def _list_changes(told: dict[str, Any]) -> list[list[str]]:
+    own = choose("平台默认", "our default")
+    return [
+        [row["field"], str(row["before"]), str(row["after"]), own if row["our_default"] else ""]
+        for row in told["items"]
+    ]
+
+
+def _list_facts(row: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (choose("规则", "rule"), row["id"]),
+        (choose("版本", "number"), str(row["number"])),
+        (choose("状态", "state"), row["state"]),
+        (choose("生效", "in force from"), row["effective_from_at"]),
+        (choose("起草", "drafted by"), row["drafted_by"]),
+        (choose("批准", "approved by"), row["approved_by"] or choose("待另一人批准", "waits for another person")),
+        ("sha256", row["sha256"]),
+    ]
+
+
+def _number(rule: dict[str, Any] | None) -> str:
+    return "-" if rule is None else str(rule["number"])
 
 
 def _read_shape(file: Path) -> dict[str, Any]:
-    """Return the arguments of `draft_rule` that a file gives.
-
-    Raises:
-        InvalidValueError: not JSON of the form that `show` prints; names the field.
-    """
+    """Return what the hub takes of a rule file. Raises: InvalidValueError: not JSON of the form that `show` prints."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        end = found.get("effective_to_at")
-        return {
-            "body": found["body"],
-            "source": found["source"],
-            "effective_from_at": datetime.fromisoformat(found["effective_from_at"]),
-            "effective_to_at": datetime.fromisoformat(end) if end else None,
-            "tz": found.get("tz", "Asia/Shanghai"),
-            "basis_date": found.get("basis_date"),
-        }
+        needed = {name: found[name] for name in NEEDED}
+        return needed | {name: found[name] for name in OPTIONAL if found.get(name) is not None}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InvalidValueError(
             f"{file} is not a rule file ({error}); start from `guanmo programmes show CODE`.",
             f"{file} 不是规则文件（{error}），可先用 guanmo programmes show 导出再修改。",
+            field="file",
         ) from error
-
-
-def _describe(rule: RuleVersion) -> dict[str, Any]:
-    return {
-        "number": rule.number,
-        "state": rule.state,
-        "effective_from_at": rule.effective_from_at.isoformat(),
-        "effective_to_at": rule.effective_to_at.isoformat() if rule.effective_to_at else None,
-        "tz": rule.tz,
-        "basis_date": rule.basis_date,
-        "source": rule.source,
-        "sha256": rule.sha256,
-        "body": rule.body,
-    }

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, choose, confirm, segment, show, show_facts, yuan
+from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, confirm, segment
+from hub.cli.showing import choose, show, show_facts, yuan
 
 redemptions = typer.Typer(no_args_is_help=True)
 GrantId = Annotated[str, typer.Argument(help="grant grt_…")]

@@ -1,18 +1,21 @@
-"""HTTP of metering: the owner's usage records, and the pool controller's witness.
+"""HTTP of metering: usage records, engines' counts beside what was billed, the pool controller's witness.
 
 It leaves the gateway's usage endpoint to `hub.orders`, which knows allowances.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from hub.actor import READERS
 from hub.answers import Items
 from hub.errors import NotFoundError
 from hub.ledger.periods import month_bounds, month_key
 from hub.metering import service
+from hub.metering.reconciling import Reconciled, reconcile
 from hub.metering.tables import Usage
 from hub.metering.witness import take_witness
 from hub.web import Query, context, current_actor, read_message, require_internal
@@ -48,6 +51,32 @@ class UsageView(TypedDict):
     disputed: bool
 
 
+class EngineMeter(TypedDict):
+    """One start of an engine: completion tokens, `*_prompt` prompt tokens; `alarms` name what does not add up.
+
+    `own`: warm-ups and probes. `awaited`: their calls' records have not come, `overdue` of them for ten minutes.
+    `drift`: the engine's counters less its rows, null before the first reading.
+    """
+
+    replica_id: str
+    replica_epoch: int
+    rows: int
+    witnessed_prompt: int
+    witnessed: int
+    own_prompt: int
+    own: int
+    billed_prompt: int
+    billed: int
+    undelivered: int
+    awaited: int
+    overdue: int
+    overbilled: int
+    drift_prompt: int | None
+    drift: int | None
+    read_at: str | None
+    alarms: list[str]
+
+
 def present_usage(row: Usage) -> UsageView:
     """Return a usage record as JSON values."""
     return {
@@ -81,6 +110,14 @@ def list_usage(query: UsageQuery) -> Items[UsageView]:
         return {"items": [present_usage(row) for row in rows]}
 
 
+@blueprint.get("/api/v1/usage/engines")
+def list_engines() -> Items[EngineMeter]:
+    """Return engine starts of the last day, what they counted beside what was billed (operator, auditor)."""
+    current_actor(*READERS)
+    with context().sessions.read() as session:
+        return {"items": [_present_engine(item) for item in reconcile(session, context().clock())]}
+
+
 @blueprint.post("/internal/v1/witness", doc_ui=False)
 def record_witness() -> dict[str, Any]:
     """Keep what engines counted themselves."""
@@ -89,3 +126,9 @@ def record_witness() -> dict[str, Any]:
     with context().sessions.write() as session:
         take_witness(session, batch, context().clock())
     return {"contract_version": contract.CONTRACT_VERSION}
+
+
+def _present_engine(item: Reconciled) -> EngineMeter:
+    read_at = item.read_at.isoformat() if item.read_at else None
+    found: EngineMeter = {**asdict(item), "read_at": read_at, "alarms": list(item.alarms)}  # type: ignore[typeddict-item]  # asdict has no types
+    return found

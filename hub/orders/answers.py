@@ -3,7 +3,7 @@
 It leaves filling them to `present` and the files of routes.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typing_extensions import TypedDict
 
@@ -111,10 +111,10 @@ class OrderView(TypedDict):
 
 
 class EarningView(TypedDict):
-    """What an organisation received of a charge."""
+    """What an organisation received of a charge; a `seller` all of it, where no split terms stand."""
 
     charge_id: str
-    party: Party
+    party: Party | Literal["seller"]
     amount_fen: int
     fee_fen: int
     title: Texts

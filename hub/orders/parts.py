@@ -6,6 +6,7 @@ It leaves shares to `hub.prices` and their arithmetic to `rules`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -20,7 +21,7 @@ from hub.organisations.service import find_organisation
 from hub.prices.rules import Party, SplitPart
 from hub.prices.service import split_parts
 
-SELLER = "seller"
+SELLER: Final = "seller"
 """Party of a sale without split terms: the seller takes all of it."""
 
 

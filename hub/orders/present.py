@@ -4,6 +4,7 @@ It leaves who may see them to the callers.
 """
 
 from hub.orders.answers import AllowanceView, EarningView, OrderView, QuoteLineView, QuoteView
+from hub.orders.parts import SELLER
 from hub.orders.tables import Allowance, Charge, ChargePart, Order, Quote, QuoteLine
 from hub.prices.rules import Party
 
@@ -89,7 +90,7 @@ def present_earning(part: ChargePart, charge: Charge) -> EarningView:
     """Return what an organisation received of a charge, without who paid it."""
     return {
         "charge_id": charge.id,
-        "party": Party(part.party),
+        "party": SELLER if part.party == SELLER else Party(part.party),
         "amount_fen": part.amount_fen,
         "fee_fen": charge.fee_fen,
         "title": {"zh": charge.title_zh, "en": charge.title_en},

@@ -77,6 +77,14 @@ def declare_owner(path: FirmPath, body: OwnerBody) -> tuple[OwnerView, int]:
         return present_owner(owner), 201
 
 
+@blueprint.get("/owners")
+def list_unconfirmed() -> Items[OwnerView]:
+    """Return what firms declared and nobody has confirmed yet, oldest first (operator, auditor)."""
+    current_actor(*READERS)
+    with context().sessions.read() as session:
+        return {"items": [present_owner(owner) for owner in ownership.list_unconfirmed(session)]}
+
+
 @blueprint.post("/owners/<owner_id>/confirmation")
 def confirm_owner(path: OwnerPath) -> OwnerView:
     """Confirm what a firm declared."""
@@ -102,6 +110,14 @@ def read_relation(query: PairQuery) -> RelationView:
             session, query.buyer_id, query.seller_id, window_days=query.window_days, now=context().clock()
         )
         return present_relation(found)
+
+
+@blueprint.get("/related-parties/decisions")
+def list_rulings() -> Items[RulingView]:
+    """Return the decisions on pairs, newest first (operator, auditor)."""
+    current_actor(*READERS)
+    with context().sessions.read() as session:
+        return {"items": [present_ruling(ruling) for ruling in related.list_rulings(session)]}
 
 
 @blueprint.post("/related-parties")

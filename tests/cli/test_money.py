@@ -2,23 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
-from hub.app import create_api
 from hub.cli.calling import HubCallError
 from hub.cli.main import app, main
 from hub.compute.tables import Provider
 from hub.errors import InvalidValueError
 from hub.orders.tables import BillVersion, Charge
-from hub.secrets import NAMES, Secrets
-from hub.settings import Settings
 from hub.vouchers.tables import Grant
+from tests.cli.terminal import Terminal, serve, terminal
 from tests.hub.conftest import empty_database, now, sessions
 from tests.hub.money.conftest import built_market, market, postgresql
 from tests.hub.money.market import PASSWORD, Market
@@ -26,65 +23,16 @@ from tests.hub.orders.call_steps import FEN, call, find_line
 from tests.hub.orders.conftest import rich
 from tests.hub.orders.test_rentals import HOUR_MS, Shop
 from tests.hub.vouchers.steps import assert_books, buy, pay_in_full
-from tests.web import served
 
-__all__ = ["built_market", "empty_database", "market", "now", "postgresql", "rich", "sessions"]
-
-
-@dataclass
-class Terminal:
-    """A terminal of each person, at a hub that runs."""
-
-    market: Market
-    hub: str
-
-    def invoke(self, who: str, *words: str, typed: str = "") -> Result:
-        """Run a command as somebody; what is typed answers its questions."""
-        options = ["--hub", self.hub, "--key", self.market.tokens[who]]
-        return CliRunner().invoke(app, [*words, *options], input=typed)
-
-    def run(self, who: str, *words: str, typed: str = "") -> str:
-        """Return what a command prints; a refusal is raised."""
-        result = self.invoke(who, *words, typed=typed)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    def run_plain(self, *words: str) -> str:
-        """Return what a command prints for a stranger."""
-        return CliRunner().invoke(app, [*words, "--hub", self.hub]).stdout
-
-    def read(self, who: str, *words: str) -> Any:
-        """Return the JSON that a command prints."""
-        return json.loads(self.run(who, *words, "--json"))
-
-    def refused(self, who: str, *words: str) -> str:
-        """Return the code with which the hub refuses a command."""
-        with pytest.raises(HubCallError) as found:
-            self.run(who, *words)
-        return found.value.code
-
-
-@pytest.fixture
-def terminal(rich: Market, tmp_path: Path) -> Iterator[Terminal]:
-    yield from serve(rich, tmp_path)
+__all__ = ["built_market", "empty_database", "market", "now", "postgresql", "rich", "sessions", "terminal"]
 
 
 @pytest.fixture
 def paid(market: Market, tmp_path: Path) -> Iterator[tuple[Terminal, Grant]]:
     """The model voucher reimburses a third; the factory has paid 4201 fen in full and holds invoice and proof."""
     grant = pay_in_full(market)
-    for terminal in serve(market, tmp_path):
-        yield terminal, grant
-
-
-def serve(market: Market, home: Path) -> Iterator[Terminal]:
-    secrets = Secrets({name: f"{name} of the tests" for name in NAMES})
-    settings = Settings(home=home, database_url="")
-    hub = create_api(settings, secrets=secrets, sessions=market.sessions, clock=lambda: market.now)
-    with served(hub) as base:
-        yield Terminal(market, base)
+    for served in serve(market, tmp_path):
+        yield served, grant
 
 
 def count_versions(market: Market) -> int:

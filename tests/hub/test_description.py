@@ -16,7 +16,7 @@ from tests.hub.api_world import Api, open_api
 MONEY = re.compile(
     "/api/v1/(allowances|audit|authority-reports|bill-lines|claim-lines|claims|corrections|deposits|earnings|grants"
     "|late-calls|ledger|meters|offers|orders|organisations/.*/owners|owners|papers|payouts|prices|programmes|providers"
-    "|quotes|redemptions|related-parties|rentals|rules|splits|statement|usage|voucher-applications|wallet)([./]|$)"
+    "|quotes|redemptions|related-parties|rentals|rules|splits|statements?|usage|voucher-applications|wallet)([./]|$)"
 )
 REF = re.compile(r'"#/components/schemas/([^"]+)"')
 

@@ -10,6 +10,8 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
 from hub.app import create_api
+from hub.metering.witness import take_witness
+from hub.reports.closing import close_statement
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
 from serving import contract
@@ -255,3 +257,32 @@ def test_the_operator_finds_and_closes_a_lost_gateways_allowance(client: Client)
     answer = client.call("POST", path, "operator", body)
     assert (answer.status_code, answer.json["state"]) == (200, "closed")
     assert client.read("/api/v1/allowances", "operator")["items"] == []
+
+
+def test_engine_counts_are_shown_beside_what_was_billed(client: Client) -> None:
+    witness = contract.Witness("rep_1", 1, 1, "pool-1", 0, 256, 1, 256, 0, None, None, None)
+    with client.market.sessions.write() as session:
+        take_witness(session, contract.WitnessBatch((witness,), ()), client.market.now)
+    [engine] = client.read("/api/v1/usage/engines", "auditor")["items"]
+    assert (engine["own"], engine["billed"], engine["drift"], engine["alarms"]) == (1, 0, None, [])
+    assert client.call("GET", "/api/v1/usage/engines", "factory").json["code"] == "forbidden"
+
+
+def test_closed_months_are_listed_for_their_firm(client: Client) -> None:
+    firm = client.market.owner("factory")
+    with client.market.sessions.write() as session:
+        actor, later = client.market.actors["operator"], client.market.now + timedelta(days=20)
+        close_statement(session, actor, firm, "2026-11", now=later)
+    listed = client.read("/api/v1/statements", "factory")["items"]
+    assert [(row["organisation_id"], row["month"]) for row in listed] == [(firm, "2026-11")]
+    for who in ("operator", "auditor"):
+        assert client.read("/api/v1/statements", who)["items"] == listed
+    assert client.read("/api/v1/statements", "rival")["items"] == []
+    assert client.call("GET", f"/api/v1/statements?organisation_id={firm}", "rival").json["code"] == "not_found"
+
+
+def test_a_statement_is_a_web_page_too(client: Client) -> None:
+    page = client.call("GET", "/api/v1/statement.html?month=2026-11", "factory")
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert page.headers["Content-Disposition"].endswith('"statement-2026-11.html"')
+    assert page.text.startswith('<!doctype html>\n<html lang="en">')

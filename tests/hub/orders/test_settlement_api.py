@@ -96,6 +96,8 @@ def test_a_rental_from_estimate_to_payout(api: Api) -> None:
     assert api.done("POST", f"/rentals/{rental}/end", "factory")["state"] == "released"
     shown = api.done("GET", f"/rentals/{rental}", "factory")
     assert [order["charged_fen"] for order in shown["orders"]] == [600, 0]
+    earned = api.done("GET", "/earnings", "provider")
+    assert [(item["party"], item["amount_fen"]) for item in earned["items"] if item["amount_fen"]] == [("seller", 600)]
     assert api.done("GET", "/payouts", "provider")["available_fen"] == 600
     payout = api.done("POST", "/payouts", "provider", {"amount_fen": 600, "idempotency_key": "p"})["id"]
     api.done("POST", f"/payouts/{payout}/send", "operator")

@@ -14,6 +14,7 @@ from hub.reports.comma_separated import list_rows, write_csv
 from hub.reports.paper import write_pdf
 from hub.reports.service import statement
 from hub.reports.sheet import Column, Kind, Sheet, Table, lay_out, show_yuan
+from hub.reports.web_page import write_page
 from hub.reports.workbook import write_xlsx
 from tests.hub.money.market import Market
 
@@ -68,6 +69,22 @@ def test_pdf_holds_every_amount(busy: Market) -> None:
                 assert show_yuan(amount) in text
     assert "演示数据" in text
     assert sheet.title in text
+
+
+def test_the_web_page_holds_every_amount_and_needs_no_other_file(busy: Market) -> None:
+    sheet = lay(busy)
+    text = write_page(sheet, "zh").decode()
+    wanted = [show_yuan(amount) for table in sheet.tables for row in list_amounts(table) for amount in row]
+    assert re.findall(r"<td class=figure>(-?\d+\.\d\d)<", text) == wanted
+    assert "演示数据" in text
+    assert '<html lang="zh">' in text
+    assert re.search(r"(src|href)=|url\(|", text) is None
+
+
+def test_the_web_page_shows_names_as_text() -> None:
+    page = write_page(Sheet("t", "2026-11", False, "", [("<b>", "a&b")], [sample()], "n"), "en").decode()
+    assert "<p>&lt;b&gt;: a&amp;b</p>" in page
+    assert "<b>" not in page
 
 
 def test_the_same_sheet_gives_the_same_bytes(busy: Market) -> None:

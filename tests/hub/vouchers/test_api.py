@@ -210,6 +210,12 @@ def test_owners_and_rulings_over_http(client: Client) -> None:
     client.ok("POST", "/related-parties", "operator", body)
     found = client.ok("GET", f"/related-parties?{pair}", "auditor")
     assert (found["blocks"], found["ruling"]["reason"]) == (False, "namesakes, cards seen")
+    [decided] = client.ok("GET", "/related-parties/decisions", "auditor")["items"]
+    assert decided == found["ruling"]
+    [waiting] = client.ok("GET", "/owners", "auditor")["items"]
+    assert waiting["organisation_id"] == market.owner("factory")
+    for path in ("/related-parties/decisions", "/owners"):
+        assert client.refused("GET", path, "factory") == "forbidden"
 
 
 @pytest.mark.parametrize("granted_fen", [0, -1, 30_001])
@@ -224,3 +230,34 @@ def test_an_award_of_nothing_or_of_more_than_asked_is_refused(client: Client, gr
     client.ok("POST", path, "approver", body | {"granted_fen": 1})
     assert [grant["awarded_fen"] for grant in client.ok("GET", "/grants", "factory")["items"]] == [1]
     assert_books(client.market)
+
+
+def send_document(client: Client, who: str, name: str, content: bytes = b"%PDF-1.4 x", field: str = "paper") -> Any:
+    headers = {"Accept-Language": "en", "Authorization": f"Bearer {client.market.tokens[who]}"}
+    files = {field: (io.BytesIO(content), name)}
+    return client.app.test_client().post("/api/v1/papers", headers=headers, data=files).json
+
+
+def test_a_document_is_kept_once_by_its_digest_and_named_by_an_application(client: Client) -> None:
+    kept = send_document(client, "factory", "contract.pdf")
+    assert send_document(client, "factory", "contract.pdf") == kept
+    application = apply(client, evidence=[{"kind": "contract", **kept}])
+    [paper] = client.ok("GET", f"/voucher-applications/{application}", "checker")["evidence"]
+    assert (paper["name"], paper["digest"]) == ("contract.pdf", kept["digest"])
+
+
+@pytest.mark.parametrize(
+    ("who", "name", "content", "field", "code"),
+    [
+        ("factory", "tool.exe", b"MZ", "paper", "bad_filing"),
+        ("factory", "contract.pdf", b"no pdf", "paper", "bad_filing"),
+        ("factory", "contract.pdf", b"", "paper", "invalid_value"),
+        ("factory", "contract.pdf", b"%PDF-1.4 x", "file", "invalid_value"),
+        ("auditor", "contract.pdf", b"%PDF-1.4 x", "paper", "forbidden"),
+        ("provider", "contract.pdf", b"%PDF-1.4 x", "paper", "forbidden"),
+    ],
+)
+def test_what_is_no_document_of_a_firm_is_refused(
+    client: Client, who: str, name: str, content: bytes, field: str, code: str
+) -> None:
+    assert send_document(client, who, name, content, field)["code"] == code
