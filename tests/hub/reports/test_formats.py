@@ -78,7 +78,7 @@ def test_the_web_page_holds_every_amount_and_needs_no_other_file(busy: Market) -
     assert re.findall(r"<td class=figure>(-?\d+\.\d\d)<", text) == wanted
     assert "演示数据" in text
     assert '<html lang="zh">' in text
-    assert re.search(r"(src|href)=|url\(|", text) is None
+    assert re.search(r"(src|href)=|url\(|@import", text) is None
 
 
 def test_the_web_page_shows_names_as_text() -> None:
