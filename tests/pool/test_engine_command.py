@@ -96,7 +96,7 @@ def test_lora_limits() -> None:
 
 def make_options(tmp_path: Path, listen: str) -> argparse.Namespace:
     (tmp_path / "token").write_text("secret\n")
-    paths = {"token_file": str(tmp_path / "token"), "store": "store", "state": "state"}
+    paths = {"token_file": str(tmp_path / "token"), "store": "store", "state": "state", "desired": None, "routes": None}
     return argparse.Namespace(hub="http://hub", listen=listen, keep_replicas=False, **paths)
 
 
