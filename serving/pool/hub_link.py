@@ -55,7 +55,8 @@ class Hub(Protocol):
 class HubLink:
     """HTTP with the pool's bearer token. `epoch` is None while we do not lead.
 
-    The hub may give the lead to another controller once it heard nothing of us for a while: `lead_s` is less than that.
+    The hub may give the lead to another controller once it heard nothing of us for a while. `lead_s` is less than that:
+    who was stopped for longer asks before it acts again. A hub that is away itself gives the lead to nobody.
     """
 
     def __init__(
@@ -90,15 +91,18 @@ class HubLink:
         return None if answer is None else _read(Desired, answer)
 
     async def report(self, observed: Observed) -> None:
-        """Say what runs; renews the lead. Raises: as `ensure_lead`."""
+        """Say what runs; renews the lead, unless the hub gave it to another. Raises: as `ensure_lead`."""
         asked_s = _now_s()
         try:
             await self._call("PUT", "/pool/observed", encode(observed))
         except WrongEpochError:
             self.lose(observed.epoch)
             raise
-        if observed.epoch == self.epoch:
-            self._lead_ends_s = asked_s + self._lead_s
+        except HubSilentError:
+            # What was desired last stays in force while the hub is away; who was away himself has asked it now.
+            self._extend(observed.epoch, _now_s())
+            raise
+        self._extend(observed.epoch, asked_s)
 
     async def send_witness(self, batch: WitnessBatch) -> None:
         """Hand over what engines counted; again changes nothing. Raises: HubSilentError."""
@@ -108,6 +112,10 @@ class HubLink:
         """Note that `epoch` was refused; a newer one that was granted meanwhile stays."""
         if self.epoch == epoch:
             self.epoch = None
+
+    def _extend(self, epoch: int, from_s: float) -> None:
+        if epoch == self.epoch:
+            self._lead_ends_s = from_s + self._lead_s
 
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = _CALL_S

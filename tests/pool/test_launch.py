@@ -46,7 +46,7 @@ class Forgiving(WarmProgram):
 
 def make_warm(tmp_path: Path, kind: type[WarmProgram] = WarmProgram, code: str = LOADED, **env: str) -> WarmProgram:
     env = {"PATH": os.environ["PATH"], **env}
-    return kind((*PYTHON, code), forks=PYTHON, env=env, per_start="WORD", log_path=tmp_path / "logs" / "loaded.log")
+    return kind((*PYTHON, code), forks=PYTHON, env=env, per_start="WORD", log_path=tmp_path / "loaded.log")
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_a_log_is_kept_in_two_bounded_files_and_its_writer_notices_nothing(launc
     first = older.read_text()
     wait_until(lambda: older.read_text() != first)
     assert launch.poll(handle).state is ProcessState.RUNNING
-    assert older.stat().st_size == 20_000
+    assert 20_000 <= older.stat().st_size < 22_000  # what is written during the copy comes with it
     launch.fence(handle)
     numbers = [int(line.split()[1]) for line in (older.read_text() + log.read_text()).splitlines()[1:]]
     assert len(numbers) > 150
