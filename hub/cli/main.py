@@ -20,6 +20,7 @@ from hub.cli import (
     grants,
     home,
     ledger,
+    machines,
     market,
     meters,
     offers,
@@ -83,6 +84,7 @@ app.add_typer(related.related, name="related", help="Related parties: owners, si
 app.add_typer(corrections.corrections, name="corrections", help="Corrections of settled bills: propose, approve…")
 app.add_typer(redemptions.redemptions, name="redemptions", help="Pay first, redeem after: request, check, approve…")
 app.add_typer(offers.offers, name="offers", help="Compute offers: compare, publish, pause…")
+app.add_typer(machines.machines, name="machines", help="Machines of the pool: list, maintenance, back in service.")
 app.add_typer(market.models, name="models", help="Base models of the catalogue.")
 
 

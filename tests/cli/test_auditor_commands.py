@@ -37,6 +37,7 @@ READS = (
     "ledger accounts",
     "ledger accounts --organisation platform",
     "ledger trial-balance",
+    "machines list",
 )
 WRITES = (
     "wallet deposit {firm} --amount-fen 1 --reference x --yes",
@@ -52,6 +53,8 @@ WRITES = (
     "payouts request --amount-fen 1 --yes",
     "meters reject mtr_x --reason x",
     "related confirm own_x",
+    "machines maintain nod_x --yes",
+    "machines resume nod_x",
     "related decide {firm} {other} related --reason x --yes",
 )
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from hub.catalogue.tables import ModelVersion
+from hub.compute.tables import Node
 from tests.gateway.world import free_port
 from tests.ui.world import World, copy_world
 from tests.ui_b.conftest import Shop
@@ -205,3 +207,21 @@ def test_the_operator_sets_how_a_base_scales_and_the_auditor_reads_it(market: Wo
     auditor = market.visit("auditor", "zh").get("/operator/pool").text
     assert "扩缩容" in auditor
     assert "/operator/pool/policy" not in auditor
+
+
+def test_the_operator_empties_a_machine_and_takes_it_back(market: World) -> None:
+    with market.sessions.read() as session:
+        node_id = session.scalars(select(Node.id).where(Node.name == "here")).one()
+    operator = market.visit("operator")
+    assert "Back in service" not in operator.get("/operator/pool").text
+    typed = {"node": node_id, "minutes": "1"}
+    refused = operator.post("/operator/pool/maintenance", data=typed)
+    assert (refused.status_code, 'value="1"' in refused.text) == (422, True)
+    assert operator.post("/operator/pool/maintenance", data={"node": "nod_x", "minutes": "5"}).status_code == 422
+    begun = operator.post("/operator/pool/maintenance", data=typed | {"minutes": "5"})
+    assert begun.location == "/operator/pool?done=maintenance"
+    assert "Back in service" in operator.get("/operator/pool?done=maintenance").text
+    assert "开始维护" not in market.visit("auditor", "zh").get("/operator/pool").text
+    ended = operator.post(f"/operator/pool/maintenance/{node_id}/end")
+    assert ended.location == "/operator/pool?done=service"
+    assert "Back in service" not in operator.get("/operator/pool").text
