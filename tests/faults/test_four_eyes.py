@@ -29,7 +29,8 @@ from marketplace_ui.app import create_app
 from tests.faults import claiming, story
 from tests.faults.ground import Ground
 from tests.faults.tally import take_tally
-from tests.hub.money.market import PAPER, PASSWORD, Market
+from tests.hub.money.market import PAPER, Market
+from tests.web import served
 
 HALVES = {
     "rule": (
@@ -97,7 +98,7 @@ def halves(market: Market) -> dict[str, Half]:
 
 
 def test_one_person_never_does_both_halves(
-    ground: Ground, market: Market, halves: dict[str, Half], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, market: Market, halves: dict[str, Half], tmp_path: Path
 ) -> None:
     """Six checks by two, five ways round each where there are five; nothing of it changes a row of money."""
     assert halves.keys() == HALVES.keys()
@@ -117,7 +118,7 @@ def test_one_person_never_does_both_halves(
             with pytest.raises(DBAPIError, match="four_eyes"), market.sessions.write() as session:
                 session.execute(text(statement.format(id=half.id)))
             ways += 1
-    assert _approve_by_command(market, halves["rule"], tmp_path, monkeypatch) == "four_eyes"
+    assert _approve_by_command(app, market, halves["rule"]) == "four_eyes"
     assert story.read_balances(market) == before
     tally = take_tally(market.sessions, f"18 refused {ways + 1} ways", sent=list(halves), acked=[], found=[])
     assert tally.sound, tally
@@ -139,14 +140,10 @@ def _browse(app: Flask, market: Market, who: str, *, json: bool = False) -> Any:
     return client
 
 
-def _approve_by_command(market: Market, half: Half, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    url = market.sessions.engine.url.render_as_string(hide_password=False)
-    monkeypatch.setenv("GUANMO_DATABASE_URL", url)
-    monkeypatch.setenv("GUANMO_HOME", str(home))
-    monkeypatch.setattr("hub.cli.programmes.read_clock", lambda: market.now)
-    words = ["approve", half.id, "--as", f"{half.who}@demo.example"]
-    result = CliRunner().invoke(programmes, words, input=f"{PASSWORD}\n")
-    return getattr(result.exception, "code", "")
+def _approve_by_command(app: Flask, market: Market, half: Half) -> str:
+    with served(app) as hub:
+        words = ["approve", half.id, "--hub", hub, "--key", market.tokens[half.who], "--yes"]
+        return getattr(CliRunner().invoke(programmes, words).exception, "code", "")
 
 
 def _draft_rule(market: Market) -> Half:
