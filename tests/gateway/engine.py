@@ -116,6 +116,8 @@ class Engine:
             if self.mode == "dies-mid" and number == 2:
                 self._kill(request)
             await self._compute()
+            if "delta" in event and "usage" not in event:
+                self._produce(request, 1)
             line = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
             await response.write(line.encode())
         return response
