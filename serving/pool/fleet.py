@@ -61,6 +61,9 @@ class Fleet:
     def adopt_found(self) -> None:
         """Take over engines that an earlier controller left running, and forget those that ended."""
         for handle in self._shop.launch.list_mine():
+            if not handle.pid:
+                self._shop.launch.abandon(handle)  # its controller ended before it was started
+                continue
             observed = self._shop.launch.poll(handle)
             if observed.state is ProcessState.RUNNING:
                 planned = planned_of(handle)

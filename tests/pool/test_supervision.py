@@ -133,6 +133,20 @@ def test_engines_found_running_stay_as_long_as_a_call_would_keep_them(tmp_path: 
     asyncio.run(scenario())
 
 
+def test_a_start_that_its_controller_did_not_outlive_is_given_up_at_once(tmp_path: Path) -> None:
+    desired = make_desired(make_base(tmp_path / "base"))
+    unborn = LaunchSpec("rep_lost-1", ("engine",), {}, tmp_path, tmp_path / "lost.log")
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, desired) as world:
+            world.launch._claim_name(unborn)  # as a start does before anything else
+            async with world.controller():
+                await become_ready(world)
+                assert world.launch.find(unborn.name) is None
+
+    asyncio.run(scenario())
+
+
 def test_an_engine_found_running_is_drained_with_notice_though_it_was_not_felt_yet(tmp_path: Path) -> None:
     desired = make_desired(make_base(tmp_path / "base"))
 
