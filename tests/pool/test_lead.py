@@ -1,10 +1,12 @@
 """Who leads acts on engines; whoever does not, or may not any more, leaves them running and only looks on."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,6 +175,55 @@ def test_a_controller_that_was_stopped_for_longer_than_its_lead_asks_before_it_a
         await runner.cleanup()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("status", "leads"), [(503, True), (401, False), (403, False), (404, False)])
+def test_only_a_hub_that_is_away_leaves_the_lead_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, status: int, leads: bool
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("serving.pool.hub_link._now_s", lambda: now_s[0])
+
+    async def scenario(link: HubLink, hub: FakeHub) -> None:
+        report = Observed(await link.ensure_lead(), 1, (), ())
+        now_s[0] += 16.0
+        hub.silent_to.add("state")
+        hub.silence = status
+        with pytest.raises(HubSilentError):
+            await link.report(report)
+        assert link.leads() is leads
+
+    run_link(scenario)
+
+
+@pytest.mark.parametrize(("took_s", "leads"), [(11.0, True), (13.0, False)])
+def test_a_controller_that_was_stopped_during_its_report_asks_again(
+    monkeypatch: pytest.MonkeyPatch, took_s: float, leads: bool
+) -> None:
+    """Whoever ran on would have given the call up after ten seconds."""
+    times = itertools.count(100.0, took_s)
+    monkeypatch.setattr("serving.pool.hub_link._now_s", lambda: next(times))
+
+    async def scenario(link: HubLink, hub: FakeHub) -> None:
+        report = Observed(await link.ensure_lead(), 1, (), ())
+        hub.silent_to.add("state")
+        with pytest.raises(HubSilentError):
+            await link.report(report)
+        assert link.leads() is leads
+
+    run_link(scenario)
+
+
+def run_link(scenario: Callable[[HubLink, FakeHub], Awaitable[None]]) -> None:
+    async def play() -> None:
+        hub = FakeHub(Desired(1, 1, (), (), ()))
+        runner = await hub.start()
+        async with aiohttp.ClientSession() as http:
+            url = f"{hub.url}/state"
+            await scenario(HubLink(http, hub_url=url, token="secret", controller_id="a", lead_s=15.0), hub)
+        await runner.cleanup()
+
+    asyncio.run(play())
 
 
 def test_an_engine_found_running_serves_with_its_adapters_while_the_hub_is_silent(tmp_path: Path) -> None:
