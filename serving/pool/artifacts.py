@@ -83,7 +83,7 @@ def read_sums(folder: Path, digest: str) -> dict[str, str]:
     if found != digest:
         raise ArtifactError("digest_mismatch", f"{folder / SUMS_NAME} has sha256 {found}, wanted {digest}")
     sums: dict[str, str] = {}
-    for line in raw.decode("utf-8").splitlines():
+    for line in _decode(raw, folder).splitlines():
         match = _LINE.fullmatch(line)
         if match is None or not _is_inside(match[2]):
             raise ArtifactError("bad_sums_line", f"{folder / SUMS_NAME} has the line {line!r:.120}")
@@ -91,9 +91,17 @@ def read_sums(folder: Path, digest: str) -> dict[str, str]:
     return sums
 
 
+def _decode(raw: bytes, folder: Path) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        text = f"{folder / SUMS_NAME} is no UTF-8 at byte {error.start}; publish it again"
+        raise ArtifactError("bad_sums_line", text) from None
+
+
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _copy_verified(source: Path, digest: str, target: Path) -> None:
