@@ -23,12 +23,21 @@ def is_remote(uri: str) -> bool:
 
 def folder_of(uri: str) -> Path:
     """The folder of a `file://` URI. Raises: ArtifactError for any other scheme, host or a relative path."""
-    parts = urlsplit(uri)
+    wanted = "is not a file:///absolute/folder URI of this node or https://host/folder"
+    try:
+        parts, shown = urlsplit(uri), show_uri(uri)
+    except ValueError:
+        raise ArtifactError("unsupported_uri", f"the artifact's URI cannot be read; it {wanted}") from None
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise ArtifactError(
-            "unsupported_uri", f"{uri!r} is not a file:///absolute/folder URI of this node or https://host/folder"
-        )
+        raise ArtifactError("unsupported_uri", f"{shown!r} {wanted}")
     return Path(unquote(parts.path))
+
+
+def show_uri(uri: str) -> str:
+    """Scheme, host and path: what goes before and behind may be a secret. Raises: ValueError when it is no URI."""
+    parts = urlsplit(uri)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def fetch_artifact(uri: str, digest: str, store: Path) -> Path:

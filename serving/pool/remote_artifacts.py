@@ -18,7 +18,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import aiohttp
 from yarl import URL
 
-from serving.pool.artifacts import SUMS_NAME, is_remote, read_sums
+from serving.pool.artifacts import SUMS_NAME, is_remote, read_sums, show_uri
 from serving.pool.errors import ArtifactError
 
 _CHUNK_BYTES = 4 * 2**20
@@ -92,7 +92,7 @@ class RemoteArtifacts:
             listed.rename(draft / SUMS_NAME)
         sums = read_sums(draft, digest)
         if len(sums) > self._limits.files:
-            text = f"{_show(uri)} lists {len(sums)} files, the limit is {self._limits.files}; publish fewer"
+            text = f"{show_uri(uri)} lists {len(sums)} files, the limit is {self._limits.files}; publish fewer"
             raise ArtifactError("artifact_too_large", text)
         left = self._limits.folder_bytes
         for name, wanted in sums.items():
@@ -109,7 +109,7 @@ class RemoteArtifacts:
                 text += piece
         found = hashlib.sha256(text).hexdigest()
         if found != digest:
-            raise ArtifactError("digest_mismatch", f"{_show(url)} has sha256 {found}, wanted {digest}")
+            raise ArtifactError("digest_mismatch", f"{show_uri(url)} has sha256 {found}, wanted {digest}")
         return text
 
     async def _bring(self, url: str, path: Path, wanted: str, *, most_bytes: int) -> None:
@@ -121,7 +121,7 @@ class RemoteArtifacts:
             return
         path.unlink()
         if not went_on:
-            raise ArtifactError("digest_mismatch", f"{_show(url)} has sha256 {found}, its {SUMS_NAME} says {wanted}")
+            raise ArtifactError("digest_mismatch", f"{show_uri(url)} has sha256 {found}, its {SUMS_NAME} says {wanted}")
         await self._bring(url, path, wanted, most_bytes=most_bytes)
 
     async def _with_tries(self, step: Callable[[], Awaitable[Result]]) -> Result:
@@ -140,10 +140,10 @@ class RemoteArtifacts:
                 return  # it is whole already
             if response.status == 416:
                 path.unlink(missing_ok=True)
-                raise _BrokenOffError("artifact_unreachable", f"{_show(url)} is shorter than what came before")
+                raise _BrokenOffError("artifact_unreachable", f"{show_uri(url)} is shorter than what came before")
             is_rest = response.status == 206 and response.headers.get("content-range", "").startswith(f"bytes {here}-")
             if response.status == 206 and not is_rest:
-                raise ArtifactError("artifact_unreachable", f"{_show(url)} sent another part than asked for")
+                raise ArtifactError("artifact_unreachable", f"{show_uri(url)} sent another part than asked for")
             before = here if is_rest else 0
             self._check_room(response, url, most_bytes - before)
             with path.open("ab" if is_rest else "wb") as file:
@@ -156,7 +156,7 @@ class RemoteArtifacts:
             raise _too_large(url, self._limits.folder_bytes)
         free = shutil.disk_usage(self._store).free
         if size > free - self._limits.keep_free_bytes:
-            text = f"{_show(url)} has {size} bytes, {free} are free and {self._limits.keep_free_bytes} stay free"
+            text = f"{show_uri(url)} has {size} bytes, {free} are free and {self._limits.keep_free_bytes} stay free"
             raise ArtifactError("store_full", f"{text}; make room in the store")
 
     async def _pieces(self, response: aiohttp.ClientResponse, url: str, most_bytes: int) -> AsyncIterator[bytes]:
@@ -168,7 +168,7 @@ class RemoteArtifacts:
                 raise _too_large(url, most_bytes)
             took_s = time.monotonic() - began_at
             if took_s > self._limits.grace_s + count / self._limits.least_bytes_per_s:
-                text = f"{_show(url)} sent {count} bytes in {took_s:.0f} s; the least is"
+                text = f"{show_uri(url)} sent {count} bytes in {took_s:.0f} s; the least is"
                 raise ArtifactError("artifact_too_slow", f"{text} {self._limits.least_bytes_per_s:g} bytes/s")
             yield chunk
 
@@ -178,7 +178,7 @@ class RemoteArtifacts:
         limits = self._limits
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=limits.silent_s)
         headers = {**headers, "accept-encoding": "identity"}
-        shown = _show(url)
+        shown = show_uri(url)
         try:
             for _ in range(limits.redirects + 1):
                 target = URL(url, encoded=True)
@@ -219,14 +219,14 @@ def _check_url(url: str) -> None:
     if not is_readable:
         raise ArtifactError("unsupported_uri", f"the artifact's URI cannot be read; {wanted}")
     if not is_allowed:
-        raise ArtifactError("unsupported_uri", f"{_show(url)} is not fetched; {wanted}")
+        raise ArtifactError("unsupported_uri", f"{show_uri(url)} is not fetched; {wanted}")
 
 
 def _follow(url: str, location: str) -> str:
     target = urljoin(url, location)
     _check_url(target)
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-        raise ArtifactError("unsupported_uri", f"{_show(url)} redirects to plain http; serve it over https")
+        raise ArtifactError("unsupported_uri", f"{show_uri(url)} redirects to plain http; serve it over https")
     return target
 
 
@@ -235,15 +235,8 @@ def _join(uri: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}", fragment=""))
 
 
-def _show(url: str) -> str:
-    """Host and path: what goes before and behind may be a secret."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
 def _too_large(url: str, most_bytes: int) -> ArtifactError:
-    return ArtifactError("artifact_too_large", f"{_show(url)} is larger than the {most_bytes} bytes allowed")
+    return ArtifactError("artifact_too_large", f"{show_uri(url)} is larger than the {most_bytes} bytes allowed")
 
 
 def _hash(path: Path) -> str:

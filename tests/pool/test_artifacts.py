@@ -31,10 +31,17 @@ def test_a_copy_that_differs_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "store").iterdir()) == []
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/x", "file://host/x", "relative", "file:relative"])
-def test_uris_of_elsewhere_are_refused(tmp_path: Path, uri: str) -> None:
-    with pytest.raises(ArtifactError, match="unsupported_uri"):
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("s3://bucket/x", "file://host/x", "relative", "file:relative", "file://[host/x", "ftp://me:s3cret@host:x/y"),
+        "s3://me:s3cret@bucket/x?token=s3cret#s3cret",
+    ],
+)
+def test_uris_of_elsewhere_are_refused_and_no_secret_of_theirs_is_said(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(ArtifactError, match="unsupported_uri") as refused:
         fetch_artifact(uri, "a" * 64, tmp_path)
+    assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", ZERO + b"  ../up\n", ZERO + b"  caf\xe9\n", ZERO + b"  a\0b\n"])
