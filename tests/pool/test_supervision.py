@@ -1,6 +1,7 @@
 """What keeps an engine alive or ends it: hangs, long work, SIGILL at the first request, another controller."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -195,6 +196,29 @@ def test_an_unreadable_folder_fails_its_own_engine_alone_and_is_tried_again(
             await eventually(lambda: len(controller.routes.routes.replicas) == 2)
 
     monkeypatch.setattr("serving.pool.replica.verify_base", verify_unlocked)
+    asyncio.run(scenario())
+
+
+def test_what_comes_before_the_process_is_no_part_of_how_long_a_start_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desired, verifying_s = make_desired(make_base(tmp_path / "base")), 2.0
+
+    def verify_slowly(uri: str, digest: str) -> Path:
+        time.sleep(verifying_s)
+        return verify_base(uri, digest)
+
+    monkeypatch.setattr("serving.pool.replica.verify_base", verify_slowly)
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, desired) as world:
+            began = time.monotonic()
+            async with world.controller():
+                await become_ready(world)
+                took_s = time.monotonic() - began
+            (known,) = json.loads((tmp_path / "state" / "replicas.json").read_text()).values()
+            assert 0 < known["start_ms"] / 1000 <= took_s - verifying_s
+
     asyncio.run(scenario())
 
 
