@@ -145,18 +145,19 @@ class RemoteArtifacts:
             if response.status == 206 and not is_rest:
                 raise ArtifactError("artifact_unreachable", f"{show_uri(url)} sent another part than asked for")
             before = here if is_rest else 0
-            self._check_room(response, url, most_bytes - before)
+            size = response.content_length or 0
+            if size > most_bytes - before:
+                raise _too_large(url, self._limits.folder_bytes)
+            self._check_room(url, size)
             with path.open("ab" if is_rest else "wb") as file:
                 async for chunk in self._pieces(response, url, most_bytes - before):
+                    self._check_room(url, len(chunk))  # not all say their length, and others fill the disk too
                     await asyncio.to_thread(file.write, chunk)
 
-    def _check_room(self, response: aiohttp.ClientResponse, url: str, most_bytes: int) -> None:
-        size = response.content_length or 0
-        if size > most_bytes:
-            raise _too_large(url, self._limits.folder_bytes)
+    def _check_room(self, url: str, size: int) -> None:
         free = shutil.disk_usage(self._store).free
         if size > free - self._limits.keep_free_bytes:
-            text = f"{show_uri(url)} has {size} bytes, {free} are free and {self._limits.keep_free_bytes} stay free"
+            text = f"{show_uri(url)} sends {size} bytes, {free} are free and {self._limits.keep_free_bytes} stay free"
             raise ArtifactError("store_full", f"{text}; make room in the store")
 
     async def _pieces(self, response: aiohttp.ClientResponse, url: str, most_bytes: int) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -192,6 +193,17 @@ def test_what_is_too_large_is_not_kept(tmp_path: Path, name: str, limits: dict[s
 
 def test_a_store_without_room_is_said_before_it_is_full(tmp_path: Path) -> None:
     refused(tmp_path, "store_full", replace(LIMITS, keep_free_bytes=2**62))
+
+
+def test_a_file_of_unknown_length_stops_before_the_store_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def used(store: Path) -> int:
+        return sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+
+    monkeypatch.setattr("shutil.disk_usage", lambda store: SimpleNamespace(free=500_000 - used(store)))
+    refused(tmp_path, "store_full", replace(LIMITS, keep_free_bytes=100_000), weights="unsized")
+    assert used(tmp_path / "store") <= 400_000
 
 
 def test_a_server_that_dribbles_or_falls_silent_is_given_up(tmp_path: Path) -> None:
