@@ -7,8 +7,11 @@ also after a restart. Nothing of a URI but host and path is ever said: the rest 
 import asyncio
 import contextlib
 import hashlib
+import logging
+import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +29,10 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _GIB = 2**30
 ADAPTER_BYTES = 16 * _GIB
+_DAMAGED = ("digest_mismatch", "artifact_incomplete")
+"""What a whole folder that was verified before says when its files changed here."""
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class RemoteArtifacts:
         self._store = store
         self._limits = limits
         self._locks: dict[str, asyncio.Lock] = {}
+        self._renewals: Counter[str] = Counter()
 
     async def bring_here(self, uri: str, digest: str) -> str:
         """Return the URI of `<store>/<digest>`, fetched from below an HTTPS `uri` unless it is here; others as given.
@@ -74,8 +81,33 @@ class RemoteArtifacts:
                 await self._fetch(uri, digest, target)
         return target.as_uri()
 
+    async def bring(self, uri: str, digest: str, verify: Callable[[str], Path]) -> Path:
+        """Return what `verify` makes of the folder's URI here; what it finds damaged of an HTTPS one is fetched again.
+
+        Raises: as `bring_here` and `verify`.
+        """
+        here, target = await self.bring_here(uri, digest), self._store / digest
+        seen = self._renewals[digest]
+        try:
+            return await asyncio.to_thread(verify, here)
+        except ArtifactError as error:
+            is_damaged = error.code in _DAMAGED or self._renewals[digest] != seen  # or being renewed this moment
+            if not (is_remote(uri) and is_damaged):
+                raise
+            _log.warning("%s; what differs is fetched again", error)
+        async with self._locks[digest]:
+            if self._renewals[digest] == seen and target.exists():  # nobody else has renewed it meanwhile
+                self._renewals[digest] += 1
+                draft = self._draft_of(digest)
+                shutil.rmtree(draft, ignore_errors=True)
+                target.rename(draft)
+        return await asyncio.to_thread(verify, await self.bring_here(uri, digest))
+
+    def _draft_of(self, digest: str) -> Path:
+        return self._store / f".partial-{digest}"
+
     async def _fetch(self, uri: str, digest: str, target: Path) -> None:
-        draft = self._store / f".partial-{digest}"
+        draft = self._draft_of(digest)
         draft.mkdir(parents=True, exist_ok=True)
         try:
             await self._fill(draft, uri, digest)
@@ -83,14 +115,11 @@ class RemoteArtifacts:
             if error.code == "artifact_too_large":
                 shutil.rmtree(draft, ignore_errors=True)
             raise
+        await asyncio.to_thread(_sync_all, draft)
         draft.rename(target)
 
     async def _fill(self, draft: Path, uri: str, digest: str) -> None:
-        if not (draft / SUMS_NAME).is_file():
-            listed = draft / ".listed"
-            listed.write_bytes(await self._with_tries(lambda: self._read_sums(uri, digest)))
-            listed.rename(draft / SUMS_NAME)
-        sums = read_sums(draft, digest)
+        sums = await self._list(draft, uri, digest)
         if len(sums) > self._limits.files:
             text = f"{show_uri(uri)} lists {len(sums)} files, the limit is {self._limits.files}; publish fewer"
             raise ArtifactError("artifact_too_large", text)
@@ -101,6 +130,19 @@ class RemoteArtifacts:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 await self._bring(_join(uri, name), path, wanted, most_bytes=left)
             left -= path.stat().st_size
+
+    async def _list(self, draft: Path, uri: str, digest: str) -> dict[str, str]:
+        """Names and sha256 of what is to come; a list here that cannot be read is fetched once more."""
+        if (draft / SUMS_NAME).is_file():
+            try:
+                return read_sums(draft, digest)
+            except ArtifactError as error:
+                _log.warning("%s; it is fetched once more", error)
+        listed = draft / ".listed"
+        listed.write_bytes(await self._with_tries(lambda: self._read_sums(uri, digest)))
+        await asyncio.to_thread(_sync, listed)
+        listed.replace(draft / SUMS_NAME)
+        return read_sums(draft, digest)
 
     async def _read_sums(self, uri: str, digest: str) -> bytes:
         url, text = _join(uri, SUMS_NAME), b""
@@ -243,3 +285,17 @@ def _too_large(url: str, most_bytes: int) -> ArtifactError:
 def _hash(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync_all(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on disk: a name must not outlive a power cut that what it names does not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

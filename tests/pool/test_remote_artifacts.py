@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,8 @@ import pytest
 from aiohttp import web
 
 from serving.contract import engine_name
-from serving.pool.artifacts import verify_folder
+from serving.pool.adapter_folders import AdapterFolders
+from serving.pool.artifacts import fetch_artifact, verify_folder
 from serving.pool.errors import ArtifactError
 from serving.pool.remote_artifacts import FetchLimits, RemoteArtifacts, _follow
 from tests.pool.test_controller import become_ready, call
@@ -172,6 +174,68 @@ def test_an_old_part_of_something_else_costs_one_more_try(tmp_path: Path) -> Non
         await remote.bring_here(shop.url, digest)
         verify_folder(tmp_path / "store" / digest, digest)
         assert [begin for name, begin in shop.asked if name == "weights"] == ["bytes=14-", None]
+
+    run(tmp_path, scenario)
+
+
+def test_a_list_that_a_crash_left_unreadable_is_fetched_once_more(tmp_path: Path) -> None:
+    async def scenario(shop: Shop, remote: RemoteArtifacts, digest: str) -> None:
+        part = tmp_path / "store" / f".partial-{digest}" / "SHA256SUMS"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(b"\0" * 100)
+        await remote.bring_here(shop.url, digest)
+        verify_folder(tmp_path / "store" / digest, digest)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("lost", ["weights", "SHA256SUMS"])
+def test_a_copy_that_was_damaged_here_is_fetched_again_as_far_as_it_differs(tmp_path: Path, lost: str) -> None:
+    async def scenario(shop: Shop, remote: RemoteArtifacts, digest: str) -> None:
+        folder = tmp_path / "store" / digest
+        await remote.bring_here(shop.url, digest)
+        (folder / lost).write_bytes(b"!" * (folder / lost).stat().st_size)
+        shop.asked = []
+        folders = AdapterFolders(tmp_path / "store", lambda: None, remote)
+        folders.want([replace(want_adapter(digest, folder), uri=shop.url)])
+        await eventually(lambda: folders.folders)
+        assert folders.failure(digest) is None
+        verify_folder(folder, digest)
+        assert {name for name, _range in shop.asked} == {lost}
+        assert [path.name for path in (tmp_path / "store").iterdir()] == [digest]
+
+    run(tmp_path, scenario)
+
+
+def test_a_damaged_copy_is_fetched_again_once_for_all_who_want_it(tmp_path: Path) -> None:
+    async def scenario(shop: Shop, remote: RemoteArtifacts, digest: str) -> None:
+        folder = tmp_path / "store" / digest
+        await remote.bring_here(shop.url, digest)
+        (folder / "weights").unlink()
+        shop.asked = []
+
+        def verify(uri: str) -> Path:
+            return fetch_artifact(uri, digest, tmp_path / "store")
+
+        assert await asyncio.gather(*(remote.bring(shop.url, digest, verify) for _ in range(3))) == [folder] * 3
+        assert shop.asked == [("weights", None)]
+
+    run(tmp_path, scenario)
+
+
+def test_what_has_its_name_in_the_store_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[str] = set()
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", note)
+
+    async def scenario(shop: Shop, remote: RemoteArtifacts, digest: str) -> None:
+        await remote.bring_here(shop.url, digest)
+        assert synced == {".listed", "SHA256SUMS", "adapter_config.json", "weights", f".partial-{digest}"}
 
     run(tmp_path, scenario)
 
