@@ -90,6 +90,8 @@ class Call:
         """Stop a call that nobody waits for; text that was delivered is billed, so an engine may get to its count."""
         if not self.owes_unknown:
             self.interrupt(EndReason.CLIENT_GONE)
+        elif self.answer is not None:
+            self.answer.flow(True)  # a client that was slow no longer holds the count up
 
     def begin_attempt(self, replica: RouteReplica) -> Reserved:
         """Note that the request goes to `replica` now and return the journal entry that says so."""

@@ -84,7 +84,7 @@ class Dispatcher:
                 )
             self._take_back(call, replica)
             tried.add(replica.id)
-            if refusal is None or _is_moving(call, refusal):
+            if refusal is None:
                 continue
             refusals += 1
             if refusals >= MAX_REFUSALS or not self._has_other(call, tried):
@@ -125,7 +125,10 @@ class Dispatcher:
             answer.close()
 
     async def _ask(self, call: Call, replica: RouteReplica) -> tuple[EngineAnswer | None, GatewayError | None]:
-        """Return the answer, or the refusal of a replica that did no work, or neither when it cannot be reached."""
+        """Return the answer, or the refusal of a replica that did no work, or neither.
+
+        Neither stands for a replica that cannot be reached, or has not the adapter, which may be on its way elsewhere.
+        """
         entry, answer, durable = call.begin_attempt(replica), None, None
         try:
             answer = await self._engines.post(
@@ -143,6 +146,7 @@ class Dispatcher:
             self._router.probing(replica)
             await answer.head()
             refusal = None if answer.status == 200 else await _judge(call, answer, self._engine_limit(call))
+            is_moving = answer.status == 404 and _is_moving(call, await answer.read())
             if not durable.done():
                 self._journal.hurry()
             await durable
@@ -161,10 +165,10 @@ class Dispatcher:
                 durable.cancel()
         if refusal is None:
             self._router.answered(replica)
-        else:
-            answer.close()
-            self._router.suspect(replica)
-        return answer, refusal
+            return answer, None
+        answer.close()
+        self._router.suspect(replica)
+        return None, None if is_moving else refusal
 
     def _take_back(self, call: Call, replica: RouteReplica) -> None:
         """Undo an attempt that the engine refused before doing any work."""
@@ -251,10 +255,10 @@ async def _judge(call: Call, response: EngineAnswer, limit: Limit) -> GatewayErr
     raise upstream_failed(name)
 
 
-def _is_moving(call: Call, refusal: GatewayError) -> bool:
+def _is_moving(call: Call, text: bytes) -> bool:
     """Return whether the routes will tell where an adapter is that an engine did not have; a base goes nowhere."""
     target = call.plan.target
-    return refusal.code == NOT_READY and target.digest != target.model.base_digest
+    return target.digest != target.model.base_digest and _names_model(text)
 
 
 def _names_model(text: bytes) -> bool:

@@ -6,6 +6,7 @@ It leaves records and watching to `run`, loading and the program's own work to i
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -32,14 +33,23 @@ def serve(channel: socket.socket) -> None:
         message, descriptors, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 1)
         if not message:
             os._exit(0)  # nothing is open, and libraries would report what they never let go of
-        if os.fork() == 0:
+        is_awaited = _is_awaited(*descriptors)
+        if is_awaited and os.fork() == 0:
             channel.close()
             if _is_program(json.loads(message), *descriptors):
                 return
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
-        os.wait()
+        if is_awaited:
+            os.wait()
+
+
+def _is_awaited(writer: int) -> bool:
+    """Whether the asker still reads what becomes of its request: one that is gone has given the start up."""
+    poll = select.poll()
+    poll.register(writer, 0)  # POLLERR, told when the other end is closed, need not be asked for
+    return not poll.poll(0)
 
 
 def _is_program(request: dict[str, Any], writer: int) -> bool:

@@ -58,7 +58,7 @@ class LocalLaunch:
             path.unlink(missing_ok=True)  # whoever still wants to start it finds no record and gives up
             raise
         if problem:
-            path.unlink()
+            path.unlink(missing_ok=True)
             raise StartFailedError(f"process {spec.name} did not start: {problem}; check argv[0], cwd and log folder")
         return _read_handle(path)
 
@@ -119,6 +119,14 @@ class LocalLaunch:
             )
         self._exit_path(handle.name).unlink(missing_ok=True)
         self._record_path(handle.name).unlink(missing_ok=True)
+
+    def abandon(self, handle: Handle) -> None:
+        """Give up a start that had no pid when it was found; a program that has one by now is killed."""
+        path = self._record_path(handle.name)
+        aside = path.with_name(f"{path.name}.abandoned")
+        path.replace(aside)  # from here on whoever would still start it finds no record
+        self.signal(_read_handle(aside), "kill")
+        aside.unlink()
 
     def _claim_name(self, spec: LaunchSpec) -> Path:
         record = {

@@ -121,9 +121,13 @@ def watch(record_path: Path, writer: int, start: Start | None = None) -> None:
     except OSError as error:
         os.write(writer, f"{error.strerror}: {error.filename or record['argv'][0]}".encode())
         return
-    watcher = {"watcher_pid": os.getpid(), "watcher_ticks": read_start_ticks(os.getpid())}
-    record |= {"pid": program.pid, "start_ticks": read_start_ticks(program.pid) or 0} | watcher
-    write_atomically(record_path, record)
+    try:
+        _note_program(record_path, record, program)
+    except Exception as error:  # noqa: BLE001  whatever it was, nobody could find the program again
+        _end_unknown(program)
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.write(writer, f"its pid could not be noted: {type(error).__name__} {error}".encode())
+        return
     os.close(writer)
     if record["log_bytes"] is not None:
         bounding = (Path(record["log_path"]), record["log_bytes"])
@@ -161,6 +165,20 @@ def _start_anew(record: dict[str, Any], scratch: Path, log: int) -> "subprocess.
         stderr=log,
         start_new_session=True,
     )
+
+
+def _note_program(record_path: Path, record: dict[str, Any], program: Program) -> None:
+    """Write pid and start ticks. Raises: OSError, also when the record is gone, because the start was given up."""
+    watcher = {"watcher_pid": os.getpid(), "watcher_ticks": read_start_ticks(os.getpid())}
+    record |= {"pid": program.pid, "start_ticks": read_start_ticks(program.pid) or 0} | watcher
+    record_path.stat()  # writing would make it anew
+    write_atomically(record_path, record)
+
+
+def _end_unknown(program: Program) -> None:
+    os.kill(program.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # a fork that was so early had no group of its own
+        _wait_and_sweep(program)
 
 
 def _wait_and_sweep(program: Program) -> int:

@@ -126,3 +126,6 @@ class Launch(Protocol):
 
     def forget(self, handle: Handle) -> None:
         """Drop the record of an ended process, which frees its name. Raises: StillRunningError."""
+
+    def abandon(self, handle: Handle) -> None:
+        """Give up a start that had no pid when it was found; a program that has one by now is killed."""

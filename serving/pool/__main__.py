@@ -17,6 +17,7 @@ from serving.launch import LocalLaunch, WarmProgram
 from serving.logs import write_json_lines
 from serving.pool.controller import Controller
 from serving.pool.engine_command import CommandBuilder, VllmCommands
+from serving.pool.engine_logs import LOADED_LOG
 from serving.pool.server import create_app
 from serving.pool.settings import Accelerator, Files, Settings
 
@@ -92,7 +93,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     build_command = VllmCommands(settings.accelerator, settings.cpu_count, settings.environment)
-    warm = build_command.keep_loaded(settings.state / "logs" / "loaded.log")
+    warm = build_command.keep_loaded(settings.state / "logs" / LOADED_LOG)
     try:
         await run_pool(settings, build_command, stop, warm=warm)
     finally:

@@ -52,8 +52,8 @@ class AdapterFolders:
 
     async def _fetch(self, adapter: DesiredAdapter) -> None:
         try:
-            uri = await self._remote.bring_here(adapter.uri, adapter.digest)
-            folder = await asyncio.to_thread(fetch_artifact, uri, adapter.digest, self._store)
+            digest = adapter.digest
+            folder = await self._remote.bring(adapter.uri, digest, lambda uri: fetch_artifact(uri, digest, self._store))
         except (ArtifactError, OSError) as error:
             code = error.code if isinstance(error, ArtifactError) else "artifact_unreadable"
             _log.warning("adapter %s: %s", adapter.digest, error)

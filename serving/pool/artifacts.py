@@ -23,12 +23,21 @@ def is_remote(uri: str) -> bool:
 
 def folder_of(uri: str) -> Path:
     """The folder of a `file://` URI. Raises: ArtifactError for any other scheme, host or a relative path."""
-    parts = urlsplit(uri)
+    wanted = "is not a file:///absolute/folder URI of this node or https://host/folder"
+    try:
+        parts, shown = urlsplit(uri), show_uri(uri)
+    except ValueError:
+        raise ArtifactError("unsupported_uri", f"the artifact's URI cannot be read; it {wanted}") from None
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise ArtifactError(
-            "unsupported_uri", f"{uri!r} is not a file:///absolute/folder URI of this node or https://host/folder"
-        )
+        raise ArtifactError("unsupported_uri", f"{shown!r} {wanted}")
     return Path(unquote(parts.path))
+
+
+def show_uri(uri: str) -> str:
+    """Scheme, host and path: what goes before and behind may be a secret. Raises: ValueError when it is no URI."""
+    parts = urlsplit(uri)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def fetch_artifact(uri: str, digest: str, store: Path) -> Path:
@@ -83,7 +92,7 @@ def read_sums(folder: Path, digest: str) -> dict[str, str]:
     if found != digest:
         raise ArtifactError("digest_mismatch", f"{folder / SUMS_NAME} has sha256 {found}, wanted {digest}")
     sums: dict[str, str] = {}
-    for line in raw.decode("utf-8").splitlines():
+    for line in _decode(raw, folder).splitlines():
         match = _LINE.fullmatch(line)
         if match is None or not _is_inside(match[2]):
             raise ArtifactError("bad_sums_line", f"{folder / SUMS_NAME} has the line {line!r:.120}")
@@ -91,9 +100,17 @@ def read_sums(folder: Path, digest: str) -> dict[str, str]:
     return sums
 
 
+def _decode(raw: bytes, folder: Path) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        text = f"{folder / SUMS_NAME} is no UTF-8 at byte {error.start}; publish it again"
+        raise ArtifactError("bad_sums_line", text) from None
+
+
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _copy_verified(source: Path, digest: str, target: Path) -> None:

@@ -167,7 +167,10 @@ class Controller:
         if desired == self._desired:
             return False
         self._desired = desired
-        self._memory.save_desired(desired)
+        try:
+            self._memory.save_desired(desired)
+        except OSError as error:
+            _log.warning("what is desired is not kept: %s; make room, a restart would begin with the one before", error)
         self._note_change()
         return True
 

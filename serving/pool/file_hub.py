@@ -85,7 +85,11 @@ class FileHub:
         except OSError as error:
             return DesiredFileError(self._path, "desired_file_unreadable", str(error.strerror))
         if text != self._seen:
-            self._problem = self._take(text)
+            try:
+                self._problem = self._take(text)
+            except OSError as error:
+                reason = f"what it says cannot be kept in {self._kept_path}: {error.strerror}; make room there"
+                return DesiredFileError(self._path, "state_unwritable", reason)
             self._seen = text
         return self._problem
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +61,9 @@ class Fleet:
     def adopt_found(self) -> None:
         """Take over engines that an earlier controller left running, and forget those that ended."""
         for handle in self._shop.launch.list_mine():
+            if not handle.pid:
+                self._shop.launch.abandon(handle)  # its controller ended before it was started
+                continue
             observed = self._shop.launch.poll(handle)
             if observed.state is ProcessState.RUNNING:
                 planned = planned_of(handle)
@@ -228,8 +231,8 @@ class Fleet:
         hosts = [Host(name, replica_set.max_loras) for name in able]
         view = PlacementView(activity, self._placement.get(set_id, {}))
         self._placement[set_id] = place_adapters(fetched, hosts, view) if hosts else {}
-        holdings = {name: _holding_of(one) for name, one in able.items()}
         ranks = {item.digest: item.rank for item in fetched}
+        holdings = {name: _holding_of(one, ranks) for name, one in able.items()}
         return {
             name: [digest for digest in digests if ranks[digest] <= able[name].planned.replica_set.max_lora_rank]
             for name, digests in bridge_moves(self._placement[set_id], holdings).items()
@@ -286,6 +289,8 @@ def _place_of(replica: Replica) -> str:
     return replica.planned.slot.slot_id
 
 
-def _holding_of(replica: Replica) -> Holding:
+def _holding_of(replica: Replica, digests: Collection[str]) -> Holding:
     shelf = replica.shelf
-    return Holding(shelf.ready_digests(), shelf.states().keys(), count_kept(replica.planned.replica_set))
+    found = {digest for digest in digests if shelf.was_found_with(digest)}  # only a warm-up is missing there
+    room = count_kept(replica.planned.replica_set)
+    return Holding(shelf.ready_digests() | found, shelf.states().keys() | found, room)

@@ -12,6 +12,7 @@ from serving.pool.errors import PoolError
 
 Message = TypeVar("Message")
 _CALL_S = 10.0
+_LATE_S = 2.0  # that a call may take beyond its time; who needs longer was stopped meanwhile
 
 
 class HubSilentError(PoolError):
@@ -19,6 +20,10 @@ class HubSilentError(PoolError):
 
     def __init__(self, message: str, code: str = "hub_silent") -> None:
         super().__init__(code, message)
+
+
+class HubAwayError(HubSilentError):
+    """Nobody heard us: no connection, no answer in time, or a server's own failure (5xx)."""
 
 
 class WrongEpochError(PoolError):
@@ -98,9 +103,11 @@ class HubLink:
         except WrongEpochError:
             self.lose(observed.epoch)
             raise
-        except HubSilentError:
-            # What was desired last stays in force while the hub is away; who was away himself has asked it now.
-            self._extend(observed.epoch, _now_s())
+        except HubAwayError:
+            # What was desired last stays in force while the hub is away; who was away himself has to ask it again.
+            now_s = _now_s()
+            if now_s - asked_s <= _CALL_S + _LATE_S:
+                self._extend(observed.epoch, now_s)
             raise
         self._extend(observed.epoch, asked_s)
 
@@ -126,11 +133,15 @@ class HubLink:
                 text = await response.text()
                 if response.status == 409:
                     raise WrongEpochError(f"{method} {url}: {text:.200}")
+                if response.status >= 500:
+                    raise HubAwayError(f"{method} {url} answered {response.status}: {text:.200}")
                 if response.status >= 400:
                     raise HubSilentError(f"{method} {url} answered {response.status}: {text:.200}")
                 return None if response.status == 204 else await response.json()
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ContentTypeError, ValueError) as error:
             raise HubSilentError(f"{method} {url}: {type(error).__name__} {error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise HubAwayError(f"{method} {url}: {type(error).__name__} {error}") from error
 
 
 def _read(kind: type[Message], answer: object) -> Message:

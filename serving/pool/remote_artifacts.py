@@ -7,8 +7,11 @@ also after a restart. Nothing of a URI but host and path is ever said: the rest 
 import asyncio
 import contextlib
 import hashlib
+import logging
+import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import aiohttp
 from yarl import URL
 
-from serving.pool.artifacts import SUMS_NAME, is_remote, read_sums
+from serving.pool.artifacts import SUMS_NAME, is_remote, read_sums, show_uri
 from serving.pool.errors import ArtifactError
 
 _CHUNK_BYTES = 4 * 2**20
@@ -26,7 +29,10 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _GIB = 2**30
 ADAPTER_BYTES = 16 * _GIB
+_DAMAGED = ("digest_mismatch", "artifact_incomplete")
+"""What a whole folder that was verified before says when its files changed here."""
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class RemoteArtifacts:
         self._store = store
         self._limits = limits
         self._locks: dict[str, asyncio.Lock] = {}
+        self._renewals: Counter[str] = Counter()
 
     async def bring_here(self, uri: str, digest: str) -> str:
         """Return the URI of `<store>/<digest>`, fetched from below an HTTPS `uri` unless it is here; others as given.
@@ -74,8 +81,33 @@ class RemoteArtifacts:
                 await self._fetch(uri, digest, target)
         return target.as_uri()
 
+    async def bring(self, uri: str, digest: str, verify: Callable[[str], Path]) -> Path:
+        """Return what `verify` makes of the folder's URI here; what it finds damaged of an HTTPS one is fetched again.
+
+        Raises: as `bring_here` and `verify`.
+        """
+        here, target = await self.bring_here(uri, digest), self._store / digest
+        seen = self._renewals[digest]
+        try:
+            return await asyncio.to_thread(verify, here)
+        except ArtifactError as error:
+            is_damaged = error.code in _DAMAGED or self._renewals[digest] != seen  # or being renewed this moment
+            if not (is_remote(uri) and is_damaged):
+                raise
+            _log.warning("%s; what differs is fetched again", error)
+        async with self._locks[digest]:
+            if self._renewals[digest] == seen and target.exists():  # nobody else has renewed it meanwhile
+                self._renewals[digest] += 1
+                draft = self._draft_of(digest)
+                shutil.rmtree(draft, ignore_errors=True)
+                target.rename(draft)
+        return await asyncio.to_thread(verify, await self.bring_here(uri, digest))
+
+    def _draft_of(self, digest: str) -> Path:
+        return self._store / f".partial-{digest}"
+
     async def _fetch(self, uri: str, digest: str, target: Path) -> None:
-        draft = self._store / f".partial-{digest}"
+        draft = self._draft_of(digest)
         draft.mkdir(parents=True, exist_ok=True)
         try:
             await self._fill(draft, uri, digest)
@@ -83,16 +115,13 @@ class RemoteArtifacts:
             if error.code == "artifact_too_large":
                 shutil.rmtree(draft, ignore_errors=True)
             raise
+        await asyncio.to_thread(_sync_all, draft)
         draft.rename(target)
 
     async def _fill(self, draft: Path, uri: str, digest: str) -> None:
-        if not (draft / SUMS_NAME).is_file():
-            listed = draft / ".listed"
-            listed.write_bytes(await self._with_tries(lambda: self._read_sums(uri, digest)))
-            listed.rename(draft / SUMS_NAME)
-        sums = read_sums(draft, digest)
+        sums = await self._list(draft, uri, digest)
         if len(sums) > self._limits.files:
-            text = f"{_show(uri)} lists {len(sums)} files, the limit is {self._limits.files}; publish fewer"
+            text = f"{show_uri(uri)} lists {len(sums)} files, the limit is {self._limits.files}; publish fewer"
             raise ArtifactError("artifact_too_large", text)
         left = self._limits.folder_bytes
         for name, wanted in sums.items():
@@ -102,6 +131,19 @@ class RemoteArtifacts:
                 await self._bring(_join(uri, name), path, wanted, most_bytes=left)
             left -= path.stat().st_size
 
+    async def _list(self, draft: Path, uri: str, digest: str) -> dict[str, str]:
+        """Names and sha256 of what is to come; a list here that cannot be read is fetched once more."""
+        if (draft / SUMS_NAME).is_file():
+            try:
+                return read_sums(draft, digest)
+            except ArtifactError as error:
+                _log.warning("%s; it is fetched once more", error)
+        listed = draft / ".listed"
+        listed.write_bytes(await self._with_tries(lambda: self._read_sums(uri, digest)))
+        await asyncio.to_thread(_sync, listed)
+        listed.replace(draft / SUMS_NAME)
+        return read_sums(draft, digest)
+
     async def _read_sums(self, uri: str, digest: str) -> bytes:
         url, text = _join(uri, SUMS_NAME), b""
         async with self._open(url, {}) as response:
@@ -109,7 +151,7 @@ class RemoteArtifacts:
                 text += piece
         found = hashlib.sha256(text).hexdigest()
         if found != digest:
-            raise ArtifactError("digest_mismatch", f"{_show(url)} has sha256 {found}, wanted {digest}")
+            raise ArtifactError("digest_mismatch", f"{show_uri(url)} has sha256 {found}, wanted {digest}")
         return text
 
     async def _bring(self, url: str, path: Path, wanted: str, *, most_bytes: int) -> None:
@@ -121,7 +163,7 @@ class RemoteArtifacts:
             return
         path.unlink()
         if not went_on:
-            raise ArtifactError("digest_mismatch", f"{_show(url)} has sha256 {found}, its {SUMS_NAME} says {wanted}")
+            raise ArtifactError("digest_mismatch", f"{show_uri(url)} has sha256 {found}, its {SUMS_NAME} says {wanted}")
         await self._bring(url, path, wanted, most_bytes=most_bytes)
 
     async def _with_tries(self, step: Callable[[], Awaitable[Result]]) -> Result:
@@ -140,23 +182,24 @@ class RemoteArtifacts:
                 return  # it is whole already
             if response.status == 416:
                 path.unlink(missing_ok=True)
-                raise _BrokenOffError("artifact_unreachable", f"{_show(url)} is shorter than what came before")
+                raise _BrokenOffError("artifact_unreachable", f"{show_uri(url)} is shorter than what came before")
             is_rest = response.status == 206 and response.headers.get("content-range", "").startswith(f"bytes {here}-")
             if response.status == 206 and not is_rest:
-                raise ArtifactError("artifact_unreachable", f"{_show(url)} sent another part than asked for")
+                raise ArtifactError("artifact_unreachable", f"{show_uri(url)} sent another part than asked for")
             before = here if is_rest else 0
-            self._check_room(response, url, most_bytes - before)
+            size = response.content_length or 0
+            if size > most_bytes - before:
+                raise _too_large(url, self._limits.folder_bytes)
+            self._check_room(url, size)
             with path.open("ab" if is_rest else "wb") as file:
                 async for chunk in self._pieces(response, url, most_bytes - before):
+                    self._check_room(url, len(chunk))  # not all say their length, and others fill the disk too
                     await asyncio.to_thread(file.write, chunk)
 
-    def _check_room(self, response: aiohttp.ClientResponse, url: str, most_bytes: int) -> None:
-        size = response.content_length or 0
-        if size > most_bytes:
-            raise _too_large(url, self._limits.folder_bytes)
+    def _check_room(self, url: str, size: int) -> None:
         free = shutil.disk_usage(self._store).free
         if size > free - self._limits.keep_free_bytes:
-            text = f"{_show(url)} has {size} bytes, {free} are free and {self._limits.keep_free_bytes} stay free"
+            text = f"{show_uri(url)} sends {size} bytes, {free} are free and {self._limits.keep_free_bytes} stay free"
             raise ArtifactError("store_full", f"{text}; make room in the store")
 
     async def _pieces(self, response: aiohttp.ClientResponse, url: str, most_bytes: int) -> AsyncIterator[bytes]:
@@ -168,7 +211,7 @@ class RemoteArtifacts:
                 raise _too_large(url, most_bytes)
             took_s = time.monotonic() - began_at
             if took_s > self._limits.grace_s + count / self._limits.least_bytes_per_s:
-                text = f"{_show(url)} sent {count} bytes in {took_s:.0f} s; the least is"
+                text = f"{show_uri(url)} sent {count} bytes in {took_s:.0f} s; the least is"
                 raise ArtifactError("artifact_too_slow", f"{text} {self._limits.least_bytes_per_s:g} bytes/s")
             yield chunk
 
@@ -178,7 +221,7 @@ class RemoteArtifacts:
         limits = self._limits
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=limits.silent_s)
         headers = {**headers, "accept-encoding": "identity"}
-        shown = _show(url)
+        shown = show_uri(url)
         try:
             for _ in range(limits.redirects + 1):
                 target = URL(url, encoded=True)
@@ -219,14 +262,14 @@ def _check_url(url: str) -> None:
     if not is_readable:
         raise ArtifactError("unsupported_uri", f"the artifact's URI cannot be read; {wanted}")
     if not is_allowed:
-        raise ArtifactError("unsupported_uri", f"{_show(url)} is not fetched; {wanted}")
+        raise ArtifactError("unsupported_uri", f"{show_uri(url)} is not fetched; {wanted}")
 
 
 def _follow(url: str, location: str) -> str:
     target = urljoin(url, location)
     _check_url(target)
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-        raise ArtifactError("unsupported_uri", f"{_show(url)} redirects to plain http; serve it over https")
+        raise ArtifactError("unsupported_uri", f"{show_uri(url)} redirects to plain http; serve it over https")
     return target
 
 
@@ -235,17 +278,24 @@ def _join(uri: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}", fragment=""))
 
 
-def _show(url: str) -> str:
-    """Host and path: what goes before and behind may be a secret."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
 def _too_large(url: str, most_bytes: int) -> ArtifactError:
-    return ArtifactError("artifact_too_large", f"{_show(url)} is larger than the {most_bytes} bytes allowed")
+    return ArtifactError("artifact_too_large", f"{show_uri(url)} is larger than the {most_bytes} bytes allowed")
 
 
 def _hash(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync_all(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on disk: a name must not outlive a power cut that what it names does not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

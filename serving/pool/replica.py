@@ -163,9 +163,9 @@ class Replica:
         self._set(ReplicaState.STARTING)
         wanted = self.planned.replica_set
         digest = wanted.weights_folder or wanted.base_digest
-        uri = await self._shop.bases.bring_here(wanted.uri, digest)
-        model = await asyncio.to_thread(verify_base, uri, digest)
+        model = await self._shop.bases.bring(wanted.uri, digest, lambda uri: verify_base(uri, digest))
         await self._await_lead()
+        self._started_us = _now_us()  # how long a download took says nothing of the next start
         await self.process.start(self.planned, epoch=self.process.epoch, model=model)
 
     async def _wait_up(self, timeout_s: float) -> None:

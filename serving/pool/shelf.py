@@ -55,6 +55,10 @@ class AdapterShelf:
         """Names that the engine served already when it was found; they only need their warm-up."""
         self._loaded_names = names
 
+    def was_found_with(self, digest: str) -> bool:
+        """Whether the engine had it when it was found, and has it still."""
+        return engine_name(digest) in self._loaded_names
+
     def states(self) -> dict[str, Shelved]:
         """State by digest."""
         return dict(self._shelved)

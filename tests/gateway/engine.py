@@ -11,6 +11,8 @@ from typing import Any
 from aiohttp import web
 
 FIRST_TOKEN = 100
+IN_FRONT = {"no-path": 404, "bad-gateway": 502}
+"""What a server before an engine answers in a mode."""
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Engine:
         if self.names is not None and body["model"] not in self.names:
             text = f"The model `{body['model']}` does not exist."
             return web.json_response({"error": {"message": text, "type": "NotFoundError"}}, status=404)
+        if self.mode in IN_FRONT:
+            return web.Response(text="no page", status=IN_FRONT[self.mode])
         if self.mode == "busy":
             return web.json_response({"error": "secret internal queue text"}, status=503)
         if self.mode == "broken":
@@ -116,6 +120,8 @@ class Engine:
             if self.mode == "dies-mid" and number == 2:
                 self._kill(request)
             await self._compute()
+            if "delta" in event and "usage" not in event:
+                self._produce(request, 1)
             line = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
             await response.write(line.encode())
         return response

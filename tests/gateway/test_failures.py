@@ -267,3 +267,16 @@ def test_a_call_waits_no_longer_than_the_hold_for_an_adapter_that_no_engine_has(
             assert (refused.value.status_code, refused.value.code) == (503, "no_replica_ready")
             assert time.monotonic() - began >= 1.0
         assert world.hub.usage == {}
+
+
+@pytest.mark.parametrize("mode", ["draining", "no-path", "bad-gateway"])
+def test_only_an_engine_that_names_the_model_has_its_calls_wait_for_the_adapter(tmp_path: Path, mode: str) -> None:
+    snapshot = make_snapshot(keys=(make_key(1),), models=(make_model("org/tuned", ADAPTER),))
+    with running_world(snapshot, tmp_path) as world, running_gateway(world, hold_s=10.0) as gateway:
+        world.engines[0].mode = mode
+        began = time.monotonic()
+        with pytest.raises(openai.APIStatusError) as refused:
+            ask(gateway, model="org/tuned")
+        assert (refused.value.status_code, refused.value.code) == (503, "replica_not_ready")
+        assert time.monotonic() - began < 5.0
+        assert len(world.engines[0].seen) == 1

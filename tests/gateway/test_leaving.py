@@ -160,18 +160,21 @@ def _count_refused(streams: list[socket.socket]) -> int:
     return found
 
 
-def fill_up(gateway: Gateway, engine: Engine, **headers: str) -> http.client.HTTPConnection:
-    """Ask for 60,000 tokens, read none and return once the engine is held back."""
-    engine.tokens = 60_000
+def fill_up(
+    gateway: Gateway, engine: Engine, path: str = "/v1/chat/completions", *, tokens: int = 60_000, **headers: str
+) -> http.client.HTTPConnection:
+    """Ask for `tokens` tokens, read none and return once the engine is held back."""
+    engine.tokens = tokens
     connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=20)
-    body = json.dumps({"model": "org/base", "messages": MESSAGES, "stream": True})
+    asked: dict[str, Any] = {"model": "org/base", "messages": MESSAGES, "stream": True}
+    asked |= {"max_tokens": 9} if path == "/v1/messages" else {}
     headers |= {"authorization": f"Bearer {secret_of(1)}"}
-    connection.request("POST", "/v1/chat/completions", body, headers)
+    connection.request("POST", path, json.dumps(asked), headers)
     seen = [-1, -2, -3]
     while len(set(seen)) > 1:
         seen = [*seen[1:], engine.produced]
         time.sleep(0.7)
-    assert 0 < engine.produced < 60_000
+    assert 0 < engine.produced < tokens
     return connection
 
 
@@ -193,6 +196,19 @@ def test_s5_08_a_slow_client_that_leaves_no_longer_holds_back_what_runs_on_for_i
         connection.close()
         record = wait_for(lambda: next(iter(world.hub.usage.values()), None), timeout_s=60)
         assert (record.status, record.completion_tokens) == (UsageStatus.COMPLETE, 60_000)
+
+
+def test_s5_08_a_slow_client_that_leaves_no_longer_holds_back_tokens_that_come_with_the_last_event(
+    tmp_path: Path,
+) -> None:
+    tokens = 150_000
+    with running_world(SNAPSHOT, tmp_path) as world, running_gateway(world) as gateway:
+        connection = fill_up(gateway, world.engines[0], "/v1/messages", tokens=tokens)
+        assert world.hub.usage == {}
+        connection.close()
+        record = wait_for(lambda: next(iter(world.hub.usage.values()), None), timeout_s=60)
+        assert (record.status, record.completion_tokens) == (UsageStatus.COMPLETE, tokens)
+        assert world.engines[0].aborted == 0
 
 
 class Line(Pipe):

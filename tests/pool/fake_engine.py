@@ -54,7 +54,6 @@ class FakeEngine:
 
     async def load(self, request: web.Request) -> web.Response:
         body = await request.json()
-        await asyncio.sleep(self.load_s)
         if body["lora_name"] in self.adapters:
             return web.json_response({"error": {"message": "has already been loaded"}}, status=400)
         if not (Path(body["lora_path"]) / "adapter_config.json").exists():

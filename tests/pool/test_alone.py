@@ -21,6 +21,7 @@ from hub.cli.main import app as command_line
 from serving.contract import ContractError, DesiredFile, RoutesFile, check_desired, encode, loads
 from serving.launch import LocalLaunch
 from serving.pool.__main__ import read_settings, run_pool
+from serving.pool.file_hub import DesiredFileError, FileHub
 from serving.pool.settings import Accelerator, Files, Settings
 from tests.architecture import ROOT
 from tests.pool.world import (
@@ -189,6 +190,31 @@ def test_a_broken_file_loses_nothing_not_even_over_a_restart(tmp_path: Path, tex
                 assert (await alone.status())["hub"] == "ok"
 
     run(tmp_path, scenario)
+
+
+def test_a_full_disk_leaves_the_last_good_file_in_force_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, path, state = make_wanted(tmp_path), tmp_path / "desired.json", tmp_path / "state"
+    state.mkdir()
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def scenario() -> None:
+        path.write_text(json.dumps(encode(plain)))
+        hub = FileHub(path, state)
+        assert await hub.fetch_desired(after=0, wait_s=0) is not None
+        path.write_text(json.dumps(encode(replace(plain, names={"other": BASE_DIGEST}))))
+        with monkeypatch.context() as full:
+            full.setattr("serving.pool.file_hub.write_atomically", refuse)
+            with pytest.raises(DesiredFileError, match="No space left") as told:
+                await hub.fetch_desired(after=1, wait_s=0)
+            assert (told.value.code, set(hub.names)) == ("state_unwritable", {"qwen"})
+        assert await hub.fetch_desired(after=1, wait_s=0) is not None
+        assert set(hub.names) == {"other"}
+
+    asyncio.run(scenario())
 
 
 def test_a_call_starts_the_engine_of_a_set_without_minimum(tmp_path: Path) -> None:

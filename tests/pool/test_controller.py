@@ -225,6 +225,22 @@ def test_a_missing_base_is_said_plainly(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_desired_state_that_cannot_be_kept_is_followed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("serving.pool.memory.Memory.save_desired", refuse)
+
+    async def scenario() -> None:
+        desired = make_desired(make_base(tmp_path / "base"))
+        async with make_world(tmp_path, desired) as world, world.controller():
+            await become_ready(world)
+
+    asyncio.run(scenario())
+
+
 def test_a_defect_ends_the_controller_and_leaves_engines_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -295,6 +296,72 @@ def test_a_loaded_program_that_hangs_is_given_up(
     assert launch.find("job-2") is None
     monkeypatch.setattr("serving.launch.warm.LOAD_TIMEOUT_S", 30.0)
     assert wait_end(launch, launch.start(make_spec(tmp_path, "import sys; sys.exit(9)", "job-2"))) == 9
+
+
+def send_request(warm: WarmProgram, record: Path, spec: LaunchSpec) -> None:
+    """Ask as one that is killed at once: nobody reads what becomes of it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    asked = {"record": str(record), "argv": spec.argv[len(PYTHON) - 1 :], "env": dict(spec.env), "cwd": str(spec.cwd)}
+    assert warm._channel is not None
+    socket.send_fds(warm._channel, [json.dumps(asked).encode()], [writer])
+    os.close(writer)
+
+
+def test_nothing_is_forked_for_an_asker_that_is_gone(warm: WarmProgram, tmp_path: Path) -> None:
+    launch = LocalLaunch(tmp_path / "run", warm)
+    wait_end(launch, launch.start(make_spec(tmp_path, "")))
+    spec = make_spec(tmp_path, "open('started.txt', 'w')", "job-2")
+    record = launch._claim_name(spec)
+    send_request(warm, record, spec)
+    wait_end(launch, launch.start(make_spec(tmp_path, "import time; time.sleep(0.5)", "job-3")))  # asked after it
+    assert json.loads(record.read_text())["pid"] == 0
+    assert not (tmp_path / "started.txt").exists()
+
+
+def test_a_start_that_is_given_up_leaves_neither_record_nor_program(launch: LocalLaunch, tmp_path: Path) -> None:
+    launch._claim_name(make_spec(tmp_path, "", "job-2"))
+    claimed = launch.find("job-2")
+    assert claimed is not None
+    launch.abandon(claimed)
+    started = launch.start(make_spec(tmp_path, "import time; time.sleep(60)"))
+    launch.abandon(replace(started, pid=0, start_ticks=0))  # found a moment before its pid was known
+    wait_until(lambda: read_start_ticks(started.pid) is None)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+HINDERED = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from serving.launch import run
+record = Path(sys.argv[1])
+def refuse(*_):
+    raise OSError(28, "No space left on device")
+def start(*given):
+    program = run._start_anew(*given)
+    Path("pid.txt").write_text(str(program.pid))
+    exec(sys.argv[3])
+    return program
+run.watch(record, int(sys.argv[2]), start)
+"""
+
+
+@pytest.mark.parametrize(
+    ("hindrance", "told"), [("run.write_atomically = refuse", "No space left"), ("record.unlink()", "No such file")]
+)
+def test_a_program_whose_pid_cannot_be_noted_is_ended_at_once(tmp_path: Path, hindrance: str, told: str) -> None:
+    record = LocalLaunch(tmp_path / "run")._claim_name(make_spec(tmp_path, "import time; time.sleep(30)"))
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as answer:
+        argv = [*PYTHON, HINDERED, str(record), str(writer), hindrance]
+        subprocess.run(argv, cwd=tmp_path, pass_fds=[writer], check=True, timeout=20)
+        os.close(writer)
+        assert told in answer.read()
+    assert read_start_ticks(int((tmp_path / "pid.txt").read_text())) is None
+    assert not list((tmp_path / "run").glob("*.exit"))
+    if record.exists():
+        assert json.loads(record.read_text())["pid"] == 0
 
 
 def test_a_folder_that_is_not_there_is_told(launch: LocalLaunch, tmp_path: Path) -> None:

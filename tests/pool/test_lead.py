@@ -1,10 +1,12 @@
 """Who leads acts on engines; whoever does not, or may not any more, leaves them running and only looks on."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,10 @@ import aiohttp
 import pytest
 
 from hub.deployments.rules import LEAD_S
-from serving.contract import AdapterState, Desired, Observed, ReplicaState
+from serving.contract import AdapterState, Desired, Observed, ReplicaState, engine_name
+from serving.pool.adapter_placement import Host, place_adapters
 from serving.pool.hub_link import HubLink, HubSilentError, WrongEpochError
+from serving.pool.memory import Memory
 from serving.pool.settings import Timing
 from tests.pool.test_controller import become_ready, is_routed
 from tests.pool.test_supervision import with_option
@@ -175,6 +179,55 @@ def test_a_controller_that_was_stopped_for_longer_than_its_lead_asks_before_it_a
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(("status", "leads"), [(503, True), (401, False), (403, False), (404, False)])
+def test_only_a_hub_that_is_away_leaves_the_lead_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, status: int, leads: bool
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("serving.pool.hub_link._now_s", lambda: now_s[0])
+
+    async def scenario(link: HubLink, hub: FakeHub) -> None:
+        report = Observed(await link.ensure_lead(), 1, (), ())
+        now_s[0] += 16.0
+        hub.silent_to.add("state")
+        hub.silence = status
+        with pytest.raises(HubSilentError):
+            await link.report(report)
+        assert link.leads() is leads
+
+    run_link(scenario)
+
+
+@pytest.mark.parametrize(("took_s", "leads"), [(11.0, True), (13.0, False)])
+def test_a_controller_that_was_stopped_during_its_report_asks_again(
+    monkeypatch: pytest.MonkeyPatch, took_s: float, leads: bool
+) -> None:
+    """Whoever ran on would have given the call up after ten seconds."""
+    times = itertools.count(100.0, took_s)
+    monkeypatch.setattr("serving.pool.hub_link._now_s", lambda: next(times))
+
+    async def scenario(link: HubLink, hub: FakeHub) -> None:
+        report = Observed(await link.ensure_lead(), 1, (), ())
+        hub.silent_to.add("state")
+        with pytest.raises(HubSilentError):
+            await link.report(report)
+        assert link.leads() is leads
+
+    run_link(scenario)
+
+
+def run_link(scenario: Callable[[HubLink, FakeHub], Awaitable[None]]) -> None:
+    async def play() -> None:
+        hub = FakeHub(Desired(1, 1, (), (), ()))
+        runner = await hub.start()
+        async with aiohttp.ClientSession() as http:
+            url = f"{hub.url}/state"
+            await scenario(HubLink(http, hub_url=url, token="secret", controller_id="a", lead_s=15.0), hub)
+        await runner.cleanup()
+
+    asyncio.run(play())
+
+
 def test_an_engine_found_running_serves_with_its_adapters_while_the_hub_is_silent(tmp_path: Path) -> None:
     digest, folder = make_adapter(tmp_path / "new", tmp_path / "store")
     desired = replace(make_plain(tmp_path), adapters=(want_adapter(digest, folder),))
@@ -191,6 +244,38 @@ def test_an_engine_found_running_serves_with_its_adapters_while_the_hub_is_silen
             assert world.running() == pids, "who does not lead ends no engine at its own end"
 
     asyncio.run(scenario())
+
+
+def test_adapters_stay_on_the_engines_that_were_found_with_them_while_the_hub_is_silent(tmp_path: Path) -> None:
+    """They are where nobody would put them now, and nothing may be loaded."""
+    sealed = [make_adapter(tmp_path / "new" / text, tmp_path / "store", text=text) for text in "abcd"]
+    plain = make_desired(make_base(tmp_path / "base"), minimum=2, slots=2)
+    plain = replace(plain, replica_sets=(replace(plain.replica_sets[0], max_loras=1),))
+    wanted = replace(plain, adapters=tuple(want_adapter(*item) for item in sealed))
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, plain) as world:
+            async with world.controller(keep_replicas=True) as controller:
+                await eventually(lambda: len(controller.routes.routes.replicas) == 2)
+                urls = {item.id: item.url for item in controller.routes.routes.replicas}
+            goal = place_adapters(wanted.adapters, [Host(name, 1) for name in urls])
+            for digest, folder in sealed:
+                (other,) = urls.keys() - set(goal[digest])
+                await load_adapter(urls[other], digest, folder)
+            Memory(tmp_path / "state").save_desired(wanted)
+            world.hub.silent_to.add("state")
+            async with world.controller() as controller:
+                await eventually(lambda: len(controller.routes.routes.placement) == len(sealed))
+                for digest, names in controller.routes.routes.placement.items():
+                    assert not set(names) & set(goal[digest])
+
+    asyncio.run(scenario())
+
+
+async def load_adapter(url: str, digest: str, folder: Path) -> None:
+    body = {"lora_name": engine_name(digest), "lora_path": str(folder)}
+    async with aiohttp.ClientSession() as http, http.post(f"{url}/v1/load_lora_adapter", json=body) as answer:
+        assert answer.status == 200
 
 
 def test_no_load_is_begun_once_another_leads(tmp_path: Path) -> None:

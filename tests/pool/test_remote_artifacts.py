@@ -3,17 +3,20 @@
 import asyncio
 import base64
 import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from serving.contract import engine_name
-from serving.pool.artifacts import verify_folder
+from serving.pool.adapter_folders import AdapterFolders
+from serving.pool.artifacts import fetch_artifact, verify_folder
 from serving.pool.errors import ArtifactError
 from serving.pool.remote_artifacts import FetchLimits, RemoteArtifacts, _follow
 from tests.pool.test_controller import become_ready, call
@@ -175,6 +178,68 @@ def test_an_old_part_of_something_else_costs_one_more_try(tmp_path: Path) -> Non
     run(tmp_path, scenario)
 
 
+def test_a_list_that_a_crash_left_unreadable_is_fetched_once_more(tmp_path: Path) -> None:
+    async def scenario(shop: Shop, remote: RemoteArtifacts, digest: str) -> None:
+        part = tmp_path / "store" / f".partial-{digest}" / "SHA256SUMS"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(b"\0" * 100)
+        await remote.bring_here(shop.url, digest)
+        verify_folder(tmp_path / "store" / digest, digest)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("lost", ["weights", "SHA256SUMS"])
+def test_a_copy_that_was_damaged_here_is_fetched_again_as_far_as_it_differs(tmp_path: Path, lost: str) -> None:
+    async def scenario(shop: Shop, remote: RemoteArtifacts, digest: str) -> None:
+        folder = tmp_path / "store" / digest
+        await remote.bring_here(shop.url, digest)
+        (folder / lost).write_bytes(b"!" * (folder / lost).stat().st_size)
+        shop.asked = []
+        folders = AdapterFolders(tmp_path / "store", lambda: None, remote)
+        folders.want([replace(want_adapter(digest, folder), uri=shop.url)])
+        await eventually(lambda: folders.folders)
+        assert folders.failure(digest) is None
+        verify_folder(folder, digest)
+        assert {name for name, _range in shop.asked} == {lost}
+        assert [path.name for path in (tmp_path / "store").iterdir()] == [digest]
+
+    run(tmp_path, scenario)
+
+
+def test_a_damaged_copy_is_fetched_again_once_for_all_who_want_it(tmp_path: Path) -> None:
+    async def scenario(shop: Shop, remote: RemoteArtifacts, digest: str) -> None:
+        folder = tmp_path / "store" / digest
+        await remote.bring_here(shop.url, digest)
+        (folder / "weights").unlink()
+        shop.asked = []
+
+        def verify(uri: str) -> Path:
+            return fetch_artifact(uri, digest, tmp_path / "store")
+
+        assert await asyncio.gather(*(remote.bring(shop.url, digest, verify) for _ in range(3))) == [folder] * 3
+        assert shop.asked == [("weights", None)]
+
+    run(tmp_path, scenario)
+
+
+def test_what_has_its_name_in_the_store_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[str] = set()
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", note)
+
+    async def scenario(shop: Shop, remote: RemoteArtifacts, digest: str) -> None:
+        await remote.bring_here(shop.url, digest)
+        assert synced == {".listed", "SHA256SUMS", "adapter_config.json", "weights", f".partial-{digest}"}
+
+    run(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("name", ["SHA256SUMS", "weights"])
 def test_what_differs_from_the_digest_does_not_come_in(tmp_path: Path, name: str) -> None:
     refused(tmp_path, "digest_mismatch", **{name: "changed"})
@@ -192,6 +257,17 @@ def test_what_is_too_large_is_not_kept(tmp_path: Path, name: str, limits: dict[s
 
 def test_a_store_without_room_is_said_before_it_is_full(tmp_path: Path) -> None:
     refused(tmp_path, "store_full", replace(LIMITS, keep_free_bytes=2**62))
+
+
+def test_a_file_of_unknown_length_stops_before_the_store_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def used(store: Path) -> int:
+        return sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+
+    monkeypatch.setattr("shutil.disk_usage", lambda store: SimpleNamespace(free=500_000 - used(store)))
+    refused(tmp_path, "store_full", replace(LIMITS, keep_free_bytes=100_000), weights="unsized")
+    assert used(tmp_path / "store") <= 400_000
 
 
 def test_a_server_that_dribbles_or_falls_silent_is_given_up(tmp_path: Path) -> None:

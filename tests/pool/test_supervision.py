@@ -1,6 +1,7 @@
 """What keeps an engine alive or ends it: hangs, long work, SIGILL at the first request, another controller."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -133,6 +134,20 @@ def test_engines_found_running_stay_as_long_as_a_call_would_keep_them(tmp_path: 
     asyncio.run(scenario())
 
 
+def test_a_start_that_its_controller_did_not_outlive_is_given_up_at_once(tmp_path: Path) -> None:
+    desired = make_desired(make_base(tmp_path / "base"))
+    unborn = LaunchSpec("rep_lost-1", ("engine",), {}, tmp_path, tmp_path / "lost.log")
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, desired) as world:
+            world.launch._claim_name(unborn)  # as a start does before anything else
+            async with world.controller():
+                await become_ready(world)
+                assert world.launch.find(unborn.name) is None
+
+    asyncio.run(scenario())
+
+
 def test_an_engine_found_running_is_drained_with_notice_though_it_was_not_felt_yet(tmp_path: Path) -> None:
     desired = make_desired(make_base(tmp_path / "base"))
 
@@ -181,6 +196,29 @@ def test_an_unreadable_folder_fails_its_own_engine_alone_and_is_tried_again(
             await eventually(lambda: len(controller.routes.routes.replicas) == 2)
 
     monkeypatch.setattr("serving.pool.replica.verify_base", verify_unlocked)
+    asyncio.run(scenario())
+
+
+def test_what_comes_before_the_process_is_no_part_of_how_long_a_start_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desired, verifying_s = make_desired(make_base(tmp_path / "base")), 2.0
+
+    def verify_slowly(uri: str, digest: str) -> Path:
+        time.sleep(verifying_s)
+        return verify_base(uri, digest)
+
+    monkeypatch.setattr("serving.pool.replica.verify_base", verify_slowly)
+
+    async def scenario() -> None:
+        async with make_world(tmp_path, desired) as world:
+            began = time.monotonic()
+            async with world.controller():
+                await become_ready(world)
+                took_s = time.monotonic() - began
+            (known,) = json.loads((tmp_path / "state" / "replicas.json").read_text()).values()
+            assert 0 < known["start_ms"] / 1000 <= took_s - verifying_s
+
     asyncio.run(scenario())
 
 

@@ -60,7 +60,8 @@ FAST = Timing(
 class FakeHub:
     """Answers the pool routes; `desired` may be exchanged at any time, `observed` is the last report.
 
-    Each controller calls it below a path of its own, `state` for the usual one; it is silent to those in `silent_to`.
+    Each controller calls it below a path of its own, `state` for the usual one; it answers those in `silent_to` with the
+    status `silence`.
     """
 
     def __init__(self, desired: Desired) -> None:
@@ -69,6 +70,7 @@ class FakeHub:
         self.leader: str | None = None
         self.lead_until = 0.0
         self.silent_to: set[str] = set()
+        self.silence = 503
         self.leads = 0
         self.observed: Observed | None = None
         self.witness: list[Witness] = []
@@ -116,7 +118,7 @@ class FakeHub:
     @web.middleware
     async def _silence(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.match_info["who"] in self.silent_to:
-            return web.Response(status=503)
+            return web.Response(status=self.silence)
         return await handler(request)
 
     async def _desired(self, request: web.Request) -> web.Response:
