@@ -6,7 +6,6 @@ What a run means, and what its result changes, is left to the rooms.
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -37,14 +36,14 @@ class Phase(StrEnum):
 class Sighting:
     """What is known of an attempt now; `result` only when ended, `exit_code` where somebody could record it.
 
-    Of one that runs: when it was started, and when it last reported something.
+    Of one that runs: for how many seconds this worker has seen it alive, and for how many silent.
     """
 
     phase: Phase
     result: Result | None = None
     exit_code: int | None = None
-    started_at: datetime | None = None
-    heard_at: datetime | None = None
+    lived_s: float | None = None
+    silent_s: float | None = None
 
 
 def ensure_trainer(
@@ -87,8 +86,8 @@ def look_at_trainer(work: Work, name: str, out: Path) -> Sighting:
     handle = work.launch.find(name)
     observed = Observed(ProcessState.LOST) if handle is None else work.launch.poll(handle)
     if handle is not None and observed.state in (ProcessState.STARTING, ProcessState.RUNNING):
-        heard_at = max(handle.started_at, _read_heard_at(out) or handle.started_at)
-        return Sighting(Phase.RUNNING, started_at=handle.started_at, heard_at=heard_at)
+        lived_s, silent_s = work.watches.look(handle, out / PROGRESS_NAME)
+        return Sighting(Phase.RUNNING, lived_s=lived_s, silent_s=silent_s)
     result = read_result(out)
     if result is None:
         return Sighting(Phase.LOST, exit_code=observed.exit_code)
@@ -128,19 +127,12 @@ def clear_trainer(work: Work, name: str) -> None:
     if handle is not None:
         work.launch.fence(handle)
         work.launch.forget(handle)
+    work.watches.forget(name)
 
 
 def locate_warm_trainer(home: Path) -> Path:
     """Return the socket of the trainer that has the libraries imported; without it every run starts cold."""
     return home / "run" / "trainer.sock"
-
-
-def _read_heard_at(out: Path) -> datetime | None:
-    """By the file's own time: what a trainer says of the time is not trusted."""
-    try:
-        return datetime.fromtimestamp((out / PROGRESS_NAME).stat().st_mtime, UTC)
-    except FileNotFoundError:
-        return None
 
 
 def _build_argv(work: Work, spec_path: Path, out: Path) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
     sighting = look_at_trainer(work, name, out)
     lines = read_tail(out)
     note_progress(work, claim, run, lines)
-    stuck = _find_stuck(work, run, sighting, lines)
+    stuck = _find_stuck(run, sighting, lines)
     if sighting.phase is Phase.RUNNING and stuck is None:
         _obey_wishes(work, claim, run, out)
         return again(_POLL_S)
@@ -130,14 +130,13 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
     return verdict
 
 
-def _find_stuck(work: Work, run: Run, sighting: Sighting, lines: list[Progress]) -> rules.NoResult | None:
+def _find_stuck(run: Run, sighting: Sighting, lines: list[Progress]) -> rules.NoResult | None:
     """Why a trainer that is alive gets nowhere; None where it does, or is gone."""
-    if sighting.started_at is None or sighting.heard_at is None:
+    if sighting.lived_s is None or sighting.silent_s is None:
         return None
-    now = work.clock()
     return rules.find_stuck(
-        silent_s=(now - sighting.heard_at).total_seconds(),
-        lived_s=(now - sighting.started_at).total_seconds(),
+        silent_s=sighting.silent_s,
+        lived_s=sighting.lived_s,
         newest=lines[-1] if lines else None,
         quoted_device_ms=run.quoted_device_ms or 0,
     )
