@@ -3,6 +3,7 @@
 What a run means, and what its result changes, is left to the rooms.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,8 +13,8 @@ from pathlib import Path
 from finetune import spec as finetune_spec
 from finetune.spec import Result, RunSpec, SpecError
 from hub.jobs.service import Claim
-from hub.jobs.work import Work
-from serving.launch import Handle, LaunchSpec, NameTakenError, Observed, ProcessState
+from hub.jobs.work import Verdict, Work, again
+from serving.launch import Handle, LaunchSpec, NameTakenError, Observed, ProcessState, StillRunningError
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
 RESULT_NAME = "result.json"
@@ -22,6 +23,11 @@ CANCEL_NAME = "cancel"
 PAUSE_NAME = "pause"
 MAX_FILE_BYTES = 16 * 1024**3
 """Largest file that a trainer may write: more than the state of the largest adapter that is offered (our default)."""
+TOOK_TOO_LONG = "took_too_long"
+"""Why a process without a result has none, where it was ended for its age."""
+STUBBORN_S = 30.0
+"""Pause before another try to end a process that waits in the kernel, for a disk or a device, and cannot be killed."""
+log = logging.getLogger("hub.worker")
 
 
 class Phase(StrEnum):
@@ -37,6 +43,7 @@ class Sighting:
     """What is known of an attempt now; `result` only when ended, `exit_code` where somebody could record it.
 
     Of one that runs: for how many seconds this worker has seen it alive, and for how many silent.
+    Of one that was ended for its age: `overdue`, the sentence about that.
     """
 
     phase: Phase
@@ -44,6 +51,13 @@ class Sighting:
     exit_code: int | None = None
     lived_s: float | None = None
     silent_s: float | None = None
+    overdue: str | None = None
+
+    def explain_loss(self, otherwise: str) -> tuple[str, str]:
+        """Return code and sentence, if any, of an end that is no success; code `otherwise` where nothing is known."""
+        if self.result is not None:
+            return self.result.reason_code, ""
+        return (otherwise, "") if self.overdue is None else (TOOK_TOO_LONG, self.overdue)
 
 
 def ensure_trainer(
@@ -94,6 +108,23 @@ def look_at_trainer(work: Work, name: str, out: Path) -> Sighting:
     return Sighting(Phase.ENDED, result, observed.exit_code)
 
 
+def await_trainer(work: Work, name: str, out: Path, *, most_s: float, poll_s: float) -> Sighting | Verdict:
+    """Return how an attempt ended, or that it is to be looked at again; one that lived `most_s` is ended."""
+    sighting = look_at_trainer(work, name, out)
+    if sighting.phase is not Phase.RUNNING:
+        return sighting
+    lived_s = sighting.lived_s or 0.0
+    if lived_s <= most_s:
+        return again(poll_s)
+    if not end_trainer(work, name):
+        return again(STUBBORN_S)
+    overdue = (
+        f"the work ran for {lived_s:.0f} s (the limit is {most_s:.0f} s) and was ended; try again, and ask the "
+        "operator if it happens again."
+    )
+    return replace(look_at_trainer(work, name, out), overdue=overdue)  # it may have come to its end at the last moment
+
+
 def read_result(out: Path) -> Result | None:
     """Return result.json of an attempt; None when it is missing or not whole."""
     try:
@@ -114,11 +145,19 @@ def ask_pause(out: Path) -> None:
     (out / PAUSE_NAME).touch()
 
 
-def stop_trainer(work: Work, name: str) -> None:
-    """Kill what runs under a name; its record and what it left stay. Raises: StillRunningError."""
+def end_trainer(work: Work, name: str) -> bool:
+    """Kill what runs under a name; its record and what it left stay.
+
+    False where it outlives that for now: try again after STUBBORN_S.
+    """
     handle = work.launch.find(name)
-    if handle is not None:
-        work.launch.fence(handle)
+    try:
+        if handle is not None:
+            work.launch.fence(handle)
+    except StillRunningError as error:
+        log.warning("trainer outlives its end", extra={"fields": {"process": name, "reason": str(error)}})
+        return False
+    return True
 
 
 def clear_trainer(work: Work, name: str) -> None:

@@ -8,14 +8,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from hub.clock import read_clock
-from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.watching import Watches
-from hub.secrets import NAMES, Secrets
-from hub.tuning.kinds import GATE_KIND
 from hub.tuning.tables import RunAttempt
-from hub.worker import list_kinds, list_lanes
 from serving.launch import Handle
-from tests.hub.runs.scene import Scene, gate_by_trainer, run_until
+from tests.hub.runs.scene import Scene, run_until
 from tests.hub.runs.test_stuck_trainers import read_ends
 from tests.hub.runs.test_worker import OVER
 
@@ -56,10 +52,9 @@ def test_another_process_of_the_name_and_another_worker_begin_anew(tmp_path: Pat
 
 def test_a_clock_of_the_database_that_is_hours_ahead_ends_no_healthy_trainer(scene: Scene) -> None:
     run = scene.order_run(epochs=3)
-    kinds = list_kinds(scene.settings, Secrets({name: name for name in NAMES}))
-    kinds[GATE_KIND] = Kind(gate_by_trainer, "beside")
-    work = replace(scene.work, clock=lambda: read_clock() + timedelta(hours=3))
-    run_until(JobLoop(work, "ahead", kinds, list_lanes(2)), lambda: scene.read_run(run["id"])["state"] in OVER)
+    worker = scene.make_worker()
+    worker.work = replace(worker.work, clock=lambda: read_clock() + timedelta(hours=3))
+    run_until(worker, lambda: scene.read_run(run["id"])["state"] in OVER)
     assert read_ends(scene.read_run(run["id"])) == [("ended", "done")]
 
 
@@ -67,8 +62,7 @@ def test_a_clock_that_went_back_leaves_no_negative_time_of_an_attempt(scene: Sce
     run = scene.order_run(epochs=5, patience=7)  # its first attempt dies after the second step
     worker = scene.make_worker()
     run_until(worker, lambda: scene.read_run(run["id"])["state"] == "preparing")
-    behind = replace(worker.work, clock=lambda: read_clock() - timedelta(seconds=15))
-    worker.work = behind
+    worker.work = replace(worker.work, clock=lambda: read_clock() - timedelta(seconds=15))
     run_until(worker, lambda: len(scene.read_run(run["id"])["attempts"]) == 2)
     with scene.sessions.read() as session:
         lost = session.scalars(select(RunAttempt).where(RunAttempt.attempt == 1)).one()
