@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,18 +46,10 @@ class StubbornLaunch(TwinLaunch):
         return super().fence(handle, timeout_s=timeout_s)
 
 
-@pytest.fixture
-def sleepy(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The real limits are hours, and pauses between tries seconds; one try is enough to see what follows the last."""
+def work_asleep(scene: Scene, kind: str, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Let a worker whose trainers sleep do a job to its only try's end; the real limits are hours."""
     for module, name in ((checking, "MOST_CHECK_S"), (previewing, "MOST_PREVIEW_S"), (planning, "MOST_PLAN_S")):
         monkeypatch.setattr(module, name, 0.2)
-    yield
-    for handle in scene.work.launch.list_mine():
-        scene.work.launch.fence(handle)
-
-
-def work_asleep(scene: Scene, kind: str) -> Job:
-    """Let a worker whose trainers sleep do a job to its only try's end."""
     with scene.sessions.write() as session:
         session.scalars(select(Job).where(Job.kind == kind)).one().max_failures = 1
     worker = scene.make_worker()
@@ -73,32 +64,29 @@ def work_asleep(scene: Scene, kind: str) -> Job:
     return read_job()
 
 
-@pytest.mark.usefixtures("sleepy")
-def test_a_check_that_does_not_end_is_ended_and_says_why(scene: Scene) -> None:
+def test_a_check_that_does_not_end_is_ended_and_says_why(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scene.upload(sound_rows()).status_code in (200, 201, 202)
-    job = work_asleep(scene, CHECK_KIND)
+    job = work_asleep(scene, CHECK_KIND, monkeypatch)
     assert "the limit is 0 s" in (job.last_error or "")
     with scene.sessions.read() as session:
         version = session.scalars(select(DatasetVersion)).one()
     assert (version.state, version.reason_code) == (DatasetState.FAILED, "took_too_long")
 
 
-@pytest.mark.usefixtures("sleepy")
-def test_a_plan_that_does_not_end_is_ended_and_says_why(scene: Scene) -> None:
+def test_a_plan_that_does_not_end_is_ended_and_says_why(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     body = {"base": scene.base, "dataset_id": scene.add_dataset(), "model_name": "orders", "recipe": {}}
     answer = scene.call("POST", "/api/v1/runs", "factory", json=body)
-    work_asleep(scene, PLAN_KIND)
+    work_asleep(scene, PLAN_KIND, monkeypatch)
     run = scene.read_run(str(answer.json["id"]))  # type: ignore[index]
     assert (run["state"], run["reason_code"], run["fault"]) == ("failed", "took_too_long", "platform")
     assert "was ended; try again" in run["message"]
 
 
-@pytest.mark.usefixtures("sleepy")
-def test_a_preview_that_does_not_end_is_ended_and_says_why(scene: Scene) -> None:
+def test_a_preview_that_does_not_end_is_ended_and_says_why(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset_id = scene.add_dataset()
-    path = f"/api/v1/datasets/{dataset_id}/preview"
+    path = f"/api/v1/datasets/{dataset_id}/previews"
     assert scene.call("POST", path, "factory", json={"base": scene.base}).status_code in (200, 201, 202)
-    work_asleep(scene, PREVIEW_KIND)
+    work_asleep(scene, PREVIEW_KIND, monkeypatch)
     with scene.sessions.read() as session:
         preview = session.scalars(select(DatasetPreview)).one()
     assert (preview.state, preview.reason_code) == (PreviewState.FAILED, "took_too_long")
