@@ -12,7 +12,6 @@ from hub.datasets import checking, previewing
 from hub.datasets.previews import PREVIEW_KIND
 from hub.datasets.service import CHECK_KIND
 from hub.datasets.tables import DatasetPreview, DatasetState, DatasetVersion, PreviewState
-from hub.jobs import trainer
 from hub.jobs.sweeping import reap_trainers
 from hub.jobs.tables import Job
 from hub.tuning import planning, rules
@@ -102,7 +101,6 @@ def test_limits_are_generous() -> None:
 def test_a_stuck_trainer_that_the_kernel_will_not_let_go_is_tried_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "STUBBORN_S", 0.1)
     monkeypatch.setattr("hub.tuning.training.STUBBORN_S", 0.1)
     monkeypatch.setattr(rules, "MAX_PLATFORM_ATTEMPTS", 1)
     run = scene.order_run(epochs=5, patience=STANDS_STILL)
