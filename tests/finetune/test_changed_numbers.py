@@ -74,8 +74,19 @@ def test_a_column_of_dates_is_known_by_its_heading(tmp_path: Path) -> None:
         [f"{n:05d}" if n % 2 else 123_456 + n for n in range(30)],
         [f"seal {n:03d} of {n}" for n in range(30)],
         ["0", "1", *range(2, 30)],
+        ["0603", "0402", "0805", 48, 100, *(f"pack {n}" for n in range(25))],
+        ["2025-03-01", "2025-03-02", "2025-03-03", 48_000, 36_527, *(f"lot {n}" for n in range(25))],
     ],
-    ids=["plain numbers", "counts that are no dates", "two odd cells", "longer numbers", "texts", "a label 0"],
+    ids=[
+        "plain numbers",
+        "counts that are no dates",
+        "two odd cells",
+        "longer numbers",
+        "texts",
+        "a label 0",
+        "sizes",
+        "few dates",
+    ],
 )
 def test_numbers_that_nothing_speaks_against_are_left_alone(tmp_path: Path, answers: list[Any]) -> None:
     assert _find(tmp_path, "csv", _rows(answers)) == []
