@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from finetune.issues import IssueLog
 
 _MOST_CHARS = 15
+MOST_CELL_CHARS = 2 * _MOST_CHARS
+"""Longer cells are texts, whatever blanks are around a number."""
 _MOST_KEPT = 200_000
 _LEAST_ALIKE = 3
 _TIMES_AS_MANY = 4
@@ -41,9 +43,9 @@ class NumberWatch:
         self._kept = 0
 
     def look(self, name: str, row: int, cell: str) -> None:
-        """See one cell."""
-        text = cell.strip() if len(cell) <= 2 * _MOST_CHARS else ""
-        if not "0" <= text[:1] <= "9" or len(text) > _MOST_CHARS:
+        """See one cell of at most MOST_CELL_CHARS whose first sign is one of the digits 0 to 9."""
+        text = cell.strip()
+        if len(text) > _MOST_CHARS:
             return
         column = self._columns.setdefault(name, _Column())
         if not _NUMBER.fullmatch(text):
