@@ -22,8 +22,10 @@ _CONTEXT_FIELD = "max_position_embeddings"
 _LONG_ROW_TOKENS = 256
 
 
-def digest_weights(folder: Path) -> str:
+def digest_weights(folder: Path, on_part: Callable[[], None] = lambda: None) -> str:
     """sha256 over the sorted lines `name<TAB>dtype<TAB>d1,d2<TAB>sha256\\n` of all tensors, independent of sharding.
+
+    `on_part` is called after each block read: a large base on a slow disk takes long.
 
     Raises:
         BaseError: `base_unreadable` if there is no safetensors file or a header is broken.
@@ -32,17 +34,17 @@ def digest_weights(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     for path in files:
         with path.open("rb") as stream:
-            lines.extend(_digest_tensors(stream, path.name))
+            lines.extend(_digest_tensors(stream, path.name, on_part))
     if not lines:
         raise BaseError("base_unreadable", f"{folder.name} holds no safetensors weights; import the base again.")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def check_base(base: Base, template: str) -> dict[str, str]:
+def check_base(base: Base, template: str, on_part: Callable[[], None] = lambda: None) -> dict[str, str]:
     """Digests of weights, tokenizer and template; raises BaseError `base_changed` where the spec says otherwise."""
     folder = Path(base.path)
     found = {
-        "weights_digest": digest_weights(folder),
+        "weights_digest": digest_weights(folder, on_part),
         "tokenizer_digest": digest_file(folder / "tokenizer.json"),
         "template_digest": digest_text(template),
     }
@@ -135,7 +137,7 @@ def use_precision(device: str) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: torch.autocast("cuda", dtype=torch.bfloat16)
 
 
-def _digest_tensors(stream: BinaryIO, name: str) -> list[str]:
+def _digest_tensors(stream: BinaryIO, name: str, on_part: Callable[[], None]) -> list[str]:
     head = stream.read(8)
     size = struct.unpack("<Q", head)[0] if len(head) == 8 else -1
     if not 0 < size <= 100_000_000:
@@ -147,13 +149,13 @@ def _digest_tensors(stream: BinaryIO, name: str) -> list[str]:
             continue
         start, end = entry["data_offsets"]
         stream.seek(8 + size + start)
-        digest = _digest_span(stream, end - start)
+        digest = _digest_span(stream, end - start, on_part)
         shape = ",".join(str(length) for length in entry["shape"])
         lines.append(f"{tensor}\t{entry['dtype']}\t{shape}\t{digest}\n")
     return lines
 
 
-def _digest_span(stream: BinaryIO, size_bytes: int) -> str:
+def _digest_span(stream: BinaryIO, size_bytes: int, on_part: Callable[[], None]) -> str:
     found = hashlib.sha256()
     while size_bytes > 0:
         block = stream.read(min(_BLOCK_BYTES, size_bytes))
@@ -161,4 +163,5 @@ def _digest_span(stream: BinaryIO, size_bytes: int) -> str:
             raise BaseError("base_unreadable", "a weights file is shorter than its header says; import the base again.")
         found.update(block)
         size_bytes -= len(block)
+        on_part()
     return found.hexdigest()

@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from finetune.issues import IssueLog
 
 _MOST_CHARS = 15
+MOST_CELL_CHARS = 2 * _MOST_CHARS
+"""Longer cells are texts, whatever blanks are around a number."""
 _MOST_KEPT = 200_000
 _LEAST_ALIKE = 3
-"""So many cells of a column have to show how its numbers or dates look before others in it are doubted."""
+_TIMES_AS_MANY = 4
+"""So many cells of a column have to show how its numbers or dates look before others in it are doubted, and so many
+times as many as those: a few sizes 0603 among counts, or a few dates, say nothing of the others."""
 _NUMBER = re.compile(r"[0-9]+")
 _DATE = re.compile(r"(?:19|20)[0-9]{2}(?:[-/.][0-9]{1,2}[-/.][0-9]{1,2}|年[0-9]{1,2}月[0-9]{1,2}日)")
 _DATE_HEADING = re.compile(r"日期|\bdate\b", re.IGNORECASE)
@@ -39,9 +43,9 @@ class NumberWatch:
         self._kept = 0
 
     def look(self, name: str, row: int, cell: str) -> None:
-        """See one cell."""
-        text = cell.strip() if len(cell) <= 2 * _MOST_CHARS else ""
-        if not "0" <= text[:1] <= "9" or len(text) > _MOST_CHARS:
+        """See one cell of at most MOST_CELL_CHARS whose first sign is one of the digits 0 to 9."""
+        text = cell.strip()
+        if len(text) > _MOST_CHARS:
             return
         column = self._columns.setdefault(name, _Column())
         if not _NUMBER.fullmatch(text):
@@ -57,12 +61,20 @@ class NumberWatch:
         """Add the rows whose number looks unlike the others of its column."""
         for name, column in self._columns.items():
             width, count = column.padded.most_common(1)[0] if column.padded else (0, 0)
-            are_dates = column.dates >= _LEAST_ALIKE or bool(_DATE_HEADING.search(name))
+            short = 10 ** max(0, width - 1)
+            are_padded = _is_clear(count, sum(value < short for value in column.values))
+            days = sum(value in _DAYS for value in column.values)
+            are_dates = _is_clear(column.dates, days) or bool(_DATE_HEADING.search(name))
             for row, value in zip(column.rows, column.values, strict=True):
-                if count >= _LEAST_ALIKE and value < 10 ** (width - 1):
+                if are_padded and value < short:
                     example = "0" * width
                 elif are_dates and value in _DAYS:
                     example = "2026-01-31"
                 else:
                     continue
                 issues.add("id_like_numbers_changed", row=row, column=name, value=value, example=example)
+
+
+def _is_clear(count: int, doubtful: int) -> bool:
+    """Whether cells of one look are enough to doubt the others."""
+    return count >= max(_LEAST_ALIKE, _TIMES_AS_MANY * doubtful)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from finetune.cells import inspect_text, is_placeholder
-from finetune.changed_numbers import NumberWatch
+from finetune.changed_numbers import MOST_CELL_CHARS, NumberWatch
 from finetune.codec import Json
 from finetune.columns import guess_group, resolve_mapping
 from finetune.issues import IssueLog
@@ -20,6 +20,7 @@ _ROLES = ("system", "user", "assistant", "tool")
 _TURNS = re.compile("s?(?:ua(?:t+a)*)+")
 """Initials of the roles: what a tool says stands between what asks for it and what makes use of it."""
 _TEXT_ROLES = (ColumnRole.PROMPT, ColumnRole.COMPLETION, ColumnRole.SYSTEM)
+_NO_ROLES: frozenset[ColumnRole] = frozenset()
 _NEEDED = ((ColumnRole.COMPLETION, "empty_answer"), (ColumnRole.PROMPT, "empty_prompt"))
 _EMPTY = {"assistant": "empty_answer", "user": "empty_prompt"}
 _SPLIT_FIELD = "split"
@@ -120,11 +121,11 @@ class ChatReader:
 
     def _read_table_row(self, row: SourceRow) -> Sequence[ChatMessage]:
         parts: dict[ColumnRole, list[str]] = {role: [] for role in _TEXT_ROLES}
-        unknown: set[ColumnRole] = set()
+        unknown = _NO_ROLES
         for name, role in self.mapping.items():
             text = self._read_cell(row, name, role)
             if text is None:
-                unknown.add(role)
+                unknown |= {role}
             elif text and role in parts:
                 parts[role].append(text)
         self._check_parts(row, parts, unknown)
@@ -143,7 +144,8 @@ class ChatReader:
             self._tell("cell_not_text", row.number, name, value)
             return None
         raw = "" if value is None else str(value)
-        if role is not ColumnRole.SPLIT:
+        # asked here and not there: a call for each of millions of cells takes longer than the answer
+        if len(raw) <= MOST_CELL_CHARS and "0" <= raw.lstrip()[:1] <= "9" and role is not ColumnRole.SPLIT:
             self._numbers.look(name, row.number, raw)
         return self._inspect(raw, row.number, name) if role in _TEXT_ROLES else raw
 
@@ -153,7 +155,9 @@ class ChatReader:
             self._is_lost = True
         return found
 
-    def _check_parts(self, row: SourceRow, parts: Mapping[ColumnRole, Sequence[str]], unknown: set[ColumnRole]) -> None:
+    def _check_parts(
+        self, row: SourceRow, parts: Mapping[ColumnRole, Sequence[str]], unknown: frozenset[ColumnRole]
+    ) -> None:
         is_other = False
         for role, code in _NEEDED:
             if parts[role] or role in unknown:

@@ -73,3 +73,9 @@ def read_row_numbers(path: Path) -> list[int]:
     numbers = path.with_suffix(".rows.bin")
     found: list[int] = numpy.fromfile(numbers, dtype="<u4").tolist() if numbers.is_file() else []
     return found
+
+
+def read_row_number(path: Path, line: int) -> int:
+    """The customer's row number of one line (from 1) of such a file; the line itself where none is known."""
+    numbers = read_row_numbers(path)
+    return numbers[line - 1] if line <= len(numbers) else line

@@ -25,6 +25,8 @@ _MOST_COLUMNS_OF_A_CODE = 100
 _SAMPLE_ROWS = 20
 _MOST_HELD = 1_000
 """More findings of one row are not held back until all of it is known: a line of a megabyte may have a million."""
+_LEFT_OUT = frozenset({"empty_answer", "empty_prompt"})
+"""Of rows that a check leaves out by itself: nothing else in them is a reason to block the file."""
 _SHORT_CHARS = 80
 _INDEX = re.compile(r"\[\d+\]")
 _Finding = tuple[str, int, str | None, object, Mapping[str, object]]
@@ -52,7 +54,6 @@ class IssueLog:
         self._file = file
         self._groups: dict[tuple[str, str | None], _Group] = {}
         self._places: Counter[str] = Counter()
-        self._drops = FixAction.DROP in self.fixes.values()
         self._row: int | None = None
         self._held: list[_Finding] = []
         self._spool = spool
@@ -66,7 +67,7 @@ class IssueLog:
         self, code: str, *, row: int | None = None, column: str | None = None, value: object = None, **values: object
     ) -> None:
         """Count one finding; `value` is what stands there, the others go into the message of its code and column."""
-        if row is None or not self._drops:
+        if row is None:
             self._enter(code, row, column, value, values)
             return
         if row != self._row or len(self._held) >= _MOST_HELD:
@@ -75,9 +76,14 @@ class IssueLog:
         self._held.append((code, row, column, value, values))
 
     def settle(self) -> None:
-        """Count what was found in the row at hand; of a row left out on request only why it is, the rest is moot."""
+        """Count what was found in the row at hand; of a row left out on request only why it is, the rest is moot.
+
+        Of one that is left out without a request all that does not block the file: no one has to correct it.
+        """
         held, self._held = self._held, []
         asked = [one for one in held if self.fixes.get(one[0]) is FixAction.DROP]
+        if any(one[0] in _LEFT_OUT for one in held):
+            held = [one for one in held if self.severity_of(one[0]) is not Severity.ERROR]
         for one in asked or held:
             self._enter(*one)
 
@@ -87,7 +93,9 @@ class IssueLog:
         place = None if column is None else shorten(_INDEX.sub("[]", column))
         if (code, place) not in self._groups:
             place = self._find_place(code, place)
-        group = self._groups.setdefault((code, place), _Group(values=dict(values)))
+        group = self._groups.get((code, place))
+        if group is None:
+            group = self._groups[(code, place)] = _Group(values=dict(values))
         group.count += 1
         if row is None:
             return

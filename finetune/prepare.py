@@ -3,7 +3,7 @@
 Leaves measuring time to plan and the weights to train.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,10 @@ class Prepared:
         return len(self.batches)
 
 
-def prepare_run(spec: RunSpec) -> Prepared:
+def prepare_run(spec: RunSpec, on_part: Callable[[], None] = lambda: None) -> Prepared:
     """Read, check and fix everything that the run depends on.
+
+    `on_part` is called after each part of what may take long, of digests and of tokens.
 
     Raises:
         BaseError: the base is not the one of the spec, or its template cannot be trained.
@@ -52,8 +54,9 @@ def prepare_run(spec: RunSpec) -> Prepared:
     folder = Path(base.path)
     config = read_config(folder)
     tokenizer = load_tokenizer(folder)
-    digests = check_base(base, tokenizer.get_chat_template()) | _check_files(spec, train_path, valid_path)
-    train, valid = (tokenize_file(tokenizer, path) for path in (train_path, valid_path))
+    digests = check_base(base, tokenizer.get_chat_template(), on_part) | _check_files(spec, train_path, valid_path)
+    on_part()
+    train, valid = (tokenize_file(tokenizer, path, on_part) for path in (train_path, valid_path))
     if not train or not valid:
         raise DataError("too_few_examples", "the training or validation file is empty; run kind=check again.")
     recipe = resolve_recipe(spec.recipe, _collect_facts(config, train, valid, device=spec.device))

@@ -46,7 +46,7 @@ def preview_tokens(job: Job) -> Result:
         count, numbers = _Count(limit), read_row_numbers(path)
         for rows in read_batches(path):
             job.stop.raise_pending()
-            found = tokenize_rows(tokenizer, rows)
+            found = tokenize_rows(tokenizer, rows, path)
             count.add(found, numbers)
             if name == "train" and len(samples) < SAMPLES:
                 samples += [_show(tokenizer, row) for row in found[: SAMPLES - len(samples)]]

@@ -3,7 +3,7 @@
 Leaves the default rate and its bounds to recipe. Plan and train find the same value: seed, rows, steps are the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,12 +28,15 @@ _HELD_OUT_ROWS = 64
 _LEAST_GAIN = 0.002
 
 
-def settle_rate(prepared: Prepared, spec: RunSpec) -> Prepared:
-    """`prepared` with the probed learning rate where `probe_learning_rate` is wished and no rate is given."""
+def settle_rate(prepared: Prepared, spec: RunSpec, on_part: Callable[[], None] = lambda: None) -> Prepared:
+    """`prepared` with the probed learning rate where `probe_learning_rate` is wished and no rate is given.
+
+    `on_part` is called before the base is loaded and after each step and look.
+    """
     wish = spec.recipe.get("probe_learning_rate")
     if wish is None or wish.value != 1 or "learning_rate" in spec.recipe:
         return prepared
-    recipe = {**prepared.recipe, "learning_rate": _probe(prepared, spec)}
+    recipe = {**prepared.recipe, "learning_rate": _probe(prepared, spec, on_part)}
     return replace(prepared, recipe=recipe, plan_digest=digest_plan(prepared, recipe, seed=spec.seed))
 
 
@@ -50,7 +53,7 @@ def choose_steps(prepared: Prepared) -> Sequence[Batch]:
     return chosen
 
 
-def _probe(prepared: Prepared, spec: RunSpec) -> Value:
+def _probe(prepared: Prepared, spec: RunSpec, on_part: Callable[[], None]) -> Value:
     default = prepared.recipe["learning_rate"]
     batches = choose_steps(prepared)
     if len(batches) < _LEAST_STEPS:
@@ -59,7 +62,7 @@ def _probe(prepared: Prepared, spec: RunSpec) -> Value:
             reason=f"{default.reason}; not probed: 5 % of the tokens are only {len(batches)} steps",
             reason_zh=f"{default.reason_zh}；未试探：5 % 的词元只够 {len(batches)} 步",
         )
-    losses = _try_rates(prepared, spec, batches)
+    losses = _try_rates(prepared, spec, batches, on_part)
     best = min(_FACTORS, key=lambda factor: losses[factor])
     if losses[best] > losses[1.0] * (1 - _LEAST_GAIN):
         best = 1.0
@@ -71,8 +74,11 @@ def _probe(prepared: Prepared, spec: RunSpec) -> Value:
     return Value(float(f"{rate:.3g}"), reason, f"{Source.DATA}; {default.source}", reason_zh)
 
 
-def _try_rates(prepared: Prepared, spec: RunSpec, batches: Sequence[Batch]) -> dict[float, float]:
+def _try_rates(
+    prepared: Prepared, spec: RunSpec, batches: Sequence[Batch], on_part: Callable[[], None]
+) -> dict[float, float]:
     mean_tokens = prepared.epoch_tokens / len(prepared.train)
+    on_part()
     model: Any = add_adapter(
         load_model(prepared.folder, spec.device, mean_tokens=mean_tokens), prepared.recipe, spec.seed
     )
@@ -89,16 +95,25 @@ def _try_rates(prepared: Prepared, spec: RunSpec, batches: Sequence[Batch]) -> d
         with torch.no_grad():
             for weight, value in zip(weights, start, strict=True):
                 weight.copy_(value)
-        _train_briefly(loss, weights, prepared, batches, rate=read_number(prepared.recipe, "learning_rate") * factor)
+        rate = read_number(prepared.recipe, "learning_rate") * factor
+        _train_briefly(loss, weights, prepared, batches, rate=rate, on_part=on_part)
         model.eval()
         rows = prepared.valid[:_HELD_OUT_ROWS]
         budget = 4 * read_count(prepared.recipe, "batch_tokens")
-        found[factor] = measure_losses(loss, rows, batch_tokens=budget, pad_id=pad_id, device=spec.device).mean
+        found[factor] = measure_losses(
+            loss, rows, batch_tokens=budget, pad_id=pad_id, device=spec.device, on_part=on_part
+        ).mean
     return found
 
 
 def _train_briefly(
-    loss: AnswerLoss, weights: list[Any], prepared: Prepared, batches: Sequence[Batch], *, rate: float
+    loss: AnswerLoss,
+    weights: list[Any],
+    prepared: Prepared,
+    batches: Sequence[Batch],
+    *,
+    rate: float,
+    on_part: Callable[[], None],
 ) -> None:
     device = str(weights[0].device)
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0, fused=True)
@@ -114,3 +129,4 @@ def _train_briefly(
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, read_number(prepared.recipe, "clip_norm"))
         optimizer.step()
+        on_part()

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,8 @@ def _train(job: Job) -> Result:
 
     log = job.log
     log.write(Event.STAGE, {"stage": "preparing"})
-    prepared = settle_rate(prepare_run(job.spec), job.spec)
+    beat = partial(log.beat, {"stage": "preparing"})  # slow disks are told from a trainer that is stuck
+    prepared = settle_rate(prepare_run(job.spec, beat), job.spec, beat)
     job.stop.raise_pending()
     trainer = Trainer(job, prepared)
     log.write(Event.STAGE, {"stage": "training", "steps": prepared.steps, "planned_tokens": prepared.tokens})

@@ -23,6 +23,8 @@ _MOST_TITLE_ROWS = 10
 _MOST_COLUMNS = 500
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _EXPONENT = re.compile(r"\s*\d\.?\d*[Ee]\+?\d{2}\s*")
+_NONE_TOLD: frozenset[str] = frozenset()
+"""Of nearly every row: one for all of them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class SourceRow:
 
     number: int
     cells: dict[str, Json]
-    told: frozenset[str] = frozenset()
+    told: frozenset[str] = _NONE_TOLD
     is_lost: bool = False
 
 
@@ -180,7 +182,7 @@ def _parse_line(record: Record, issues: IssueLog) -> SourceRow | None:
         return None
     for name in sorted(repeated):
         issues.add("duplicate_key", row=record.number, column=name)
-    return SourceRow(record.number, value, frozenset(outer), bool(repeated))
+    return SourceRow(record.number, value, frozenset(outer) if outer else _NONE_TOLD, bool(repeated))
 
 
 def _refuse_constant(name: str) -> Json:
@@ -196,7 +198,7 @@ def _explain(error: Exception) -> str:
 def _read_cells(record: Record, upload: Upload, issues: IssueLog) -> SourceRow | None:
     """A row of a table, with what its cells show of the software that wrote them."""
     header, cells = upload.header, record.cells
-    told: set[str] = set()
+    told = _NONE_TOLD
     if isinstance(record, SheetRecord):
         cells = (cells + [""] * (len(header) - len(cells)))[: len(header)]
         if not any(cell.strip() for cell in cells):
@@ -209,26 +211,26 @@ def _read_cells(record: Record, upload: Upload, issues: IssueLog) -> SourceRow |
         return None
     for index in (index for index, cell in enumerate(cells) if cell in FORMULA_ERRORS):
         issues.add("xlsx_formula_error", row=record.number, column=header[index], value=cells[index])
-        told.add(header[index])
+        told |= {header[index]}
     mangled = record.mangled if isinstance(record, SheetRecord) else ()
     written = (index for index, cell in enumerate(cells) if "+" in cell and _EXPONENT.fullmatch(cell))
     lost = [index for index in chain(mangled, written) if index < len(header)]
     for index in lost:
         issues.add("number_mangled", row=record.number, column=header[index], value=cells[index])
-    if issues.fix_of("number_mangled"):
-        told.update(header[index] for index in lost)
+    if lost and issues.fix_of("number_mangled"):
+        told |= {header[index] for index in lost}
     named: dict[str, Json] = dict(zip(header, cells, strict=True))
-    return SourceRow(record.number, named, frozenset(told), bool(told))
+    return SourceRow(record.number, named, told, bool(told))
 
 
-def _check_sheet_row(record: SheetRecord, header: Sequence[str], issues: IssueLog) -> set[str]:
+def _check_sheet_row(record: SheetRecord, header: Sequence[str], issues: IssueLog) -> frozenset[str]:
     """Tell what was merged; returns the columns of which nobody knows what belongs to them."""
     for index in record.filled:
         if index < len(header):
             issues.add("xlsx_merged_cells", row=record.number, column=header[index], value=record.cells[index])
-    told: set[str] = set()
+    told = _NONE_TOLD
     for first, last in record.spread:
         if first < len(header):
             issues.add("xlsx_merged_across", row=record.number, column=header[first], value=record.cells[first])
-            told.update(header[first : last + 1])
+            told |= set(header[first : last + 1])
     return told

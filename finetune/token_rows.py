@@ -4,7 +4,7 @@ Leaves making them to `finetune.tokens`. Python lists of numbers take ten times 
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -78,11 +78,15 @@ def _between(ends: "array[int]", at: int) -> slice:
     return slice(ends[at], ends[at + 1])
 
 
-def tokenize_file(tokenizer: Any, path: Path) -> TokenRows:
-    """All rows of a chat JSONL file that `check` wrote. Raises: DataError `row_not_chat`, and BaseError."""
+def tokenize_file(tokenizer: Any, path: Path, on_part: Callable[[], None] = lambda: None) -> TokenRows:
+    """All rows of a chat JSONL file that `check` wrote; `on_part` is called after some of them.
+
+    Raises: DataError `row_not_chat` and `tool_role_not_rendered`, and BaseError.
+    """
     found = TokenRows()
     for rows in read_batches(path):
-        found.extend(tokenize_rows(tokenizer, rows))
+        found.extend(tokenize_rows(tokenizer, rows, path))
+        on_part()
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from finetune.errors import BaseError, DataError
+from finetune.files import read_row_number
 
 Message = Mapping[str, Any]
 """`role`, `content`, and `weight` 0 where an answer is not learned."""
@@ -43,14 +44,16 @@ def load_tokenizer(base: Path) -> Any:
     return tokenizer
 
 
-def tokenize_rows(tokenizer: Any, rows: Sequence[tuple[int, Sequence[Message]]]) -> list[TokenRow]:
-    """Token rows in the given order.
+def tokenize_rows(
+    tokenizer: Any, rows: Sequence[tuple[int, Sequence[Message]]], path: Path | None = None
+) -> list[TokenRow]:
+    """Token rows in the given order; `path` is the checked file whose lines they are, to name the customer's rows.
 
     Raises:
         BaseError: the template cannot be learned from or served alike.
         DataError: it does not show what a tool says, and a row has that.
     """
-    segments = [_render_row(tokenizer, number, messages) for number, messages in rows]
+    segments = [_render_row(tokenizer, number, messages, path) for number, messages in rows]
     texts = [text for row in segments for text, _ in row]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
     found = []
@@ -84,7 +87,9 @@ def render_segments(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[s
     return [piece for piece in pieces if piece[0]]
 
 
-def _render_row(tokenizer: Any, number: int, messages: Sequence[Message]) -> list[tuple[str, bool]]:
+def _render_row(
+    tokenizer: Any, number: int, messages: Sequence[Message], path: Path | None
+) -> list[tuple[str, bool]]:
     """The pieces of a row; what a tool said must be among them, as not every template has a place for it."""
     from jinja2.exceptions import TemplateError
 
@@ -94,17 +99,18 @@ def _render_row(tokenizer: Any, number: int, messages: Sequence[Message]) -> lis
     try:
         pieces = render_segments(tokenizer, messages)
     except TemplateError as error:
-        raise _refuse_tools(number) from error
+        raise _refuse_tools(number, path) from error
     text = "".join(piece for piece, _ in pieces)
     if any(one not in text and json.dumps(one, ensure_ascii=False)[1:-1] not in text for one in said):
-        raise _refuse_tools(number)
+        raise _refuse_tools(number, path)
     return pieces
 
 
-def _refuse_tools(number: int) -> DataError:
+def _refuse_tools(number: int, path: Path | None) -> DataError:
+    row = number if path is None else read_row_number(path, number)
     return DataError(
         "tool_role_not_rendered",
-        f"the base's chat template does not show messages of role 'tool' (first in checked row {number}); choose a "
+        f"the base's chat template does not show messages of role 'tool' (first in row {row} of the data); choose a "
         "base whose template does, or leave such rows out: the data report offers it at 'tool_role'.",
     )
 

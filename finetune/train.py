@@ -59,6 +59,7 @@ class Trainer:
         recipe = prepared.recipe
         device = job.spec.device
         mean_tokens = prepared.epoch_tokens / len(prepared.train)
+        job.log.beat({"stage": "preparing"})
         base = load_model(prepared.folder, device, mean_tokens=mean_tokens)
         self.model: Any = add_adapter(base, recipe, job.spec.seed)
         speed_up_products(self.model, device)

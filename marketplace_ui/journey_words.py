@@ -267,6 +267,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "The trainer ran far longer than its quote allows; it was ended and resumed several times without success. You "
         "pay nothing; start a new run, or choose another offer.",
     ),
+    "took_too_long": (
+        "处理时间远超平台上限，已结束，不收费。请重试；再次出现请联系运营方。",
+        "The work took far longer than the platform allows and was ended; it costs nothing. Try again, and ask the "
+        "operator if it happens again.",
+    ),
     "ordering_failed": (
         "平台多次尝试后仍无法下单，没有冻结资金。请重新创建任务，或联系运营方。",
         "The platform could not place the order after several tries; no money was held. Create the job again, or ask "

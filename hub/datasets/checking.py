@@ -20,11 +20,13 @@ from hub.datasets.tables import DatasetState, DatasetVersion
 from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, fail_job, finish_job, has_open_job, require_lock
 from hub.jobs.tables import JobState
-from hub.jobs.trainer import Phase, clear_trainer, ensure_trainer, look_at_trainer
-from hub.jobs.work import DONE, Verdict, Work, again
+from hub.jobs.trainer import await_trainer, clear_trainer, ensure_trainer
+from hub.jobs.work import DONE, Verdict, Work
 
 _POLL_S = 0.2
 _RETRY_S = 2.0
+MOST_CHECK_S = 7200.0
+"""A gigabyte of rows takes minutes to check on one core; this leaves room for a slow one that others share."""
 REPORT_NAME = "report.json"
 
 
@@ -41,17 +43,17 @@ def check_dataset(work: Work, claim: Claim) -> Verdict:
     out = locate_folder(work.settings.home, version.organisation_id, version.source_digest) / folder
     make_spec = partial(_build_spec, work.settings.home, version, held, attempt)
     ensure_trainer(work, claim, name=name, make_spec=make_spec, out=out, threads=1)
-    sighting = look_at_trainer(work, name, out)
-    if sighting.phase is Phase.RUNNING:
-        return again(_POLL_S)
-    report = _read_report(out) or _report_refusal(sighting.result)
-    if sighting.result is None or report is None:
-        verdict = _retry(work, claim, reason=sighting.result.reason_code if sighting.result else "internal")
+    found = await_trainer(work, name, out, most_s=MOST_CHECK_S, poll_s=_POLL_S)
+    if isinstance(found, Verdict):
+        return found
+    report = _read_report(out) or _report_refusal(found.result)
+    if found.result is None or report is None:
+        reason, text = found.explain_loss("internal")
+        _retry(work, claim, reason=reason, text=text)
     else:
-        _apply_report(work, claim, folder=folder, result=sighting.result, report=report)
-        verdict = DONE
+        _apply_report(work, claim, folder=folder, result=found.result, report=report)
     clear_trainer(work, name)
-    return verdict
+    return DONE
 
 
 def fail_orphaned_checks(session: Session, *, now: datetime) -> int:
@@ -138,18 +140,17 @@ def _apply_report(work: Work, claim: Claim, *, folder: str, result: Result, repo
         finish_job(session, claim, now=now)
 
 
-def _retry(work: Work, claim: Claim, *, reason: str) -> Verdict:
+def _retry(work: Work, claim: Claim, *, reason: str, text: str) -> None:
     """Platform trouble: try again, and say so on the version when the tries are used up."""
     now = work.clock()
     with work.sessions.write() as session:
         state = fail_job(
-            session, claim, error=f"check ended without a report: {reason}", now=now, retry_after_s=_RETRY_S
+            session, claim, error=f"check ended without a report: {text or reason}", now=now, retry_after_s=_RETRY_S
         )
         if state is JobState.FAILED:
             version = session.get_one(DatasetVersion, claim.subject, with_for_update=True)
             version.state, version.reason_code, version.checked_at = DatasetState.FAILED, reason, now
             _record(session, version, now)
-    return DONE
 
 
 def _close(work: Work, claim: Claim) -> Verdict:

@@ -16,7 +16,7 @@ from hub.clock import to_us
 from hub.columns import write_json
 from hub.datasets.files import digest_text, locate_removable
 from hub.datasets.previews import PREVIEW_KIND
-from hub.datasets.removals import forget_removal, note_removal, remove_paths
+from hub.datasets.removals import forget_removal, list_gone, note_removal, remove_paths
 from hub.datasets.service import CHECK_KIND, OWNERS, find_dataset, record
 from hub.datasets.tables import Dataset, DatasetPreview, DatasetState, DatasetVersion
 from hub.errors import ConflictError
@@ -95,12 +95,13 @@ def _remove_files(
     kept = readers.find_kept(session, list(shared), home)
     noted = note_removal(home, dataset.id, {**paths, **kept})
     remove_paths(path for found in (*paths.values(), *kept.values()) for path in found)
+    gone = list_gone(home, noted)
     return {
         "versions": [
-            _describe(version) | _count(noted[version.id]) | {"kept_for_other_datasets": shared[version.id]}
+            _describe(version) | _count(gone[version.id]) | {"kept_for_other_datasets": shared[version.id]}
             for version in versions
         ],
-        "runs": [{"run_id": run_id} | _count(noted[run_id]) for run_id in sorted(kept) if noted[run_id]],
+        "runs": [{"run_id": run_id} | _count(gone[run_id]) for run_id in sorted(kept) if gone[run_id]],
     }
 
 

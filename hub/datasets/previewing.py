@@ -12,18 +12,20 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from finetune.spec import Base, Data, Fault, Kind, Result, RunSpec, State
+from finetune.spec import Base, Data, Fault, Kind, RunSpec, State
 from hub.datasets.files import locate_folder
 from hub.datasets.previews import PREVIEW_KIND, PREVIEW_NAME
 from hub.datasets.service import locate_checked
 from hub.datasets.tables import DatasetPreview, DatasetState, DatasetVersion, PreviewState
 from hub.jobs.service import Claim, fail_job, finish_job, has_open_job, require_lock
 from hub.jobs.tables import JobState
-from hub.jobs.trainer import Phase, clear_trainer, ensure_trainer, look_at_trainer
-from hub.jobs.work import DONE, Verdict, Work, again
+from hub.jobs.trainer import Sighting, await_trainer, clear_trainer, ensure_trainer
+from hub.jobs.work import DONE, Verdict, Work
 
 _POLL_S = 0.2
 _RETRY_S = 2.0
+MOST_PREVIEW_S = 900.0
+"""Somebody waits for it on a page; most of its time goes into tokens, a few seconds for each ten thousand rows."""
 
 
 def preview_dataset(work: Work, claim: Claim) -> Verdict:
@@ -41,10 +43,10 @@ def preview_dataset(work: Work, claim: Claim) -> Verdict:
     out = locate_folder(work.settings.home, version.organisation_id, version.source_digest) / folder
     make_spec = partial(_build_spec, work, preview, version)
     ensure_trainer(work, claim, name=name, make_spec=make_spec, out=out, threads=1)
-    sighting = look_at_trainer(work, name, out)
-    if sighting.phase is Phase.RUNNING:
-        return again(_POLL_S)
-    _apply(work, claim, sighting.result, out)
+    found = await_trainer(work, name, out, most_s=MOST_PREVIEW_S, poll_s=_POLL_S)
+    if isinstance(found, Verdict):
+        return found
+    _apply(work, claim, found, out)
     clear_trainer(work, name)
     return DONE
 
@@ -86,8 +88,8 @@ def _build_spec(work: Work, preview: DatasetPreview, version: DatasetVersion) ->
     )
 
 
-def _apply(work: Work, claim: Claim, result: Result | None, out: Path) -> None:
-    now = work.clock()
+def _apply(work: Work, claim: Claim, sighting: Sighting, out: Path) -> None:
+    now, result = work.clock(), sighting.result
     figures = _read_figures(out) if result is not None and result.state is State.SUCCEEDED else None
     with work.sessions.write() as session:
         require_lock(session, claim)
@@ -95,7 +97,7 @@ def _apply(work: Work, claim: Claim, result: Result | None, out: Path) -> None:
         if preview is None:  # deleted meanwhile
             finish_job(session, claim, now=now)
             return
-        reason = "internal" if result is None else result.reason_code
+        reason, text = sighting.explain_loss("internal")
         if figures is not None:
             preview.state, preview.folder, preview.figures = PreviewState.READY, out.name, figures
             preview.finished_at = now
@@ -104,10 +106,10 @@ def _apply(work: Work, claim: Claim, result: Result | None, out: Path) -> None:
             _fail(preview, reason, result.message, now)
             finish_job(session, claim, now=now)
         elif (
-            fail_job(session, claim, error=f"preview ended: {reason}", now=now, retry_after_s=_RETRY_S)
+            fail_job(session, claim, error=f"preview ended: {text or reason}", now=now, retry_after_s=_RETRY_S)
             is JobState.FAILED
         ):
-            _fail(preview, reason, "", now)
+            _fail(preview, reason, text, now)
 
 
 _BASE_REASONS = frozenset(

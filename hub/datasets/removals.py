@@ -31,6 +31,14 @@ def note_removal(home: Path, dataset_id: str, found: Mapping[str, Sequence[Path]
     return noted
 
 
+def list_gone(home: Path, noted: Noted) -> Noted:
+    """Return of a note what is no more: a file that others share since an earlier try stays, and was not removed."""
+    return {
+        owner: {name: size for name, size in files.items() if not (home / name).exists()}
+        for owner, files in noted.items()
+    }
+
+
 def remove_paths(paths: Iterable[Path]) -> None:
     """Delete files and folders; what is gone already is no error."""
     for path in paths:
@@ -54,7 +62,9 @@ def _list_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True, mode=0o700)
+    if not path.parent.is_dir():
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        sync_folder(path.parent.parent)  # a note in a folder that a crash takes away is none
     partial = path.with_name(f".{path.name}.tmp")
     with partial.open("w", encoding="utf-8") as stream:
         stream.write(text)

@@ -3,18 +3,18 @@
 What a run means, and what its result changes, is left to the rooms.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from finetune import spec as finetune_spec
 from finetune.spec import Result, RunSpec, SpecError
 from hub.jobs.service import Claim
-from hub.jobs.work import Work
-from serving.launch import Handle, LaunchSpec, NameTakenError, Observed, ProcessState
+from hub.jobs.work import Verdict, Work, again
+from serving.launch import Handle, LaunchSpec, NameTakenError, Observed, ProcessState, StillRunningError
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
 RESULT_NAME = "result.json"
@@ -23,6 +23,11 @@ CANCEL_NAME = "cancel"
 PAUSE_NAME = "pause"
 MAX_FILE_BYTES = 16 * 1024**3
 """Largest file that a trainer may write: more than the state of the largest adapter that is offered (our default)."""
+TOOK_TOO_LONG = "took_too_long"
+"""Why a process without a result has none, where it was ended for its age."""
+STUBBORN_S = 30.0
+"""Pause before another try to end a process that waits in the kernel, for a disk or a device, and cannot be killed."""
+log = logging.getLogger("hub.worker")
 
 
 class Phase(StrEnum):
@@ -37,14 +42,22 @@ class Phase(StrEnum):
 class Sighting:
     """What is known of an attempt now; `result` only when ended, `exit_code` where somebody could record it.
 
-    Of one that runs: when it was started, and when it last reported something.
+    Of one that runs: for how many seconds this worker has seen it alive, and for how many silent.
+    Of one that was ended for its age: `overdue`, the sentence about that.
     """
 
     phase: Phase
     result: Result | None = None
     exit_code: int | None = None
-    started_at: datetime | None = None
-    heard_at: datetime | None = None
+    lived_s: float | None = None
+    silent_s: float | None = None
+    overdue: str | None = None
+
+    def explain_loss(self, otherwise: str) -> tuple[str, str]:
+        """Return code and sentence, if any, of an end that is no success; code `otherwise` where nothing is known."""
+        if self.result is not None:
+            return self.result.reason_code, ""
+        return (otherwise, "") if self.overdue is None else (TOOK_TOO_LONG, self.overdue)
 
 
 def ensure_trainer(
@@ -87,12 +100,29 @@ def look_at_trainer(work: Work, name: str, out: Path) -> Sighting:
     handle = work.launch.find(name)
     observed = Observed(ProcessState.LOST) if handle is None else work.launch.poll(handle)
     if handle is not None and observed.state in (ProcessState.STARTING, ProcessState.RUNNING):
-        heard_at = max(handle.started_at, _read_heard_at(out) or handle.started_at)
-        return Sighting(Phase.RUNNING, started_at=handle.started_at, heard_at=heard_at)
+        lived_s, silent_s = work.watches.look(handle, out / PROGRESS_NAME)
+        return Sighting(Phase.RUNNING, lived_s=lived_s, silent_s=silent_s)
     result = read_result(out)
     if result is None:
         return Sighting(Phase.LOST, exit_code=observed.exit_code)
     return Sighting(Phase.ENDED, result, observed.exit_code)
+
+
+def await_trainer(work: Work, name: str, out: Path, *, most_s: float, poll_s: float) -> Sighting | Verdict:
+    """Return how an attempt ended, or that it is to be looked at again; one that lived `most_s` is ended."""
+    sighting = look_at_trainer(work, name, out)
+    if sighting.phase is not Phase.RUNNING:
+        return sighting
+    lived_s = sighting.lived_s or 0.0
+    if lived_s <= most_s:
+        return again(poll_s)
+    if not end_trainer(work, name):
+        return again(STUBBORN_S)
+    overdue = (
+        f"the work ran for {lived_s:.0f} s (the limit is {most_s:.0f} s) and was ended; try again, and ask the "
+        "operator if it happens again."
+    )
+    return replace(look_at_trainer(work, name, out), overdue=overdue)  # it may have come to its end at the last moment
 
 
 def read_result(out: Path) -> Result | None:
@@ -115,11 +145,19 @@ def ask_pause(out: Path) -> None:
     (out / PAUSE_NAME).touch()
 
 
-def stop_trainer(work: Work, name: str) -> None:
-    """Kill what runs under a name; its record and what it left stay. Raises: StillRunningError."""
+def end_trainer(work: Work, name: str) -> bool:
+    """Kill what runs under a name; its record and what it left stay.
+
+    False where it outlives that for now: try again after STUBBORN_S.
+    """
     handle = work.launch.find(name)
-    if handle is not None:
-        work.launch.fence(handle)
+    try:
+        if handle is not None:
+            work.launch.fence(handle)
+    except StillRunningError as error:
+        log.warning("trainer outlives its end", extra={"fields": {"process": name, "reason": str(error)}})
+        return False
+    return True
 
 
 def clear_trainer(work: Work, name: str) -> None:
@@ -128,19 +166,12 @@ def clear_trainer(work: Work, name: str) -> None:
     if handle is not None:
         work.launch.fence(handle)
         work.launch.forget(handle)
+    work.watches.forget(name)
 
 
 def locate_warm_trainer(home: Path) -> Path:
     """Return the socket of the trainer that has the libraries imported; without it every run starts cold."""
     return home / "run" / "trainer.sock"
-
-
-def _read_heard_at(out: Path) -> datetime | None:
-    """By the file's own time: what a trainer says of the time is not trusted."""
-    try:
-        return datetime.fromtimestamp((out / PROGRESS_NAME).stat().st_mtime, UTC)
-    except FileNotFoundError:
-        return None
 
 
 def _build_argv(work: Work, spec_path: Path, out: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from hub.clock import Clock
 from hub.database import Sessions
 from hub.jobs.service import Claim
+from hub.jobs.watching import Watches
 from hub.settings import Settings
 from registry.store import FolderStore
 from serving.launch import Launch
@@ -73,6 +74,8 @@ class Work:
     """Runs what blocks on the network, beside the loop."""
     pending: dict[str, "Future[Any]"] = field(default_factory=dict)
     """Slow calls under way by job id; lost with the worker and then simply made again."""
+    watches: Watches = field(default_factory=Watches)
+    """What this process saw of the trainers; lost with the worker, which only lengthens its patience."""
 
 
 Handler = Callable[[Work, Claim], Verdict]

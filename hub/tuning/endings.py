@@ -200,7 +200,7 @@ def _close_attempt(
     attempt.ended_at, attempt.exit_code = now, exit_code
     attempt.reason_code = result.reason_code if result is not None else why.code
     lived_ms = (now - attempt.created_at) // timedelta(milliseconds=1)
-    attempt.elapsed_device_ms = result.elapsed_device_ms if result is not None else lived_ms
+    attempt.elapsed_device_ms = result.elapsed_device_ms if result is not None else max(0, lived_ms)
 
 
 def _count_platform_ends(session: Session, run: Run) -> int:

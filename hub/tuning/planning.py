@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetune.spec import Base, Data, Fault, Kind, Result, RunSpec, State, Value
+from finetune.spec import Base, Data, Fault, Kind, RunSpec, State, Value
 from hub.catalogue.tables import ModelVersion
 from hub.datasets.service import locate_checked
 from hub.datasets.tables import DatasetState, DatasetVersion
 from hub.jobs.service import Claim, enqueue_job, fail_job, finish_job, require_lock
 from hub.jobs.tables import JobState
-from hub.jobs.trainer import Phase, clear_trainer, ensure_trainer, look_at_trainer
-from hub.jobs.work import DONE, Verdict, Work, again
+from hub.jobs.trainer import Sighting, await_trainer, clear_trainer, ensure_trainer
+from hub.jobs.work import DONE, Verdict, Work
 from hub.tuning.awaiting import await_data
 from hub.tuning.kinds import ORDER_KIND
 from hub.tuning.moves import move_run
@@ -26,6 +26,8 @@ from hub.tuning.tables import Run
 
 _POLL_S = 0.2
 _RETRY_S = 3.0
+MOST_PLAN_S = 7200.0
+"""It reads the largest base from a slow disk, makes tokens of a gigabyte of rows and takes some steps on a CPU."""
 PLAN_NAME = "plan.json"
 
 
@@ -43,10 +45,10 @@ def plan_run(work: Work, claim: Claim) -> Verdict:
     out = locate_run(work.settings.home, run.id) / f"plan-{attempt}"
     make_spec = partial(_build_spec, work, run, attempt=attempt)
     ensure_trainer(work, claim, name=name, make_spec=make_spec, out=out, threads=work.cpu_threads)
-    sighting = look_at_trainer(work, name, out)
-    if sighting.phase is Phase.RUNNING:
-        return again(_POLL_S)
-    _apply(work, claim, sighting.result, out)
+    found = await_trainer(work, name, out, most_s=MOST_PLAN_S, poll_s=_POLL_S)
+    if isinstance(found, Verdict):
+        return found
+    _apply(work, claim, found, out)
     clear_trainer(work, name)
     return DONE
 
@@ -94,8 +96,8 @@ def _build_spec(work: Work, run: Run, *, attempt: int) -> RunSpec:
     )
 
 
-def _apply(work: Work, claim: Claim, result: Result | None, out: Path) -> None:
-    now = work.clock()
+def _apply(work: Work, claim: Claim, sighting: Sighting, out: Path) -> None:
+    now, result = work.clock(), sighting.result
     with work.sessions.write() as session:
         require_lock(session, claim)
         run = session.get_one(Run, claim.subject, with_for_update=True)
@@ -121,10 +123,18 @@ def _apply(work: Work, claim: Claim, result: Result | None, out: Path) -> None:
             )
             finish_job(session, claim, now=now)
         else:
-            reason = result.reason_code if result is not None else "lost"
-            state = fail_job(session, claim, error=f"plan ended: {reason}", now=now, retry_after_s=_RETRY_S)
+            reason, text = sighting.explain_loss("lost")
+            state = fail_job(session, claim, error=f"plan ended: {text or reason}", now=now, retry_after_s=_RETRY_S)
             if state is JobState.FAILED:
-                move_run(session, run, RunState.FAILED, now=now, reason_code=reason, fault=Fault.PLATFORM)
+                move_run(
+                    session,
+                    run,
+                    RunState.FAILED,
+                    now=now,
+                    reason_code=reason,
+                    fault=Fault.PLATFORM,
+                    message=text or None,
+                )
 
 
 def _close(work: Work, claim: Claim, name: str) -> Verdict:

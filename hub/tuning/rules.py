@@ -23,7 +23,9 @@ STALLED, MAX_DURATION = "stalled", "max_duration"
 LEAST_SILENCE_S, MOST_SILENCE_S, SILENT_STEPS = 600.0, 7200.0, 50
 """A trainer writes a line a step, and one every ten seconds while it looks at held-out rows or scores them."""
 START_SILENCE_S = 1800.0
-"""Before its first step it says nothing while it checks and loads the base, or probes the learning rate."""
+"""One part may take long: before its first step a load from a slow disk, while scoring the longest of answers."""
+_SCORING = ("evaluating", "scoring")
+"""How stages begin in which it generates answers: its steps say nothing of how long one takes."""
 BESIDE_S = 1800.0
 """Of an attempt's life that is no device time: loading, committing, packing."""
 SLOWED_PERCENT = 50
@@ -64,7 +66,8 @@ def limit_silence_s(newest: Progress | None, quoted_device_ms: int) -> float:
     """Return how long a trainer may report nothing, by its own time of a step so far; `newest` is its last line."""
     if newest is None or newest.step <= 0:
         return max(START_SILENCE_S, quoted_device_ms / 4000)
-    return min(MOST_SILENCE_S, max(LEAST_SILENCE_S, SILENT_STEPS * newest.device_ms / newest.step / 1000))
+    least_s = START_SILENCE_S if str(newest.metrics.get("stage", "")).startswith(_SCORING) else LEAST_SILENCE_S
+    return min(MOST_SILENCE_S, max(least_s, SILENT_STEPS * newest.device_ms / newest.step / 1000))
 
 
 def limit_attempt_s(quoted_device_ms: int) -> float:

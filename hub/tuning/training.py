@@ -3,7 +3,6 @@
 It keeps nothing between passes: run, attempt, process record and files say everything, so any worker can go on.
 """
 
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -15,14 +14,15 @@ from hub.datasets.tables import DatasetVersion
 from hub.ids import new_id
 from hub.jobs.service import Claim, finish_job, require_lock
 from hub.jobs.trainer import (
+    STUBBORN_S,
     Phase,
     Sighting,
     ask_cancel,
     ask_pause,
     clear_trainer,
+    end_trainer,
     ensure_trainer,
     look_at_trainer,
-    stop_trainer,
 )
 from hub.jobs.work import DONE, Verdict, Work, again, later
 from hub.tuning import rules
@@ -111,17 +111,16 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
             threads = find_offer(session, run.offer_id or "").cpu_threads
         ensure_trainer(work, claim, name=name, make_spec=partial(_build_spec, work, run), out=out, threads=threads)
         _note_start(work, claim)
-        _obey_wishes(work, claim, run, out)  # now: a short run would be over before this worker looks again
-        return again(_POLL_S)
+        return _obey_wishes(work, claim, run, out)  # now: a short run would be over before this worker looks again
     sighting = look_at_trainer(work, name, out)
     lines = read_tail(out)
     note_progress(work, claim, run, lines)
-    stuck = _find_stuck(work, run, sighting, lines)
+    stuck = _find_stuck(run, sighting, lines)
     if sighting.phase is Phase.RUNNING and stuck is None:
-        _obey_wishes(work, claim, run, out)
-        return again(_POLL_S)
+        return _obey_wishes(work, claim, run, out)
     if stuck is not None:
-        stop_trainer(work, name)
+        if not end_trainer(work, name):
+            return again(STUBBORN_S)
         sighting = look_at_trainer(work, name, out)  # it may have come to its end at the last moment
     verdict = end_attempt(
         work, claim, result=_own_result(run, sighting), exit_code=sighting.exit_code, why=stuck or rules.LOST
@@ -130,14 +129,13 @@ def _follow(work: Work, claim: Claim, run: Run) -> Verdict:
     return verdict
 
 
-def _find_stuck(work: Work, run: Run, sighting: Sighting, lines: list[Progress]) -> rules.NoResult | None:
+def _find_stuck(run: Run, sighting: Sighting, lines: list[Progress]) -> rules.NoResult | None:
     """Why a trainer that is alive gets nowhere; None where it does, or is gone."""
-    if sighting.started_at is None or sighting.heard_at is None:
+    if sighting.lived_s is None or sighting.silent_s is None:
         return None
-    now = work.clock()
     return rules.find_stuck(
-        silent_s=(now - sighting.heard_at).total_seconds(),
-        lived_s=(now - sighting.started_at).total_seconds(),
+        silent_s=sighting.silent_s,
+        lived_s=sighting.lived_s,
         newest=lines[-1] if lines else None,
         quoted_device_ms=run.quoted_device_ms or 0,
     )
@@ -186,10 +184,10 @@ def _note_start(work: Work, claim: Claim) -> None:
         move_run(session, run, RunState.PREPARING, now=now, started_at=run.started_at or now)
 
 
-def _obey_wishes(work: Work, claim: Claim, run: Run, out: Path) -> None:
+def _obey_wishes(work: Work, claim: Claim, run: Run, out: Path) -> Verdict:
     """Ask once at the trainer's next safe point; a cancelled one that goes on is killed after the grace."""
-    now = work.clock()
-    if run.cancel_requested_at is None:
+    now, asked_at = work.clock(), run.cancel_requested_at
+    if asked_at is None:
         if run.pause_requested_at is not None:
             ask_pause(out)
     elif run.state is not RunState.CANCELLING:
@@ -198,8 +196,10 @@ def _obey_wishes(work: Work, claim: Claim, run: Run, out: Path) -> None:
             require_lock(session, claim)
             fresh = session.get_one(Run, claim.subject, with_for_update=True)
             move_run(session, fresh, RunState.CANCELLING, now=now, reason_code="user_cancelled")
-    elif now - run.cancel_requested_at > timedelta(seconds=rules.CANCEL_GRACE_S):
-        stop_trainer(work, process_name(run.id, run.attempt))
+    elif (now - asked_at).total_seconds() > rules.CANCEL_GRACE_S:
+        is_gone = end_trainer(work, process_name(run.id, run.attempt))
+        return again(_POLL_S if is_gone else STUBBORN_S)
+    return again(_POLL_S)
 
 
 def _close(work: Work, claim: Claim, run: Run) -> Verdict:

@@ -128,3 +128,17 @@ def test_a_comma_at_the_end_of_every_line_is_no_column(tmp_path: Path) -> None:
     source.write_text("\n".join(lines), encoding="utf-8")
     report = json.loads((run_check(tmp_path, source) / "report.json").read_text(encoding="utf-8"))
     assert (report["summary"]["errors"], report["summary"]["train_rows"]) == (0, 23)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("rows.csv", "question,answer\na,b\nc,d\n"), ("rows.jsonl", '{"question": "a"}\n{"question": "b"}\n')],
+)
+def test_rows_of_which_nothing_was_told_share_one_empty_set(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    issues = IssueLog("train")
+    upload = open_upload(tmp_path / name, SourceFormat(name.partition(".")[2]), issues)
+    assert upload is not None
+    first, second = read_rows(upload, issues)
+    assert first.told is second.told
+    assert not first.told

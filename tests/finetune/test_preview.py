@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune.__main__ import main
+from finetune.files import read_row_numbers
 from finetune.spec import Base, Data, FixAction, Kind, Limits, RunSpec, SpecError
 from tests.finetune.conftest import read_result
 from tests.finetune.seeded_errors import chat
@@ -120,7 +121,7 @@ def _write_tool_rows(folder: Path) -> Path:
             {"role": "tool", "content": f'{{"pump": "{n}"}}'},
             {"role": "assistant", "content": f"已查 {n}"},
         ]
-    (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    (folder / "rows.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return run_check(folder, folder / "rows.jsonl", "checked")
 
 
@@ -163,9 +164,15 @@ def test_tool_rows_are_refused_with_the_fix_where_the_template_has_no_place_for_
 ) -> None:
     template = TEMPLATE.replace("{% for message in messages %}", "{% for message in messages %}" + unless)
     other = _copy_base(base, tmp_path / "base", template)
-    code, out = _preview(tmp_path, other, _write_tool_rows(tmp_path))
+    checked = _write_tool_rows(tmp_path)
+    code, out = _preview(tmp_path, other, checked)
     result = read_result(out)
     assert (code, result.reason_code, result.fault) == (78, "tool_role_not_rendered", "user")
     assert "leave such rows out: the data report offers it at 'tool_role'" in result.message
+    lines = (checked / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = zip(read_row_numbers(checked / "train.jsonl"), lines, strict=True)
+    first = next(number for number, line in rows if '"tool"' in line)
+    assert f"(first in row {first} of the data)" in result.message
+    assert '"tool"' in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()[first - 1]
     fixed = run_check(tmp_path, tmp_path / "rows.jsonl", "fixed", fixes={"tool_role": FixAction.DROP})
     assert _preview(tmp_path, other, fixed)[0] == 0

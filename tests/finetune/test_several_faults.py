@@ -80,7 +80,6 @@ def _places(out: Path, row: int) -> list[tuple[str, str | None]]:
                 ("pii_phone", "messages[0].content"),
                 ("untrained_end", "messages[2]"),
                 ("very_long_text", "messages[0].content"),
-                ("weight_invalid", "messages[1].weight"),
             ],
         ),
         (
@@ -125,11 +124,14 @@ def test_a_chat_row_tells_all_its_faults(tmp_path: Path, row: Any, places: list[
                 ("empty_answer", "answer"),
                 ("pii_number_plate", "note"),
                 ("pii_phone", "question"),
-                ("split_unrecognized", "split"),
                 ("very_long_text", "question"),
             ],
         ),
-        (",,,sometimes", [("empty_answer", "answer"), ("empty_prompt", "question"), ("split_unrecognized", "split")]),
+        (",,,sometimes", [("empty_answer", "answer"), ("empty_prompt", "question")]),
+        (
+            f"{LONG},seal 9,{PLATE},sometimes",
+            [("pii_number_plate", "note"), ("split_unrecognized", "split"), ("very_long_text", "question")],
+        ),
         (
             f"#N/A,同上,{PHONE},",
             [("pii_phone", "note"), ("placeholder_answer", "answer"), ("xlsx_formula_error", "question")],
@@ -139,9 +141,7 @@ def test_a_chat_row_tells_all_its_faults(tmp_path: Path, row: Any, places: list[
             [
                 ("empty_answer", "answer"),
                 ("garbled_text", "question"),
-                ("invalid_bytes", None),
                 ("pii_phone", "note"),
-                ("split_unrecognized", "split"),
             ],
         ),
     ],
@@ -169,14 +169,29 @@ def test_json_values_that_are_no_text_are_told_column_by_column(tmp_path: Path) 
 
 
 def test_the_annotated_row_says_all_its_faults_with_rule_and_value(tmp_path: Path) -> None:
-    out = run_check(tmp_path, _write_csv(tmp_path / "rows.csv", [f"{PHONE},,泵,sometimes"]), mapping=MAPPING)
+    out = run_check(tmp_path, _write_csv(tmp_path / "rows.csv", [f"{PHONE},同上,泵,sometimes"]), mapping=MAPPING)
     found = [one for one in read_findings(out) if one["row"] == 42]
     copy = (out / "annotated.csv").read_text(encoding="utf-8-sig").splitlines()[41]
     assert len(found) == 3
     for one in found:
         assert one["message_zh"] in copy
         assert one["fix"]
-    assert {one["value"] for one in found} == {"[手机号]", None, "sometimes"}
+    assert {one["value"] for one in found} == {"[手机号]", "同上", "sometimes"}
+
+
+def test_a_row_left_out_anyway_blocks_nothing(tmp_path: Path) -> None:
+    rows: list[str | bytes] = ["seal 9,,泵,sometimes", ",,,never"]
+    out = run_check(tmp_path, _write_csv(tmp_path / "rows.csv", rows), mapping=MAPPING)
+    summary = json.loads((out / "report.json").read_text(encoding="utf-8"))["summary"]
+    assert (summary["ok"], summary["errors"], summary["train_rows"] + summary["valid_rows"]) == (True, 0, 40)
+    chats = [
+        {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "weight": 0}]},
+        {"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "y"}], "split": "never"},
+    ]
+    out = run_check(tmp_path, _write_jsonl(tmp_path / "rows.jsonl", chats), "chats")
+    assert _places(out, 41) == [("empty_answer", "messages[1].content")]
+    assert _places(out, 42) == [("empty_prompt", "messages[0].content")]
+    assert json.loads((out / "report.json").read_text(encoding="utf-8"))["summary"]["ok"] is True
 
 
 def test_a_row_left_out_on_request_is_told_for_that_alone(tmp_path: Path) -> None:

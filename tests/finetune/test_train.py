@@ -157,6 +157,32 @@ def test_the_learning_rate_probe_takes_a_twentieth_and_plan_and_train_agree(
     assert "not probed" in settle_rate(prepare_run(short), short).recipe["learning_rate"].reason
 
 
+def test_a_trainer_that_prepares_for_long_says_so_from_digest_to_load(
+    train_spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.progress.BEAT_S", 0.0)  # the real silence is ten seconds
+    monkeypatch.setattr("finetune.token_rows._BATCH_ROWS", 40)
+    recipe = {"epochs": Value(50), "validations": Value(1), "probe_learning_rate": Value(1), "batch_tokens": Value(160)}
+    spec = replace(train_spec, recipe=recipe)
+    prepared_beats: list[None] = []
+    prepared = prepare_run(spec, lambda: prepared_beats.append(None))
+    digests = len(list_tensors(Path(prepared.folder)))
+    assert len(prepared_beats) >= digests + 5, "four batches of rows to train, one held out"
+    probe_beats: list[None] = []
+    settle_rate(prepared, spec, lambda: probe_beats.append(None))
+    assert len(probe_beats) > 3 * len(choose_steps(prepared))
+    short = replace(spec, limits=Limits(steps=1))
+    (tmp_path / "spec.json").write_text(short.to_json(), encoding="utf-8")
+    assert main([str(tmp_path / "spec.json"), str(tmp_path / "out")]) == ExitCode.DONE
+    told = [line.metrics.get("stage") for line in _read_progress(tmp_path / "out")]
+    before = told[: told.index("training")]
+    assert before.count("preparing") >= 1 + len(prepared_beats) + 1
+
+
+def list_tensors(folder: Path) -> list[str]:
+    return [name for path in folder.glob("*.safetensors") for name in safe_open(path, "numpy").keys()]  # noqa: SIM118
+
+
 def test_a_loss_that_is_no_number_leaves_a_commit_to_go_on_from_at_a_lower_rate(
     train_spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,3 +79,9 @@ def test_lineage_digest_is_canonical() -> None:
     assert first.as_tags()["guanmo.data_digests"] == f"{'c' * 64},{'d' * 64}"
     with pytest.raises(LineageRefusedError, match="64"):
         Lineage(base_weights_digest="A" * 64, artifact_digest="b" * 64)
+
+
+def test_a_long_digest_gives_a_sign_of_life_after_each_part(base: Path) -> None:
+    parts: list[None] = []
+    assert digest_weights(base, lambda: parts.append(None)) == weights_digest(base)
+    assert len(parts) >= len(base_tensors()) > 1

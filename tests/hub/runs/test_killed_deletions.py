@@ -12,7 +12,7 @@ from hub.columns import write_json
 from hub.datasets.removals import note_removal, remove_paths
 from hub.tuning.examining import CASES_NAME
 from tests.hub.runs import killed_deletion
-from tests.hub.runs.scene import ROOT, Scene, run_until
+from tests.hub.runs.scene import ROOT, Scene, run_until, sound_rows
 from tests.hub.runs.test_runs import OVER
 
 
@@ -75,3 +75,26 @@ def test_a_note_adds_what_is_new_and_counts_no_file_twice(tmp_path: Path) -> Non
     assert noted == {"dsv_1": {"upload/source.csv": 5, "upload/report.json": 3}, "dsv_2": {}}
     assert json.loads((tmp_path / "deletions" / "dst_1.json").read_text()) == noted
     remove_paths([folder / "gone"])
+
+
+def test_what_others_share_since_the_first_try_is_not_told_as_removed(scene: Scene) -> None:
+    dataset_id = scene.add_dataset()
+    before = list_sizes(scene)
+    kill_deletion(scene, dataset_id, "noted")
+    assert scene.upload(sound_rows()).status_code in (200, 201, 202)
+    receipt = scene.call("DELETE", f"/api/v1/datasets/{dataset_id}", "factory").json["receipt"]  # type: ignore[index]
+    left = list_sizes(scene)
+    assert 0 < len(left) < len(before)
+    assert receipt["versions"][0]["kept_for_other_datasets"] is True
+    assert receipt["versions"][0]["files_removed"] == len(before) - len(left)
+    assert receipt["versions"][0]["bytes_removed"] == sum(before.values()) - sum(left.values())
+
+
+def test_the_folder_of_the_notes_is_durable_before_anything_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("hub.datasets.removals.sync_folder", synced.append)  # no test can cut the power
+    note_removal(tmp_path, "dst_1", {})
+    note_removal(tmp_path, "dst_2", {})
+    assert synced == [tmp_path, tmp_path / "deletions", tmp_path / "deletions"]

@@ -92,6 +92,11 @@ def at_step(step: int, device_ms: int) -> Progress:
     return Progress(1, 1, 9, 0, LineKind.STEP, step=step, device_ms=device_ms)
 
 
+def scoring(step: int, device_ms: int) -> Progress:
+    stage = {"stage": "evaluating_adapter", "done": 0, "of": 9}
+    return Progress(1, 1, 9, 0, LineKind.STAGE, step=step, device_ms=device_ms, metrics=stage)
+
+
 @pytest.mark.parametrize(
     ("newest", "quoted_ms", "limit_s"),
     [
@@ -102,8 +107,20 @@ def at_step(step: int, device_ms: int) -> Progress:
         (at_step(10, 600_000), 60_000, 3_000),
         (at_step(2, 10_000_000), 60_000, 7_200),
         (at_step(-3, 10), 60_000, 1_800),
+        (scoring(100, 50_000), 60_000, 1_800),
+        (scoring(2, 10_000_000), 60_000, 7_200),
     ],
-    ids=["no line", "no step", "a long probe", "fast steps", "slow steps", "endless steps", "a line that lies"],
+    ids=[
+        "no line",
+        "no step",
+        "a long probe",
+        "fast steps",
+        "slow steps",
+        "endless steps",
+        "a line that lies",
+        "scoring",
+        "endless scoring",
+    ],
 )
 def test_how_long_a_trainer_may_say_nothing_goes_by_its_own_steps_within_bounds(
     newest: Progress | None, quoted_ms: int, limit_s: float
