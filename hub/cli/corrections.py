@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, confirm, segment
-from hub.cli.showing import choose, show, show_facts, yuan
+from hub.cli.showing import choose, local_time, show, show_facts, yuan
 from hub.errors import InvalidValueError
 
 corrections = typer.Typer(no_args_is_help=True)
@@ -256,8 +256,8 @@ def _tell(item: dict[str, Any], *, as_json: bool) -> None:
             (choose("责任方", "fault"), item["fault"] or ""),
             (choose("计量", "metered"), json.dumps(item["metered"], ensure_ascii=False)),
             (choose("原因", "reason"), item["reason"]),
-            (choose("提出", "proposed"), f"{item['proposed_by']} {item['proposed_at']}"),
-            (choose("审批", "decided"), f"{item['decided_by'] or ''} {item['decided_at'] or ''}".strip()),
+            (choose("提出", "proposed"), f"{item['proposed_by']} {local_time(item['proposed_at'])}"),
+            (choose("审批", "decided"), f"{item['decided_by'] or ''} {local_time(item['decided_at'])}".strip()),
             (choose("审批说明", "note"), item["decision_reason"] or ""),
         ],
         as_json=as_json,

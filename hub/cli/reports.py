@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Target, Yes, call, confirm, download, segment
-from hub.cli.showing import choose, say_yes, show, show_facts, show_file, show_whole
+from hub.cli.showing import choose, local_time, say_yes, show, show_facts, show_file, show_whole
 
 reports = typer.Typer(no_args_is_help=True)
 Period = Annotated[str, typer.Argument(help="2026-11, 2026-Q4 or 2026")]
@@ -35,7 +35,7 @@ def list_all(key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
     """List the issued reports, newest first (operator, auditor)."""
     told = call(hub, key, "GET", "authority-reports")
     rows = [
-        [str(row["number"]), row["period"], row["issued_at"][:16], row["issued_by"], row["json_sha256"]]
+        [str(row["number"]), row["period"], local_time(row["issued_at"]), row["issued_by"], row["json_sha256"]]
         for row in told["items"]
     ]
     show(told, rows, choose("编号 期间 出具 出具人 sha256", "number period issued by sha256").split(), as_json=as_json)
@@ -62,7 +62,7 @@ def issue(period: Period, key: Key, hub: Hub = DEFAULT_HUB, yes: Yes = False, as
         (choose("编号", "number"), str(row["number"])),
         ("JSON sha256", row["json_sha256"]),
         ("CSV sha256", row["csv_sha256"]),
-        (choose("出具", "issued"), f"{row['issued_by']} {row['issued_at']}"),
+        (choose("出具", "issued"), f"{row['issued_by']} {local_time(row['issued_at'])}"),
     ]
     show_facts(row, facts, as_json=as_json)
 
