@@ -29,8 +29,7 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List claims, newest first (operator, auditor)."""
-    told = call(hub, key, "GET", "claims")
-    told = {"items": [row for row in told["items"] if state in (None, row["state"])]}
+    told = call(hub, key, "GET", "claims", query={"state": state})
     show(told, [_row(row) for row in told["items"]], choose(*HEADS).split(), as_json=as_json)
 
 

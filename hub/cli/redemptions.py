@@ -28,8 +28,7 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List redemptions, newest first: the own firm's, all for operator and auditor."""
-    told = call(hub, key, "GET", "redemptions")
-    told = {"items": [row for row in told["items"] if state in (None, row["state"])]}
+    told = call(hub, key, "GET", "redemptions", query={"state": state})
     money = ("eligible_fen", "amount_fen", "taken_back_fen")
     rows = [
         [row["id"], row["grant_id"], row["state"], *(yuan(row[name]) for name in money), row["reason"]]

@@ -34,8 +34,7 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List what the own organisation rents or rents out, newest first; all for operator and auditor."""
-    told = call(hub, key, "GET", "rentals")
-    told = {"rentals": [row for row in told["rentals"] if state in (None, row["state"])]}
+    told = call(hub, key, "GET", "rentals", query={"state": state})
     rows = [
         [
             *(row[name] for name in ("id", "offer_id", "purpose", "state")),

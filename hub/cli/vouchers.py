@@ -32,8 +32,7 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List applications, newest first: the own firm's, all for operator and auditor."""
-    told = call(hub, key, "GET", "voucher-applications")
-    told = {"items": [row for row in told["items"] if state in (None, row["state"])]}
+    told = call(hub, key, "GET", "voucher-applications", query={"state": state})
     rows = [
         [
             row["id"],
