@@ -112,6 +112,18 @@ def test_an_authority_report_is_previewed_issued_and_compared(street: Terminal, 
     assert street.refused("auditor", "reports", "download", "2026-10") == "not_found"
 
 
+def test_an_issued_report_has_a_file_name_of_its_own(
+    street: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    street.market.now = shanghai(2026, 12, 1)
+    street.sign_in("operator")
+    street.run("operator", "reports", "issue", "2026-11", "--yes")
+    for form in ("json", "csv"):
+        made = street.read("operator", "reports", "download", "2026-11", "--format", form)
+        assert made == {"file": f"authority-report-2026-11.{form}"}
+
+
 def test_owners_are_declared_confirmed_and_a_pair_decided(street: Terminal) -> None:
     buyer, seller = (street.market.owner(who) for who in ("factory", "provider"))
     for who in ("factory", "provider"):
