@@ -13,7 +13,7 @@ from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Target, Yes, call, co
 from hub.cli.showing import choose, local_time, say_yes, show, show_facts, show_file, show_whole
 
 reports = typer.Typer(no_args_is_help=True)
-Period = Annotated[str, typer.Argument(help="2026-11, 2026-Q4 or 2026")]
+Period = Annotated[str, typer.Argument(help="2026-11, 2026-Q4, 2026 or the days 2026-11-03--2026-12-15")]
 CHANGE_HEADS = ("项目 信用代码 指标 此前 现在 差", "programme uscc figure before after difference")
 FIGURE_HEADS = ("项目 信用代码 指标 数值", "programme uscc figure value")
 
@@ -50,10 +50,10 @@ def preview(period: Period, key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = 
 
 @reports.command("issue")
 def issue(period: Period, key: Key, hub: Hub = DEFAULT_HUB, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Issue the report of a period that is over (operator); its months are closed for good."""
+    """Issue the report of a period that is over (operator); every month that it touches is closed for good."""
     confirm(
-        f"出具 {period} 的报告，期间各月随即关账，不能重开。继续？",
-        f"Issue the report of {period}? Its months are closed for good.",
+        f"出具 {period} 的报告，其日期所涉各月随即整月关账，不能重开。继续？",
+        f"Issue the report of {period}? Every month that its days touch is closed whole, for good.",
         yes=yes,
     )
     row = call(hub, key, "POST", "authority-reports", {"period": period})

@@ -4,10 +4,11 @@ import json
 import zipfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from hub.cli.reports import Period
 from hub.errors import InvalidValueError
 from hub.organisations.rules import make_demo_uscc
 from tests.cli.terminal import Terminal, street, terminal, write_paper
@@ -96,10 +97,14 @@ def test_a_draft_is_taken_back_with_its_reason(street: Terminal) -> None:
 def test_an_authority_report_is_previewed_issued_and_compared(street: Terminal, tmp_path: Path) -> None:
     street.market.award("model", 30_000)
     assert "awarded_fen" in street.run("auditor", "reports", "preview", "2026-11")
+    assert "2026-11-03--2026-12-15" in get_args(Period)[1].help
+    assert "awarded_fen" in street.run("auditor", "reports", "preview", "2026-11-03--2026-11-20")
     assert street.refused("operator", "reports", "issue", "2026-11", "--yes") == "period_running"
     street.market.now = shanghai(2026, 12, 1)
     street.sign_in("operator", "auditor", "factory")
     assert street.declined("operator", "reports", "issue", "2026-11")
+    asked = street.invoke("operator", "reports", "issue", "2026-11-03--2026-11-20", typed="n\n").output
+    assert "Every month that its days touch is closed whole" in asked
     assert street.refused("auditor", "reports", "issue", "2026-11", "--yes") == "forbidden"
     issued = street.read("operator", "reports", "issue", "2026-11", "--yes")
     assert street.read("auditor", "reports", "list")["items"] == [issued]
