@@ -98,12 +98,12 @@ def test_an_authority_report_is_previewed_issued_and_compared(street: Terminal, 
     street.market.award("model", 30_000)
     assert "awarded_fen" in street.run("auditor", "reports", "preview", "2026-11")
     assert "2026-11-03--2026-12-15" in get_args(Period)[1].help
-    assert "awarded_fen" in street.run("auditor", "reports", "preview", "2026-11-03--2026-11-20")
+    assert "awarded_fen" in street.run("auditor", "reports", "preview", "2026-11-03--2026-11-30")
     assert street.refused("operator", "reports", "issue", "2026-11", "--yes") == "period_running"
     street.market.now = shanghai(2026, 12, 1)
     street.sign_in("operator", "auditor", "factory")
     assert street.declined("operator", "reports", "issue", "2026-11")
-    asked = street.invoke("operator", "reports", "issue", "2026-11-03--2026-11-20", typed="n\n").output
+    asked = street.invoke("operator", "reports", "issue", "2026-11-03--2026-11-30", typed="n\n").output
     assert "Every month that its days touch is closed whole" in asked
     assert street.refused("auditor", "reports", "issue", "2026-11", "--yes") == "forbidden"
     issued = street.read("operator", "reports", "issue", "2026-11", "--yes")
