@@ -16,7 +16,7 @@ from hub.claims import service
 from hub.claims.answers import ClaimLineView, ClaimView, ClaimWithLines, OwnClaimLine
 from hub.claims.blueprint import blueprint
 from hub.claims.rules import PackChangedError
-from hub.claims.tables import Claim, ClaimLine
+from hub.claims.tables import Claim, ClaimLine, ClaimState
 from hub.vouchers.tables import Programme
 from hub.web import Body, Query, context, current_actor
 
@@ -25,6 +25,12 @@ class ClaimPath(Query):
     """One claim."""
 
     claim_id: str
+
+
+class ClaimQuery(Query):
+    """Claims in one state; all of them when left out."""
+
+    state: ClaimState | None = None
 
 
 class DraftBody(Body):
@@ -49,11 +55,12 @@ class ClaimReasonBody(Body):
 
 
 @blueprint.get("/claims")
-def list_claims() -> Items[ClaimView]:
-    """Return all claims, for operator and auditor."""
+def list_claims(query: ClaimQuery) -> Items[ClaimView]:
+    """Return claims of every firm, newest first, for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
-        return {"items": [present_claim(session, claim) for claim in service.list_claims(session, actor)]}
+        found = service.list_claims(session, actor, state=query.state)
+        return {"items": [present_claim(session, claim) for claim in found]}
 
 
 @blueprint.post("/claims")

@@ -192,10 +192,13 @@ def list_lines(session: Session, claim_id: str) -> list[ClaimLine]:
     return list(session.scalars(query.order_by(ClaimLine.position)))
 
 
-def list_claims(session: Session, actor: Actor) -> list[Claim]:
+def list_claims(session: Session, actor: Actor, *, state: ClaimState | None = None) -> list[Claim]:
     """Return claims, newest first, for operator and auditor; a firm asks for its own lines."""
     actor.require(*READERS)
-    return list(session.scalars(select(Claim).order_by(Claim.id.desc()).limit(500)))
+    query = select(Claim)
+    if state is not None:
+        query = query.where(Claim.state == state)
+    return list(session.scalars(query.order_by(Claim.id.desc()).limit(500)))
 
 
 def list_own_lines(session: Session, organisation_id: str) -> list[tuple[ClaimLine, Claim]]:

@@ -28,6 +28,12 @@ class RedemptionPath(Query):
     redemption_id: str
 
 
+class RedemptionQuery(Query):
+    """Redemptions in one state; all of them when left out."""
+
+    state: RedemptionState | None = None
+
+
 class RedemptionBody(Body):
     """The charges whose share is asked for; a bill line of hosted calls stands for all its open charges.
 
@@ -113,11 +119,11 @@ def request_redemption(path: GrantPath, body: RedemptionBody) -> tuple[Redemptio
 
 
 @blueprint.get("/redemptions")
-def list_redemptions() -> Items[RedemptionRow]:
+def list_redemptions(query: RedemptionQuery) -> Items[RedemptionRow]:
     """Return redemptions, newest first: the own ones, all for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
-        rows = service.list_redemptions(session, actor)
+        rows = service.list_redemptions(session, actor, state=query.state)
         back = service.sum_taken_back(session, [row.id for row in rows])
         return {"items": [{**present_redemption(row), "taken_back_fen": back.get(row.id, 0)} for row in rows]}
 

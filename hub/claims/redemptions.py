@@ -117,9 +117,11 @@ def list_redeemed(session: Session, redemption_id: str) -> list[RedemptionLine]:
     return list(session.scalars(query.order_by(RedemptionLine.charge_id)))
 
 
-def list_redemptions(session: Session, actor: Actor) -> list[Redemption]:
+def list_redemptions(session: Session, actor: Actor, *, state: RedemptionState | None = None) -> list[Redemption]:
     """Return redemptions, newest first: the own ones, all for operator and auditor."""
     query = select(Redemption)
+    if state is not None:
+        query = query.where(Redemption.state == state)
     if not actor.reads_all:
         query = query.where(Redemption.organisation_id == actor.organisation_id)
     return list(session.scalars(query.order_by(Redemption.id.desc()).limit(500)))

@@ -58,7 +58,8 @@ def read_report_json(path: PeriodPath) -> Annotated[Response, ShapeOf(AuthorityR
     """Return the JSON as issued."""
     current_actor(*READERS)
     with context().sessions.read() as session:
-        return Response(service.find_report(session, path.period).json_text, mimetype="application/json")
+        report = service.find_report(session, path.period)
+        return _attach(report, report.json_text, "json", "application/json")
 
 
 @blueprint.get("/authority-reports/<period>/report.csv")
@@ -67,9 +68,7 @@ def read_report_csv(path: PeriodPath) -> Response:
     current_actor(*READERS)
     with context().sessions.read() as session:
         report = service.find_report(session, path.period)
-        response = Response(report.csv_text, mimetype="text/csv")
-    response.headers["Content-Disposition"] = f"attachment; filename=authority-report-{report.period}.csv"
-    return response
+        return _attach(report, report.csv_text, "csv", "text/csv")
 
 
 @blueprint.get("/authority-reports/<period>/changes")
@@ -104,3 +103,9 @@ def present_report(report: AuthorityReport) -> AuthorityReportView:
         "issued_by": report.issued_by,
         "issued_at": report.created_at.isoformat(),
     }
+
+
+def _attach(report: AuthorityReport, text: str, ending: str, mime: str) -> Response:
+    response = Response(text, mimetype=mime)
+    response.headers["Content-Disposition"] = f"attachment; filename=authority-report-{report.period}.{ending}"
+    return response

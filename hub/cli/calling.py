@@ -3,8 +3,9 @@
 It leaves every rule to the service and what is printed to `showing`; nothing here reads this machine's database.
 """
 
+import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Annotated, Any
@@ -84,26 +85,20 @@ def download(
     """
     with _ask(hub, key, "GET", path, query=query) as answer:
         place = target or Path(_read_name(answer, path))
-        part = place.with_name(f"{place.name}.part")
-        if place.exists():
+        try:
+            _write_new(place, answer.iter_bytes())
+        except FileExistsError as error:
             raise InvalidValueError(
                 f"{place} is there already; name another file with --to.",
                 f"{place} 已存在，请用 --to 指定其他文件。",
                 field="to",
-            )
-        try:
-            with part.open("wb") as sink:
-                for chunk in answer.iter_bytes():
-                    sink.write(chunk)
-            part.rename(place)
+            ) from error
         except OSError as error:
             raise InvalidValueError(
                 f"{place} cannot be written: {error.strerror}; name another file with --to.",
                 f"{place} 无法写入：{error.strerror}。请用 --to 指定其他文件。",
                 field="to",
             ) from error
-        finally:
-            part.unlink(missing_ok=True)
     return place
 
 
@@ -163,6 +158,18 @@ def _check_answer(answer: httpx.Response) -> None:
         told: dict[str, Any] = answer.json()
         detail = str(told.get("detail") or told.get("title") or answer.status_code)
         raise HubCallError(detail, detail, code=str(told.get("code") or HubCallError.code), field=told.get("field"))
+
+
+def _write_new(place: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file whole, under a name that nothing has. Raises: OSError, FileExistsError where something has it."""
+    part = place.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as sink:
+            for chunk in chunks:
+                sink.write(chunk)
+        os.link(part, place)  # unlike a rename, never over what came there meanwhile
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _read_name(answer: httpx.Response, path: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Target, Yes, call, confirm, download, segment
-from hub.cli.showing import choose, choose_text, show, show_file, show_whole, yuan
+from hub.cli.showing import choose, choose_text, local_time, show, show_file, show_whole, yuan
 
 claims = typer.Typer(no_args_is_help=True)
 ClaimId = Annotated[str, typer.Argument(help="claim clm_…")]
@@ -29,8 +29,7 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List claims, newest first (operator, auditor)."""
-    told = call(hub, key, "GET", "claims")
-    told = {"items": [row for row in told["items"] if state in (None, row["state"])]}
+    told = call(hub, key, "GET", "claims", query={"state": state})
     show(told, [_row(row) for row in told["items"]], choose(*HEADS).split(), as_json=as_json)
 
 
@@ -167,7 +166,7 @@ def _tell(row: dict[str, Any], *, as_json: bool) -> None:
             line["grant_id"],
             line["transfer_id"],
             yuan(line["amount_fen"]),
-            line["booked_at"][:16],
+            local_time(line["booked_at"]),
         ]
         for line in row.get("lines", [])
     ]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, confirm, segment
-from hub.cli.showing import choose, show, show_facts, yuan
+from hub.cli.showing import choose, local_time, show, show_facts, yuan
 from hub.errors import InvalidValueError
 
 corrections = typer.Typer(no_args_is_help=True)
@@ -137,9 +137,10 @@ def approve(
 ) -> None:
     """Approve a correction above the limit, as another operator than its author; its differences are posted."""
     waiting = call(hub, key, "GET", f"corrections/{segment(correction_id)}")
+    zh, en = _say_money(waiting)
     confirm(
-        f"批准 {correction_id}：差额 {yuan(waiting['fee_fen'])}（{waiting['reason']}），立即入账。继续？",
-        f"Approve {correction_id}: {yuan(waiting['fee_fen'])} ({waiting['reason']}), posted at once?",
+        f"批准 {correction_id}：{zh}（{waiting['reason']}），立即入账。继续？",
+        f"Approve {correction_id}: {en} ({waiting['reason']}), posted at once?",
         yes=yes,
     )
     _decide(hub, key, correction_id, "approve", reason, as_json=as_json)
@@ -156,6 +157,14 @@ def refuse(
 def _decide(hub: str, key: str, correction_id: str, decision: str, reason: str, *, as_json: bool) -> None:
     body = {"decision": decision, "reason": reason}
     _tell(call(hub, key, "POST", f"corrections/{segment(correction_id)}/decision", body), as_json=as_json)
+
+
+def _say_money(item: dict[str, Any]) -> tuple[str, str]:
+    """Return what a correction moves: on the bill, and for time that stands on no bill."""
+    fee, time = yuan(item["fee_fen"]), yuan(item["elapsed_fen"])
+    if not item["elapsed_fen"]:
+        return f"差额 {fee}", fee
+    return f"差额 {fee}，平台承担的机时 {time}", f"{fee}, and {time} of time that the platform pays"
 
 
 def _confirm(bill: str, fault: str | None, *, yes: bool) -> None:
@@ -243,11 +252,12 @@ def _tell(item: dict[str, Any], *, as_json: bool) -> None:
             (choose("其中券", "of it vouchers"), yuan(item["voucher_fen"])),
             (choose("自付", "own part"), yuan(item["self_paid_fen"])),
             (choose("平台垫付", "platform advanced"), yuan(item["advanced_fen"]) if item["advanced_fen"] else ""),
+            (choose("平台承担的机时", "time the platform pays"), yuan(item["elapsed_fen"] or None)),
             (choose("责任方", "fault"), item["fault"] or ""),
             (choose("计量", "metered"), json.dumps(item["metered"], ensure_ascii=False)),
             (choose("原因", "reason"), item["reason"]),
-            (choose("提出", "proposed"), f"{item['proposed_by']} {item['proposed_at']}"),
-            (choose("审批", "decided"), f"{item['decided_by'] or ''} {item['decided_at'] or ''}".strip()),
+            (choose("提出", "proposed"), f"{item['proposed_by']} {local_time(item['proposed_at'])}"),
+            (choose("审批", "decided"), f"{item['decided_by'] or ''} {local_time(item['decided_at'])}".strip()),
             (choose("审批说明", "note"), item["decision_reason"] or ""),
         ],
         as_json=as_json,

@@ -10,7 +10,7 @@ import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, Yes, call, confirm, segment
 from hub.cli.papers import keep_paper
-from hub.cli.showing import choose, say_yes, show, yuan
+from hub.cli.showing import choose, local_time, say_yes, show, yuan
 
 grants = typer.Typer(no_args_is_help=True)
 GrantId = Annotated[str, typer.Argument(help="grant grt_…")]
@@ -99,7 +99,7 @@ def _tell(told: Any, grants: list[dict[str, Any]], *, as_json: bool) -> None:
         [
             *(row[name] for name in ("id", "organisation_id", "programme", "state")),
             *(yuan(row[name]) for name in MONEY),
-            (row["lapse_at"] or "")[:10],
+            local_time(row["lapse_at"])[:10],
         ]
         for row in grants
     ]

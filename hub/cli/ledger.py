@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, call, segment
-from hub.cli.showing import choose, show, show_whole, speaks_chinese, yuan
+from hub.cli.showing import choose, local_time, show, show_whole, speaks_chinese, yuan
 from hub.database import open_sessions
 from hub.ledger.invariants import Finding, check_invariants
 from hub.settings import read_settings
@@ -69,8 +69,12 @@ def list_entries(
     path = f"ledger/accounts/{segment(account_id)}/entries"
     told = call(hub, key, "GET", path, query={"before_version": before, "limit": limit})
     rows = [
-        [str(row["version"]), row["recorded_at"][:19], row["leg"], row["code"], row["business_id"]]
-        + [yuan(row[name]) for name in ("amount_fen", "balance_fen", "held_fen")]
+        [
+            str(row["version"]),
+            local_time(row["recorded_at"], timespec="seconds"),
+            *(row[name] for name in ("leg", "code", "business_id")),
+            *(yuan(row[name]) for name in ("amount_fen", "balance_fen", "held_fen")),
+        ]
         for row in told["items"]
     ]
     account = told["account"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, confirm, segment
-from hub.cli.showing import choose, choose_text, show, show_facts
+from hub.cli.showing import choose, choose_text, local_time, show, show_facts
 
 meters = typer.Typer(no_args_is_help=True)
 RecordId = Annotated[str, typer.Argument(help="report mtr_…")]
@@ -105,7 +105,7 @@ def list_allowances(key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -
             row["gateway_id"],
             row["state"],
             f"{row['amount_ufen']:,}",
-            row["expires_at"],
+            local_time(row["expires_at"]),
         ]
         for row in told["items"]
     ]
@@ -166,7 +166,7 @@ def show_reports(told: dict[str, Any], *, as_json: bool) -> None:
             "-" if row["counted_ms"] is None else f"{row['counted_ms']:,}",
             row["state"],
             row["rule"] or "",
-            row["observed_at"][:19],
+            local_time(row["observed_at"], timespec="seconds"),
             choose_text(row["reason"]),
         ]
         for row in told["items"]
@@ -184,7 +184,7 @@ def _tell(row: dict[str, Any], *, as_json: bool) -> None:
         (choose("上报毫秒", "reported ms"), f"{row['device_ms']:,}"),
         (choose("计入毫秒", "counted ms"), "" if row["counted_ms"] is None else f"{row['counted_ms']:,}"),
         (choose("疑点", "doubt"), choose_text(row["reason"])),
-        (choose("处理", "decided"), f"{row['resolved_by'] or ''} {row['resolved_at'] or ''}".strip()),
+        (choose("处理", "decided"), f"{row['resolved_by'] or ''} {local_time(row['resolved_at'])}".strip()),
         (choose("说明", "found"), row["resolution"] or ""),
     ]
     show_facts(row, facts, as_json=as_json)

@@ -10,7 +10,7 @@ import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, call, segment
 from hub.cli.quote_lines import LINE_HEADS, list_line_rows
-from hub.cli.showing import choose, show, show_whole, yuan
+from hub.cli.showing import choose, local_time, show, show_whole, yuan
 
 orders = typer.Typer(no_args_is_help=True)
 AMOUNTS = ("held_fen", "charged_fen", "voucher_fen", "self_paid_fen")
@@ -32,7 +32,11 @@ def list_all(
     """List orders, newest first."""
     told = call(hub, key, "GET", "orders", query={"organisation_id": organisation, "subject": subject})
     rows = [
-        [row["id"], row["subject"], row["state"], *(yuan(row[name]) for name in AMOUNTS), row["accepted_at"][:16]]
+        [
+            *(row[name] for name in ("id", "subject", "state")),
+            *(yuan(row[name]) for name in AMOUNTS),
+            local_time(row["accepted_at"]),
+        ]
         for row in told["items"]
     ]
     heads = choose("订单 对象 状态 冻结 收费 券付 自付 下单", "order subject state held charged vouchers own accepted")
@@ -68,7 +72,7 @@ def show_order(order: dict[str, Any], lines: Sequence[dict[str, Any]], *, as_jso
         (choose("责任方", "fault"), order["fault"] or ""),
         (choose("原因", "reason"), order["reason_code"] or ""),
         (choose("成本中心", "cost centre"), order["cost_centre"] or ""),
-        (choose("下单", "accepted"), order["accepted_at"]),
-        (choose("了结", "closed"), order["closed_at"] or ""),
+        (choose("下单", "accepted"), local_time(order["accepted_at"])),
+        (choose("了结", "closed"), local_time(order["closed_at"])),
     ]
     show_whole(order, facts, list_line_rows(lines), choose(*LINE_HEADS).split(), as_json=as_json)

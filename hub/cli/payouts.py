@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, Retry, Yes, call, confirm, make_key, segment
-from hub.cli.showing import choose, show, show_whole, yuan
+from hub.cli.showing import choose, local_time, show, show_whole, yuan
 from hub.errors import InvalidValueError
 
 payouts = typer.Typer(no_args_is_help=True)
@@ -37,7 +37,7 @@ def list_all(
     """List payouts, newest first: the own ones with what may be asked for, all for operator and auditor."""
     told = call(hub, key, "GET", "payouts", query={"organisation_id": organisation, "state": state})
     rows = [
-        [row["id"], row["organisation_id"], row["state"], *_list_amounts(row), row["requested_at"][:16]]
+        [row["id"], row["organisation_id"], row["state"], *_list_amounts(row), local_time(row["requested_at"])]
         for row in told["items"]
     ]
     heads = choose(
@@ -140,7 +140,7 @@ def _tell(row: dict[str, Any], *, as_json: bool) -> None:
         (choose("金额", "amount"), amount),
         (choose("抵扣", "netted"), netted if row["netted_fen"] else ""),
         (choose("汇出", "sent"), sent),
-        (choose("申请", "requested"), f"{row['requested_by']} {row['requested_at']}"),
+        (choose("申请", "requested"), f"{row['requested_by']} {local_time(row['requested_at'])}"),
     ]
     steps = [
         [
@@ -148,7 +148,7 @@ def _tell(row: dict[str, Any], *, as_json: bool) -> None:
             step["state"],
             step["bank_reference"] or "",
             step["actor_id"],
-            step["at"],
+            local_time(step["at"]),
             step["reason"] or "",
         ]
         for step in row["steps"]

@@ -10,7 +10,7 @@ import typer
 from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, Retry, Yes, call, confirm, make_key, segment
 from hub.cli.orders import show_order
 from hub.cli.quote_lines import LINE_HEADS, list_line_rows
-from hub.cli.showing import choose, show, show_whole, yuan
+from hub.cli.showing import choose, local_time, show, show_whole, yuan
 
 quotes = typer.Typer(no_args_is_help=True)
 QuoteId = Annotated[str, typer.Argument(help="quote quo_…")]
@@ -27,7 +27,11 @@ def list_all(key: Key, hub: Hub = DEFAULT_HUB, organisation: Firm = None, as_jso
     """List quotes, newest first."""
     told = call(hub, key, "GET", "quotes", query={"organisation_id": organisation})
     rows = [
-        [row["id"], row["subject"], row["state"], *(yuan(row[name]) for name in AMOUNTS), row["valid_until"][:16]]
+        [
+            *(row[name] for name in ("id", "subject", "state")),
+            *(yuan(row[name]) for name in AMOUNTS),
+            local_time(row["valid_until"]),
+        ]
         for row in told["items"]
     ]
     heads = choose("报价单 对象 状态 目录价 券付 自付 有效至", "quote subject state list vouchers own valid_until")
@@ -72,5 +76,5 @@ def _list_facts(quote: dict[str, Any]) -> list[tuple[str, str]]:
         (choose("目录价", "list price"), yuan(quote["list_fen"])),
         (choose("券付", "by vouchers"), yuan(quote["voucher_fen"])),
         (choose("自付", "own part"), yuan(quote["self_paid_fen"])),
-        (choose("有效至", "valid until"), quote["valid_until"]),
+        (choose("有效至", "valid until"), local_time(quote["valid_until"])),
     ]

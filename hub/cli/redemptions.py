@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, confirm, segment
-from hub.cli.showing import choose, show, show_facts, yuan
+from hub.cli.showing import choose, local_time, show, show_facts, yuan
 
 redemptions = typer.Typer(no_args_is_help=True)
 GrantId = Annotated[str, typer.Argument(help="grant grt_…")]
@@ -28,8 +28,7 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List redemptions, newest first: the own firm's, all for operator and auditor."""
-    told = call(hub, key, "GET", "redemptions")
-    told = {"items": [row for row in told["items"] if state in (None, row["state"])]}
+    told = call(hub, key, "GET", "redemptions", query={"state": state})
     money = ("eligible_fen", "amount_fen", "taken_back_fen")
     rows = [
         [row["id"], row["grant_id"], row["state"], *(yuan(row[name]) for name in money), row["reason"]]
@@ -50,7 +49,8 @@ def list_redeemable(grant_id: GrantId, key: Key, hub: Hub = DEFAULT_HUB, as_json
     """List the charges that an own grant could pay back."""
     told = call(hub, key, "GET", f"grants/{segment(grant_id)}/redeemable")
     rows = [
-        [row["id"], row["month"], row["meter"], yuan(row["fee_fen"]), row["charged_at"][:10]] for row in told["items"]
+        [row["id"], row["month"], row["meter"], yuan(row["fee_fen"]), local_time(row["charged_at"])[:10]]
+        for row in told["items"]
     ]
     heads = choose("费用 账期 计量 合格金额 日期", "charge month meter counts date")
     show(told, rows, heads.split(), as_json=as_json)
@@ -127,7 +127,7 @@ def _tell(row: dict[str, Any], *, as_json: bool) -> None:
             (choose("合格费用", "fees that count"), yuan(row["eligible_fen"])),
             (choose("兑付金额", "amount"), yuan(row["amount_fen"])),
             (choose("已追回", "taken back"), yuan(row["taken_back_fen"]) if row.get("taken_back_fen") else ""),
-            (choose("申请", "requested"), f"{row['requested_by']} {row['created_at']}"),
+            (choose("申请", "requested"), f"{row['requested_by']} {local_time(row['created_at'])}"),
             (choose("初审", "checked"), row["checked_by"] or ""),
             (choose("批准", "approved"), row["approved_by"] or ""),
             (choose("说明", "reason"), row["reason"]),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, Yes, call, confirm, segment
-from hub.cli.showing import choose, choose_text, say_yes, show, show_whole
+from hub.cli.showing import choose, choose_text, local_time, say_yes, show, show_whole
 
 related = typer.Typer(no_args_is_help=True)
 OwnerId = Annotated[str, typer.Argument(help="entry own_…")]
@@ -146,7 +146,7 @@ def _tell_rulings(rulings: list[dict[str, Any]], *, one: bool, as_json: bool) ->
             row["verdict"],
             " ".join(row["signs"]),
             row["decided_by"],
-            row["created_at"][:16],
+            local_time(row["created_at"]),
             row["reason"],
         ]
         for row in rulings

@@ -10,7 +10,7 @@ import typer
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Retry, Yes, call, confirm, make_key, segment
 from hub.cli.meters import After, Limit, show_reports
 from hub.cli.quote_lines import LINE_HEADS, list_line_rows
-from hub.cli.showing import choose, show, show_whole, yuan
+from hub.cli.showing import choose, local_time, show, show_whole, yuan
 
 rentals = typer.Typer(no_args_is_help=True)
 RentalId = Annotated[str, typer.Argument(help="rental rtl_…")]
@@ -34,15 +34,14 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List what the own organisation rents or rents out, newest first; all for operator and auditor."""
-    told = call(hub, key, "GET", "rentals")
-    told = {"rentals": [row for row in told["rentals"] if state in (None, row["state"])]}
+    told = call(hub, key, "GET", "rentals", query={"state": state})
     rows = [
         [
             *(row[name] for name in ("id", "offer_id", "purpose", "state")),
             _hours(row["device_ms"]),
             _hours(row["limit_ms"]),
-            row["allocated_at"][:16],
-            (row["released_at"] or "")[:16],
+            local_time(row["allocated_at"]),
+            local_time(row["released_at"]),
         ]
         for row in told["rentals"]
     ]
@@ -177,9 +176,9 @@ def _tell(row: dict[str, Any], *, as_json: bool) -> None:
         (choose("责任方", "fault"), row["fault"] or ""),
         (choose("已计小时", "hours counted"), _hours(row["device_ms"])),
         (choose("上限小时", "hours at most"), _hours(row["limit_ms"])),
-        (choose("开始", "from"), row["allocated_at"]),
-        (choose("最迟结束", "ends by"), row.get("ends_at", "")),
-        (choose("结束", "until"), row["released_at"] or ""),
+        (choose("开始", "from"), local_time(row["allocated_at"])),
+        (choose("最迟结束", "ends by"), local_time(row.get("ends_at"))),
+        (choose("结束", "until"), local_time(row["released_at"])),
         (choose("订单", "order"), row["order_id"] or ""),
     ]
     orders = [

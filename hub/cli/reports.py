@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Target, Yes, call, confirm, download, segment
-from hub.cli.showing import choose, say_yes, show, show_facts, show_file, show_whole
+from hub.cli.showing import choose, local_time, say_yes, show, show_facts, show_file, show_whole
 
 reports = typer.Typer(no_args_is_help=True)
-Period = Annotated[str, typer.Argument(help="2026-11, 2026-Q4 or 2026")]
+Period = Annotated[str, typer.Argument(help="2026-11, 2026-Q4, 2026 or the days 2026-11-03--2026-12-15")]
 CHANGE_HEADS = ("项目 信用代码 指标 此前 现在 差", "programme uscc figure before after difference")
 FIGURE_HEADS = ("项目 信用代码 指标 数值", "programme uscc figure value")
 
@@ -35,7 +35,7 @@ def list_all(key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
     """List the issued reports, newest first (operator, auditor)."""
     told = call(hub, key, "GET", "authority-reports")
     rows = [
-        [str(row["number"]), row["period"], row["issued_at"][:16], row["issued_by"], row["json_sha256"]]
+        [str(row["number"]), row["period"], local_time(row["issued_at"]), row["issued_by"], row["json_sha256"]]
         for row in told["items"]
     ]
     show(told, rows, choose("编号 期间 出具 出具人 sha256", "number period issued by sha256").split(), as_json=as_json)
@@ -50,10 +50,10 @@ def preview(period: Period, key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = 
 
 @reports.command("issue")
 def issue(period: Period, key: Key, hub: Hub = DEFAULT_HUB, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Issue the report of a period that is over (operator); its months are closed for good."""
+    """Issue the report of a period that is over (operator); every month that it touches is closed for good."""
     confirm(
-        f"出具 {period} 的报告，期间各月随即关账，不能重开。继续？",
-        f"Issue the report of {period}? Its months are closed for good.",
+        f"出具 {period} 的报告，其日期所涉各月随即整月关账，不能重开。继续？",
+        f"Issue the report of {period}? Every month that its days touch is closed whole, for good.",
         yes=yes,
     )
     row = call(hub, key, "POST", "authority-reports", {"period": period})
@@ -62,7 +62,7 @@ def issue(period: Period, key: Key, hub: Hub = DEFAULT_HUB, yes: Yes = False, as
         (choose("编号", "number"), str(row["number"])),
         ("JSON sha256", row["json_sha256"]),
         ("CSV sha256", row["csv_sha256"]),
-        (choose("出具", "issued"), f"{row['issued_by']} {row['issued_at']}"),
+        (choose("出具", "issued"), f"{row['issued_by']} {local_time(row['issued_at'])}"),
     ]
     show_facts(row, facts, as_json=as_json)
 

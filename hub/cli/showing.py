@@ -6,12 +6,18 @@ It leaves asking the hub to `calling` and which columns a noun has to the noun's
 import json
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from hub.ledger.periods import SHANGHAI
+
 _WIDTH = 180
+_TEXT_WIDTH = 24
+"""No text is folded to less than this many columns."""
 
 
 def show(told: Any, rows: list[list[str]], heads: list[str], *, as_json: bool) -> None:
@@ -28,6 +34,8 @@ def show_facts(told: Any, facts: list[tuple[str, str]], *, as_json: bool) -> Non
         print(json.dumps(told, ensure_ascii=False, indent=1))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in facts:
         if value:
             table.add_row(name, value)
@@ -73,17 +81,33 @@ def yuan(fen: int | None) -> str:
     return f"{'-' if fen < 0 else ''}¥{abs(fen) // 100:,}.{abs(fen) % 100:02d}"
 
 
+def local_time(moment: str | None, *, timespec: str = "minutes") -> str:
+    """Return an instant of the hub as Shanghai's date and time, for example `2026-11-03 08:00`; empty for none."""
+    if moment is None:
+        return ""
+    return datetime.fromisoformat(moment).astimezone(SHANGHAI).replace(tzinfo=None).isoformat(" ", timespec)
+
+
 def say_yes(value: bool) -> str:
     """Return yes or no in the terminal's language."""
     return choose("是", "yes") if value else choose("否", "no")
 
 
 def _lay_table(rows: list[list[str]], heads: list[str]) -> Table:
-    table = Table(*heads, box=None, pad_edge=False)
+    """Return a table in which only texts are folded: an id stands whole on one line, to be copied."""
+    table = Table(box=None, pad_edge=False)
+    for place, head in enumerate(heads):
+        cells = [head, *(cell for row in rows for cell in row[place : place + 1])]
+        width = max(map(cell_len, cells))
+        if all(cell.isascii() and " " not in cell for cell in cells[1:]):
+            table.add_column(head, no_wrap=True, min_width=width)
+        else:
+            table.add_column(head, overflow="fold", min_width=min(width, _TEXT_WIDTH))
     for row in rows:
         table.add_row(*row)
     return table
 
 
 def _print(content: Table | str) -> None:
-    Console(width=_WIDTH, highlight=False, markup=False).print(content)
+    # Not cropped: where the ids alone are wider, the terminal itself breaks the line and keeps them whole.
+    Console(width=_WIDTH, highlight=False, markup=False).print(content, crop=False)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, Target, Yes, call, confirm, download, segment
-from hub.cli.showing import choose, show, show_facts, show_file, show_whole, yuan
+from hub.cli.showing import choose, local_time, show, show_facts, show_file, show_whole, yuan
 
 statements = typer.Typer(no_args_is_help=True)
 Month = Annotated[str | None, typer.Option("--month", help="2026-11; the current one when left out")]
@@ -35,7 +35,9 @@ def describe() -> None:
 def list_all(key: Key, hub: Hub = DEFAULT_HUB, organisation: Firm = None, as_json: AsJson = False) -> None:
     """List closed months, newest first: the own firm's, every firm's for operator and auditor."""
     told = call(hub, key, "GET", "statements", query={"organisation_id": organisation})
-    rows = [[row["organisation_id"], row["month"], row["closed_at"][:16], row["sha256"]] for row in told["items"]]
+    rows = [
+        [row["organisation_id"], row["month"], local_time(row["closed_at"]), row["sha256"]] for row in told["items"]
+    ]
     show(told, rows, choose(*CLOSED_HEADS).split(), as_json=as_json)
 
 
@@ -88,7 +90,7 @@ def list_records(
     rows = [
         [
             row["record_id"],
-            row["at"][:19],
+            local_time(row["at"], timespec="seconds"),
             row["source"],
             " ".join(f"{name} {count:,}" for name, count in row["figures"].items()),
             "" if row["cost_ufen"] is None else f"{row['cost_ufen']:,}",
@@ -125,7 +127,7 @@ def close(
     facts = [
         (choose("机构", "organisation"), row["organisation_id"]),
         (choose("账期", "month"), row["month"]),
-        (choose("关账", "closed"), row["closed_at"]),
+        (choose("关账", "closed"), local_time(row["closed_at"])),
         ("sha256", row["sha256"]),
     ]
     show_facts(row, facts, as_json=as_json)
@@ -134,7 +136,7 @@ def close(
 def _say_closed(closed: dict[str, Any] | None) -> str:
     if closed is None:
         return choose("未关账，仍会增加", "open, still growing")
-    return choose(f"已于 {closed['at'][:10]} 关账", f"closed on {closed['at'][:10]}")
+    return choose(f"已于 {local_time(closed['at'])[:10]} 关账", f"closed on {local_time(closed['at'])[:10]}")
 
 
 def _row(line: dict[str, Any]) -> list[str]:
@@ -143,4 +145,4 @@ def _row(line: dict[str, Any]) -> list[str]:
         title += choose(f"（更正 {line['corrects_month']}）", f" (corrects {line['corrects_month']})")
     vouchers = line["list_fen"] - line["self_paid_fen"]
     money = [yuan(fen) for fen in (line["list_fen"], vouchers, line["self_paid_fen"], line["running_fen"])]
-    return [line["line_id"], line["at"][:16], title, *money]
+    return [line["line_id"], local_time(line["at"]), title, *money]

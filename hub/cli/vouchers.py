@@ -9,7 +9,7 @@ import typer
 
 from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Yes, call, confirm, segment
 from hub.cli.papers import Papers, keep_papers
-from hub.cli.showing import choose, choose_text, show, show_whole, yuan
+from hub.cli.showing import choose, choose_text, local_time, show, show_whole, yuan
 
 vouchers = typer.Typer(no_args_is_help=True)
 ApplicationId = Annotated[str, typer.Argument(help="application app_…")]
@@ -32,8 +32,7 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List applications, newest first: the own firm's, all for operator and auditor."""
-    told = call(hub, key, "GET", "voucher-applications")
-    told = {"items": [row for row in told["items"] if state in (None, row["state"])]}
+    told = call(hub, key, "GET", "voucher-applications", query={"state": state})
     rows = [
         [
             row["id"],
@@ -43,7 +42,7 @@ def list_all(
             yuan(row["asked_fen"]),
             row["state"],
             str(row["round"]),
-            row["created_at"][:16],
+            local_time(row["created_at"]),
         ]
         for row in told["items"]
     ]
@@ -179,11 +178,17 @@ def _tell(row: dict[str, Any], *, as_json: bool) -> None:
         (choose("申请金额", "asked"), yuan(row["asked_fen"])),
         (choose("状态", "state"), row["state"]),
         (choose("申诉", "appeal"), row["appeal"] or ""),
-        (choose("提交", "handed in"), f"{row['applicant_id']} {row['created_at']}"),
+        (choose("提交", "handed in"), f"{row['applicant_id']} {local_time(row['created_at'])}"),
         *papers,
     ]
     reviews = [
-        [str(review["round"]), review["decision"], review["actor_id"], review["created_at"][:16], review["reason"]]
+        [
+            str(review["round"]),
+            review["decision"],
+            review["actor_id"],
+            local_time(review["created_at"]),
+            review["reason"],
+        ]
         for review in row["reviews"]
     ]
     show_whole(row, facts, reviews, choose(*REVIEW_HEADS).split(), as_json=as_json)

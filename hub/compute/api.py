@@ -22,12 +22,18 @@ from hub.compute.answers import (
 from hub.compute.market import OfferView, compare_offers, view_offer
 from hub.compute.meter_api import register_meters
 from hub.compute.rules import OfferFilter, OfferSort
-from hub.compute.tables import Offer, Provider, Rental
+from hub.compute.tables import HoldState, Offer, Provider, Rental
 from hub.errors import NotFoundError
 from hub.web import Body, Query, context, current_actor
 
 blueprint = APIBlueprint("compute", __name__, url_prefix="/api/v1")
 register_meters(blueprint)
+
+
+class RentalQuery(Query):
+    """Rentals in one state; all of them when left out."""
+
+    state: HoldState | None = None
 
 
 class OfferQuery(Query):
@@ -183,10 +189,12 @@ def post_provider(body: ProviderBody) -> ProviderView:
 
 
 @blueprint.get("/rentals")
-def get_rentals() -> Rentals:
+def get_rentals(query: RentalQuery) -> Rentals:
     """Return what the caller's organisation rents or rents out, newest first; all for operator and auditor."""
     actor = current_actor()
     statement = select(Rental).order_by(Rental.id.desc())
+    if query.state is not None:
+        statement = statement.where(Rental.state == query.state)
     if not actor.reads_all:
         own = actor.organisation_id
         statement = statement.where(or_(Rental.organisation_id == own, Rental.provider_organisation_id == own))

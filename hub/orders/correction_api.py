@@ -108,7 +108,10 @@ class CorrectedCalls(TypedDict):
 
 
 class Correction(TypedDict):
-    """A version of a bill; amounts are differences in fen, `number` is given when it is posted."""
+    """A version of a bill; amounts are differences in fen, `number` is given when it is posted.
+
+    `elapsed_fen` is what the platform pays the provider for time on no bill; negative, it takes it back.
+    """
 
     id: str
     order_id: str | None
@@ -123,6 +126,7 @@ class Correction(TypedDict):
     voucher_fen: int
     self_paid_fen: int
     advanced_fen: int
+    elapsed_fen: int
     approval_limit_fen: int
     proposed_by: str
     proposed_at: str
@@ -170,6 +174,7 @@ def present_correction(version: BillVersion) -> Correction:
         "voucher_fen": version.voucher_fen,
         "self_paid_fen": version.cash_fen,
         "advanced_fen": version.advanced_fen,
+        "elapsed_fen": version.elapsed_fen,
         "approval_limit_fen": APPROVAL_LIMIT_FEN,
         "proposed_by": version.proposed_by,
         "proposed_at": version.proposed_at.isoformat(),

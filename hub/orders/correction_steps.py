@@ -59,26 +59,24 @@ def same_bill(version: BillVersion) -> ColumnElement[bool]:
     return BillVersion.bill_line_id == version.bill_line_id
 
 
-def note_sums(version: BillVersion, *, voucher_fen: int, cash_fen: int) -> None:
-    """Write the differences onto the version."""
+def note_sums(version: BillVersion, *, voucher_fen: int, cash_fen: int, elapsed_fen: int = 0) -> None:
+    """Write the differences onto the version; `elapsed_fen` is what is paid for time and stands on no bill."""
     version.voucher_fen, version.cash_fen = voucher_fen, cash_fen
     version.fee_fen = voucher_fen + cash_fen
+    version.elapsed_fen = elapsed_fen
 
 
-def needs_second_person(session: Session, version: BillVersion, *, elapsed_fen: int = 0) -> bool:
-    """Say whether a correction, with what single persons posted of the same bill before, is above what one may post.
-
-    `elapsed_fen` is what the platform's payment for time changes by, which stands on no bill.
-    """
+def needs_second_person(session: Session, version: BillVersion) -> bool:
+    """Say whether a correction, with what single persons posted of the same bill before, is above what one may post."""
     alone = select(BillVersion).where(
         same_bill(version), BillVersion.state == BillVersionState.POSTED, BillVersion.decided_by.is_(None)
     )
-    size_fen = max(_size_fen(version), abs(elapsed_fen))
-    return size_fen + sum(map(_size_fen, session.scalars(alone))) > APPROVAL_LIMIT_FEN
+    return _size_fen(version) + sum(map(_size_fen, session.scalars(alone))) > APPROVAL_LIMIT_FEN
 
 
 def _size_fen(version: BillVersion) -> int:
-    return max(abs(version.fee_fen), abs(version.voucher_fen), abs(version.cash_fen))
+    """Return what a version moves: on the bill, and for time that stands on no bill, each by its size."""
+    return max(abs(version.fee_fen), abs(version.voucher_fen), abs(version.cash_fen)) + abs(version.elapsed_fen)
 
 
 def next_number(session: Session, version: BillVersion) -> int:
@@ -128,6 +126,7 @@ def record_correction(session: Session, topic: str, version: BillVersion, *, act
         voucher_fen=version.voucher_fen,
         cash_fen=version.cash_fen,
         advanced_fen=version.advanced_fen,
+        elapsed_fen=version.elapsed_fen,
     )
 
 

@@ -35,6 +35,7 @@ class BillVersion(Base):
 
     `metered` holds the figures as they should be: by meter for an order, one entry for each call for a bill line.
     `advanced_fen` is what the platform laid out because a receiver had been paid out already; the receiver owes it.
+    `elapsed_fen` is what the platform pays the provider more, or takes back, for time that stands on no bill.
     """
 
     __tablename__ = "bill_versions"
@@ -66,6 +67,7 @@ class BillVersion(Base):
     voucher_fen: Mapped[Int64]
     cash_fen: Mapped[Int64]
     advanced_fen: Mapped[Int64]
+    elapsed_fen: Mapped[Int64]
     group_id: Mapped[str | None]
     proposed_by: Mapped[str]
     proposed_at: Mapped[When]
@@ -121,6 +123,7 @@ protect_rows(
         "voucher_fen",
         "cash_fen",
         "advanced_fen",
+        "elapsed_fen",
         "group_id",
         "decided_by",
         "decided_at",

@@ -69,7 +69,7 @@ def propose_correction(session: Session, actor: Actor, order_id: str, wanted: Wa
     _note_sums(version, changes)
     session.add(version)
     session.flush()
-    if needs_second_person(session, version, elapsed_fen=sum(change.elapsed_fen for change in changes)):
+    if needs_second_person(session, version):
         record_correction(session, "correction.proposed", version, actor_id=actor.user_id, now=now)
     else:
         _post(session, order, version, changes, actor_id=actor.user_id, now=now)
@@ -153,6 +153,7 @@ def _note_sums(version: BillVersion, changes: Sequence[LineChange]) -> None:
         version,
         voucher_fen=sum(change.voucher_fen for change in changes),
         cash_fen=sum(change.cash_fen for change in changes),
+        elapsed_fen=sum(change.elapsed_fen for change in changes),
     )
 
 

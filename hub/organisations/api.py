@@ -34,6 +34,8 @@ from hub.organisations.signin import TooManySignInsError
 from hub.web import context, current_actor, find_actor, render_problem, request_language
 
 blueprint = APIBlueprint("organisations", __name__, url_prefix="/api/v1", abp_tags=[Tag(name="organisations")])
+PUBLIC = "public"
+"""Who signs up without a session, in events."""
 
 
 @blueprint.errorhandler(TooManySignInsError)
@@ -70,7 +72,7 @@ def sign_up(body: NewOrganisation) -> tuple[dict[str, Any], int]:
             language=request_language(),
             now=now,
             actor_id=actor_id,
-            one_time_password=body.kind not in PUBLIC_KINDS,
+            one_time_password=actor_id != PUBLIC,
         )
     return {"organisation": show_organisation(organisation), "user": show_user(user)}, 201
 
@@ -230,10 +232,10 @@ def _read_token() -> str:
 
 
 def _require_kind(kind: OrganisationKind) -> str:
-    """Return the id of who signs up: `public`, or the operator who adds an operator or authority."""
+    """Return the id of who signs up: `public`, or who enters it for others, an operator where the kind needs one."""
     actor = find_actor()
     if kind in PUBLIC_KINDS:
-        return actor.user_id if actor else "public"
+        return actor.user_id if actor else PUBLIC
     if actor is None or actor.role is not Role.OPERATOR:
         allowed = ", ".join(PUBLIC_KINDS)
         raise ForbiddenError(

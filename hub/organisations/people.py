@@ -11,7 +11,7 @@ from hub.errors import ConflictError, ForbiddenError, InvalidValueError, NotFoun
 from hub.events.service import SYSTEM, record_event
 from hub.ids import new_id
 from hub.organisations.passwords import HashedPassword, hash_password
-from hub.organisations.rules import check_role, normalise_email
+from hub.organisations.rules import PUBLIC_KINDS, check_role, normalise_email
 from hub.organisations.signin import revoke_sessions
 from hub.organisations.tables import Organisation, User, UserState
 
@@ -57,7 +57,7 @@ def create_user(
         name=name,
         password_hash=(hash_password(password) if isinstance(password, str) else password).text,
         one_time_password=one_time_password,
-        added_by=actor_id if session.get(User, actor_id) is not None else None,
+        added_by=_find_adder(session, actor_id, organisation),
         role=check_role(organisation.kind, role),
         manages=not people,
         language=check_language(language),
@@ -152,6 +152,14 @@ def list_users(session: Session, organisation_id: str) -> list[User]:
     """Return the active people of an organisation, oldest first."""
     query = select(User).where(User.organisation_id == organisation_id, User.state == UserState.ACTIVE)
     return list(session.scalars(query.order_by(User.id)))
+
+
+def _find_adder(session: Session, actor_id: str, organisation: Organisation) -> str | None:
+    """Return who added a person; nobody where another organisation enters a firm, which acts by itself."""
+    adder = session.get(User, actor_id)
+    if adder is None or (adder.organisation_id != organisation.id and organisation.kind in PUBLIC_KINDS):
+        return None
+    return adder.id
 
 
 def _insert_user(session: Session, user: User) -> None:

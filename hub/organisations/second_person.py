@@ -58,7 +58,8 @@ def _explain(session: Session, second: str, first: str, hand: str) -> SameHandEr
     names = [session.get_one(User, one).name for one in (second, first, hand)]
     return SameHandError(
         f"The accounts of '{names[0]}' and '{names[1]}' both go back to '{names[2]}', who could be behind either. "
-        "Let somebody decide whom the installation added (guanmo operators add) or whom another person added.",
+        "Within one organisation only `guanmo operators add` makes an account that goes back to nobody else, another "
+        "manager does not; let such a person decide.",
         f"“{names[0]}”与“{names[1]}”的账号均由“{names[2]}”添加或追溯至其本人，不能互相复核。"
-        "请由安装时创建（guanmo operators add）或由他人添加的人员处理。",
+        "同一机构内只有 guanmo operators add 创建的账号互相独立，其他管理员添加的不算；请由这样的人员处理。",
     )

@@ -58,8 +58,9 @@ class Organisation(Base):
 class User(Base):
     """One person. `manages` may add and remove people of the own organisation.
 
-    `added_by` is the person who made the account, null where they signed up or the installation did. A password that
-    somebody else was shown is `one_time_password` until the person sets another.
+    `added_by` is the person who made the account, null where they signed up, the installation made it, or somebody
+    of another organisation entered the firm. A password that somebody else was shown is `one_time_password` until the
+    person sets another.
     """
 
     __tablename__ = "users"

@@ -168,9 +168,15 @@ def _write(query: StatementQuery, write: Callable[[Sheet], bytes], ending: str, 
     with context().sessions.read() as session:
         report = _build(session, query)
         sheet = lay_out(report, request_language(), name_receivers(session, report))
+        name = sheet.name + _name_other(session, report.organisation_id)
     response = Response(write(sheet), mimetype=mime)
-    response.headers["Content-Disposition"] = f'attachment; filename="{sheet.name}.{ending}"'
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.{ending}"'
     return response
+
+
+def _name_other(session: Session, owner: str) -> str:
+    """Return what tells the file of another firm from that of the next: its short name; empty for the own firm."""
+    return "" if owner == current_actor().organisation_id else f"-{session.get_one(Organisation, owner).slug}"
 
 
 def _build(session: Session, query: StatementQuery) -> Statement:

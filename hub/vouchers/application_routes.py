@@ -10,7 +10,7 @@ from hub.answers import Items
 from hub.vouchers import service
 from hub.vouchers.answers import ApplicationView
 from hub.vouchers.blueprint import blueprint
-from hub.vouchers.tables import Application, Programme
+from hub.vouchers.tables import Application, ApplicationState, Programme
 from hub.web import Body, Query, context, current_actor
 
 
@@ -18,6 +18,12 @@ class ApplicationPath(Query):
     """One application."""
 
     application_id: str
+
+
+class ApplicationQuery(Query):
+    """Applications in one state; all of them when left out."""
+
+    state: ApplicationState | None = None
 
 
 class PaperBody(Body):
@@ -109,11 +115,11 @@ def apply_for_voucher(body: ApplicationBody) -> tuple[ApplicationView, int]:
 
 
 @blueprint.get("/voucher-applications")
-def list_applications() -> Items[ApplicationView]:
+def list_applications(query: ApplicationQuery) -> Items[ApplicationView]:
     """Return applications: the own ones, all for operator and auditor."""
     actor = current_actor()
     with context().sessions.read() as session:
-        found = service.list_applications(session, actor)
+        found = service.list_applications(session, actor, state=query.state)
         return {"items": [present_application(session, application) for application in found]}
 
 

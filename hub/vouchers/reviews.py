@@ -100,7 +100,9 @@ def _check_reviewer(session: Session, actor: Actor, application: Application, be
     zh = f"您已参与申请“{application.id}”，须由运营方另一人处理。"
     if obstacle:
         raise FourEyesError(en, zh)
-    require_second_person(session, actor, [application.applicant_id, *_list_heard(application, before)], en=en, zh=zh)
+    # All who were heard are other persons already; of other hands must be those whose decisions award together.
+    partners = [row.actor_id for row in before if row.decision is Decision.CHECK and row.round == application.round]
+    require_second_person(session, actor, [application.applicant_id, *partners], en=en, zh=zh)
 
 
 def _was_checked(application: Application, reviews: list[VoucherReview]) -> bool:

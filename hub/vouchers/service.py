@@ -33,7 +33,7 @@ from hub.vouchers.programmes import (
 )
 from hub.vouchers.reviews import list_decisions, list_reviews, may_decide, review_application
 from hub.vouchers.rules import Cover, Refusal
-from hub.vouchers.tables import Application, Grant, Programme, RuleVersion
+from hub.vouchers.tables import Application, ApplicationState, Grant, Programme, RuleVersion
 
 __all__ = [
     "Cover",
@@ -113,9 +113,11 @@ def list_grants(session: Session, organisation_id: str | None) -> list[GrantBala
     ]
 
 
-def list_applications(session: Session, actor: Actor) -> list[Application]:
+def list_applications(session: Session, actor: Actor, *, state: ApplicationState | None = None) -> list[Application]:
     """Return applications, newest first: the own ones, all for operator and auditor."""
     query = select(Application)
+    if state is not None:
+        query = query.where(Application.state == state)
     if not actor.reads_all:
         query = query.where(Application.organisation_id == actor.organisation_id)
     return list(session.scalars(query.order_by(Application.id.desc()).limit(500)))

@@ -15,7 +15,6 @@ from hub.claims import service
 from hub.claims.figures import FIRM_FIGURES, FUND_FIGURES
 from hub.claims.reporting import FUND
 from hub.claims.tables import AuthorityReport
-from hub.errors import GuanmoError
 from hub.ledger.periods import month_key
 from hub.organisations.service import list_organisations
 from hub.vouchers.service import list_programmes
@@ -73,23 +72,20 @@ def show_report(period: str) -> str:
 
 def _show_list(actor: Actor, form: Form) -> str:
     current_actor(*READERS)
-    asked = _read_period(lambda name: request.args.get(name, "")) or _read_period(form.value)
-    asked = asked or month_key(context().clock())
+    asked = Form({name: request.args.get(name) or form.value(name) for name in ("period", "from_day", "to_day")})
+    period = _read_range(asked.value) or asked.value("period") or month_key(context().clock())
     with context().sessions.read() as session:
         return render_template(
             "claims/reports.html",
             rows=[(row, name_person(session, row.issued_by)) for row in service.list_reports(session)],
-            period=asked,
-            preview=_preview(asked),
+            period=period,
+            preview=_preview(asked, period),
+            asked=asked,
             figures=("awarded_fen", "used_fen", "claimed_fen", "left_at_end_fen"),
             form=form,
             writes=actor.role is Role.OPERATOR,
             notice=read_notice(NOTICES),
         )
-
-
-def _read_period(typed: Callable[[str], str]) -> str:
-    return _read_range(typed) or typed("period")
 
 
 def _read_range(typed: Callable[[str], str]) -> str:
@@ -98,11 +94,9 @@ def _read_range(typed: Callable[[str], str]) -> str:
     return f"{first}--{last}" if first or last else ""
 
 
-def _preview(period: str) -> list[dict[str, Any]]:
-    """Return the programmes of a period with figures, none for a period that nobody can read."""
-    try:
-        with context().sessions.read() as session:
-            found: list[dict[str, Any]] = json.loads(service.build_report(session, period)[0])["programmes"]
-    except GuanmoError:
-        return []
+def _preview(asked: Form, period: str) -> list[dict[str, Any]]:
+    """Return the programmes of a period with figures; none, and a refusal, for a period that nobody can read."""
+    found: list[dict[str, Any]] = []
+    with asked.catching("period"), context().sessions.read() as session:
+        found = json.loads(service.build_report(session, period)[0])["programmes"]
     return [item for item in found if item["firms"] or item["fund"]["released_fen"]]

@@ -75,3 +75,8 @@ def test_the_auditor_writes_nothing(terminal: Terminal, words: str) -> None:
     ids |= {"firm": market.owner("factory"), "other": market.owner("provider")}
     assert terminal.refused("auditor", *words.format(**ids).split()) == "forbidden"
     assert_books(market)
+
+
+@pytest.mark.parametrize("noun", ["rentals", "vouchers", "claims", "redemptions"])
+def test_the_hub_itself_looks_for_a_state_and_refuses_an_unknown_one(terminal: Terminal, noun: str) -> None:
+    assert terminal.refused("auditor", noun, "list", "--state", "odd") == "invalid_value"

@@ -8,6 +8,7 @@ import pytest
 from hub.errors import InvalidValueError
 from hub.orders import service as orders
 from hub.orders.tables import Order
+from hub.organisations.service import find_organisation
 from tests.cli.terminal import Terminal, street, terminal, write_paper
 from tests.hub.conftest import empty_database, now, sessions
 from tests.hub.money.conftest import built_market, market, postgresql
@@ -147,6 +148,34 @@ def test_a_file_takes_the_hubs_name_and_is_whole_or_not_there(
     with pytest.raises(InvalidValueError, match="cannot be written"):
         terminal.run("factory", "statements", "download", "--to", "gone/november.pdf")
     assert [file.name for file in tmp_path.glob("*statement*")] == ["statement-2026-11.csv"]
+
+
+def test_a_download_takes_no_name_that_something_has(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.csv.part").write_text("mine")
+    (tmp_path / "link.csv").symlink_to("nowhere")
+    words = ("statements", "download", "--format", "csv", "--to")
+    terminal.run("factory", *words, "own.csv")
+    assert (tmp_path / "own.csv.part").read_text() == "mine"
+    for name in ("own.csv", "link.csv"):
+        with pytest.raises(InvalidValueError, match="is there already"):
+            terminal.run("factory", *words, name)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.csv", "own.csv", "own.csv.part"]
+    assert (tmp_path / "link.csv").is_symlink()
+
+
+def test_the_statement_of_another_firm_carries_its_name(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    firm = terminal.market.owner("factory")
+    with terminal.market.sessions.read() as session:
+        slug = find_organisation(session, firm).slug
+    words = ("statements", "download", "--format", "csv", "--month", "2026-11", "--organisation", firm)
+    assert terminal.read("auditor", *words) == {"file": f"statement-2026-11-{slug}.csv"}
+    assert terminal.read("factory", *words) == {"file": "statement-2026-11.csv"}
 
 
 def test_a_month_is_closed_by_the_operator_and_listed(terminal: Terminal) -> None:

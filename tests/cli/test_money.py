@@ -13,6 +13,8 @@ from hub.cli.calling import HubCallError
 from hub.cli.main import app, main
 from hub.compute.tables import Provider
 from hub.errors import InvalidValueError
+from hub.events.tables import Event
+from hub.orders.service import refund_order
 from hub.orders.tables import BillVersion, Charge
 from hub.vouchers.tables import Grant
 from tests.cli.terminal import Terminal, serve, terminal
@@ -21,6 +23,7 @@ from tests.hub.money.conftest import built_market, market, postgresql
 from tests.hub.money.market import PASSWORD, Market
 from tests.hub.orders.call_steps import FEN, call, find_line
 from tests.hub.orders.conftest import rich
+from tests.hub.orders.test_corrections import fresh_order
 from tests.hub.orders.test_rentals import HOUR_MS, Shop
 from tests.hub.vouchers.steps import assert_books, buy, pay_in_full
 
@@ -102,6 +105,27 @@ def test_above_the_limit_another_operator_decides(terminal: Terminal, monkeypatc
     assert terminal.read("checker", "corrections", "list", "--state", "proposed")["items"] == [waiting]
     assert "posted" in terminal.run("checker", "corrections", "approve", waiting["id"], typed="y\n")
     assert terminal.refused("checker", "corrections", "refuse", waiting["id"], "--reason", "no") == "conflict"
+
+
+def test_who_approves_is_told_the_time_that_is_taken_back(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.orders.correction_steps.APPROVAL_LIMIT_FEN", 1000)
+    order, passed = fresh_order(terminal.market), {"elapsed_device_ms": HOUR_MS}
+    with terminal.market.sessions.write() as session:
+        refund_order(
+            session, order.id, fault="platform", reason_code="x", metered=passed, now=terminal.market.now
+        )
+    words = ("corrections", "bill", order.id, "--reason", "its own fault", "--fault", "provider", "--yes")
+    waiting = terminal.read("operator", *words)
+    assert (waiting["state"], waiting["fee_fen"], waiting["elapsed_fen"]) == ("proposed", 0, -1201)
+    asked = terminal.invoke("checker", "corrections", "approve", waiting["id"], typed="n\n")
+    assert "-¥12.01 of time" in asked.output
+    assert "-¥12.01" in terminal.run("checker", "corrections", "show", waiting["id"])
+    approved = terminal.read("checker", "corrections", "approve", waiting["id"], "--yes")
+    assert (approved["state"], approved["elapsed_fen"]) == ("posted", -1201)
+    with terminal.market.sessions.read() as session:
+        event = session.scalars(select(Event).where(Event.topic == "bill.corrected")).one()
+        assert event.payload["elapsed_fen"] == -1201
+    assert_books(terminal.market)
 
 
 def test_hosted_calls_are_corrected_by_line_and_from_a_file(terminal: Terminal, tmp_path: Path) -> None:

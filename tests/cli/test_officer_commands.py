@@ -4,10 +4,11 @@ import json
 import zipfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from hub.cli.reports import Period
 from hub.errors import InvalidValueError
 from hub.organisations.rules import make_demo_uscc
 from tests.cli.terminal import Terminal, street, terminal, write_paper
@@ -78,6 +79,7 @@ def test_a_claim_from_draft_to_reconciliation_by_two_officers(street: Terminal, 
     assert [row["amount_fen"] for row in street.read("factory", "claims", "own")["items"]] == [600, 1500]
     assert street.refused("factory", "claims", "list") == "forbidden"
     assert street.read("auditor", "claims", "list", "--state", "drafted")["items"] == []
+    assert [row["id"] for row in street.read("auditor", "claims", "list", "--state", "reconciled")["items"]] == [claim["id"]]
     assert_books(market)
 
 
@@ -95,10 +97,14 @@ def test_a_draft_is_taken_back_with_its_reason(street: Terminal) -> None:
 def test_an_authority_report_is_previewed_issued_and_compared(street: Terminal, tmp_path: Path) -> None:
     street.market.award("model", 30_000)
     assert "awarded_fen" in street.run("auditor", "reports", "preview", "2026-11")
+    assert "2026-11-03--2026-12-15" in get_args(Period)[1].help
+    assert "awarded_fen" in street.run("auditor", "reports", "preview", "2026-11-03--2026-11-30")
     assert street.refused("operator", "reports", "issue", "2026-11", "--yes") == "period_running"
     street.market.now = shanghai(2026, 12, 1)
     street.sign_in("operator", "auditor", "factory")
     assert street.declined("operator", "reports", "issue", "2026-11")
+    asked = street.invoke("operator", "reports", "issue", "2026-11-03--2026-11-30", typed="n\n").output
+    assert "Every month that its days touch is closed whole" in asked
     assert street.refused("auditor", "reports", "issue", "2026-11", "--yes") == "forbidden"
     issued = street.read("operator", "reports", "issue", "2026-11", "--yes")
     assert street.read("auditor", "reports", "list")["items"] == [issued]
@@ -109,6 +115,18 @@ def test_an_authority_report_is_previewed_issued_and_compared(street: Terminal, 
     assert "30,000" in street.run("auditor", "reports", "changes", "2026-11")
     assert street.refused("factory", "reports", "list") == "forbidden"
     assert street.refused("auditor", "reports", "download", "2026-10") == "not_found"
+
+
+def test_an_issued_report_has_a_file_name_of_its_own(
+    street: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    street.market.now = shanghai(2026, 12, 1)
+    street.sign_in("operator")
+    street.run("operator", "reports", "issue", "2026-11", "--yes")
+    for form in ("json", "csv"):
+        made = street.read("operator", "reports", "download", "2026-11", "--format", form)
+        assert made == {"file": f"authority-report-2026-11.{form}"}
 
 
 def test_owners_are_declared_confirmed_and_a_pair_decided(street: Terminal) -> None:

@@ -131,6 +131,8 @@ def test_a_colleague_who_was_added_is_led_to_a_password_of_their_own(world: Worl
 def test_colleague_who_does_not_manage_cannot_add(world: World) -> None:
     person = {"name": "Wang", "email": "wang@f.example", "password": "long enough", "role": "factory"}
     world.visit("factory").post("/account/people", data=person)
+    shown = world.visit("factory").get("/account").text
+    assert "only guanmo operators add makes an independent account, another manager does not" in shown
     world.credentials["wang"] = {"email": "wang@f.example", "password": "long enough"}
     client = world.visit("wang")
     assert "Add a person" not in client.get("/account").text

@@ -214,6 +214,7 @@ def test_the_operator_empties_a_machine_and_takes_it_back(market: World) -> None
         node_id = session.scalars(select(Node.id).where(Node.name == "here")).one()
     operator = market.visit("operator")
     assert "Back in service" not in operator.get("/operator/pool").text
+    assert "calls fail from a minute before the time" in operator.get("/operator/pool").text
     typed = {"node": node_id, "minutes": "1"}
     refused = operator.post("/operator/pool/maintenance", data=typed)
     assert (refused.status_code, 'value="1"' in refused.text) == (422, True)

@@ -12,9 +12,12 @@ from sqlalchemy import select
 from hub.compute.meter_rules import Report, sign_report
 from hub.compute.rules import OfferSort
 from hub.compute.tables import HoldState, MeterRecord, MeterState, Offer, OfferState, Rental, RentalPurpose
+from hub.orders.elapsed import ELAPSED
 from hub.orders.rentals import list_rental_orders
-from hub.orders.tables import BillVersionState
+from hub.orders.service import refund_order
+from hub.orders.tables import BillVersion, BillVersionState
 from hub.payouts.tables import Payout, PayoutState
+from marketplace_ui.format import show_fen
 from marketplace_ui.words import WORDS
 from tests.ui.pages import CHINESE, read_page
 from tests.ui.world import World
@@ -92,6 +95,23 @@ def test_from_renting_to_the_bank(market: World) -> None:
     check_statement(firm, charged)
     correct(market, order.id)
     pay_out(market, provider)
+
+
+def test_the_desk_shows_the_time_that_a_correction_takes_back(market: World) -> None:
+    rental = rent(market, market.visit("factory"), "1")
+    with market.sessions.read() as session:
+        order = list_rental_orders(session, rental)[0]
+    with market.sessions.write() as session:
+        refund_order(
+            session, order.id, fault="platform", reason_code="x", metered={ELAPSED: HOUR_MS}, now=market.now
+        )
+    operator = market.visit("operator")
+    form = {"order_id": order.id, "fault": "provider", "reason": "it was the provider after all"}
+    assert operator.post("/operator/settlement/corrections", data=form).status_code == 302
+    with market.sessions.read() as session:
+        version = session.scalars(select(BillVersion).where(BillVersion.order_id == order.id)).one()
+    assert (version.fee_fen, version.elapsed_fen < 0) == (0, True)
+    assert f"time the platform pays {show_fen(version.elapsed_fen)}" in operator.get("/operator/settlement").text
 
 
 def judge_all(market: World) -> None:

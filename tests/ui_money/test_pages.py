@@ -98,6 +98,18 @@ def test_the_report_tells_what_changed_against_the_last_one(scene: Scene) -> Non
     assert "与上一份报告相比" in scene.world.visit("operator", "zh").get(f"/operator/reports/{month}").text
 
 
+def test_days_that_make_no_range_are_refused_above_the_preview_and_stay_typed(scene: Scene) -> None:
+    days = {"from_day": "2026-12-15", "to_day": "2026-11-03"}
+    auditor = scene.world.visit("auditor")
+    page = auditor.get("/operator/reports", query_string=days).text
+    assert "a range goes forward" in page
+    assert "Nothing in this period" not in page
+    for name, day in days.items():
+        assert f'name="{name}" value="{day}"' in page
+    whole = auditor.get("/operator/reports", query_string={"from_day": "2026-11-03", "to_day": "2026-12-15"}).text
+    assert "a range goes forward" not in whole
+
+
 def test_a_report_of_any_days_is_previewed_and_issued(scene: Scene) -> None:
     operator, month = scene.world.visit("operator"), scene.ids["month"]
     days = {"from_day": f"{month}-01", "to_day": f"{month}-09"}

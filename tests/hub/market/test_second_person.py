@@ -48,7 +48,7 @@ def test_accounts_that_go_back_to_one_person_are_one_hand(world: World) -> None:
     join(world, "other")
     pairs = [("added", "operator"), ("operator", "added"), ("added", "sister"), ("grandchild", "sister")]
     for second, first in pairs:
-        with pytest.raises(SameHandError, match="both go back to 'operator'"):
+        with pytest.raises(SameHandError, match="'operator'.*`guanmo operators add`.*another manager does not"):
             check(world, second, first)
         with pytest.raises(SameHandError):
             check(world, second, "other", first)
@@ -116,6 +116,15 @@ def test_whoever_signs_up_has_a_password_of_their_own(world: World) -> None:
     body = {"name": "works", "slug": "works", "uscc": make_demo_uscc(710), "kind": "factory", "user": person}
     made = world.call("POST", "/organisations", json=body).json
     assert (made["user"]["one_time_password"], made["user"]["added_by"]) == (False, None)
+
+
+def test_a_firm_that_an_operator_enters_is_not_of_the_operators_hand(world: World) -> None:
+    person = {"email": "boss@works.example", "name": "boss", "password": PASSWORD}
+    body = {"name": "works", "slug": "works", "uscc": make_demo_uscc(711), "kind": "factory", "user": person}
+    made = world.call("POST", "/organisations", "operator", json=body).json
+    assert (made["user"]["one_time_password"], made["user"]["added_by"]) == (True, None)
+    with world.sessions.read() as session:
+        require_second_person(session, world.actors["operator"], [made["user"]["id"]], en="another person", zh="另一人")
 
 
 def test_the_present_password_is_not_guessed_for_long(world: World) -> None:

@@ -115,9 +115,30 @@ def test_much_time_is_taken_back_by_two_persons(rich: Market, monkeypatch: pytes
         service.refund_order(session, order.id, fault="platform", reason_code="x", metered=passed, now=rich.now)
     version = correct(rich, order, fault="provider")
     assert (version.state, paid(rich)) == ("proposed", 1201)
+    assert (version.fee_fen, version.elapsed_fen) == (0, -1201)
     assert decide(rich, version, "approver", approve=True).state == "posted"
     assert (paid(rich), cost(rich)) == (0, 0)
     check_bill(rich, order)
+
+
+def test_the_limit_counts_the_bill_and_the_time_of_earlier_corrections_too(
+    rich: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction_steps, "APPROVAL_LIMIT_FEN", 2000)
+    order = half_billed(rich)
+    # 300 fen go back to the firm and the platform pays 300 more for the time: 600 in all, twice, then once too often.
+    for quarters, elapsed_fen in ((1, 300), (2, -300), (1, 300)):
+        version = correct(rich, order, metered=FULL | {"device_ms": quarters * QUARTER})
+        assert (abs(version.fee_fen), version.elapsed_fen, version.state) == (300, elapsed_fen, "posted")
+    version = correct(rich, order, metered=FULL | {"device_ms": 2 * QUARTER})
+    assert (version.elapsed_fen, version.state) == (-300, "proposed")
+
+
+def test_the_size_of_a_correction_is_its_bill_and_its_time(rich: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correction_steps, "APPROVAL_LIMIT_FEN", 599)
+    order = half_billed(rich)
+    version = correct(rich, order, metered=FULL | {"device_ms": QUARTER})
+    assert (version.fee_fen, version.elapsed_fen, version.state) == (-300, 300, "proposed")
 
 
 def test_the_time_that_passed_may_be_repeated_and_not_corrected(rich: Market) -> None:

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from hub.app import create_api
 from hub.organisations.service import sign_in
+from hub.organisations.tables import Organisation, OrganisationState
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
 from tests.described import watch_answers
@@ -261,3 +262,10 @@ def test_what_is_no_document_of_a_firm_is_refused(
     client: Client, who: str, name: str, content: bytes, field: str, code: str
 ) -> None:
     assert send_document(client, who, name, content, field)["code"] == code
+
+
+def test_only_a_verified_firm_has_documents_kept(client: Client) -> None:
+    with client.market.sessions.write() as session:
+        session.get_one(Organisation, client.market.owner("factory")).state = OrganisationState.PENDING
+    assert send_document(client, "factory", "contract.pdf")["code"] == "organisation_not_verified"
+    assert send_document(client, "operator", "contract.pdf")["name"] == "contract.pdf"

@@ -13,6 +13,8 @@ from hub.ledger.tables import Account
 from hub.orders import service as orders
 from hub.orders.rules import QuoteStaleError
 from hub.orders.tables import Quote
+from hub.organisations.second_person import SameHandError
+from hub.organisations.tables import User
 from hub.vouchers import service
 from hub.vouchers.applications import ExclusiveProgrammeError
 from hub.vouchers.programmes import fund_account
@@ -106,6 +108,28 @@ def test_an_appeal_is_heard_once_by_a_fresh_person_and_still_needs_two(market: M
         review(market, application, "checker", "approve")
     review(market, application, "approver", "approve")
     assert balance_of(market).awarded_fen == 30_000
+
+
+def test_who_decided_before_and_who_made_whose_account_keeps_nobody_from_hearing_an_appeal(market: Market) -> None:
+    application = apply(market)
+    review(market, application, "checker", "refuse", "wrong contract")
+    with market.sessions.write() as session:
+        session.get_one(User, market.actors["approver"].user_id).added_by = market.actors["checker"].user_id
+        service.appeal_application(session, market.actors["factory"], application.id, reason="no", now=market.now)
+    review(market, application, "operator", "check")
+    review(market, application, "approver", "approve")
+    assert balance_of(market).awarded_fen == 30_000
+
+
+def test_the_two_of_one_round_are_of_different_hands_though_one_of_them_hears_an_appeal(market: Market) -> None:
+    application = apply(market)
+    review(market, application, "checker", "check")
+    review(market, application, "operator", "refuse", "too much")
+    with market.sessions.write() as session:
+        session.get_one(User, market.actors["approver"].user_id).added_by = market.actors["checker"].user_id
+        service.appeal_application(session, market.actors["factory"], application.id, reason="no", now=market.now)
+    with pytest.raises(SameHandError):
+        review(market, application, "approver", "approve")
 
 
 def test_an_appeal_against_the_second_person_is_decided_by_a_third(market: Market) -> None:
