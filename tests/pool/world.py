@@ -60,8 +60,8 @@ FAST = Timing(
 class FakeHub:
     """Answers the pool routes; `desired` may be exchanged at any time, `observed` is the last report.
 
-    Each controller calls it below a path of its own, `state` for the usual one; it answers those in `silent_to`
-    with the status `silence`.
+    Each controller calls it below a path of its own, `state` for the usual one; it answers those in `silent_to` with
+    the status `silence`.
     """
 
     def __init__(self, desired: Desired) -> None:
