@@ -87,9 +87,7 @@ def render_segments(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[s
     return [piece for piece in pieces if piece[0]]
 
 
-def _render_row(
-    tokenizer: Any, number: int, messages: Sequence[Message], path: Path | None
-) -> list[tuple[str, bool]]:
+def _render_row(tokenizer: Any, number: int, messages: Sequence[Message], path: Path | None) -> list[tuple[str, bool]]:
     """The pieces of a row; what a tool said must be among them, as not every template has a place for it."""
     from jinja2.exceptions import TemplateError
 
