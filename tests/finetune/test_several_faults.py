@@ -129,7 +129,7 @@ def test_a_chat_row_tells_all_its_faults(tmp_path: Path, row: Any, places: list[
         ),
         (",,,sometimes", [("empty_answer", "answer"), ("empty_prompt", "question")]),
         (
-            f"{LONG},seal 9,{PLATE},sometimes",
+            f"{LONG}x,seal 9,{PLATE},sometimes",
             [("pii_number_plate", "note"), ("split_unrecognized", "split"), ("very_long_text", "question")],
         ),
         (
