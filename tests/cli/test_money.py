@@ -111,9 +111,7 @@ def test_who_approves_is_told_the_time_that_is_taken_back(terminal: Terminal, mo
     monkeypatch.setattr("hub.orders.correction_steps.APPROVAL_LIMIT_FEN", 1000)
     order, passed = fresh_order(terminal.market), {"elapsed_device_ms": HOUR_MS}
     with terminal.market.sessions.write() as session:
-        refund_order(
-            session, order.id, fault="platform", reason_code="x", metered=passed, now=terminal.market.now
-        )
+        refund_order(session, order.id, fault="platform", reason_code="x", metered=passed, now=terminal.market.now)
     words = ("corrections", "bill", order.id, "--reason", "its own fault", "--fault", "provider", "--yes")
     waiting = terminal.read("operator", *words)
     assert (waiting["state"], waiting["fee_fen"], waiting["elapsed_fen"]) == ("proposed", 0, -1201)

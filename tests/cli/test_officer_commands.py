@@ -79,7 +79,9 @@ def test_a_claim_from_draft_to_reconciliation_by_two_officers(street: Terminal, 
     assert [row["amount_fen"] for row in street.read("factory", "claims", "own")["items"]] == [600, 1500]
     assert street.refused("factory", "claims", "list") == "forbidden"
     assert street.read("auditor", "claims", "list", "--state", "drafted")["items"] == []
-    assert [row["id"] for row in street.read("auditor", "claims", "list", "--state", "reconciled")["items"]] == [claim["id"]]
+    assert [row["id"] for row in street.read("auditor", "claims", "list", "--state", "reconciled")["items"]] == [
+        claim["id"]
+    ]
     assert_books(market)
 
 

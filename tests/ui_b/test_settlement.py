@@ -102,9 +102,7 @@ def test_the_desk_shows_the_time_that_a_correction_takes_back(market: World) -> 
     with market.sessions.read() as session:
         order = list_rental_orders(session, rental)[0]
     with market.sessions.write() as session:
-        refund_order(
-            session, order.id, fault="platform", reason_code="x", metered={ELAPSED: HOUR_MS}, now=market.now
-        )
+        refund_order(session, order.id, fault="platform", reason_code="x", metered={ELAPSED: HOUR_MS}, now=market.now)
     operator = market.visit("operator")
     form = {"order_id": order.id, "fault": "provider", "reason": "it was the provider after all"}
     assert operator.post("/operator/settlement/corrections", data=form).status_code == 302

@@ -48,7 +48,7 @@ def test_accounts_that_go_back_to_one_person_are_one_hand(world: World) -> None:
     join(world, "other")
     pairs = [("added", "operator"), ("operator", "added"), ("added", "sister"), ("grandchild", "sister")]
     for second, first in pairs:
-        with pytest.raises(SameHandError, match="'operator'.*`guanmo operators add`.*another manager does not"):
+        with pytest.raises(SameHandError, match=r"'operator'.*`guanmo operators add`.*another manager does not"):
             check(world, second, first)
         with pytest.raises(SameHandError):
             check(world, second, "other", first)
