@@ -109,5 +109,6 @@ def _lay_table(rows: list[list[str]], heads: list[str]) -> Table:
 
 
 def _print(content: Table | str) -> None:
-    # Not cropped: where the ids alone are wider, the terminal itself breaks the line and keeps them whole.
-    Console(width=_WIDTH, highlight=False, markup=False).print(content, crop=False)
+    # As wide as its ids need: the terminal itself breaks a longer line, and an id stays one word to copy.
+    needed = sum((column.min_width or 0) + 2 for column in content.columns) if isinstance(content, Table) else 0
+    Console(width=max(_WIDTH, needed), highlight=False, markup=False).print(content)
