@@ -67,14 +67,17 @@ def _is_program(request: dict[str, Any], writer: int) -> bool:
 
 def _fork(request: dict[str, Any], writer: int, _record: dict[str, Any], scratch: Path, log: int) -> "_Fork":
     os.chdir(request["cwd"])  # here, where a failure is still told
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # the watcher's handlers would swallow the program's
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Fork(pid)
     os.setsid()
     os.close(writer)
     for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     null = os.open(os.devnull, os.O_RDONLY)
     for stream, descriptor in enumerate((null, log, log)):
         os.dup2(descriptor, stream)
