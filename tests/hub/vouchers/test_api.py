@@ -266,6 +266,7 @@ def test_what_is_no_document_of_a_firm_is_refused(
 
 def test_only_a_verified_firm_has_documents_kept(client: Client) -> None:
     with client.market.sessions.write() as session:
-        session.get_one(Organisation, client.market.owner("factory")).state = OrganisationState.SUSPENDED
+        firm = session.get_one(Organisation, client.market.owner("factory"))
+        firm.state, firm.verified_at = OrganisationState.PENDING, None
     assert send_document(client, "factory", "contract.pdf")["code"] == "organisation_not_verified"
     assert send_document(client, "operator", "contract.pdf")["name"] == "contract.pdf"
