@@ -19,7 +19,6 @@ from typing import Any
 from serving.launch import run
 
 REQUEST_BYTES = 1 << 17
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve(channel: socket.socket) -> None:
@@ -67,14 +66,14 @@ def _is_program(request: dict[str, Any], writer: int) -> bool:
 
 def _fork(request: dict[str, Any], writer: int, _record: dict[str, Any], scratch: Path, log: int) -> "_Fork":
     os.chdir(request["cwd"])  # here, where a failure is still told
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # the watcher's handlers would swallow the program's
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, run.ENDING)  # the watcher's handlers would swallow the program's
     pid = os.fork()
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Fork(pid)
     os.setsid()
     os.close(writer)
-    for number in _ENDING:
+    for number in run.ENDING:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 EXIT_SUFFIX = ".exit"
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What tells a program to end, and its watcher to stay."""
 _SWEEP_S = 10.0
 _LOG_LOOK_S = 1.0
 
@@ -113,7 +115,7 @@ def watch(record_path: Path, writer: int, start: Start | None = None) -> None:
     The watcher outlives its starter and the program's group, so an exit code is lost only with the host. What hinders a
     start is written to `writer`, which is closed once the program's pid is in the record.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, _stay)  # a handler, not SIG_IGN: the program must not inherit it
     record = json.loads(record_path.read_text(encoding="utf-8"))
     try:
