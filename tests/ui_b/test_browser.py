@@ -16,6 +16,8 @@ PAGES = (
     ("/filings", "operator"),
     ("/operator", "operator"),
     ("/operator/organisations", "operator"),
+    ("/operator/pool", "operator"),
+    ("/account", "operator"),
 )
 
 
