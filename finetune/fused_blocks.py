@@ -1,11 +1,13 @@
 """The two halves of a decoder layer, each as one step forward and one step backward written out by hand.
 
 Leaves the products to `finetune.lora_group` and the whole decoder to `finetune.fused_decoder`. The residual stream is
-fp32 (batch, seq, width), everything between two products is in the products' dtype. Pads on the right need no mask.
+fp32 (tokens, width), of the tokens that matter alone; only attention lays them out in rows. Everything between two
+products is in the products' dtype.
 """
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,12 +19,33 @@ Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)
-class Turns:
-    """Rotary factors (seq, head) and the causal mask (seq, seq), in the products' dtype, for one length of rows."""
+class Layout:
+    """Where the tokens of a batch stand, for its attention.
+
+    `cos`, `sin` (seq, head) and the causal `mask` (seq, seq) are in the products' dtype. `places` (tokens,) says where
+    in `rows`·seq each token stands. `going_on` (fewer tokens,) are those whose result anybody reads, None for all.
+    """
 
     cos: Tensor
     sin: Tensor
     mask: Tensor
+    rows: int
+    places: Tensor
+    going_on: Tensor | None = None
+
+    @property
+    def seq(self) -> int:
+        """Places of a row."""
+        return len(self.mask)
+
+    @cached_property
+    def read_places(self) -> Tensor:
+        """`places` of the tokens whose result is read."""
+        return self.places if self.going_on is None else self.places[self.going_on]
+
+    def spread(self, flat: Tensor, places: Tensor) -> Tensor:
+        """(len(places), width) in rows with zeros between: (rows·seq, width)."""
+        return flat.new_zeros(self.rows * self.seq, flat.shape[1]).index_copy_(0, places, flat)
 
 
 class Norm:
@@ -59,44 +82,49 @@ class AttentionHalf:
         self.group = self.write.width // (self.pairs * self.head)
         self.scale = 1 / math.sqrt(self.head)
 
-    def run(self, x: Tensor, turns: Turns) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The half's result and what its way back needs."""
-        rows, seq, _ = x.shape
-        given = self.read.take_input(rows * seq)
-        factor = self.norm.write(x.view(rows * seq, -1), given[:, : self.read.width])
-        seen = self._split(self.read.project(given), rows, seq)
-        q = _turn(seen[0], turns.cos * self.scale, turns.sin * self.scale).view(rows * self.pairs, -1, self.head)
-        k = _turn(seen[1], turns.cos, turns.sin).view(rows * self.pairs, seq, self.head)
+    def run(self, x: Tensor, layout: Layout) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The half's result for the tokens that go on, and what its way back needs."""
+        rows, seq = layout.rows, layout.seq
+        given = self.read.take_input(len(x))
+        factor = self.norm.write(x, given[:, : self.read.width])
+        seen = self._split(layout.spread(self.read.project(given), layout.places), rows, seq)
+        q = _turn(seen[0], layout.cos * self.scale, layout.sin * self.scale).view(rows * self.pairs, -1, self.head)
+        k = _turn(seen[1], layout.cos, layout.sin).view(rows * self.pairs, seq, self.head)
         v = seen[2].reshape(rows * self.pairs, seq, self.head)
-        scores = torch.bmm(q, k.transpose(1, 2)).view(-1, self.group, seq, seq).add_(turns.mask)
+        scores = torch.bmm(q, k.transpose(1, 2)).view(-1, self.group, seq, seq).add_(layout.mask)
         shares = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype).view(len(q), -1, seq)
-        mixed = self.write.take_input(rows * seq)
-        self._heads(mixed, rows, seq).copy_(torch.bmm(shares, v).view(rows, self.pairs, self.group, seq, self.head))
-        result = x + self.write.project(mixed).view_as(x)
-        return result, (given, factor, q, k, v, shares, mixed)
+        heads = q.new_empty(rows * seq, self.write.width)
+        self._heads(heads, rows, seq).copy_(torch.bmm(shares, v).view(rows, self.pairs, self.group, seq, self.head))
+        mixed = self.write.take_input(len(layout.read_places))
+        mixed[:, : self.write.width] = heads[layout.read_places]
+        stayed = x if layout.going_on is None else x[layout.going_on]
+        return stayed + self.write.project(mixed), (given, factor, q, k, v, shares, mixed)
 
     def pull_back(
-        self, x: Tensor, kept: tuple[Tensor, ...], turns: Turns, *, beside: Tensor, wants_input: bool
+        self, x: Tensor, kept: tuple[Tensor, ...], layout: Layout, *, beside: Tensor, wants_input: bool
     ) -> tuple[Tensor | None, list[Tensor]]:
         """Gradients of x (None if not wanted) and of the adapters, from the gradient `beside` of the result."""
         given, factor, q, k, v, shares, mixed = kept
-        rows, seq, _ = x.shape
-        after = self.write.take_gradient(rows * seq)
-        after[:, : self.write.out].copy_(beside.view(rows * seq, -1))
+        rows, seq = layout.rows, layout.seq
+        after = self.write.take_gradient(len(beside))
+        after[:, : self.write.out].copy_(beside)
         found = self.write.pull_back(mixed, after)
-        back = self._heads(self.write.pull_back_input(after), rows, seq).reshape(len(q), -1, self.head)
-        before = self.read.take_gradient(rows * seq)
-        into = self._split(before, rows, seq)
+        heads = layout.spread(self.write.pull_back_input(after), layout.read_places)
+        back = self._heads(heads, rows, seq).reshape(len(q), -1, self.head)
+        spread = q.new_empty(rows * seq, self.read.out)
+        into = self._split(spread, rows, seq)
         into[2].copy_(torch.bmm(shares.transpose(1, 2), back).view(rows, self.pairs, seq, self.head))
         scores = torch.ops.aten._softmax_backward_data(torch.bmm(back, v.transpose(1, 2)), shares, -1, shares.dtype)
-        _turn(torch.bmm(scores, k).view(into[0].shape), turns.cos * self.scale, turns.sin * -self.scale, into[0])
-        _turn(torch.bmm(scores.transpose(1, 2), q).view(into[1].shape), turns.cos, -turns.sin, into[1])
+        _turn(torch.bmm(scores, k).view(into[0].shape), layout.cos * self.scale, layout.sin * -self.scale, into[0])
+        _turn(torch.bmm(scores.transpose(1, 2), q).view(into[1].shape), layout.cos, -layout.sin, into[1])
+        before = self.read.take_gradient(len(x))
+        before[:, : self.read.out] = spread[layout.places]
         found = self.read.pull_back(given, before) + found
         if not wants_input:
             return None, found
-        flat = x.view(rows * seq, -1)
-        passed = self.norm.pull_back(self.read.pull_back_input(before), flat, factor, beside.view_as(flat))
-        return passed.view_as(x), found
+        if layout.going_on is not None:
+            beside = torch.zeros_like(x).index_copy_(0, layout.going_on, beside)
+        return self.norm.pull_back(self.read.pull_back_input(before), x, factor, beside), found
 
     def _heads(self, flat: Tensor, rows: int, seq: int) -> Tensor:
         """(rows·seq, ≥ width) seen as (rows, pairs, group, seq, head)."""
@@ -122,57 +150,54 @@ class MlpHalf:
         self.read = LoraGroup([part.gate_proj, part.up_proj], dtype)
         self.write = LoraGroup([part.down_proj], dtype)
 
-    def run(self, x: Tensor, _turns: Turns) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def run(self, x: Tensor, _layout: Layout) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The half's result and what its way back needs."""
-        flat = x.view(-1, x.shape[-1])
-        given = self.read.take_input(len(flat))
-        factor = self.norm.write(flat, given[:, : self.read.width])
+        given = self.read.take_input(len(x))
+        factor = self.norm.write(x, given[:, : self.read.width])
         both = self.read.project(given)
         gate, up = both[:, : self.write.width], both[:, self.write.width :]
         opened = silu(gate)
-        passed = self.write.take_input(len(flat))
+        passed = self.write.take_input(len(x))
         torch.mul(opened, up, out=passed[:, : self.write.width])
-        return x + self.write.project(passed).view_as(x), (given, factor, both, opened, passed)
+        return x + self.write.project(passed), (given, factor, both, opened, passed)
 
     def pull_back(
-        self, x: Tensor, kept: tuple[Tensor, ...], _turns: Turns, *, beside: Tensor, wants_input: bool
+        self, x: Tensor, kept: tuple[Tensor, ...], _layout: Layout, *, beside: Tensor, wants_input: bool
     ) -> tuple[Tensor | None, list[Tensor]]:
         """Gradients of x and of the adapters, from the gradient `beside` of the result."""
         given, factor, both, opened, passed = kept
-        flat, width = x.view(-1, x.shape[-1]), self.write.width
-        after = self.write.take_gradient(len(flat))
-        after[:, : self.write.out].copy_(beside.view_as(flat))
+        width = self.write.width
+        after = self.write.take_gradient(len(x))
+        after[:, : self.write.out].copy_(beside)
         found = self.write.pull_back(passed, after)
         back = self.write.pull_back_input(after)
-        before = self.read.take_gradient(len(flat))
+        before = self.read.take_gradient(len(x))
         torch.mul(back, opened, out=before[:, width : 2 * width])
         before[:, :width].copy_(torch.ops.aten.silu_backward(back.mul_(both[:, width:]), both[:, :width]))
         found = self.read.pull_back(given, before) + found
         if not wants_input:
             return None, found
-        return self.norm.pull_back(self.read.pull_back_input(before), flat, factor, beside.view_as(flat)).view_as(
-            x
-        ), found
+        return self.norm.pull_back(self.read.pull_back_input(before), x, factor, beside), found
 
 
 Half = AttentionHalf | MlpHalf
 
 
 class RunHalf(torch.autograd.Function):
-    """One half for autograd: differentiable in x (batch, seq, width) fp32 and in the half's adapters."""
+    """One half for autograd: differentiable in x (tokens, width) fp32 and in the half's adapters."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, half: Half, turns: Turns, *_adapters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, half: Half, layout: Layout, *_adapters: Tensor) -> Tensor:
         """The half's result."""
-        result, kept = half.run(x, turns)
-        ctx.x, ctx.half, ctx.turns, ctx.kept = x, half, turns, kept
+        result, kept = half.run(x, layout)
+        ctx.x, ctx.half, ctx.layout, ctx.kept = x, half, layout, kept
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Gradients in the order of `forward`'s arguments."""
         passed, found = ctx.half.pull_back(
-            ctx.x, ctx.kept, ctx.turns, beside=gradients[0].contiguous(), wants_input=ctx.needs_input_grad[0]
+            ctx.x, ctx.kept, ctx.layout, beside=gradients[0].contiguous(), wants_input=ctx.needs_input_grad[0]
         )
         ctx.kept = ctx.x = None
         return passed, None, None, *found

@@ -4,11 +4,12 @@ Leaves other families, GPUs, dropout, scoring and generating to the model's own 
 for them, and `finetune.loss` uses what it gets only after a comparison with the model itself (ADR 0026).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from finetune.fused_blocks import AttentionHalf, Half, MlpHalf, Norm, RunHalf, Turns
+from finetune.fused_blocks import AttentionHalf, Half, Layout, MlpHalf, Norm, RunHalf
 from finetune.lora_group import is_plain
 
 _FAMILIES = ("LlamaModel", "Qwen2Model")
@@ -34,19 +35,24 @@ class FusedDecoder:
         for half in self._halves:
             half.read.refresh()
             half.write.refresh()
-        x = self._decoder.embed_tokens(ids).float()
-        turns = self._prepare_turns(x)
-        for half in self._halves:
-            x = RunHalf.apply(x, half, turns, *half.read.adapters, *half.write.adapters)  # type: ignore[no-untyped-call]
-        targets = ids[:, 1:][learn[:, 1:]]
-        losses: torch.Tensor = _HeadLoss.apply(x[:, :-1][learn[:, 1:]], targets, self._norm, self._head)  # type: ignore[no-untyped-call]
+        wanted = learn[:, 1:]
+        needed = wanted.flip(1).cumsum(1).flip(1) > 0  # no answer reads what comes after the row's last one
+        layout = self._lay_out(needed)
+        x = self._decoder.embed_tokens(ids[:, :-1][needed]).float()
+        for half in self._halves[:-2]:
+            x = _run(half, x, layout)
+        last = replace(layout, going_on=wanted[needed].nonzero()[:, 0])
+        for half in self._halves[-2:]:
+            x = _run(half, x, last)
+        losses: torch.Tensor = _HeadLoss.apply(x, ids[:, 1:][wanted], self._norm, self._head)  # type: ignore[no-untyped-call]
         return losses
 
-    def _prepare_turns(self, x: torch.Tensor) -> Turns:
-        positions = torch.arange(x.shape[1], device=x.device)
-        cos, sin = self._decoder.rotary_emb(x, positions[None])
-        mask = torch.full((len(positions), len(positions)), -torch.inf, dtype=self._dtype, device=x.device).triu_(1)
-        return Turns(cos=cos[0].to(self._dtype), sin=sin[0].to(self._dtype), mask=mask)
+    def _lay_out(self, needed: torch.Tensor) -> Layout:
+        rows, seq = needed.shape
+        cos, sin = self._decoder.rotary_emb(self._head, torch.arange(seq, device=needed.device)[None])
+        mask = torch.full((seq, seq), -torch.inf, dtype=self._dtype, device=needed.device).triu_(1)
+        places = needed.flatten().nonzero()[:, 0]
+        return Layout(cos=cos[0].to(self._dtype), sin=sin[0].to(self._dtype), mask=mask, rows=rows, places=places)
 
 
 def build_fused_decoder(model: Any, *, device: str, mean_tokens: float) -> FusedDecoder | None:
@@ -63,6 +69,11 @@ def build_fused_decoder(model: Any, *, device: str, mean_tokens: float) -> Fused
     if not all(is_plain(part) for layer in decoder.layers for part in _list_parts(layer)):
         return None
     return FusedDecoder(decoder, head, torch.bfloat16 if has_fast_bf16(device) else torch.float32)
+
+
+def _run(half: Half, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    result: torch.Tensor = RunHalf.apply(x, half, layout, *half.read.adapters, *half.write.adapters)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _list_parts(layer: Any) -> list[Any]:

@@ -32,6 +32,7 @@ from benchmarks.pool.scene import (
 )
 from benchmarks.running_market import describe_machine
 from serving.contract import ModelTarget, engine_name
+from serving.pool.controller import Controller
 from tests.gateway.control import Hub
 from tests.gateway.samples import make_model
 from tests.pool.world import World, eventually
@@ -44,8 +45,10 @@ INSTRUCTION_TOKENS = 896
 """What the calls of one fine-tune share before their own 48 tokens: its task and two examples."""
 KV_BLOCKS = 256
 """Memory of each of two engines, in blocks of 128 tokens: the instructions of 32 adapters and 16 calls fit."""
-SETTLE_S = 120.0
-"""A core computes an instruction in some three seconds, so caches are full after this long, as in a day's work."""
+SETTLE_S = 300.0
+"""A core computes an instruction in some four seconds, so caches are full after this long, as in a day's work."""
+LONGER = 5
+"""Turns with instructions are so much longer: a minute of them is some 60 calls, few for caches of 64 adapters."""
 HOT_LOADS = 20
 PROMOTIONS = 20
 Figures = dict[str, float]
@@ -140,13 +143,19 @@ async def measure_two_engines(bench: Bench) -> Figures:
     folder, models, taken = bench.folder, bench.models, dict[str, list[Taken]]()
     product = running_pool(folder / "two", models, replicas=2, slots=SLOTS, adapters=ADAPTERS, kv_blocks=KV_BLOCKS)
     beside = running_pool(folder / "turns", models, replicas=2, slots=SLOTS, adapters=0, kv_blocks=KV_BLOCKS)
-    async with product as (_, _, pool_url), beside as (_, controller, _):
-        engines = [replica.url for replica in controller.routes.routes.replicas]
+    async with product as (_, placed, pool_url), beside as (_, controller, _):
+        engines = urls_of(controller)
         await load_everywhere(engines, models)
         async with running_gateway(folder / "g2", models, pool_url, adapters=ADAPTERS) as (gateway, _hub):
-            for plain, settle_s in ((False, SETTLE_S), (True, 1.0)):
-                variants = variants_of_two(engines, gateway, plain=plain)
-                taken |= await take_turns(bench, variants, at_once=2 * AT_ONCE, settle_s=settle_s)
+            longer, both = replace(bench, seconds=bench.seconds * LONGER), 2 * AT_ONCE
+            shared = variants_of_two(engines, gateway, plain=False)
+            await take_turns(replace(longer, rounds=0), shared, at_once=both, settle_s=SETTLE_S)
+            ways = {"affinity": urls_of(placed), "round_robin": engines}
+            before = {name: await count_cached(urls) for name, urls in ways.items()}
+            taken |= await take_turns(longer, shared, at_once=both)
+            after = {name: await count_cached(urls) for name, urls in ways.items()}
+            plain = variants_of_two(engines, gateway, plain=True)
+            taken |= await take_turns(bench, plain, at_once=both)
     rate = {name: statistics.median(run.tokens_per_s for run in runs) for name, runs in taken.items()}
     wait = {name: statistics.median(run.median_s for run in runs) for name, runs in taken.items()}
     return {
@@ -154,8 +163,31 @@ async def measure_two_engines(bench: Bench) -> Figures:
         "affinity_vs_round_robin": rate["affinity"] / rate["round_robin"],
         "affinity_vs_round_robin_plain": rate["affinity_plain"] / rate["round_robin_plain"],
         **{f"{name}_call_s": value for name, value in wait.items()},
+        **{f"{name}_cached": share_cached(before[name], after[name]) for name in ways},
         "errors": float(sum(run.errors for runs in taken.values() for run in runs)),
     }
+
+
+def urls_of(controller: Controller) -> list[str]:
+    """Where the engines of one way answer."""
+    return [replica.url for replica in controller.routes.routes.replicas]
+
+
+async def count_cached(engines: list[str]) -> tuple[float, float]:
+    """Return prompt tokens that these engines found in their caches and those they looked for, by vLLM's counters."""
+    found = asked = 0.0
+    async with aiohttp.ClientSession(raise_for_status=True) as http:
+        for engine in engines:
+            async with http.get(f"{engine}/metrics") as answer:
+                for line in (await answer.text()).splitlines():
+                    found += float(line.split()[-1]) if line.startswith("vllm:prefix_cache_hits_total") else 0.0
+                    asked += float(line.split()[-1]) if line.startswith("vllm:prefix_cache_queries_total") else 0.0
+    return found, asked
+
+
+def share_cached(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Of the prompt tokens between two counts, the share that came from a cache."""
+    return (after[0] - before[0]) / (after[1] - before[1])
 
 
 def variants_of_two(engines: list[str], gateway: str, *, plain: bool) -> Variants:
