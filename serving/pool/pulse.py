@@ -13,6 +13,8 @@ from serving.pool.settings import Timing
 
 _PROBE_TOKENS = 4
 _LEAST_BUSY_SHARE = 0.08
+_LOOKS_AT_MOST = 3
+"""Waits of a look: for counters, for the answer, for counters again."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,20 +48,32 @@ class Pulse:
 
     async def feel(self) -> None:
         """Ask unless tokens moved since the last time. Raises: EngineSilentError for an engine that hangs."""
-        if await self._moved():
-            return
-        cpu_s = self._cpu_s()
+        began_s, cpu_s, speaks = self._clock(), self._cpu_s(), False
+        try:
+            if await self._moved():
+                return
+            speaks = True
+            if await self._is_busy():
+                return
+        except EngineSilentError:
+            self._silent_looks += 1
+            if self._computes(cpu_s) or (speaks and self._may_read()) or self._stood_still(began_s):
+                _log.info("engine is busy: no answer within %g s", self._timing.probe_timeout_s)
+                return
+            raise
+        self._note_life()
+
+    async def _is_busy(self) -> bool:
+        """Whether tokens moved instead of an answer to the tiny question. Raises: EngineSilentError for neither."""
         try:
             await self._engine.ask(
                 BASE_ENGINE_NAME, prompt_tokens=_PROBE_TOKENS, timeout_s=self._timing.probe_timeout_s
             )
         except EngineSilentError:
-            self._silent_looks += 1
-            if await self._moved() or self._computes(cpu_s) or self._may_read():
-                _log.info("engine is busy: no answer to the probe within %g s", self._timing.probe_timeout_s)
-                return
-            raise
-        self._note_life()
+            if not await self._moved():
+                raise
+            return True
+        return False
 
     async def _moved(self) -> bool:
         load = await self._engine.read_load(self._timing.probe_timeout_s)
@@ -85,6 +99,11 @@ class Pulse:
     def _may_read(self) -> bool:
         """An engine core that waits for a disk answers nothing and computes nothing: one look is forgiven meanwhile."""
         return self._silent_looks == 1 and self._is_loading()
+
+    def _stood_still(self, began_s: float) -> bool:
+        """A look that took far longer than it may: we ourselves, or the whole machine, were not running meanwhile."""
+        longest_s = _LOOKS_AT_MOST * self._timing.probe_timeout_s
+        return self._silent_looks == 1 and self._clock() - began_s > longest_s + self._timing.probe_interval_s
 
     def _computes(self, since_cpu_s: float) -> bool:
         """A stopped or locked engine burns no processor time; one on a long prompt does, and gets longer."""
