@@ -1,6 +1,7 @@
 """What a deletion is about to remove, on disk before the first file goes: its receipt is true whenever a crash comes.
 
-It leaves which files those are to `hub.datasets.deletion`. A note holds names and sizes of files, nothing of a row.
+It leaves which files those are to `hub.datasets.deletion`. A note holds who asked and names and sizes of files, nothing
+of a row.
 """
 
 import json
@@ -8,17 +9,25 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from registry.copying import sync_folder
 
+_FOLDER = "deletions"
 Noted = dict[str, dict[str, int]]
 """Id of a version or run -> its files, below the home -> sizes in bytes."""
 
 
-def note_removal(home: Path, dataset_id: str, found: Mapping[str, Sequence[Path]]) -> Noted:
+class _Note(TypedDict):
+    asked_by: str
+    files: Noted
+
+
+def note_removal(home: Path, dataset_id: str, found: Mapping[str, Sequence[Path]], *, asked_by: str) -> Noted:
     """Note the files at and below these paths, durably, with those of earlier tries; returns all of them by id."""
     path = _locate_note(home, dataset_id)
-    noted: Noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    note: _Note = _read(path) if path.is_file() else {"asked_by": asked_by, "files": {}}
+    noted = note["files"]
     known = {name for files in noted.values() for name in files}
     for owner, paths in found.items():
         files = noted.setdefault(owner, {})
@@ -27,8 +36,18 @@ def note_removal(home: Path, dataset_id: str, found: Mapping[str, Sequence[Path]
             if name not in known:
                 files[name] = one.stat().st_size
                 known.add(name)
-    _write(path, json.dumps(noted))
+    _write(path, json.dumps(note))
     return noted
+
+
+def list_removals(home: Path) -> list[str]:
+    """Return the ids of data sets whose deletion was begun and not told as done yet, oldest data set first."""
+    return sorted(path.stem for path in (home / _FOLDER).glob("dst_*.json"))
+
+
+def read_asker(home: Path, dataset_id: str) -> str:
+    """Return who asked first for a deletion that was begun. Raises: FileNotFoundError."""
+    return _read(_locate_note(home, dataset_id))["asked_by"]
 
 
 def list_gone(home: Path, noted: Noted) -> Noted:
@@ -54,7 +73,12 @@ def forget_removal(home: Path, dataset_id: str) -> None:
 
 
 def _locate_note(home: Path, dataset_id: str) -> Path:
-    return home / "deletions" / f"{dataset_id}.json"
+    return home / _FOLDER / f"{dataset_id}.json"
+
+
+def _read(path: Path) -> _Note:
+    note: _Note = json.loads(path.read_text(encoding="utf-8"))
+    return note
 
 
 def _list_files(paths: Sequence[Path]) -> list[Path]:
