@@ -27,7 +27,7 @@ START_SILENCE_S = 1800.0
 _SCORING = ("evaluating", "scoring")
 """How stages begin in which it generates answers: its steps say nothing of how long one takes."""
 BESIDE_S = 1800.0
-"""Of an attempt's life that is no device time: loading, committing, packing."""
+"""Of an attempt's life that is no device time: loading, packing."""
 SLOWED_PERCENT = 50
 """Of the plan's learning rate, from the last commit on, once a loss was no number."""
 
@@ -75,14 +75,23 @@ def limit_attempt_s(quoted_device_ms: int) -> float:
     return limit_device_ms(quoted_device_ms) / 1000 + BESIDE_S
 
 
+def spare_commits_s(newest: Progress | None, life_s: float) -> float:
+    """Return how much of an attempt's life does not count: a slow disk is no fault of the work that waits for it.
+
+    At most as long again, since what a trainer says of itself is not trusted.
+    """
+    return 0.0 if newest is None else min(life_s, max(0.0, newest.committing_ms / 1000))
+
+
 def find_stuck(*, silent_s: float, lived_s: float, newest: Progress | None, quoted_device_ms: int) -> NoResult | None:
     """Return why a trainer that is alive is to be ended; None while it may go on."""
     silence_s, life_s = limit_silence_s(newest, quoted_device_ms), limit_attempt_s(quoted_device_ms)
+    worked_s = lived_s - spare_commits_s(newest, life_s)
     if silent_s > silence_s:
         text = f"the trainer reported nothing for {silent_s:.0f} s (the limit is {silence_s:.0f} s) and was ended"
         return NoResult(STALLED, f"{text}; start a new run, or choose another offer.")
-    if lived_s > life_s:
-        text = f"the trainer ran for {lived_s:.0f} s (the limit by its quote is {life_s:.0f} s) and was ended"
+    if worked_s > life_s:
+        text = f"the trainer ran for {worked_s:.0f} s (the limit by its quote is {life_s:.0f} s) and was ended"
         return NoResult(MAX_DURATION, f"{text}; start a new run, or choose another offer.")
     return None
 
