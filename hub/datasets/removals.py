@@ -7,9 +7,9 @@ of a row.
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from registry.copying import sync_folder
 
@@ -59,10 +59,10 @@ def list_gone(home: Path, noted: Noted) -> Noted:
 
 
 def remove_paths(paths: Iterable[Path]) -> None:
-    """Delete files and folders; what is gone already is no error."""
+    """Delete files and folders; what is gone already, or goes meanwhile as a check ends, is no error."""
     for path in paths:
         if path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, onerror=_pass_what_is_gone)
         else:
             path.unlink(missing_ok=True)
 
@@ -70,6 +70,11 @@ def remove_paths(paths: Iterable[Path]) -> None:
 def forget_removal(home: Path, dataset_id: str) -> None:
     """Drop the note of a deletion whose receipt is committed."""
     _locate_note(home, dataset_id).unlink(missing_ok=True)
+
+
+def _pass_what_is_gone(_call: Callable[..., Any], _path: str, found: tuple[Any, BaseException, Any]) -> None:
+    if not isinstance(found[1], FileNotFoundError):
+        raise found[1]
 
 
 def _locate_note(home: Path, dataset_id: str) -> Path:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -14,11 +15,14 @@ from sqlalchemy import select
 
 from hub.clock import read_clock
 from hub.columns import write_json
-from hub.datasets import deletion
+from hub.datasets import checking, deletion
 from hub.datasets.deletion import complete_deletions
 from hub.datasets.removals import list_removals, note_removal, read_asker, remove_paths
+from hub.datasets.service import CHECK_KIND
 from hub.datasets.tables import Dataset
 from hub.events.tables import Event
+from hub.jobs.tables import Job, JobState
+from hub.jobs.trainer import Phase, Sighting
 from hub.tuning.dataset_readers import READERS
 from hub.tuning.examining import CASES_NAME
 from hub.worker import list_chores
@@ -207,3 +211,37 @@ def test_the_folder_of_the_notes_is_durable_before_anything_goes(
     note_removal(tmp_path, "dst_1", {}, asked_by="usr_1")
     note_removal(tmp_path, "dst_2", {}, asked_by="usr_1")
     assert synced == [tmp_path, tmp_path / "deletions", tmp_path / "deletions"]
+
+
+def test_what_vanishes_while_its_folder_is_removed_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, unlink = tmp_path / "upload", os.unlink
+    (folder / "checked").mkdir(parents=True)
+    for name in ("checked/.train.jsonl.tmp", "checked/train.jsonl", "source.csv"):
+        (folder / name).write_text("rows")
+
+    def lose_first(name: str, *, dir_fd: int | None = None) -> None:
+        if name.endswith(".tmp"):
+            unlink(name, dir_fd=dir_fd)  # the check that ends at this moment renames it
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", lose_first)  # no test can hit the moment
+    remove_paths([folder])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_check_given_up_while_its_data_set_is_deleted_leaves_it_deleted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset_id = str(scene.upload(sound_rows()).json["id"])  # type: ignore[index]
+    with scene.sessions.write() as session:
+        session.scalars(select(Job).where(Job.kind == CHECK_KIND)).one().max_failures = 1
+
+    def delete_meanwhile(*_: Any, **__: Any) -> Sighting:
+        delete(scene, dataset_id)
+        return Sighting(Phase.LOST)
+
+    monkeypatch.setattr(checking, "await_trainer", delete_meanwhile)  # no test can hit the moment
+    scene.make_worker().tick()
+    with scene.sessions.read() as session:
+        assert session.scalars(select(Job.state).where(Job.kind == CHECK_KIND)).all() == [JobState.FAILED]
+    assert scene.dataset_state(dataset_id) == "deleted"
