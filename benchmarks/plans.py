@@ -38,7 +38,7 @@ def measure(base: Path, rows: int, folder: Path) -> dict[str, object]:
 
 
 def main() -> int:
-    """Print one line per number of rows and one JSON object last."""
+    """Print one line per number of rows and one JSON object last; exit 1 if a plan needed more than 1 GiB."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="training rows, a plan each")
     chosen = options.parse_args()
@@ -52,7 +52,7 @@ def main() -> int:
             print(found[-1], flush=True)
     load = os.getloadavg()
     print(json.dumps({"plans": found, "cores": os.cpu_count(), "load": load, "python": platform.python_version()}))
-    return 0
+    return 0 if all(one["within_1_gib"] for one in found) else 1
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Leaves the work to `finetune.run`. This is the process's one top handler.
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from finetune.codec import SpecError
@@ -18,6 +18,8 @@ from finetune.spec import Event, ExitCode, Result, RunSpec, State
 from finetune.stop import StopRequests
 
 _USAGE_EXIT = 2
+_TOLD_WHOLE = (RuntimeError, ImportError, AttributeError, TypeError, ArithmeticError)
+"""Errors that speak of shapes, types and names. What others say may hold a text of the data, which no log gets."""
 
 
 def run_confined(arguments: list[str]) -> int:
@@ -55,7 +57,7 @@ def _run(job: Job) -> int:
     except Exception as error:  # noqa: BLE001 - the top handler: every end of a run has a result
         failure = _classify(error)
         if failure is None:
-            traceback.print_exception(error, file=sys.stderr)
+            sys.stderr.writelines(_tell_trace(error))
             failure = RunError("internal", f"{type(error).__name__}; see the run's log.")
         else:
             sys.stderr.write(f"{failure.code}: {failure}\n")
@@ -78,6 +80,17 @@ def _classify(error: Exception) -> RunError | None:
             "storage_failed", f"{error.strerror or type(error).__name__}: {error.filename}; check disk and paths."
         )
     return None
+
+
+def _tell_trace(error: BaseException) -> Iterator[str]:
+    """Where it went wrong, causes first, as a traceback tells it; what an error says only where it holds no row."""
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if earlier is not None:
+        yield from _tell_trace(earlier)
+        yield "which led to:\n"
+    yield from traceback.format_tb(error.__traceback__)
+    told = f": {error}" if isinstance(error, _TOLD_WHOLE) else ""
+    yield f"{type(error).__name__}{told}\n"
 
 
 def _describe_failure(job: Job, failure: RunError) -> Result:

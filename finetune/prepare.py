@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.base import check_base, read_config, read_context_limit
-from finetune.batches import Batch, count_tokens, digest_order, order_batches
+from finetune.batches import Batch, BatchOrder, count_tokens, count_within, digest_order, order_batches
 from finetune.codec import Json, encode
 from finetune.errors import BaseError, DataError
 from finetune.files import digest_file, digest_text, format_json, read_row_numbers
@@ -56,29 +56,30 @@ def prepare_run(spec: RunSpec, on_part: Callable[[], None] = lambda: None) -> Pr
     tokenizer = load_tokenizer(folder)
     digests = check_base(base, tokenizer.get_chat_template(), on_part) | _check_files(spec, train_path, valid_path)
     on_part()
-    train, valid = (tokenize_file(tokenizer, path, on_part) for path in (train_path, valid_path))
+    train = tokenize_file(tokenizer, train_path, on_part, keeps_answers=False)  # nothing scores a trained row
+    valid = tokenize_file(tokenizer, valid_path, on_part)
     if not train or not valid:
         raise DataError("too_few_examples", "the training or validation file is empty; run kind=check again.")
     recipe = resolve_recipe(spec.recipe, _collect_facts(config, train, valid, device=spec.device))
     limit = read_count(recipe, "max_length")
-    kept, kept_valid = train.keep_short(limit), valid.keep_short(limit)
-    if not kept or not kept_valid:
+    over_length = {
+        name: _name_rows(rows.drop_long(limit), path)
+        for name, rows, path in (("train", train, train_path), ("valid", valid, valid_path))
+    }
+    if not train or not valid:
         raise DataError("no_trainable_tokens", f"every row is longer than {limit} tokens; shorten or split the rows.")
-    batches = _fix_order(spec, recipe, kept)
+    batches = _fix_order(spec, recipe, train)
     return Prepared(
         folder=folder,
         tokenizer=tokenizer,
         digests=digests,
         recipe=recipe,
-        train=kept,
-        valid=kept_valid,
-        over_length={
-            name: _find_long(rows, limit, path)
-            for name, rows, path in (("train", train, train_path), ("valid", valid, valid_path))
-        },
+        train=train,
+        valid=valid,
+        over_length=over_length,
         batches=batches,
-        epoch_tokens=sum(kept.lengths),
-        tokens=count_tokens(batches, kept.lengths),
+        epoch_tokens=sum(train.lengths),
+        tokens=count_tokens(batches, train.lengths),
         plan_digest=_digest_plan(digests, recipe, seed=spec.seed, batches=batches),
     )
 
@@ -116,13 +117,13 @@ def _collect_facts(config: Mapping[str, Any], train: TokenRows, valid: TokenRows
     )
 
 
-def _find_long(rows: TokenRows, limit: int, path: Path) -> list[int]:
-    long = rows.list_long(limit)
-    numbers = read_row_numbers(path) if long else []
-    return [numbers[line - 1] if line <= len(numbers) else line for line in long]
+def _name_rows(lines: Sequence[int], path: Path) -> list[int]:
+    """The customer's numbers of some lines of a checked file."""
+    numbers = read_row_numbers(path) if lines else []
+    return [numbers[line - 1] if line <= len(numbers) else line for line in lines]
 
 
-def _fix_order(spec: RunSpec, recipe: Mapping[str, Value], rows: TokenRows) -> list[Batch]:
+def _fix_order(spec: RunSpec, recipe: Mapping[str, Value], rows: TokenRows) -> BatchOrder:
     lengths = rows.lengths
     batches = order_batches(
         lengths,
@@ -131,10 +132,9 @@ def _fix_order(spec: RunSpec, recipe: Mapping[str, Value], rows: TokenRows) -> l
         seed=spec.seed,
     )
     if spec.limits.steps is not None:
-        batches = batches[: spec.limits.steps]
+        batches.cut(spec.limits.steps)
     if spec.limits.tokens is not None:
-        while batches and count_tokens(batches, lengths) > spec.limits.tokens:
-            batches.pop()
+        batches.cut(count_within(batches, lengths, spec.limits.tokens))
     if not batches:
         raise DataError("limit_too_small", "limits.steps or limits.tokens leaves no step to train; raise the limit.")
     return batches

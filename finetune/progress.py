@@ -4,7 +4,8 @@ Leaves deciding what to report to the run; never receives row text.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class ProgressLog:
         self.device_ms = 0
         self.committed_tokens = 0
         self.committed_device_ms = 0
+        self.committing_ms = 0
 
     def write(self, event: Event, metrics: Mapping[str, Json] | None = None) -> None:
         """Append one line and flush it to the file."""
@@ -51,6 +53,7 @@ class ProgressLog:
             committed_step=self.committed_step,
             device_ms=self.device_ms,
             metrics=metrics or {},
+            committing_ms=self.committing_ms,
         )
         self._stream.write(line.to_json() + "\n")
         self._stream.flush()
@@ -60,6 +63,13 @@ class ProgressLog:
         """Append a STAGE line where none was written for BEAT_S: who watches tells slow from stuck by it."""
         if time.monotonic() - self._written_s >= BEAT_S:
             self.write(Event.STAGE, metrics)
+
+    @contextmanager
+    def time_commit(self) -> Iterator[None]:
+        """Count what is written to the disk meanwhile apart: a quote says nothing of how long that takes."""
+        started_s = time.monotonic()
+        yield
+        self.committing_ms += round((time.monotonic() - started_s) * 1000)
 
     def read_now_us(self) -> int:
         """Now in µs UTC by the log's clock."""

@@ -248,7 +248,10 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Progress:
-    """One line of progress.jsonl; `at` in µs UTC, `tokens` and `device_ms` cumulative over all attempts."""
+    """One line of progress.jsonl; `at` in µs UTC, `tokens` and `device_ms` cumulative over all attempts.
+
+    `committing_ms`: how long this attempt wrote commits and evaluated adapters, which is no device time.
+    """
 
     attempt: int
     fence: int
@@ -260,6 +263,7 @@ class Progress:
     committed_step: int = 0
     device_ms: int = 0
     metrics: Mapping[str, Json] = field(default_factory=dict)
+    committing_ms: int = 0
 
     def to_json(self) -> str:
         """One-line JSON text."""

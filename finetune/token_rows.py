@@ -5,6 +5,7 @@ Leaves making them to `finetune.tokens`. Python lists of numbers take ten times 
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,12 +17,16 @@ _BATCH_ROWS = 2_000
 
 
 class TokenRows(Sequence[TokenRow]):
-    """Rows in their order; each is unpacked when it is asked for. `lengths` are their token counts."""
+    """Rows in their order; each is unpacked when it is asked for. `lengths` are their token counts.
 
-    def __init__(self, rows: Iterable[TokenRow] = ()) -> None:
+    Without `keeps_answers` each row's text is empty: only what is scored needs it.
+    """
+
+    def __init__(self, rows: Iterable[TokenRow] = (), *, keeps_answers: bool = True) -> None:
         self.lengths = array("I")
+        self._keeps_answers = keeps_answers
         self._numbers = array("I")
-        self._ids, self._learn, self._answers = array("I"), array("I"), bytearray()
+        self._ids, self._learn, self._answers = array("I"), array("I"), array("B")
         self._id_ends, self._learn_ends, self._answer_ends = (array("Q", [0]) for _ in range(3))
         self.extend(rows)
 
@@ -32,7 +37,7 @@ class TokenRows(Sequence[TokenRow]):
             self._numbers.append(row.row)
             self._ids.extend(row.ids)
             self._learn.extend(place for span in row.learn for place in span)
-            self._answers += row.answer.encode()
+            self._answers.frombytes(row.answer.encode() if self._keeps_answers else b"")
             self._id_ends.append(len(self._ids))
             self._learn_ends.append(len(self._learn))
             self._answer_ends.append(len(self._answers))
@@ -50,15 +55,16 @@ class TokenRows(Sequence[TokenRow]):
             return [self._unpack(at) for at in range(*index.indices(len(self)))]
         return self._unpack(range(len(self))[index])
 
-    def keep_short(self, limit: int) -> "TokenRows":
-        """The rows of at most `limit` tokens."""
-        if max(self.lengths, default=0) <= limit:
-            return self
-        return TokenRows(row for row in self if len(row.ids) <= limit)
-
-    def list_long(self, limit: int) -> list[int]:
-        """Numbers of the rows of more than `limit` tokens."""
-        return [number for number, length in zip(self._numbers, self.lengths, strict=True) if length > limit]
+    def drop_long(self, limit: int) -> list[int]:
+        """Leave out the rows of more than `limit` tokens, in place; returns their numbers."""
+        kept = array("B", (length <= limit for length in self.lengths))
+        long = [number for number, is_kept in zip(self._numbers, kept, strict=True) if not is_kept]
+        if long:
+            self.lengths, self._numbers = (array("I", compress(one, kept)) for one in (self.lengths, self._numbers))
+            _compact(self._ids, self._id_ends, kept)
+            _compact(self._learn, self._learn_ends, kept)
+            _compact(self._answers, self._answer_ends, kept)
+        return long
 
     def find_longest_answer(self) -> int:
         """Tokens of the longest last answer, end-of-turn included."""
@@ -70,20 +76,37 @@ class TokenRows(Sequence[TokenRow]):
             row=self._numbers[at],
             ids=self._ids[_between(self._id_ends, at)].tolist(),
             learn=tuple(zip(places[::2], places[1::2], strict=True)),
-            answer=self._answers[_between(self._answer_ends, at)].decode(),
+            answer=self._answers[_between(self._answer_ends, at)].tobytes().decode(),
         )
+
+
+def _compact(values: "array[int]", ends: "array[int]", kept: Sequence[int]) -> None:
+    """Move what is kept to the front and cut the rest off: a copy would take the room of all tokens again."""
+    rows = filled = start = 0
+    for at, is_kept in enumerate(kept):
+        end = ends[at + 1]
+        if is_kept:
+            values[filled : filled + end - start] = values[start:end]
+            filled += end - start
+            rows += 1
+            ends[rows] = filled
+        start = end
+    del ends[rows + 1 :]
+    del values[filled:]
 
 
 def _between(ends: "array[int]", at: int) -> slice:
     return slice(ends[at], ends[at + 1])
 
 
-def tokenize_file(tokenizer: Any, path: Path, on_part: Callable[[], None] = lambda: None) -> TokenRows:
+def tokenize_file(
+    tokenizer: Any, path: Path, on_part: Callable[[], None] = lambda: None, *, keeps_answers: bool = True
+) -> TokenRows:
     """All rows of a chat JSONL file that `check` wrote; `on_part` is called after some of them.
 
     Raises: DataError `row_not_chat` and `tool_role_not_rendered`, and BaseError.
     """
-    found = TokenRows()
+    found = TokenRows(keeps_answers=keeps_answers)
     for rows in read_batches(path):
         found.extend(tokenize_rows(tokenizer, rows, path))
         on_part()

@@ -184,9 +184,9 @@ class Trainer:
         """Each evaluated checkpoint stays as an adapter that an engine can load, so that it may be tried out."""
         step = self.position.step
         if step > 0:
-            write_artifact(
-                self.job.out, self.model, self.prepared.digests["weights_digest"], name=f"evaluated/step-{step:08d}"
-            )
+            weights_digest = self.prepared.digests["weights_digest"]
+            with self.job.log.time_commit():
+                write_artifact(self.job.out, self.model, weights_digest, name=f"evaluated/step-{step:08d}")
 
     def _judge(self, found: float) -> None:
         recipe, position = self.prepared.recipe, self.position
@@ -252,13 +252,14 @@ class Trainer:
             random=read_random(),
         )
         spec = self.job.spec
-        save_checkpoint(
-            self.job.out,
-            snapshot,
-            plan_digest=self.prepared.plan_digest,
-            fence=spec.fence,
-            keep=spec.checkpoint.keep,
-        )
+        with self.job.log.time_commit():
+            save_checkpoint(
+                self.job.out,
+                snapshot,
+                plan_digest=self.prepared.plan_digest,
+                fence=spec.fence,
+                keep=spec.checkpoint.keep,
+            )
         self._commit_at_s = time.monotonic()
         self._publish()
         self.job.log.committed_step = self.position.step

@@ -24,6 +24,7 @@ from hub.compute.tables import Device
 from hub.database import open_sessions
 from hub.database_clock import choose_clock
 from hub.datasets.checking import check_dataset, fail_orphaned_checks
+from hub.datasets.deletion import complete_deletions
 from hub.datasets.previewing import fail_orphaned_previews, preview_dataset
 from hub.datasets.previews import PREVIEW_KIND
 from hub.datasets.service import CHECK_KIND
@@ -46,6 +47,7 @@ from hub.payouts.service import age_payouts
 from hub.reports.closing import close_statements
 from hub.secrets import Secrets, read_secrets
 from hub.settings import Settings, read_settings
+from hub.tuning.dataset_readers import READERS
 from hub.tuning.deploying import deploy_version
 from hub.tuning.endings import fail_orphaned_runs
 from hub.tuning.gating import gate_run
@@ -139,6 +141,7 @@ def list_chores() -> list[Chore]:
         Chore("queue probes", 1.0, _queue_probes),
         Chore("expire quotes and runs", 10.0, _expire),
         Chore("fail orphans", 10.0, _fail_orphans),
+        Chore("complete deletions", 10.0, _complete_deletions),
         Chore("reap trainers", 10.0, reap_trainers),
         Chore("enter this machine", 15.0, _enter_machine),
     ]
@@ -344,6 +347,10 @@ def _fail_orphans(work: Work) -> object:
         now = work.clock()
         checks = fail_orphaned_checks(session, now=now) + fail_orphaned_previews(session, now=now)
         return fail_orphaned_runs(session, now=now) + checks
+
+
+def _complete_deletions(work: Work) -> object:
+    return complete_deletions(work.sessions, work.settings.home, readers=READERS, now=work.clock())
 
 
 def _enter_machine(work: Work) -> object:

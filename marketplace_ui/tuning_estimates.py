@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor
 from hub.compute.rules import OfferFilter, hour_fen
-from hub.compute.service import list_offers
+from hub.compute.service import find_offer, list_offers
 from hub.compute.tables import Offer, Provider
+from hub.orders.tables import Quote
 from hub.prices.rules import fee_fen
 from hub.prices.service import default_price
 from hub.prices.tables import Meter, PriceSubject, PriceVersion
-from hub.tuning.rules import quote_device_ms
+from hub.tuning.speeds import Estimate, estimate_time, read_speeds
 from hub.tuning.tables import Run
 from hub.vouchers.service import CoverAnswer, LineToCover, find_cover, list_programmes
 from hub.vouchers.tables import RuleVersion
@@ -29,12 +30,12 @@ SAMPLE_FEN = 1_000_000
 
 @dataclass(frozen=True)
 class OfferEstimate:
-    """One offer for one run: at most `device_ms`, list price and what vouchers pay of it, in fen."""
+    """One offer for one run: its time at most, list price and what vouchers pay of it, in fen."""
 
     offer: Offer
     provider: Provider
     hour_fen: int
-    device_ms: int
+    time: Estimate
     list_fen: int
     voucher_fen: int
 
@@ -58,11 +59,31 @@ def estimate_offers(session: Session, actor: Actor, run: Run, *, filed: bool, no
     if run.plan is None:
         return []
     tuning = default_price(session, PriceSubject.TUNING, now)
+    speeds = read_speeds(session, as_of=now, base_version_id=run.base_version_id)
     found = [
-        _estimate(session, actor, run, (offer, provider), tuning=tuning, filed=filed, now=now)
+        _estimate(
+            session,
+            actor,
+            run,
+            (offer, provider),
+            time=estimate_time(run.plan, offer, speeds.get(offer.id)),
+            tuning=tuning,
+            filed=filed,
+            now=now,
+        )
         for offer, provider in list_offers(session, OfferFilter(), now=now)
     ]
     return sorted(found, key=lambda row: (row.own_fen, row.list_fen, row.offer.id))
+
+
+def explain_quote(session: Session, run: Run, quote: Quote) -> Estimate | None:
+    """Return by which speed the device time of a quote was estimated, as known then; None where that cannot be told."""
+    if run.plan is None:
+        return None
+    offer = find_offer(session, quote.offer_id)
+    speeds = read_speeds(session, as_of=quote.created_at, base_version_id=run.base_version_id)
+    found = estimate_time(run.plan, offer, speeds.get(offer.id))
+    return found if found.device_ms == quote.device_ms else None
 
 
 def hint_cover(session: Session, actor: Actor, *, filed: bool, now: datetime) -> CoverHint:
@@ -92,13 +113,13 @@ def _estimate(
     run: Run,
     found: tuple[Offer, Provider],
     *,
+    time: Estimate,
     tuning: PriceVersion,
     filed: bool,
     now: datetime,
 ) -> OfferEstimate:
     offer, provider = found
-    device_ms = quote_device_ms(run.plan or {}, tokens_per_s=offer.tokens_per_s, device=str(offer.device))
-    rental_fen = fee_fen(device_ms, offer.amount_fen, offer.per_units)
+    rental_fen = fee_fen(time.device_ms, offer.amount_fen, offer.per_units)
     service_fen = _fee_of(tuning, Meter.TRAINED_TOKENS, (run.plan or {})["tokens"])
     rental = LineToCover(
         actor.organisation_id, Meter.DEVICE_MS, rental_fen, filed, offer.via_city_platform, offer.organisation_id
@@ -115,7 +136,7 @@ def _estimate(
     )
     covered = [cover.amount_fen for answer in (first, find_cover(session, service, now)) for cover in answer.covers]
     hour = hour_fen(offer.amount_fen, offer.per_units)
-    return OfferEstimate(offer, provider, hour, device_ms, rental_fen + service_fen, sum(covered))
+    return OfferEstimate(offer, provider, hour, time, rental_fen + service_fen, sum(covered))
 
 
 def _fee_of(price: PriceVersion, meter: Meter, quantity: int) -> int:

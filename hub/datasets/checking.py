@@ -149,8 +149,9 @@ def _retry(work: Work, claim: Claim, *, reason: str, text: str) -> None:
         )
         if state is JobState.FAILED:
             version = session.get_one(DatasetVersion, claim.subject, with_for_update=True)
-            version.state, version.reason_code, version.checked_at = DatasetState.FAILED, reason, now
-            _record(session, version, now)
+            if version.state is DatasetState.CHECKING:
+                version.state, version.reason_code, version.checked_at = DatasetState.FAILED, reason, now
+                _record(session, version, now)
 
 
 def _close(work: Work, claim: Claim) -> Verdict:

@@ -3,6 +3,7 @@
 It leaves knowing who needs a data set, and what they keep of it, to `Readers`: runs live in a room above.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,14 +15,17 @@ from sqlalchemy.orm import Session
 from hub.actor import Actor
 from hub.clock import to_us
 from hub.columns import write_json
+from hub.database import Sessions
 from hub.datasets.files import digest_text, locate_removable
 from hub.datasets.previews import PREVIEW_KIND
-from hub.datasets.removals import forget_removal, list_gone, note_removal, remove_paths
+from hub.datasets.removals import forget_removal, list_gone, list_removals, note_removal, read_asker, remove_paths
 from hub.datasets.service import CHECK_KIND, OWNERS, find_dataset, record
 from hub.datasets.tables import Dataset, DatasetPreview, DatasetState, DatasetVersion
 from hub.errors import ConflictError
 from hub.ids import new_id
 from hub.jobs.service import cancel_waiting_job
+
+log = logging.getLogger("hub.worker")
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ def delete_dataset(
 ) -> Dataset:
     """Delete the files of a data set and keep a receipt; again returns the same receipt.
 
-    The caller forgets the removal once this is committed; until then a repeated call counts what went before a crash.
+    The caller forgets the removal once this is committed. Until then another call, like `complete_deletions`, counts
+    what went before a crash.
 
     Files that another data set of the organisation holds by the same digest stay, and the receipt says so.
 
@@ -54,14 +59,47 @@ def delete_dataset(
     """
     actor.require(*OWNERS)
     dataset, _ = find_dataset(session, actor, dataset_id)
+    session.refresh(dataset, with_for_update=True)  # who deletes it at this moment has written its receipt by then
     if dataset.deleted_at is not None:
         forget_removal(home, dataset.id)  # a crash came between its receipt and this
         return dataset
+    _delete(session, dataset, by=actor.user_id, readers=readers, home=home, now=now)
+    return dataset
+
+
+def complete_deletions(sessions: Sessions, home: Path, *, readers: Readers, now: datetime) -> int:
+    """Complete deletions that a crash or a failing disk cut short, each in its own transaction; returns how many.
+
+    One that is under way is left alone, one whose rows a run has come to need waits for the run's end.
+    """
+    return sum(_complete(sessions, home, dataset_id, readers=readers, now=now) for dataset_id in list_removals(home))
+
+
+def _complete(sessions: Sessions, home: Path, dataset_id: str, *, readers: Readers, now: datetime) -> bool:
+    statement = select(Dataset).where(Dataset.id == dataset_id).with_for_update(skip_locked=True)
+    try:
+        with sessions.write() as session:
+            dataset = session.scalar(statement)
+            if dataset is None:
+                return False
+            if dataset.deleted_at is None:
+                _delete(session, dataset, by=read_asker(home, dataset_id), readers=readers, home=home, now=now)
+    except DatasetInUseError:
+        return False
+    except OSError as error:
+        log.warning("deletion not completed", extra={"fields": {"dataset": dataset_id, "reason": str(error)}})
+        return False
+    forget_removal(home, dataset_id)
+    return True
+
+
+def _delete(session: Session, dataset: Dataset, *, by: str, readers: Readers, home: Path, now: datetime) -> None:
+    """Remove the files of a locked data set and write its receipt, by whom it was asked for."""
     statement = select(DatasetVersion).where(
-        DatasetVersion.organisation_id == actor.organisation_id, DatasetVersion.dataset_id == dataset.id
+        DatasetVersion.organisation_id == dataset.organisation_id, DatasetVersion.dataset_id == dataset.id
     )
     own = list(session.scalars(statement.order_by(DatasetVersion.number).with_for_update()))
-    versions = own + _list_holding(session, actor, own)
+    versions = own + _list_holding(session, own)
     ids = [version.id for version in versions]
     needs = readers.find_needs(session, ids)
     if needs:
@@ -78,22 +116,21 @@ def delete_dataset(
         "organisation_id": dataset.organisation_id,
         "deleted_at": now.isoformat(),
         "deleted_at_us": to_us(now),
-        "deleted_by": actor.user_id,
-    } | _remove_files(session, dataset, versions, readers=readers, home=home)
-    dataset.deleted_at, dataset.deleted_by = now, actor.user_id
+        "deleted_by": by,
+    } | _remove_files(session, dataset, versions, by=by, readers=readers, home=home)
+    dataset.deleted_at, dataset.deleted_by = now, by
     dataset.receipt = receipt | {"receipt_digest": digest_text(write_json(receipt))}
-    record(session, "dataset.deleted", own[-1], actor.user_id, now)
-    return dataset
+    record(session, "dataset.deleted", own[-1], by, now)
 
 
 def _remove_files(
-    session: Session, dataset: Dataset, versions: Sequence[DatasetVersion], *, readers: Readers, home: Path
+    session: Session, dataset: Dataset, versions: Sequence[DatasetVersion], *, by: str, readers: Readers, home: Path
 ) -> dict[str, object]:
     """Remove what holds rows of these versions; returns what went, a try that a crash cut short included."""
     shared = {version.id: _is_shared(session, version) for version in versions}
     paths = {version.id: _list_paths(home, version, keeps_upload=shared[version.id]) for version in versions}
     kept = readers.find_kept(session, list(shared), home)
-    noted = note_removal(home, dataset.id, {**paths, **kept})
+    noted = note_removal(home, dataset.id, {**paths, **kept}, asked_by=by)
     remove_paths(path for found in (*paths.values(), *kept.values()) for path in found)
     gone = list_gone(home, noted)
     return {
@@ -105,10 +142,10 @@ def _remove_files(
     }
 
 
-def _list_holding(session: Session, actor: Actor, versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
+def _list_holding(session: Session, versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
     """Versions of other data sets that hold one of these out: their checked files carry its rows."""
     statement = select(DatasetVersion).where(
-        DatasetVersion.organisation_id == actor.organisation_id,
+        DatasetVersion.organisation_id == versions[0].organisation_id,
         DatasetVersion.held_version_id.in_([version.id for version in versions]),
         DatasetVersion.dataset_id != versions[0].dataset_id,
     )

@@ -1,24 +1,33 @@
 """What a deletion is about to remove, on disk before the first file goes: its receipt is true whenever a crash comes.
 
-It leaves which files those are to `hub.datasets.deletion`. A note holds names and sizes of files, nothing of a row.
+It leaves which files those are to `hub.datasets.deletion`. A note holds who asked and names and sizes of files, nothing
+of a row.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 from registry.copying import sync_folder
 
+_FOLDER = "deletions"
 Noted = dict[str, dict[str, int]]
 """Id of a version or run -> its files, below the home -> sizes in bytes."""
 
 
-def note_removal(home: Path, dataset_id: str, found: Mapping[str, Sequence[Path]]) -> Noted:
+class _Note(TypedDict):
+    asked_by: str
+    files: Noted
+
+
+def note_removal(home: Path, dataset_id: str, found: Mapping[str, Sequence[Path]], *, asked_by: str) -> Noted:
     """Note the files at and below these paths, durably, with those of earlier tries; returns all of them by id."""
     path = _locate_note(home, dataset_id)
-    noted: Noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    note: _Note = _read(path) if path.is_file() else {"asked_by": asked_by, "files": {}}
+    noted = note["files"]
     known = {name for files in noted.values() for name in files}
     for owner, paths in found.items():
         files = noted.setdefault(owner, {})
@@ -27,8 +36,18 @@ def note_removal(home: Path, dataset_id: str, found: Mapping[str, Sequence[Path]
             if name not in known:
                 files[name] = one.stat().st_size
                 known.add(name)
-    _write(path, json.dumps(noted))
+    _write(path, json.dumps(note))
     return noted
+
+
+def list_removals(home: Path) -> list[str]:
+    """Return the ids of data sets whose deletion was begun and not told as done yet, oldest data set first."""
+    return sorted(path.stem for path in (home / _FOLDER).glob("dst_*.json"))
+
+
+def read_asker(home: Path, dataset_id: str) -> str:
+    """Return who asked first for a deletion that was begun. Raises: FileNotFoundError."""
+    return _read(_locate_note(home, dataset_id))["asked_by"]
 
 
 def list_gone(home: Path, noted: Noted) -> Noted:
@@ -40,10 +59,10 @@ def list_gone(home: Path, noted: Noted) -> Noted:
 
 
 def remove_paths(paths: Iterable[Path]) -> None:
-    """Delete files and folders; what is gone already is no error."""
+    """Delete files and folders; what is gone already, or goes meanwhile as a check ends, is no error."""
     for path in paths:
         if path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, onerror=_pass_what_is_gone)
         else:
             path.unlink(missing_ok=True)
 
@@ -53,8 +72,18 @@ def forget_removal(home: Path, dataset_id: str) -> None:
     _locate_note(home, dataset_id).unlink(missing_ok=True)
 
 
+def _pass_what_is_gone(_call: Callable[..., Any], _path: str, found: tuple[Any, BaseException, Any]) -> None:
+    if not isinstance(found[1], FileNotFoundError):
+        raise found[1]
+
+
 def _locate_note(home: Path, dataset_id: str) -> Path:
-    return home / "deletions" / f"{dataset_id}.json"
+    return home / _FOLDER / f"{dataset_id}.json"
+
+
+def _read(path: Path) -> _Note:
+    note: _Note = json.loads(path.read_text(encoding="utf-8"))
+    return note
 
 
 def _list_files(paths: Sequence[Path]) -> list[Path]:

@@ -13,11 +13,11 @@ from hub.compute.service import list_offers
 from hub.compute.tables import Device
 from hub.orders.service import find_order
 from hub.orders.tables import Quote
-from hub.tuning import rules
 from hub.tuning.health import Check
 from hub.tuning.log_lines import LogLine
 from hub.tuning.queueing import Place
 from hub.tuning.service import list_attempts
+from hub.tuning.speeds import Estimate, estimate_time, read_speeds
 from hub.tuning.states import openai_status
 from hub.tuning.tables import Run
 from hub.tuning.tryouts import list_tryouts
@@ -175,16 +175,29 @@ def present_place(place: Place | None) -> dict[str, int] | None:
 
 
 def present_estimates(session: Session, run: Run) -> list[dict[str, Any]]:
-    """Return the device time that each open offer would be quoted with."""
+    """Return the device time that each open offer would be quoted with, and by which speed."""
     if run.plan is None:
         return []
+    now = context().clock()
+    speeds = read_speeds(session, as_of=now, base_version_id=run.base_version_id)
     return [
-        {
-            "offer_id": offer.id,
-            "device_ms": rules.quote_device_ms(run.plan, tokens_per_s=offer.tokens_per_s, device=str(offer.device)),
-        }
-        for offer, _ in list_offers(session, OfferFilter(), now=context().clock())
+        {"offer_id": offer.id} | _present_estimate(estimate_time(run.plan, offer, speeds.get(offer.id)))
+        for offer, _ in list_offers(session, OfferFilter(), now=now)
     ]
+
+
+def _present_estimate(found: Estimate) -> dict[str, Any]:
+    """`speed` in trained tokens a second; `runs` and `newest_at` where completed runs taught it."""
+    measured = found.measured
+    return {
+        "device_ms": found.device_ms,
+        "speed": {
+            "basis": found.basis,
+            "tokens_per_s": round(found.tokens_per_s, 1),
+            "runs": 0 if measured is None else measured.runs,
+            "newest_at": None if measured is None else measured.newest_at.isoformat(),
+        },
+    }
 
 
 def present_health(checks: Sequence[Check]) -> list[dict[str, Any]]:

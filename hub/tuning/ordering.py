@@ -17,10 +17,10 @@ from hub.errors import ConflictError
 from hub.filings.service import StandingState, explain_standing, standing_of
 from hub.orders.service import accept_quote, quote_tuning, refund_order
 from hub.orders.tables import Fault, Order, OrderState, Quote
-from hub.tuning import rules
 from hub.tuning.moves import RunStateError, move_run
 from hub.tuning.queueing import queue_training
 from hub.tuning.service import NotTunableError, find_run
+from hub.tuning.speeds import estimate_time, read_speeds
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
 
@@ -63,7 +63,8 @@ def quote_run(
     standing = standing_of(session, base.weights_digest, now)
     if standing.state in (StandingState.WITHDRAWN, StandingState.EXPIRED):
         raise NotTunableError(*explain_standing(standing), field="base")
-    device_ms = rules.quote_device_ms(run.plan, tokens_per_s=offer.tokens_per_s, device=str(offer.device))
+    speeds = read_speeds(session, as_of=now, base_version_id=run.base_version_id)
+    device_ms = estimate_time(run.plan, offer, speeds.get(offer.id)).device_ms
     quote = quote_tuning(
         session,
         actor,

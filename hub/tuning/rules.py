@@ -13,6 +13,9 @@ from hub.compute.rules import estimate_device_ms
 QUOTE_HEADROOM_NUM, QUOTE_HEADROOM_DEN = 5, 4
 """A quote covers a quarter more than the estimate: the customer never pays above it, and less if less is used."""
 
+MOST_TAUGHT_FACTOR = 4
+"""Completed runs shorten or lengthen an estimate at most so many times: one odd plan or run decides nothing."""
+
 MAX_PLATFORM_ATTEMPTS = 3
 CANCEL_GRACE_S = 15.0
 _RETRIED_REASONS = frozenset({"internal", "storage_failed", "lost"})
@@ -27,7 +30,7 @@ START_SILENCE_S = 1800.0
 _SCORING = ("evaluating", "scoring")
 """How stages begin in which it generates answers: its steps say nothing of how long one takes."""
 BESIDE_S = 1800.0
-"""Of an attempt's life that is no device time: loading, committing, packing."""
+"""Of an attempt's life that is no device time: loading, packing."""
 SLOWED_PERCENT = 50
 """Of the plan's learning rate, from the last commit on, once a loss was no number."""
 
@@ -43,18 +46,33 @@ class NoResult:
 LOST = NoResult("lost", "the trainer ended without a result")
 
 
-def quote_device_ms(plan: Mapping[str, Any], *, tokens_per_s: int, device: str) -> int:
+def quote_device_ms(
+    plan: Mapping[str, Any], *, tokens_per_s: int, device: str, measured_tokens_per_s: float | None = None
+) -> int:
     """Return the device time that a quote on an offer covers, in ms.
+
+    `measured_tokens_per_s` is how fast completed runs of the base were there, all their device time counted.
+    """
+    train_ms = estimate_device_ms(
+        plan["tokens"], max(1, int(expect_speed(plan, tokens_per_s=tokens_per_s, device=device)))
+    )
+    estimate = plan["estimate"]
+    device_ms = train_ms + int(estimate["device_ms"]) - int(estimate.get("train_ms", estimate["device_ms"]))
+    if measured_tokens_per_s is not None:
+        taught_ms = round(1000 * plan["tokens"] / measured_tokens_per_s)
+        device_ms = min(max(taught_ms, device_ms // MOST_TAUGHT_FACTOR), device_ms * MOST_TAUGHT_FACTOR)
+    return -(-device_ms * QUOTE_HEADROOM_NUM // QUOTE_HEADROOM_DEN)
+
+
+def expect_speed(plan: Mapping[str, Any], *, tokens_per_s: int, device: str) -> float:
+    """Return the training speed that is expected of an offer before runs there teach better, in tokens per second.
 
     The plan's measurement bounds what an offer of the same kind of device promises; another kind counts as offered.
     """
     estimate = plan["estimate"]
-    speed = float(tokens_per_s)
     if estimate["basis"] == "measured" and plan["device"].partition(":")[0] == device:
-        speed = min(speed, float(estimate["tokens_per_s"]))
-    train_ms = estimate_device_ms(plan["tokens"], max(1, int(speed)))
-    beside_ms = int(estimate["device_ms"]) - int(estimate.get("train_ms", estimate["device_ms"]))
-    return -(-(train_ms + beside_ms) * QUOTE_HEADROOM_NUM // QUOTE_HEADROOM_DEN)
+        return min(float(tokens_per_s), float(estimate["tokens_per_s"]))
+    return float(tokens_per_s)
 
 
 def limit_device_ms(quoted_device_ms: int) -> int:
@@ -75,14 +93,23 @@ def limit_attempt_s(quoted_device_ms: int) -> float:
     return limit_device_ms(quoted_device_ms) / 1000 + BESIDE_S
 
 
+def spare_commits_s(newest: Progress | None, life_s: float) -> float:
+    """Return how much of an attempt's life does not count: a slow disk is no fault of the work that waits for it.
+
+    At most as long again, since what a trainer says of itself is not trusted.
+    """
+    return 0.0 if newest is None else min(life_s, max(0.0, newest.committing_ms / 1000))
+
+
 def find_stuck(*, silent_s: float, lived_s: float, newest: Progress | None, quoted_device_ms: int) -> NoResult | None:
     """Return why a trainer that is alive is to be ended; None while it may go on."""
     silence_s, life_s = limit_silence_s(newest, quoted_device_ms), limit_attempt_s(quoted_device_ms)
+    worked_s = lived_s - spare_commits_s(newest, life_s)
     if silent_s > silence_s:
         text = f"the trainer reported nothing for {silent_s:.0f} s (the limit is {silence_s:.0f} s) and was ended"
         return NoResult(STALLED, f"{text}; start a new run, or choose another offer.")
-    if lived_s > life_s:
-        text = f"the trainer ran for {lived_s:.0f} s (the limit by its quote is {life_s:.0f} s) and was ended"
+    if worked_s > life_s:
+        text = f"the trainer ran for {worked_s:.0f} s (the limit by its quote is {life_s:.0f} s) and was ended"
         return NoResult(MAX_DURATION, f"{text}; start a new run, or choose another offer.")
     return None
 

@@ -3,6 +3,7 @@
 It leaves fine-tunes to their own pages and rules to `hub.compute` and `hub.orders`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, redirect, render_template, request
@@ -18,6 +19,7 @@ from hub.orders.rental_quotes import estimate_rental
 from hub.orders.rentals import rent_offer
 from hub.orders.service import wallet
 from hub.orders.tables import Quote
+from hub.tuning.speeds import Speed, read_speeds
 from hub.web import context, current_actor, find_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import BUYERS
@@ -30,10 +32,11 @@ MOST_COMPARED = 4
 
 @dataclass(frozen=True)
 class OfferRow:
-    """One offer with what an hour of it costs the visitor's firm now; None for who buys nothing."""
+    """One offer with what an hour of it costs the visitor's firm, None for who buys nothing, and its measured speed."""
 
     view: OfferView
     quote: Quote | None
+    speed: Speed | None
 
 
 @blueprint.get("/offers")
@@ -49,10 +52,8 @@ def show_offers() -> tuple[str, int]:
     )
     sort = OfferSort(form.value("sort")) if form.value("sort") in set(OfferSort) else OfferSort.PRICE
     with context().sessions.read() as session:
-        rows = [
-            OfferRow(view, _estimate(session, actor, view, HOUR_MS))
-            for view in compare_offers(session, wanted, now=context().clock(), sort=sort)
-        ]
+        views = compare_offers(session, wanted, now=context().clock(), sort=sort)
+        rows = _list_rows(session, actor, views)
         page = render_template("offers/offers.html", form=form, rows=rows, sorts=list(OfferSort), buys=_buys(actor))
     return page, 200 if form.ok else 422
 
@@ -64,7 +65,7 @@ def compare() -> str:
     with context().sessions.read() as session:
         views = compare_offers(session, OfferFilter(), now=context().clock())
         found = [view for view in views if view.offer.id in chosen] if chosen else views[:MOST_COMPARED]
-        rows = [OfferRow(view, _estimate(session, actor, view, HOUR_MS)) for view in found]
+        rows = _list_rows(session, actor, found)
         return render_template("offers/compare.html", rows=rows, buys=_buys(actor))
 
 
@@ -108,10 +109,16 @@ def _show_offer(offer_id: str, form: Form, key: str) -> str:
             view=view,
             hours=hours,
             quote=_estimate(session, actor, view, hours * HOUR_MS),
+            speed=read_speeds(session, as_of=context().clock()).get(offer_id),
             wallet=wallet(session, actor.organisation_id) if actor and _buys(actor) else None,
             buys=_buys(actor),
             key=key,
         )
+
+
+def _list_rows(session: Session, actor: Actor | None, views: Sequence[OfferView]) -> list[OfferRow]:
+    speeds = read_speeds(session, as_of=context().clock())
+    return [OfferRow(view, _estimate(session, actor, view, HOUR_MS), speeds.get(view.offer.id)) for view in views]
 
 
 def _buys(actor: Actor | None) -> bool:

@@ -33,7 +33,7 @@ from hub.web import context, current_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import read_notice
 from marketplace_ui.recipe_form import fill_recipe, read_recipe
-from marketplace_ui.tuning_estimates import estimate_offers, hint_cover, name_programmes, number_rules
+from marketplace_ui.tuning_estimates import estimate_offers, explain_quote, hint_cover, name_programmes, number_rules
 
 blueprint = Blueprint("tuning", __name__)
 MAX_BASES = 100
@@ -109,6 +109,7 @@ def render_order(session: Session, actor: Actor, run: Run, form: Form) -> str:
         dataset=_find_data(session, run),
         estimates=estimate_offers(session, actor, run, filed=standing.valid, now=now),
         quote=quote,
+        quoted_by=explain_quote(session, run, quote) if quote else None,
         holds=_list_holds(quote) if quote else {},
         programmes=name_programmes(session),
         rules=number_rules(session),

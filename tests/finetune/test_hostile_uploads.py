@@ -11,6 +11,7 @@ from typing import Any
 import openpyxl
 import pytest
 
+from finetune.__main__ import main
 from finetune.annotate import quote_formula
 from finetune.spec import Data, Kind, RunSpec, SourceFormat
 from tests.finetune.conftest import ROOT, read_result
@@ -142,6 +143,27 @@ def test_s4_10_no_row_text_leaves_the_findings_and_the_copies(tmp_path: Path) ->
     assert holding == {"findings.jsonl", "annotated.jsonl"}
     assert canary not in done.stdout + done.stderr
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_s4_10_no_row_text_reaches_the_log_with_an_error_that_nobody_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    canary = "QZ-CANARY-88"
+
+    def fail(_job: object) -> None:  # whatever a library may say of the row at hand
+        try:
+            int(canary)
+        except ValueError as error:
+            raise KeyError(canary) from error
+
+    monkeypatch.setattr("finetune.__main__.execute", fail)
+    spec = RunSpec(kind=Kind.CHECK, run_id="run_1", data=Data("rows.jsonl", SourceFormat.JSONL))
+    (tmp_path / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+    assert main([str(tmp_path / "spec.json"), str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert canary not in told
+    assert told.endswith("KeyError\n")
+    assert told.index("int(canary)") < told.index("ValueError\nwhich led to:\n") < told.index("raise KeyError")
 
 
 def test_an_archive_that_explodes_is_refused_unread(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def _assert_learned(out: Path) -> None:
     assert metrics["adapter"]["exact_match_low"] <= metrics["adapter"]["exact_match"]
     assert [line.seq for line in lines] == list(range(1, len(lines) + 1))
     assert {Event.STEP, Event.VALIDATION, Event.CHECKPOINT, Event.EVALUATED} <= {line.type for line in lines}
+    written_ms = [line.committing_ms for line in lines]
+    assert written_ms == sorted(written_ms)
+    assert written_ms[0] == 0 < written_ms[-1]
     assert lines[-1].type is Event.FINISHED
     assert "leaks" not in (out / "progress.jsonl").read_text()
 

@@ -1,15 +1,20 @@
 """The way to an order on the pages: steps, bounds of the recipe, offers, quote, acceptance."""
 
-from sqlalchemy import select
+from datetime import timedelta
+
+from sqlalchemy import delete, select
 
 from finetune.recipe_fixed import list_fixed
 from finetune.spec import BOUNDS, Source
+from hub.clock import read_clock
 from hub.compute.tables import Device, Offer
 from hub.orders.tables import Order
 from hub.tuning.recipe_words import TEXTS_ZH
 from hub.tuning.states import RunState
 from hub.tuning.tables import Run
+from marketplace_ui.format import show_date
 from marketplace_ui.journey_words import FAMILIES
+from tests.hub.runs.test_speeds import add_done
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
 from tests.ui_b.scene import id_in, plan_run
@@ -80,6 +85,30 @@ def test_training_in_4_bits_is_shown_and_told_why_it_cannot_be_chosen(market: Wo
             assert "disabled" in box
             assert text in page
     _set_devices(market, before)
+
+
+def test_offers_and_quotes_show_the_speed_that_they_go_by_with_its_date(market: World, data: str) -> None:
+    client, chinese = market.visit("factory"), market.visit("factory", "zh")
+    run_id = plan_run(market, client, data, name="taught")
+    offer = id_in(client.get(f"/runs/{run_id}").text, "off")
+    assert "too few completed fine-tunes to measure" in client.get(f"/offers/{offer}").text
+    assert "by steps of this base timed on a device of this kind" in client.get(f"/runs/{run_id}").text
+    at = read_clock() - timedelta(days=1)
+    with market.sessions.write() as session:
+        made = add_done(session, run_id, offer, [(30_000, 300_000, at)] * 3)
+    try:
+        for path in (f"/offers/{offer}", "/offers", f"/offers/compare?offer={offer}"):
+            assert "median of 3 fine-tunes, newest" in client.get(path).text
+            assert "3 次微调的中位数" in chinese.get(path).text
+        assert client.post(f"/runs/{run_id}/quote", data={"offer_id": offer}).status_code == 302
+        quoted = client.get(f"/runs/{run_id}").text.split('id="quote"')[1].split("</section>")[0]
+        assert "by 3 completed runs of this base" in quoted
+        assert show_date(at) in quoted
+        assert "次同基座微调" in chinese.get(f"/runs/{run_id}").text
+    finally:
+        with market.sessions.write() as session:
+            session.execute(delete(Run).where(Run.id.in_(made)))
+    assert "completed runs of this base" not in client.get(f"/runs/{run_id}").text, "what it went by is no more"
 
 
 def _set_devices(market: World, devices: dict[str, Device]) -> None:

@@ -1,5 +1,7 @@
 """A trainer that is alive and gets nowhere is ended, resumed from its last commit, and given up with a refund."""
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from tests.hub.runs.scene import Scene, run_until
 from tests.hub.runs.test_runs import ask, finish, read_order, read_rentals
 from tests.hub.runs.twin_trainer import STEP_MS, TOKENS_PER_STEP
 
-STANDS_STILL_ONCE, STANDS_STILL, TALKS_ON_ONCE = 10, 11, 12
+STANDS_STILL_ONCE, STANDS_STILL, TALKS_ON_ONCE, COMMITS_SLOWLY = 10, 11, 12, 13
 
 
 @pytest.fixture
@@ -75,6 +77,21 @@ def test_a_trainer_that_runs_beyond_the_limit_of_its_quote_is_ended_though_it_ta
         rental = session.scalars(select(Rental)).one()
     lived_ms = rules.limit_attempt_s(run["quoted_device_ms"]) * 1000
     assert rental.device_ms >= lived_ms, "the provider is paid for the time all the same"
+
+
+def test_the_time_that_a_trainer_commits_does_not_count_into_its_life(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "BESIDE_S", 1.0)
+    monkeypatch.setattr(rules, "_LEAST_LIMIT_MS", 0)
+    run = finish(scene, scene.order_run(epochs=3, patience=COMMITS_SLOWLY))
+    assert run["state"] == "succeeded", run["message"]
+    assert read_ends(run) == [("ended", "done")]
+    (attempt,) = run["attempts"]
+    lived_s = (
+        datetime.fromisoformat(attempt["ended_at"]) - datetime.fromisoformat(attempt["created_at"])
+    ).total_seconds()
+    assert lived_s > rules.limit_attempt_s(run["quoted_device_ms"])
 
 
 @pytest.mark.usefixtures("impatient")
@@ -135,3 +152,22 @@ def test_who_talks_within_its_limits_goes_on() -> None:
     assert stalled is not None
     assert too_long is not None
     assert (stalled.code, too_long.code) == ("stalled", "max_duration")
+
+
+@pytest.mark.parametrize(
+    ("committing_ms", "lived_s", "code"),
+    [(0, 1_981, "max_duration"), (20_000, 2_000, None), (20_000, 2_001, "max_duration"), (-9_000, 1_980, None)],
+)
+def test_commits_lengthen_a_life_by_what_they_take(committing_ms: int, lived_s: float, code: str | None) -> None:
+    newest = replace(at_step(100, 50_000), committing_ms=committing_ms)
+    found = rules.find_stuck(silent_s=1, lived_s=lived_s, newest=newest, quoted_device_ms=60_000)
+    assert (None if found is None else found.code) == code
+
+
+def test_a_trainer_that_says_it_only_commits_lives_twice_as_long_at_most() -> None:
+    newest = replace(at_step(100, 50_000), committing_ms=10**12)
+    ends = [
+        rules.find_stuck(silent_s=1, lived_s=lived_s, newest=newest, quoted_device_ms=60_000)
+        for lived_s in (3_960, 3_961)
+    ]
+    assert [None if end is None else end.code for end in ends] == [None, "max_duration"]
