@@ -91,6 +91,22 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "not_memorised": Word("训练损失没有远低于留出损失", "Training loss not far below held-out loss"),
         "gradient_norm": Word("梯度范数", "Norm of the gradient"),
     },
+    "unmeasured": {
+        "no_room": Word("当时没有机器能再启动一个评测引擎。", "No machine had room for one more engine."),
+        "no_engine": Word("当时没有评测引擎启动起来。", "No engine came up in time."),
+        "engine_failed": Word("评测引擎未能加载新模型。", "The engine could not load the new model."),
+        "engine_refused": Word("评测引擎拒绝了问题。", "The engine refused the questions."),
+        "no_rows": Word(
+            "没有可以问的留出数据：数据已删除，或每一行都超过引擎的上下文长度。",
+            "There were no held-out rows to ask: the data were deleted, or each is longer than the engine's context.",
+        ),
+    },
+    "case": {
+        "better": Word("改对", "Now right", "good"),
+        "worse": Word("改错", "Now wrong", "bad"),
+        "right": Word("都对", "Both right", "quiet"),
+        "wrong": Word("都不对", "Both wrong", "wait"),
+    },
     "tryout": {
         "queued": Word("等待引擎", "Waits for an engine", "wait"),
         "wanted": Word("加载中", "Loading", "wait"),
@@ -232,8 +248,9 @@ REASONS: dict[str, tuple[str, str]] = {
         "recipe, or publish it with a reason.",
     ),
     "gate_not_measured": (
-        "没有评测引擎可用，新模型暂缓发布。请重新测评，或写明理由后放行。",
-        "No engine could be asked, so the new model is held back. Measure it again, or publish it with a reason.",
+        "未能在服务引擎上测评，新模型暂缓发布。请重新测评，或写明理由后放行。",
+        "It could not be measured on a serving engine, so the new model is held back. Measure it again, or publish it "
+        "with a reason.",
     ),
     "adapter_not_applied": (
         "引擎没有应用训练所得，新模型已隔离。请重新训练，或联系运营方。",

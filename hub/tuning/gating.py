@@ -19,6 +19,7 @@ from hub.datasets.service import locate_checked
 from hub.datasets.tables import DatasetVersion
 from hub.deployments.evaluating import EvaluationStatus, release_evaluation, request_evaluation
 from hub.deployments.rules import choose_context_tokens
+from hub.events.service import SYSTEM, record_event
 from hub.jobs.service import Claim, finish_job, require_lock
 from hub.jobs.tables import Job
 from hub.jobs.work import DONE, Verdict, Work, failed, later, run_beside, try_again
@@ -89,13 +90,29 @@ def conclude_gate(work: Work, claim: Claim, gate: Mapping[str, Any]) -> Verdict:
         release_evaluation(session, run.candidate_version_id or "", subject=run.id, now=now)
         if run.state is RunState.GATING:
             _end_gating(session, run, now)
-        elif gate["passed"] and run.version_id is None:
-            publish_candidate(session, run, now=now)
-        elif is_our_fault(run.gate):
-            quarantine_candidate(session, run, gate["code"], now=now)
-            refund_settled(session, run, gate["code"], now=now)
+        else:
+            _conclude_again(session, run, now)
         finish_job(session, claim, now=now)
     return DONE
+
+
+def _conclude_again(session: Session, run: Run, now: datetime) -> None:
+    """A held run stays held, as its bill is; its version may be published now, or found not to be what was trained."""
+    gate = run.gate or {}
+    record_event(
+        session,
+        "run.measured",
+        run.id,
+        organisation_id=run.organisation_id,
+        actor_id=SYSTEM,
+        now=now,
+        reason_code=gate["code"],
+    )
+    if gate["passed"] and run.version_id is None:
+        publish_candidate(session, run, now=now)
+    elif is_our_fault(gate):
+        quarantine_candidate(session, run, gate["code"], now=now)
+        refund_settled(session, run, gate["code"], now=now)
 
 
 def _begin(work: Work, claim: Claim) -> Callable[[], Examination] | Verdict:
