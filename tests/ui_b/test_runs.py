@@ -1,11 +1,14 @@
 """A run's page while it trains, when it is done, when it failed, and who may see it."""
 
 import re
+from pathlib import Path
 
+import finetune
 from hub.actor import Actor, Role
 from hub.tuning.rerunning import compare_rerun
 from hub.tuning.tables import Run
 from marketplace_ui.durations import show_duration
+from marketplace_ui.journey_words import REASONS
 from marketplace_ui.rerun_words import name_difference
 from tests.hub.runs.scene import run_until
 from tests.ui.world import World
@@ -58,6 +61,17 @@ def test_failed_run_names_cause_refund_and_next_step(shop: Shop) -> None:
     assert "base_changed" in chinese
     assert "修改后重试" in chinese
     assert '收费 <span class="money">¥0.00</span>' in chinese
+
+
+def test_every_code_that_ends_a_run_has_cause_and_next_step() -> None:
+    raised = r'(?:RunError|DataError|BaseError|LimitError|OutOfMemoryError)\(\s*"([a-z_]+)"'
+    sources = [path.read_text() for path in Path(finetune.__file__).parent.glob("*.py")]
+    codes = {code for source in sources for code in re.findall(raised, source)}
+    assert len(codes) > 12
+    only_of_checks_and_other_callers = {"file_missing", "missing_field"}
+    ours = {"lost", "stalled", "max_duration", "artifact_corrupt", "gate_regression", "gate_not_measured"}
+    proofs = {"adapter_no_effect", "adapter_not_applied", "adapter_differs", "base_differs", "adapter_not_loaded"}
+    assert codes - only_of_checks_and_other_callers | ours | proofs <= set(REASONS)
 
 
 def test_the_page_of_a_tuned_version_shows_its_card_in_both_languages(shop: Shop) -> None:
