@@ -3,7 +3,7 @@
 It leaves what happens before the order to `tuning` and the live stream to the API.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ blueprint = Blueprint("runs", __name__)
 blueprint.add_app_template_global(explain_reason, "explain_reason")
 blueprint.add_app_template_global(say_recipe, "say_recipe")
 blueprint.add_app_template_global(show_duration, "duration")
+PAGE_RUNS = 50
 TABLE_POINTS = 40
 RELEASED = "released"
 """How people are told of a held run whose version was published all the same; the run itself stays held."""
@@ -91,9 +92,11 @@ class Money:
 def list_runs() -> str:
     actor = current_actor()
     with context().sessions.read() as session:
-        runs = service.list_runs(session, actor)
+        found = service.list_runs(session, actor, limit=PAGE_RUNS + 1, before=request.args.get("before"))
+        runs = found[:PAGE_RUNS]
         orders = {run.id: find_order(session, run.order_id) for run in runs if run.order_id}
-        return render_template("runs/list.html", runs=runs, orders=orders, terminal=TERMINAL)
+        older = runs[-1].id if len(found) > PAGE_RUNS else None
+        return render_template("runs/list.html", runs=runs, orders=orders, older=older)
 
 
 @blueprint.get("/runs/<run_id>")
@@ -101,10 +104,10 @@ def show_run(run_id: str) -> str:
     return render_run(run_id, Form(), {})
 
 
-def render_run(run_id: str, form: Form, answers: Mapping[str, str], *, override: Form | None = None) -> str:
+def render_run(run_id: str, form: Form, answers: Mapping[str, str], *, refused: Form | None = None) -> str:
     """Return a run's page; `form` and `answers` carry a try-out that was sent without scripts.
 
-    `override` is a refused wish to publish past the gate, shown as it was typed.
+    `refused` is another step that the run did not allow, with its message and what was typed.
 
     Raises:
         NotFoundError: no run of that id for this person.
@@ -113,8 +116,8 @@ def render_run(run_id: str, form: Form, answers: Mapping[str, str], *, override:
     with context().sessions.read() as session:
         run = service.find_run(session, actor, run_id)
         if run.state in UNORDERED:
-            return render_order(session, actor, run, form)
-        return _show(session, actor, run, form, answers, override or Form())
+            return render_order(session, actor, run, refused or form)
+        return _show(session, actor, run, form, answers, refused or Form())
 
 
 @blueprint.app_template_global("state_of_run")
@@ -124,50 +127,37 @@ def tell_state(run: Run) -> str:
 
 
 @blueprint.post("/runs/<run_id>/cancel")
-def cancel_run(run_id: str) -> Response:
-    actor = current_actor()
-    with context().sessions.write() as session:
-        stopping.cancel_run(session, actor, run_id, now=context().clock())
-    return redirect(f"/runs/{run_id}?done=cancelled")
+def cancel_run(run_id: str) -> Response | tuple[str, int]:
+    return _take_step(run_id, stopping.cancel_run, done="cancelled")
 
 
 @blueprint.post("/runs/<run_id>/pause")
-def pause_run(run_id: str) -> Response:
-    actor = current_actor()
-    with context().sessions.write() as session:
-        stopping.pause_run(session, actor, run_id, now=context().clock())
-    return redirect(f"/runs/{run_id}?done=paused")
+def pause_run(run_id: str) -> Response | tuple[str, int]:
+    return _take_step(run_id, stopping.pause_run, done="paused")
 
 
 @blueprint.post("/runs/<run_id>/resume")
-def resume_run(run_id: str) -> Response:
-    actor = current_actor()
-    with context().sessions.write() as session:
-        stopping.resume_run(session, actor, run_id, now=context().clock())
-    return redirect(f"/runs/{run_id}?done=resumed")
+def resume_run(run_id: str) -> Response | tuple[str, int]:
+    return _take_step(run_id, stopping.resume_run, done="resumed")
+
+
+@blueprint.post("/runs/<run_id>/measure")
+def measure_run(run_id: str) -> Response | tuple[str, int]:
+    return _take_step(run_id, measure_again, done="measuring")
 
 
 @blueprint.get("/runs/<run_id>/rerun")
 def show_rerun(run_id: str) -> str:
     """What the same run would differ in today, and the button that enters it."""
-    actor = current_actor()
-    with context().sessions.read() as session:
-        run = service.find_run(session, actor, run_id)
-        found = compare_rerun(session, actor, run_id, home=context().settings.home, now=context().clock())
-        rows = [
-            (name_difference(item["name"]), item["name"], show_side(item, "then"), show_side(item, "now"))
-            for item in found["differences"]
-        ]
-        mine = run.organisation_id == actor.organisation_id
-        return render_template("runs/rerun.html", run=run, rows=rows, count=len(found["compared"]), mine=mine)
+    return _show_rerun(run_id, Form())
 
 
 @blueprint.post("/runs/<run_id>/rerun")
-def rerun_run(run_id: str) -> Response:
-    actor = current_actor()
-    with context().sessions.write() as session:
-        again = rerun(session, actor, run_id, home=context().settings.home, now=context().clock())
-        return redirect(f"/runs/{again.id}")
+def rerun_run(run_id: str) -> Response | tuple[str, int]:
+    actor, form, again_id = current_actor(), Form(), ""
+    with form.catching(), context().sessions.write() as session:
+        again_id = rerun(session, actor, run_id, home=context().settings.home, now=context().clock()).id
+    return redirect(f"/runs/{again_id}") if form.ok else (_show_rerun(run_id, form), 409)
 
 
 @blueprint.post("/runs/<run_id>/publish")
@@ -178,16 +168,8 @@ def publish_run(run_id: str) -> Response | tuple[str, int]:
         with form.catching("reason"), context().sessions.write() as session:
             override_gate(session, actor, run_id, reason=reason, now=context().clock())
     if not form.ok:
-        return render_run(run_id, Form(), {}, override=form), 422
+        return render_run(run_id, Form(), {}, refused=form), 422
     return redirect(f"/runs/{run_id}?done=published")
-
-
-@blueprint.post("/runs/<run_id>/measure")
-def measure_run(run_id: str) -> Response:
-    actor = current_actor()
-    with context().sessions.write() as session:
-        measure_again(session, actor, run_id, now=context().clock())
-    return redirect(f"/runs/{run_id}?done=measuring")
 
 
 @blueprint.get("/runs/<run_id>/cases.csv")
@@ -203,7 +185,32 @@ def send_cases(run_id: str) -> Response:
     return Response(content, content_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _show(session: Session, actor: Actor, run: Run, form: Form, answers: Mapping[str, str], override: Form) -> str:
+def _take_step(run_id: str, step: Callable[..., Run], *, done: str) -> Response | tuple[str, int]:
+    """Take a step that the run's state may not allow any more: then its page says so."""
+    actor, form = current_actor(), Form()
+    with form.catching(), context().sessions.write() as session:
+        step(session, actor, run_id, now=context().clock())
+    if not form.ok:
+        return render_run(run_id, Form(), {}, refused=form), 409
+    return redirect(f"/runs/{run_id}?done={done}")
+
+
+def _show_rerun(run_id: str, form: Form) -> str:
+    actor = current_actor()
+    with context().sessions.read() as session:
+        run = service.find_run(session, actor, run_id)
+        found = compare_rerun(session, actor, run_id, home=context().settings.home, now=context().clock())
+        rows = [
+            (name_difference(item["name"]), item["name"], show_side(item, "then"), show_side(item, "now"))
+            for item in found["differences"]
+        ]
+        mine = run.organisation_id == actor.organisation_id
+        return render_template(
+            "runs/rerun.html", run=run, rows=rows, count=len(found["compared"]), mine=mine, form=form
+        )
+
+
+def _show(session: Session, actor: Actor, run: Run, form: Form, answers: Mapping[str, str], refused: Form) -> str:
     home = context().settings.home
     out = locate_attempt(home, run.id, run.attempt)
     lines = read_tail(out)
@@ -228,7 +235,7 @@ def _show(session: Session, actor: Actor, run: Run, form: Form, answers: Mapping
         parity=(run.gate or {}).get("parity"),
         gate=view_gate(session, run, home, mine=run.organisation_id == actor.organisation_id),
         measuring=measuring,
-        override=override,
+        refused=refused,
         data=data,
         dataset=session.get_one(Dataset, data.dataset_id),
         last_seq=events[-1].seq if events else 0,
