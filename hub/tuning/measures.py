@@ -47,5 +47,5 @@ def list_measured(scores: Mapping[str, Any]) -> Iterator[Measured]:
             part = found[name]
             gain = (part["gain_low"], part["gain_high"])
             # Of what should be rare, less is the gain.
-            low, high = (-gain[1], -gain[0]) if name == "broken" else gain
+            low, high = (0.0 - gain[1], 0.0 - gain[0]) if name == "broken" else gain
             yield Measured(name, part["base"], part["adapter"], low, high)

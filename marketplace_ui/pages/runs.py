@@ -23,6 +23,7 @@ from hub.orders.service import find_order
 from hub.orders.tables import Charge, Order, Quote
 from hub.tuning import service, stopping
 from hub.tuning.examining import read_cases
+from hub.tuning.gate import is_refuted
 from hub.tuning.health import check_health
 from hub.tuning.log_lines import read_log
 from hub.tuning.progress import locate_attempt, locate_run, read_curve, read_tail, thin
@@ -231,6 +232,7 @@ def _show(session: Session, actor: Actor, run: Run, form: Form, answers: Mapping
         story=[tell_event(event) for event in events],
         place=find_place(session, run, home, context().clock()),
         pausable=run.state in PAUSABLE and not run.pause_requested_at and not run.cancel_requested_at,
+        refuted=is_refuted(run.gate),
         served=(run.gate or {}).get("served"),
         parity=(run.gate or {}).get("parity"),
         gate=view_gate(session, run, home, mine=run.organisation_id == actor.organisation_id),

@@ -185,6 +185,37 @@ def test_a_quarantined_version_is_not_offered_for_deployment(market: World, data
     assert "Quarantined" in page
 
 
+def test_a_run_that_was_refuted_later_does_not_read_as_passed(market: World, data: str) -> None:
+    run_id = held_once(market, data)
+    proof = {"passed": True, "code": "proven", "base_error": 0.01, "adapter_error": 0.02, "trained_effect": 2.0}
+    proof |= {"served_effect": 2.0, "tolerance": 0.1, "rows": 16}
+    gate = {"rule": "serving_engine", "passed": True, "code": "passed", "parity": proof}
+    for code, refuted in (("adapter_not_loaded", True), ("not_measured", False)):
+        with market.sessions.write() as session:
+            session.get_one(Run, run_id).gate = gate | {"served": {"passed": False, "code": code}}
+        page = market.visit("factory").get(f"/runs/{run_id}").text
+        assert (">Quarantined</span>" in page, ">Passed</span>" in page) == (refuted, not refuted), code
+
+
+def test_figures_of_the_gate_have_units_and_a_gain_is_the_better(market: World, data: str) -> None:
+    run_id = held_once(market, data)
+    figure = {"base": 0.25, "adapter": 0.75, "gain_low": 0.4, "gain_high": 0.6}
+    broken = {"base": 0.1, "adapter": 0.0, "gain_low": -0.2, "gain_high": -0.0}
+    scores = {"n": 40, "loss": figure, "exact_match": figure, "broken": broken}
+    rule = {"code": "loss_lower", "value": 1.0, "limit": 1e-6, "passed": True}
+    gate = {"rule": "serving_engine", "passed": True, "code": "passed", "rules": [rule], "scores": scores}
+    with market.sessions.write() as session:
+        session.get_one(Run, run_id).gate = gate
+    page = market.visit("factory").get(f"/runs/{run_id}").text
+    for text in (
+        'Held-out loss<span class="sub">nats a token</span>',
+        '+40.0 … +60.0<span class="sub">points</span>',
+        '+0.0 … +20.0<span class="sub">points</span>',
+        "+0.4000 … +0.6000</td>",
+    ):
+        assert text in page, text
+
+
 def test_a_runs_page_leads_to_its_data(market: World, data: str) -> None:
     page = market.visit("factory").get(f"/runs/{held_once(market, data)}").text
     assert f'href="/datasets/{data}?version=1"' in page
