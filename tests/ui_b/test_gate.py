@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from hub.catalogue.tables import ModelVersion, VersionState
 from hub.jobs.tables import Job
 from hub.tuning.examining import CASES_NAME
 from hub.tuning.progress import locate_run
+from hub.tuning.publishing import quarantine_candidate
 from hub.tuning.tables import Run
 from tests.hub.runs.scene import run_until
 from tests.ui.world import World
@@ -178,8 +178,7 @@ def test_a_quarantined_version_is_not_offered_for_deployment(market: World, data
     page = finish_run(market, client, run_id)
     assert 'action="/endpoints/deploy"' in page
     with market.sessions.write() as session:
-        version = session.scalars(select(ModelVersion).where(ModelVersion.run_id == run_id)).one()
-        version.state = VersionState.QUARANTINED
+        quarantine_candidate(session, session.get_one(Run, run_id), "adapter_differs", now=market.now)
     page = client.get(f"/runs/{run_id}").text
     assert 'action="/endpoints/deploy"' not in page
     assert "Quarantined" in page
