@@ -335,6 +335,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "QLoRA 需要 GPU。请关闭它，或选择 GPU 算力后重新发起任务。",
         "QLoRA needs a GPU. Switch it off, or choose a GPU offer, and start again.",
     ),
+    "qlora_not_trained": (
+        "平台按服务时的 bf16 精度训练，尚不支持 4 位（QLoRA）。请关闭它后重新发起任务。",
+        "Bases are trained in bf16 as they are served, and not yet in 4 bits (QLoRA). Switch it off and start again.",
+    ),
     "base_unreadable": (
         "平台保存的基座文件不可读。无需付费，请联系运营方重新导入该基座。",
         "The base's files, as the platform keeps them, cannot be read. You pay nothing; ask the operator to import the "
