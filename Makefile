@@ -8,6 +8,7 @@ DATA ?=
 DETACH ?=
 
 SPLIT ?= val
+PLAN ?= usual
 # One worker a core, each with whole files, in the order of tests/conftest.py.
 WORKERS := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
@@ -56,8 +57,8 @@ bench-pool: ## real vLLM: gateway, adapters, merged weights, affinity, hot loads
 bench-finetune: ## compare the trainer with TRL and LLaMA-Factory, each in its own environment
 	@$(VENV)/python -m benchmarks.finetune
 
-bench-maintnorm: ## error reduction of three companies through the marketplace: DATA=PATH [SPLIT=val]
-	@$(VENV)/python -m benchmarks.maintnorm "$(DATA)" --split $(SPLIT)
+bench-maintnorm: ## error reduction of three companies through the marketplace: DATA=PATH [SPLIT=val] [PLAN=usual]
+	@$(VENV)/python -m benchmarks.maintnorm "$(DATA)" --split $(SPLIT) --plan $(PLAN)
 
 bench-datasets: ## memory and rows a second of the data check at a million rows
 	@$(VENV)/python -m benchmarks.datasets

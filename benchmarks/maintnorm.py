@@ -1,6 +1,6 @@
 """Three companies' maintenance short text through the public interfaces, beside the published rows.
 
-    make bench-maintnorm DATA=PATH [SPLIT=val]        (python -m benchmarks.maintnorm PATH [--split val])
+    make bench-maintnorm DATA=PATH [SPLIT=val] [PLAN=usual]        (python -m benchmarks.maintnorm PATH [--split val])
 
 One base, one recipe, one adapter each; every answer comes through the gateway. The journey is `examples.factories`; the
 last line is its JSON object. Published: ByT5 of the maintnorm paper (WNUT 2024), on the test files.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.running_market import ROOT
-from examples.tasks.maintnorm import score_most_frequent
+from examples.tasks.maintnorm import PLANS, score_most_frequent
 
 PUBLISHED_BYT5: Final = {"A": 95.2, "B": 90.0, "C": 89.1}
 PUBLISHED_MOST_FREQUENT: Final = {"A": 90.9, "B": 90.2, "C": 78.6}
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.maintnorm", description=__doc__)
     parser.add_argument("data", type=Path, help="folder of company_{a,b,c}.{train,SPLIT}.norm files")
     parser.add_argument("--split", default="val")
+    parser.add_argument("--plan", choices=list(PLANS), default="usual", help="how the training sentences are used")
     options = parser.parse_args(arguments)
     try:
         baseline = {letter: score_most_frequent(options.data, letter, options.split) for letter in PUBLISHED_BYT5}
@@ -36,7 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"benchmarks.maintnorm: {error}\n")
         return 1
     was_running = subprocess.run([_GUANMO, "status"], cwd=ROOT, capture_output=True, check=False).returncode == 0
-    command = [_GUANMO, "demo", "--detach", "--data", str(options.data.absolute()), "--split", options.split]
+    command = [
+        _GUANMO,
+        "demo",
+        "--detach",
+        "--data",
+        str(options.data.absolute()),
+        "--split",
+        options.split,
+        "--plan",
+        options.plan,
+    ]
     try:
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     finally:

@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
+    parser.add_argument("--plan", choices=list(maintnorm.PLANS), default="usual")
     options = parser.parse_args()
     try:
         scores = {
@@ -66,9 +67,11 @@ def serve_factory(options: Any, serial: int, letter: str) -> dict[str, float]:
     steps.top_up(operator, factory, CASH_FEN)
     file = options.home / "samples" / f"company_{letter.lower()}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    rows = maintnorm.build_upload(maintnorm.read_sentences(options.data, letter, "train"))
+    plan = maintnorm.PLANS[options.plan]
+    sentences = maintnorm.read_sentences(options.data, letter, "train")
+    rows = maintnorm.build_upload(sentences, valid_rows=plan.valid_rows, variants=plan.variants)
     write_upload(file, rows, question="prompt", answer="completion")
-    done = learn(factory, file, letter)
+    done = learn(factory, file, letter, plan)
     name = steps.deploy_version(factory, done["version_id"])["public_name"]
     key = str(factory.post("/api/v1/keys", name="scoring")["key"])
     write_environment(Market(options.hub, options.gateway, options.home), key=key, model=name, base=BASE)
@@ -103,10 +106,10 @@ def sign_up(hub_url: str, operator: Hub, serial: int, letter: str) -> Hub:
     return Hub(hub_url, email=email, password=password)
 
 
-def learn(factory: Hub, file: Path, letter: str) -> dict[str, Any]:
+def learn(factory: Hub, file: Path, letter: str, plan: maintnorm.Plan) -> dict[str, Any]:
     """Upload, plan, quote on the fastest offer, train."""
     data = steps.upload_dataset(factory, file, f"work orders {letter}")
-    run = steps.plan_run(factory, base=BASE, dataset=data["id"], model="normaliser", recipe=dict(maintnorm.RECIPE))
+    run = steps.plan_run(factory, base=BASE, dataset=data["id"], model="normaliser", recipe=dict(plan.recipe))
     offer = max(factory.get("/api/v1/offers")["offers"], key=lambda found: found["tokens_per_s"])
     return steps.train_run(factory, run, steps.quote_run(factory, run, offer["id"]))
 

@@ -91,6 +91,22 @@ FAMILIES: dict[str, dict[str, Word]] = {
         "not_memorised": Word("训练损失没有远低于留出损失", "Training loss not far below held-out loss"),
         "gradient_norm": Word("梯度范数", "Norm of the gradient"),
     },
+    "unmeasured": {
+        "no_room": Word("当时没有机器能再启动一个评测引擎。", "No machine had room for one more engine."),
+        "no_engine": Word("当时没有评测引擎启动起来。", "No engine came up in time."),
+        "engine_failed": Word("评测引擎未能加载新模型。", "The engine could not load the new model."),
+        "engine_refused": Word("评测引擎拒绝了问题。", "The engine refused the questions."),
+        "no_rows": Word(
+            "没有可以问的留出数据：数据已删除，或每一行都超过引擎的上下文长度。",
+            "There were no held-out rows to ask: the data were deleted, or each is longer than the engine's context.",
+        ),
+    },
+    "case": {
+        "better": Word("改对", "Now right", "good"),
+        "worse": Word("改错", "Now wrong", "bad"),
+        "right": Word("都对", "Both right", "quiet"),
+        "wrong": Word("都不对", "Both wrong", "wait"),
+    },
     "tryout": {
         "queued": Word("等待引擎", "Waits for an engine", "wait"),
         "wanted": Word("加载中", "Loading", "wait"),
@@ -232,8 +248,9 @@ REASONS: dict[str, tuple[str, str]] = {
         "recipe, or publish it with a reason.",
     ),
     "gate_not_measured": (
-        "没有评测引擎可用，新模型暂缓发布。请重新测评，或写明理由后放行。",
-        "No engine could be asked, so the new model is held back. Measure it again, or publish it with a reason.",
+        "未能在服务引擎上测评，新模型暂缓发布。请重新测评，或写明理由后放行。",
+        "It could not be measured on a serving engine, so the new model is held back. Measure it again, or publish it "
+        "with a reason.",
     ),
     "adapter_not_applied": (
         "引擎没有应用训练所得，新模型已隔离。请重新训练，或联系运营方。",
@@ -292,8 +309,66 @@ REASONS: dict[str, tuple[str, str]] = {
         "operator.",
     ),
     "data_changed": (
-        "数据文件与登记的指纹不符。请重新上传数据集。",
-        "The data's files differ from their registered digest. Upload the data set again.",
+        "平台保存的数据文件与登记的指纹不符。无需付费，请重新上传数据集，并告知运营方。",
+        "The data's files, as the platform keeps them, differ from their registered digest. You pay nothing; upload "
+        "the data set again, and tell the operator.",
+    ),
+    "row_not_chat": (
+        "平台保存的数据文件不可读。无需付费，请重新上传数据集，并告知运营方。",
+        "The data's files, as the platform keeps them, cannot be read. You pay nothing; upload the data set again, and "
+        "tell the operator.",
+    ),
+    "data_not_ready": (
+        "数据集尚不可用（检查失败、已删除或提示未确认）。请打开数据集处理后重新发起任务。",
+        "The data set cannot be used: its check failed, it was deleted, or its warnings are not acknowledged. Open it, "
+        "then start again.",
+    ),
+    "limit_too_small": (
+        "限额内一步也训练不了。请调高限额后重新发起任务。",
+        "The limits leave no step to train. Raise them and start again.",
+    ),
+    "rslora_sets_alpha": (
+        "rsLoRA 自行设定 alpha，不能再指定。请去掉其中一项后重新发起任务。",
+        "rsLoRA sets alpha by itself. Leave one of the two out and start again.",
+    ),
+    "qlora_needs_gpu": (
+        "QLoRA 需要 GPU。请关闭它，或选择 GPU 算力后重新发起任务。",
+        "QLoRA needs a GPU. Switch it off, or choose a GPU offer, and start again.",
+    ),
+    "qlora_not_trained": (
+        "平台按服务时的 bf16 精度训练，尚不支持 4 位（QLoRA）。请关闭它后重新发起任务。",
+        "Bases are trained in bf16 as they are served, and not yet in 4 bits (QLoRA). Switch it off and start again.",
+    ),
+    "base_unreadable": (
+        "平台保存的基座文件不可读。无需付费，请联系运营方重新导入该基座。",
+        "The base's files, as the platform keeps them, cannot be read. You pay nothing; ask the operator to import the "
+        "base again.",
+    ),
+    "artifact_corrupt": (
+        "训练产物与其登记的指纹不符，未能登记版本。无需付费，请重新发起任务。",
+        "What was trained differs from its registered digest, so no version was made of it. You pay nothing; start a "
+        "new run.",
+    ),
+    "adapter_not_loaded": (
+        "引擎没有加载新模型，已隔离。请重新训练，或联系运营方。",
+        "The engine did not load the model, so it is quarantined. Run it again, or ask the operator.",
+    ),
+    "no_capacity": (
+        "暂时没有空闲的设备，会自动继续等待，不收费。",
+        "No device is free now. It waits by itself and costs nothing.",
+    ),
+    "user_paused": (
+        "您已暂停；资金保持冻结，7 天内不继续则取消并退回其余。",
+        "You paused it. The money stays held; after 7 days it is cancelled and the rest goes back.",
+    ),
+    "insufficient_funds": (
+        "可用资金不足，没有冻结资金。请转账并由运营方入账后重新创建任务。",
+        "Your cash does not cover the quote; no money was held. Transfer it, let the operator book it, and create the "
+        "job again.",
+    ),
+    "quote_above_limit": (
+        "没有报价在您给定的上限之内，没有冻结资金。请提高上限后重新创建任务。",
+        "No quote was within the limit that you gave; no money was held. Raise it and create the job again.",
     ),
 }
 """Cause and next step by reason code of a run."""

@@ -196,6 +196,7 @@ WORDS: dict[str, dict[str, Word]] = {
         "succeeded": Word("已完成", "Succeeded", "good"),
         "early_stopped": Word("提前完成", "Stopped early, done", "good"),
         "held": Word("完成，未登记版本", "Done, version held back", "wait"),
+        "released": Word("完成，后经放行发布", "Done, published later", "good"),
         "invalid": Word("数据有误", "Data refused", "bad"),
         "expired": Word("报价已过期", "Quote expired"),
         "cancelled": Word("已取消", "Cancelled"),

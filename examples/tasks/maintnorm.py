@@ -36,6 +36,22 @@ RECIPE: Final[Mapping[str, int | float]] = {
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How a factory's training sentences are used, the same for each factory; the validation file decides nothing."""
+
+    valid_rows: int
+    variants: int
+    recipe: Mapping[str, int | float]
+
+
+PLANS: Final[Mapping[str, Plan]] = {
+    "usual": Plan(VALID_ROWS, VARIANTS, RECIPE),
+    "longer": Plan(75, VARIANTS, {**RECIPE, "epochs": 3}),
+}
+"""`longer` trains on 75 more of about 3,150 sentences and half as long again; whether it gains is not measured yet."""
+
+
+@dataclass(frozen=True)
 class Sentence:
     """The words as written and, at the same positions, what each should become (nothing, a word or several)."""
 

@@ -40,6 +40,7 @@ def run_demo(
     detach: Annotated[bool, typer.Option(help="return with the marketplace running and var/demo.env written")] = False,
     data: Annotated[Path | None, typer.Option(help="folder of company_{a,b,c}.{train,val}.norm files")] = None,
     split: Annotated[str, typer.Option(help="which files of --data to score on")] = "val",
+    plan: Annotated[str, typer.Option(help="how long to train on --data: usual or longer")] = "usual",
 ) -> None:
     """Run the whole journey for real, from nothing to a statement; then stay open until Ctrl-C."""
     settings = read_settings(os.environ)
@@ -49,7 +50,7 @@ def run_demo(
         found_running = is_up(settings)
         try:
             _prepare(settings, found_running, more_bases=BASES_FOR_DATA if data else ())
-            _run_journey(settings, data, split)
+            _run_journey(settings, data, split=split, plan=plan)
         except BaseException as error:
             _clean_up(settings, found_running)
             raise _explain(error) from error
@@ -87,11 +88,11 @@ def _write_samples(settings: Settings) -> None:
             (folder / f"work_orders.{kind}").rename(sample)
 
 
-def _run_journey(settings: Settings, data: Path | None, split: str) -> None:
+def _run_journey(settings: Settings, data: Path | None, *, split: str, plan: str) -> None:
     module = "examples.journey" if data is None else "examples.factories"
     arguments = ["--hub", settings.hub_url, "--gateway", settings.gateway_url, "--home", str(settings.home)]
     if data is not None:
-        arguments += ["--data", str(data.absolute()), "--split", split]
+        arguments += ["--data", str(data.absolute()), "--split", split, "--plan", plan]
     _call(["-m", module, *arguments], "The journey / 全流程")
 
 

@@ -21,7 +21,7 @@ from hub.tuning.log_lines import read_log
 from hub.tuning.offers import publish_offer
 from hub.tuning.papers import build_bundle, build_manifest
 from hub.tuning.progress import locate_attempt, locate_run, read_curve, read_tail
-from hub.tuning.publishing import measure_again, override_gate
+from hub.tuning.publishing import is_being_measured, measure_again, override_gate
 from hub.tuning.queueing import find_place
 from hub.tuning.rerunning import Comparison, check_confirmed, compare_rerun, rerun
 from hub.tuning.scoring import Case, report_labels
@@ -74,6 +74,7 @@ def get_run(path: bodies.RunPath) -> dict[str, Any]:
 
     In the plan, `recipe` maps each value's name to {value, reason, reason_zh, source}, and `fixed` likewise what has no
     setting. `source` is data, owner's setting, our measurement, our default or a citation, several joined by "; ".
+    `measuring`: the gate asks an engine once more about a held run.
     """
     actor = current_actor()
     home = context().settings.home
@@ -88,6 +89,7 @@ def get_run(path: bodies.RunPath) -> dict[str, Any]:
             "progress": bodies.present_progress(session, run, lines[-1] if lines else None),
             "curve": curve,
             "health": bodies.present_health(check_health(curve)),
+            "measuring": is_being_measured(session, run),
         }
 
 

@@ -6,6 +6,7 @@ It leaves the manifest to `hub.tuning.papers`. Digests and figures only: no row,
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from hub.tuning.gate import is_refuted
 from hub.tuning.measures import MEASURES, Measured, list_measured
 from hub.tuning.recipe_words import say_recipe
 
@@ -75,32 +76,63 @@ class _Card:
         ]
         n = metrics.get("n", "-")
         lead = self.say(
-            f"训练端在 {n} 行留出数据上的成绩；区间为 Wilson 区间。",
-            f"By the trainer, on {n} rows that were not trained on; the interval is Wilson's.",
+            f"训练端在 {n} 行留出数据上的成绩；损失的单位是每词元 nat，区间为 Wilson 区间。",
+            f"By the trainer, on {n} rows that were not trained on; losses are nats a token, the interval is Wilson's.",
         )
         return f"## {self.say('留出数据成绩', 'Held-out scores')}\n\n{lead}\n\n{_table(heads.split('|'), rows)}"
 
     def gate(self) -> str:
-        """The serving engine's scores before and after, and what the gate decided by them."""
+        """The serving engine's scores before and after, what the gate decided by them, the proofs of what is served."""
         gate = self._manifest.get("gate") or {}
-        verdict = self.say("通过", "passed") if gate.get("passed") else self.say("暂缓", "held back")
-        if "override" in gate:
-            verdict += self.say("，后经人工决定发布", ", published later on a person's decision")
         title, label = self.say("发布门禁", "Publish gate"), self.say("结论", "Verdict")
-        text = f"## {title}\n\n{label}: **{verdict}** (`{gate.get('code', '-')}`)"
+        text = f"## {title}\n\n{label}: **{self._verdict(gate)}** (`{gate.get('code', '-')}`)" + self._proofs(gate)
         measured = list(list_measured(gate.get("scores") or {}))
         if not measured:
             return text + "\n\n" + self.say("没有服务引擎的成绩。", "There are no scores of a serving engine.")
         counts = gate["scores"]["n"], gate["scores"].get("probe", {}).get("n", 0)
         lead = self.say(
-            f"在服务引擎上问同样的问题：留出数据 {counts[0]} 行，通用题 {counts[1]} 道。",
-            f"The same was asked on the serving engine: {counts[0]} held-out rows, {counts[1]} general questions.",
+            f"在服务引擎上问同样的问题：留出数据 {counts[0]} 行，通用题 {counts[1]} 道。"
+            "损失的单位是每词元 nat，其余提升以百分点计。",
+            f"The same was asked on the serving engine: {counts[0]} held-out rows, {counts[1]} general questions. "
+            "Losses are nats a token; other gains are percentage points.",
         )
         heads = self.say(
             "指标|之前（基座）|之后（本模型）|提升的 95 % 区间",
             "measure|before (base)|after (this model)|95 % interval of the gain",
         )
         return f"{text}\n\n{lead}\n\n{_table(heads.split('|'), [self._measure(item) for item in measured])}"
+
+    def _verdict(self, gate: Mapping[str, Any]) -> str:
+        """A proof that failed outweighs every score and every person."""
+        if is_refuted(gate):
+            return self.say("已隔离：下面的核验未通过", "quarantined: a proof below failed")
+        verdict = self.say("通过", "passed") if gate.get("passed") else self.say("暂缓", "held back")
+        if "override" in gate:
+            verdict += self.say("，后经人工决定发布", ", published later on a person's decision")
+        return verdict
+
+    def _proofs(self, gate: Mapping[str, Any]) -> str:
+        """Whether each engine answered with the log-probabilities of the trainer, and how far apart they were."""
+        names = {
+            "parity": self.say("评测引擎上的核验", "Proof on the engine of the gate"),
+            "served": self.say("上线引擎上的核验", "Proof on the serving engine"),
+        }
+        lines = []
+        for key, name in names.items():
+            proof = gate.get(key)
+            if proof is None:
+                continue
+            line = f"- {name}: `{proof['code']}`"
+            if "adapter_error" in proof:
+                base, ours, effect = (f"{proof[part]:.4f}" for part in ("base_error", "adapter_error", "served_effect"))
+                line += self.say(
+                    f"；每个答案词元的对数概率与训练端相差 {base}（基座）、{ours}（本模型）nat，"
+                    f"允许 {proof['tolerance']:.2f}；本模型与基座相差 {effect}",
+                    f"; log-probabilities per answer token differ from the trainer's by {base} (base) and {ours} (this "
+                    f"model) nats, {proof['tolerance']:.2f} are allowed; this model differs from its base by {effect}",
+                )
+            lines.append(line)
+        return "\n\n" + "\n".join(lines) if lines else ""
 
     def _measure(self, item: Measured) -> tuple[str, ...]:
         show = _loss if item.is_loss else _share

@@ -79,7 +79,7 @@ def end_attempt(
                 session,
                 run,
                 reason_code=result.reason_code if result is not None else why.code,
-                fault=result.fault if result is not None else Fault.PLATFORM,
+                fault=rules.find_fault(result),
                 message=rules.explain_end(
                     result, why=why, device_batch_tokens=run.device_batch_tokens, rate_percent=run.rate_percent
                 ),

@@ -5,6 +5,7 @@ It leaves which engine, and what the answers mean, to `hub.tuning.proving` and `
 
 import http.client
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -46,7 +47,7 @@ class Answer:
 
 
 def measure_logprobs(url: str, model: str, questions: Sequence[Question]) -> list[float]:
-    """Return each row's mean log-probability per answer token under a served name, in nats.
+    """Return each row's mean log-probability per answer token under a served name, in nats; NaN where one is none.
 
     Raises:
         EngineRefusedError, OSError.
@@ -88,7 +89,9 @@ def answer_chats(url: str, model: str, prompts: Sequence[str], *, max_tokens: in
 
 
 def _pick(told: dict[str, Any], token: int) -> float:
-    return float(told[str(token)]["logprob"])
+    """JSON has no NaN: an engine that computes none says null, which must not read as an answer that failed to come."""
+    found = told[str(token)]["logprob"]
+    return math.nan if found is None else float(found)
 
 
 def _complete(url: str, body: dict[str, Any], *, path: str = "/v1/completions") -> list[dict[str, Any]]:

@@ -3,8 +3,10 @@
 It leaves asking the engine to `hub.tuning.examining` and the figures of answers to `hub.tuning.scoring`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from statistics import fmean
 from typing import Any
 
@@ -20,6 +22,16 @@ LEAST_KNOWN, MAX_PROBE_LOSS = 0.2, 0.05
 """Of a base that answers less of the probe and loses more than three points the loss decides: 5 % more (ours)."""
 NOT_MEASURED, NO_EFFECT = "gate_not_measured", "adapter_no_effect"
 _LEAST_NATS = 1e-4
+
+
+class Unmeasured(StrEnum):
+    """Why no engine's figures stand on a run."""
+
+    NO_ROOM = "no_room"
+    NO_ENGINE = "no_engine"
+    ENGINE_FAILED = "engine_failed"
+    ENGINE_REFUSED = "engine_refused"
+    NO_ROWS = "no_rows"
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,12 @@ def judge_parity(found: LogProbs) -> Parity:
     """Compare engine and trainer on base and adapter.
 
     `adapter_no_effect`: training left the base's own answers. `base_differs`: the engine runs another base.
-    `adapter_not_applied`: the engine answers like the base. `adapter_differs`: it runs some other adapter.
+    `adapter_not_applied`: the engine answers like the base. `adapter_differs`: it runs some other adapter. What is no
+    number on one of the two sides can be compared with nothing and differs.
     """
+    unsound = _find_unsound(found)
+    if unsound is not None:
+        return unsound
     effect = _distance(found.trained_adapter, found.trained_base)
     served_effect = _distance(found.served_adapter, found.served_base)
     base_error = _distance(found.served_base, found.trained_base)
@@ -119,9 +135,10 @@ def judge(found: Examination) -> dict[str, Any]:
 
     `code` is `passed`, the parity's where that failed, else `gate_regression`.
     """
-    parity = judge_parity(_read_logprobs(found))
-    scores = _score(found)
-    rules = _list_rules(scores)
+    unsound = _find_unsound(_read_all(found))
+    parity = unsound or judge_parity(_read_logprobs(found))
+    scores = _score(found) if unsound is None else {}
+    rules = _list_rules(scores) if scores else []
     code = "passed" if all(rule.passed for rule in rules) else "gate_regression"
     return {
         "passed": parity.passed and code == "passed",
@@ -138,10 +155,50 @@ def is_our_fault(gate: Mapping[str, Any]) -> bool:
     return not parity["passed"] and parity["code"] != NO_EFFECT
 
 
+def is_refuted(gate: Mapping[str, Any] | None) -> bool:
+    """Return whether a proof was made and failed; an engine that could not be asked refutes nothing."""
+    return bool(find_refuted(gate))
+
+
+def find_refuted(gate: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the proof that failed, on the engine of callers or of evaluations; empty where none did."""
+    for name in ("served", "parity"):
+        proof: dict[str, Any] = (gate or {}).get(name) or {}
+        if not proof.get("passed", True) and proof["code"] != "not_measured":
+            return proof
+    return {}
+
+
+def describe_unmeasured(why: Unmeasured, reason: str) -> dict[str, Any]:
+    """Return the gate of a run that could not be measured: held until it is, or until a person decides."""
+    return {"passed": False, "code": NOT_MEASURED, "why": str(why), "reason": reason}
+
+
 def _read_logprobs(found: Examination) -> LogProbs:
     count = len(found.trained_base)
     served = (found.task.base.logprobs[:count], found.task.adapter.logprobs[:count])
     return LogProbs(found.trained_base, found.trained_adapter, *served)
+
+
+def _read_all(found: Examination) -> LogProbs:
+    """Every row of task and probe: for looking at each, not for comparing them."""
+    served = [
+        [*task.logprobs, *probe.logprobs]
+        for task, probe in ((found.task.base, found.probe.base), (found.task.adapter, found.probe.adapter))
+    ]
+    return LogProbs(found.trained_base, found.trained_adapter, *served)
+
+
+def _find_unsound(found: LogProbs) -> Parity | None:
+    """Return the failed proof of values that are no numbers, without figures; None where all are."""
+    sides = (
+        ("base_differs", (*found.trained_base, *found.served_base)),
+        ("adapter_differs", (*found.trained_adapter, *found.served_adapter)),
+    )
+    for code, values in sides:
+        if not all(map(math.isfinite, values)):
+            return Parity(False, code, {"tolerance": TOLERANCE_NATS, "rows": len(found.served_base)})
+    return None
 
 
 def _score(found: Examination) -> dict[str, Any]:

@@ -45,4 +45,7 @@ def list_measured(scores: Mapping[str, Any]) -> Iterator[Measured]:
     for name in MEASURES:
         if name in found:
             part = found[name]
-            yield Measured(name, part["base"], part["adapter"], part["gain_low"], part["gain_high"])
+            gain = (part["gain_low"], part["gain_high"])
+            # Of what should be rare, less is the gain.
+            low, high = (0.0 - gain[1], 0.0 - gain[0]) if name == "broken" else gain
+            yield Measured(name, part["base"], part["adapter"], low, high)

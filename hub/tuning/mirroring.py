@@ -12,6 +12,7 @@ from hub.catalogue.service import model_of
 from hub.catalogue.tables import ModelVersion
 from hub.jobs.service import Claim, finish_job
 from hub.jobs.work import DONE, Verdict, Work, failed, run_beside
+from hub.tuning.measures import list_measured
 from hub.tuning.progress import read_curve
 from hub.tuning.tables import Run
 from registry.mirror_records import MetricPoint, MirroredRun, MirroredVersion, registered_name
@@ -104,6 +105,11 @@ def _list_metrics(work: Work, run: Run | None, version: ModelVersion) -> list[Me
         for side in ("base", "adapter")
         for key, value in version.metrics.get(side, {}).items()
     ]
+    points += [
+        MetricPoint(f"gate.{side}.{item.name}", 0, value, version.created_at)
+        for item in list_measured((run.gate or {}).get("scores", {}) if run is not None else {})
+        for side, value in (("base", item.base), ("adapter", item.adapter))
+    ]
     curve: list[dict[str, Any]] = read_curve(work.settings.home, run.id) if run is not None else []
     for point in curve:
         for key in ("loss", "valid_loss", "valid_token_accuracy"):
@@ -118,7 +124,16 @@ def _list_tags(version: ModelVersion, run: Run | None) -> dict[str, str]:
         for key, value in version.lineage.items()
         if value is not None
     }
-    return lineage | {VERSION_TAG: version.id, RUN_TAG: run.id if run is not None else version.id}
+    return lineage | _list_run_tags(run) | {VERSION_TAG: version.id, RUN_TAG: run.id if run is not None else version.id}
+
+
+def _list_run_tags(run: Run | None) -> dict[str, str]:
+    """Seed and verdict; that a person overrode the gate, but not in whose words."""
+    if run is None:
+        return {}
+    gate = run.gate or {}
+    tags = {"guanmo.seed": str(run.seed), "guanmo.gate": str(gate.get("code", ""))}
+    return tags | {"guanmo.gate_overridden": str("override" in gate).lower()}
 
 
 def _note(work: Work, claim: Claim, mirrored: MirroredVersion, mirrored_run: MirroredRun) -> Verdict:

@@ -54,6 +54,8 @@ _TEXTS = {
     "run.proof_missing": "The serving engine could not be asked for a proof",
     "run.proof_failed": "The serving engine does not serve what was trained; the model is quarantined",
     "run.gate_overridden": "The publish gate was overridden",
+    "run.measure_requested": "The serving engine is asked about the model once more",
+    "run.measured": "The model was measured on the serving engine",
 }
 _RECOVERIES = {
     NAN_LOSS: "The loss was no number; the job goes on from its last checkpoint at half the learning rate",

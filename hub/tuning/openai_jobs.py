@@ -18,10 +18,10 @@ from hub.datasets.tables import DatasetVersion
 from hub.deployments.tables import Deployment, DeploymentState
 from hub.orders.tables import Quote
 from hub.tuning.bodies import present_health, present_place, present_progress
+from hub.tuning.gate import find_refuted, is_refuted
 from hub.tuning.health import check_health
 from hub.tuning.openai_ids import show_file, show_job, show_result_file
 from hub.tuning.progress import locate_attempt, read_curve, read_tail
-from hub.tuning.proving import find_refuted, is_refuted
 from hub.tuning.queueing import find_place
 from hub.tuning.states import DELIVERED, TERMINAL, RunState, openai_status
 from hub.tuning.tables import Run

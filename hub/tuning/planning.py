@@ -17,6 +17,7 @@ from hub.jobs.service import Claim, enqueue_job, fail_job, finish_job, require_l
 from hub.jobs.tables import JobState
 from hub.jobs.trainer import Sighting, await_trainer, clear_trainer, ensure_trainer
 from hub.jobs.work import DONE, Verdict, Work
+from hub.tuning import rules
 from hub.tuning.awaiting import await_data
 from hub.tuning.kinds import ORDER_KIND
 from hub.tuning.moves import move_run
@@ -118,7 +119,7 @@ def _apply(work: Work, claim: Claim, sighting: Sighting, out: Path) -> None:
                 RunState.INVALID,
                 now=now,
                 reason_code=result.reason_code,
-                fault=Fault.USER,
+                fault=rules.find_fault(result),
                 message=result.message,
             )
             finish_job(session, claim, now=now)

@@ -4,12 +4,11 @@ A version that is not is quarantined. The gate asked an engine of its own before
 It leaves the figures to `hub.tuning.gate` and loading to the pool.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -22,7 +21,7 @@ from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
 from hub.jobs.work import DONE, Verdict, Work, later, run_beside, try_again
 from hub.tuning.engine_questions import EngineRefusedError, measure_logprobs
 from hub.tuning.examining import PARITY_ROWS, Asked, collect_questions
-from hub.tuning.gate import LogProbs, Parity, judge_parity
+from hub.tuning.gate import LogProbs, Parity, is_refuted, judge_parity
 from hub.tuning.kinds import PROVE_KIND
 from hub.tuning.progress import locate_attempt
 from hub.tuning.publishing import quarantine_candidate
@@ -81,20 +80,6 @@ def queue_proofs(session: Session, *, now: datetime) -> int:
             max_failures=_MAX_FAILURES,
         )
     return len(waiting)
-
-
-def is_refuted(gate: Mapping[str, Any] | None) -> bool:
-    """Return whether a proof was made and failed; an engine that could not be asked refutes nothing."""
-    return bool(find_refuted(gate))
-
-
-def find_refuted(gate: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the proof that failed, on the engine of callers or of evaluations; empty where none did."""
-    for name in ("served", "parity"):
-        proof: dict[str, Any] = (gate or {}).get(name) or {}
-        if not proof.get("passed", True) and proof["code"] != "not_measured":
-            return proof
-    return {}
 
 
 def _collect(work: Work, claim: Claim) -> _Asked | None:

@@ -19,7 +19,7 @@ from hub.columns import write_json
 from hub.deployments.own_engines import DORA, needs_own_engine
 from hub.errors import InvalidValueError
 from hub.events.service import SYSTEM, record_event
-from hub.jobs.service import Claim, enqueue_job, finish_job, require_lock
+from hub.jobs.service import Claim, enqueue_job, find_open_job, finish_job, require_lock
 from hub.jobs.trainer import read_result
 from hub.jobs.work import DONE, Verdict, Work
 from hub.tuning.endings import end_failed
@@ -123,7 +123,8 @@ def override_gate(session: Session, actor: Actor, run_id: str, *, reason: str, n
         raise InvalidValueError(
             f"The reason has {len(reason)} characters; give {LEAST_REASON_CHARS} to {MOST_REASON_CHARS}: who uses it, "
             "and why the figures do not matter there.",
-            f"理由为 {len(reason)} 个字符，应为 {LEAST_REASON_CHARS} 至 {MOST_REASON_CHARS} 个。",
+            f"理由为 {len(reason)} 个字符，应为 {LEAST_REASON_CHARS} 至 {MOST_REASON_CHARS} 个，"
+            "请写明谁使用、为何不受影响。",
             field="reason",
         )
     if not (run.gate or {}).get("parity", {"passed": True})["passed"]:
@@ -151,6 +152,8 @@ def override_gate(session: Session, actor: Actor, run_id: str, *, reason: str, n
 def measure_again(session: Session, actor: Actor, run_id: str, *, now: datetime) -> Run:
     """Ask an engine once more about a held run that none could be asked about; a pass then publishes it.
 
+    While it is being asked, again changes nothing.
+
     Raises:
         NotFoundError; ForbiddenError: an auditor or provider asks.
         RunStateError: the run is not held, or it was measured.
@@ -163,8 +166,22 @@ def measure_again(session: Session, actor: Actor, run_id: str, *, now: datetime)
             f"任务 {run.id} 状态为“{run.state}”，只有因未能测评而暂缓的任务可以重新测评。",
             state=str(run.state),
         )
-    queue_gate(session, run, now=now)
+    if not is_being_measured(session, run):
+        record_event(
+            session,
+            "run.measure_requested",
+            run.id,
+            organisation_id=run.organisation_id,
+            actor_id=actor.user_id,
+            now=now,
+        )
+        queue_gate(session, run, now=now)
     return run
+
+
+def is_being_measured(session: Session, run: Run) -> bool:
+    """Return whether an engine is being asked once more about a held run."""
+    return run.state is RunState.HELD and find_open_job(session, kind=GATE_KIND, subject=run.id) is not None
 
 
 def _register(

@@ -19,6 +19,7 @@ MOST_TAUGHT_FACTOR = 4
 MAX_PLATFORM_ATTEMPTS = 3
 CANCEL_GRACE_S = 15.0
 _RETRIED_REASONS = frozenset({"internal", "storage_failed", "lost"})
+_KEPT_BY_US = frozenset({"data_changed", "row_not_chat"})
 _LEAST_LIMIT_MS = 120_000
 OUT_OF_MEMORY = "out_of_memory"
 NAN_LOSS = "nan_loss"
@@ -121,6 +122,16 @@ def should_retry(result: Result | None, *, attempts: int) -> bool:
     if attempts >= MAX_PLATFORM_ATTEMPTS:
         return False
     return result is None or (result.fault is Fault.PLATFORM and result.reason_code in _RETRIED_REASONS)
+
+
+def find_fault(result: Result | None) -> Fault:
+    """Return whose fault the end of an attempt was; without a result the platform's.
+
+    The trainer blames who brought its files. Here the platform keeps them, checked, and no customer can change them.
+    """
+    if result is None or result.reason_code in _KEPT_BY_US:
+        return Fault.PLATFORM
+    return result.fault
 
 
 def is_interrupted(result: Result | None) -> bool:

@@ -138,9 +138,11 @@ def find_run(session: Session, actor: Actor, run_id: str, *, lock: bool = False)
     return run
 
 
-def list_runs(session: Session, actor: Actor, *, limit: int = 100) -> Sequence[Run]:
-    """Return the organisation's runs, newest first."""
+def list_runs(session: Session, actor: Actor, *, limit: int = 100, before: str | None = None) -> Sequence[Run]:
+    """Return the organisation's runs, newest first, those entered before a run of that id if one is named."""
     statement = select(Run).where(Run.organisation_id == actor.organisation_id).order_by(Run.id.desc())
+    if before:
+        statement = statement.where(Run.id < before)
     return session.scalars(statement.limit(limit)).all()
 
 

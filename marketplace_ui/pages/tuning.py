@@ -136,11 +136,13 @@ def _show_wizard(actor: Actor, form: Form | None) -> str:
         if chosen.base is None or "again" in request.args:
             bases = _list_bases(session, actor)
             hints = {filed: hint_cover(session, actor, filed=filed, now=now) for filed in (True, False)}
-            return render_template("runs/base.html", bases=bases, hints=hints, carried=carried)
+            return render_template("runs/base.html", bases=bases, hints=hints, carried=carried, form=form or Form())
         if chosen.data is None:
             rows = list_datasets(session, actor)
             validated = list_validated(session, actor)
-            return render_template("runs/data.html", chosen=chosen, rows=rows, validated=validated, carried=carried)
+            return render_template(
+                "runs/data.html", chosen=chosen, rows=rows, validated=validated, carried=carried, form=form or Form()
+            )
         return render_template(
             "runs/recipe.html",
             chosen=chosen,

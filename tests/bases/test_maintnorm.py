@@ -6,7 +6,7 @@ import pytest
 
 from examples.bases.short_text import MAX_WORDS, read_answer, write_answer, write_letter_prompt, write_prompt
 from examples.tasks.maintnorm import (
-    RECIPE,
+    PLANS,
     Sentence,
     build_upload,
     learn_most_frequent,
@@ -81,6 +81,18 @@ def test_missing_and_malformed_files_are_named(tmp_path: Path) -> None:
         read_sentences(tmp_path, "B", "train")
 
 
-def test_the_recipe_keeps_within_the_bounds() -> None:
-    for name, value in RECIPE.items():
-        assert BOUNDS[name].low <= value <= BOUNDS[name].high
+@pytest.mark.parametrize("name", PLANS)
+def test_the_recipe_of_each_plan_keeps_within_the_bounds(name: str) -> None:
+    for setting, value in PLANS[name].recipe.items():
+        assert BOUNDS[setting].low <= value <= BOUNDS[setting].high
+
+
+def test_the_longer_plan_trains_on_more_sentences_and_longer() -> None:
+    sentences = [Sentence((f"pump{number}",), ("pump",)) for number in range(400)]
+    rows = {
+        name: build_upload(sentences, valid_rows=plan.valid_rows, variants=plan.variants)
+        for name, plan in PLANS.items()
+    }
+    held = {name: sum(row.split == "valid" for row in found) for name, found in rows.items()}
+    assert held == {"usual": 150, "longer": 75}
+    assert PLANS["usual"].recipe["epochs"] < PLANS["longer"].recipe["epochs"]

@@ -52,6 +52,7 @@ ENUMERATIONS = {
     "finetune.spec:Fault": "fault",
     "hub.orders.tables:Fault": "fault",
     "hub.tuning.states:AttemptState": "attempt",
+    "hub.tuning.gate:Unmeasured": "unmeasured",
     "hub.ledger.tables:AccountKind": "account",
     "hub.vouchers.tables:Decision": "voucher_step",
     "serving.contract:ReplicaState": "replica",

@@ -78,7 +78,9 @@ def test_a_checkpoint_is_loaded_waited_for_and_asked_beside_its_base(
     assert empty.status_code == 422
     assert "The message has 0 characters" in empty.text
     report(market, DeploymentState.FAILED)
-    assert "being retried" in client.get(f"{path}?step=2").text
+    failed = client.get(f"{path}?step=2").text
+    assert "being retried" in failed
+    assert "Loading the checkpoint of step 2 failed; it is tried again by itself" in failed
 
 
 def test_only_its_own_firm_loads_one_and_only_evaluated_steps(market: World, trained: str) -> None:

@@ -1,16 +1,22 @@
 """A run's page while it trains, when it is done, when it failed, and who may see it."""
 
 import re
+from pathlib import Path
 
+import pytest
+
+import finetune
 from hub.actor import Actor, Role
 from hub.tuning.rerunning import compare_rerun
 from hub.tuning.tables import Run
 from marketplace_ui.durations import show_duration
+from marketplace_ui.journey_words import REASONS
+from marketplace_ui.pages import runs
 from marketplace_ui.rerun_words import name_difference
 from tests.hub.runs.scene import run_until
 from tests.ui.world import World
 from tests.ui_b.conftest import Shop
-from tests.ui_b.scene import finish_run, make_worker, order_run, plan_run
+from tests.ui_b.scene import add_data, finish_run, make_worker, order_run, plan_run
 
 
 def test_done_run_shows_scores_money_lineage_and_what_is_next(shop: Shop) -> None:
@@ -58,6 +64,17 @@ def test_failed_run_names_cause_refund_and_next_step(shop: Shop) -> None:
     assert "base_changed" in chinese
     assert "修改后重试" in chinese
     assert '收费 <span class="money">¥0.00</span>' in chinese
+
+
+def test_every_code_that_ends_a_run_has_cause_and_next_step() -> None:
+    raised = r'(?:RunError|DataError|BaseError|LimitError|OutOfMemoryError)\(\s*"([a-z_]+)"'
+    sources = [path.read_text() for path in Path(finetune.__file__).parent.glob("*.py")]
+    codes = {code for source in sources for code in re.findall(raised, source)}
+    assert len(codes) > 12
+    only_of_checks_and_other_callers = {"file_missing", "missing_field"}
+    ours = {"lost", "stalled", "max_duration", "artifact_corrupt", "gate_regression", "gate_not_measured"}
+    proofs = {"adapter_no_effect", "adapter_not_applied", "adapter_differs", "base_differs", "adapter_not_loaded"}
+    assert codes - only_of_checks_and_other_callers | ours | proofs <= set(REASONS)
 
 
 def test_the_page_of_a_tuned_version_shows_its_card_in_both_languages(shop: Shop) -> None:
@@ -141,6 +158,58 @@ def test_a_result_no_better_than_its_base_is_held_and_said(market: World, data: 
     assert "did not pass the publish gate" in page
     assert f'action="/runs/{run_id}/publish"' in page
     assert 'action="/endpoints/deploy"' not in page
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("pause", "only a queued or training run can be paused"),
+        ("resume", "only a paused run can be resumed"),
+        ("measure", "only a held run that no engine was asked about can be measured again"),
+    ],
+)
+def test_a_step_that_comes_too_late_is_refused_on_the_runs_own_page(shop: Shop, step: str, said: str) -> None:
+    answer = shop.world.visit("factory").post(f"/runs/{shop.shown['done']}/{step}")
+    assert answer.status_code == 409
+    assert said in answer.text
+    assert "Base weights" in answer.text
+
+
+def test_what_needs_deleted_data_says_so_on_its_page(market: World) -> None:
+    client = market.visit("factory")
+    dataset_id = add_data(market, client)
+    run_id = plan_run(market, client, dataset_id, name="gone")
+    order_run(market, client, run_id)
+    finish_run(market, client, run_id)
+    assert client.post(f"/datasets/{dataset_id}/delete").status_code == 302
+    again = client.post(f"/runs/{run_id}/rerun")
+    assert (again.status_code, "Confirm and run again" in again.text) == (409, True)
+    anew = client.post("/runs/new", data={"base": "guanmo/demo-zh", "data": dataset_id, "name": "anew"})
+    assert (anew.status_code, "Choose data" in anew.text) == (422, True)
+    for answer in (again, anew):
+        assert re.search(r'role="alert">.{0,400}deleted', answer.text, re.DOTALL), answer.text[:3000]
+
+
+def test_the_list_leads_to_older_runs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = shop.world.visit("factory")
+    whole = re.findall(r'href="/runs/(run_[0-9a-f]+)"', client.get("/runs").text)
+    assert len(whole) == 4
+    monkeypatch.setattr(runs, "PAGE_RUNS", 3)  # a page of fifty would take fifty runs
+    newest = client.get("/runs").text
+    following = re.search(r'href="(/runs\?before=run_[0-9a-f]+)" rel="next"', newest)
+    assert following
+    older = client.get(following[1]).text
+    found = [re.findall(r'href="/runs/(run_[0-9a-f]+)"', page) for page in (newest, older)]
+    assert (found[0] + found[1], len(found[0])) == (whole, 3)
+    assert 'rel="next"' not in older
+    assert "First page" in older
+
+
+def test_an_unordered_run_offers_its_steps_to_its_own_firm_alone(shop: Shop) -> None:
+    path = f"/runs/{shop.shown['planned']}"
+    for who, offered in (("factory", True), ("operator", False)):
+        page = shop.world.visit(who).get(path).text
+        assert ("Get the quote" in page, "Change the recipe" in page) == (offered, offered), who
 
 
 def test_operator_looks_on_but_others_do_not(shop: Shop) -> None:

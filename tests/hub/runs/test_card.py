@@ -91,6 +91,52 @@ def test_the_chinese_card_gives_reasons_in_chinese() -> None:
     assert "| max_new_tokens | 40 | an old manifest names no source | - |" in chinese
 
 
+PROOF = {
+    "passed": True,
+    "code": "proven",
+    "base_error": 0.012,
+    "adapter_error": 0.034,
+    "served_effect": 2.5,
+    "trained_effect": 2.4,
+    "tolerance": 0.1,
+    "rows": 16,
+}
+
+
+def prove(**gate: dict[str, Any]) -> dict[str, Any]:
+    return MANIFEST | {"gate": MANIFEST["gate"] | gate}
+
+
+def test_the_card_tells_the_proofs_of_what_is_served() -> None:
+    card = write_card(prove(parity=PROOF, served=PROOF | {"served_effect": 2.25}))
+    assert "- Proof on the engine of the gate: `proven`; log-probabilities per answer token" in card
+    assert "by 0.0120 (base) and 0.0340 (this model) nats, 0.10 are allowed" in card
+    assert "- Proof on the serving engine: `proven`" in card
+    assert "differs from its base by 2.2500" in card
+    chinese = write_card(prove(parity=PROOF), chinese=True)
+    assert (
+        "评测引擎上的核验: `proven`；每个答案词元的对数概率与训练端相差 0.0120（基座）、0.0340（本模型）nat" in chinese
+    )
+    assert "上线引擎" not in chinese
+
+
+def test_the_card_of_what_was_refuted_later_is_no_praise() -> None:
+    failed = {"passed": False, "code": "adapter_not_loaded", "status": 404.0}
+    gate = MANIFEST["gate"] | {"passed": True, "code": "passed", "parity": PROOF, "served": failed}
+    english, chinese = (write_card(MANIFEST | {"gate": gate}, chinese=chinese) for chinese in (False, True))
+    assert "Verdict: **quarantined: a proof below failed**" in english
+    assert "- Proof on the serving engine: `adapter_not_loaded`\n" in english
+    assert "已隔离" in chinese
+    unasked = prove(served={"passed": False, "code": "not_measured"})
+    assert "**held back, published later on a person's decision**" in write_card(unasked)
+
+
+def test_fewer_empty_answers_are_a_gain() -> None:
+    broken = {"base": 0.1, "adapter": 0.0, "gain_low": -0.15, "gain_high": -0.05}
+    scores = MANIFEST["gate"]["scores"] | {"broken": broken}
+    assert "| Empty or looping answers | 10.0 % | 0.0 % | +5.0 … +15.0 |" in write_card(prove(scores=scores))
+
+
 def test_no_words_of_a_person_stand_on_a_card() -> None:
     assert "Wang" not in write_card(MANIFEST) + write_card(MANIFEST, chinese=True)
 

@@ -1,11 +1,13 @@
 """The publish gate's figures and rules, and the known ways in which an adapter is silently ignored, by their cause."""
 
+import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.columns import write_json
 from hub.tuning.gate import Examination, LogProbs, Paper, Side, judge, judge_parity
 from hub.tuning.scoring import Case, bound_gain, is_broken, overlap_f1, report_labels, score_cases
 
@@ -31,6 +33,23 @@ def test_an_adapter_that_is_not_the_trained_one_is_told_by_its_cause(
 ) -> None:
     found = judge_parity(LogProbs(BASE, trained, served_base, served))
     assert (found.passed, found.code) == (code == "proven", code)
+
+
+@pytest.mark.parametrize(
+    ("side", "code"),
+    [
+        ("trained_base", "base_differs"),
+        ("served_base", "base_differs"),
+        ("trained_adapter", "adapter_differs"),
+        ("served_adapter", "adapter_differs"),
+    ],
+)
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_what_is_no_number_proves_nothing(side: str, code: str, value: float) -> None:
+    found = LogProbs(BASE, TRAINED, BASE, TRAINED)
+    parity = judge_parity(replace(found, **{side: [*getattr(found, side)[:2], value]}))
+    assert (parity.passed, parity.code) == (False, code)
+    assert all(map(math.isfinite, parity.figures.values()))
 
 
 def test_scores_of_a_json_task_with_few_answers() -> None:
@@ -132,6 +151,13 @@ def test_a_base_that_knows_next_to_nothing_and_loses_that_forgets_by_its_loss() 
 def test_a_base_that_knows_next_to_nothing_and_keeps_it_is_not_asked_for_its_loss() -> None:
     gate = judge(replace(GOOD, probe=paper(["?"] * 98 + PROBE[98:], ["?"] * 100, PROBE, gain=-0.2)))
     assert (gate["rules"][-1]["code"], gate["passed"]) == ("nothing_forgotten", True)
+
+
+def test_a_row_behind_the_proof_that_is_no_number_is_no_figure() -> None:
+    side = replace(GOOD.task.adapter, logprobs=[*GOOD.task.adapter.logprobs[:-1], float("nan")])
+    gate = judge(replace(GOOD, task=replace(GOOD.task, adapter=side)))
+    assert (gate["passed"], gate["code"], gate["scores"], gate["rules"]) == (False, "adapter_differs", {}, [])
+    write_json(gate)
 
 
 def test_a_served_base_under_the_adapters_name_is_told_before_anything_else() -> None:

@@ -288,13 +288,15 @@ def test_without_an_engine_it_is_held_and_may_be_measured_again(
     wait_in_vain(scene, run_id, timedelta(minutes=16))
     run = scene.read_run(run_id)
     assert (run["state"], run["reason_code"]) == ("held", "gate_not_measured")
+    assert run["gate"]["why"] == "no_engine"
     assert read_order(scene).state is OrderState.SETTLED
     assert scene.call("POST", f"/api/v1/runs/{run_id}/measure", "factory").status_code == 202
     worker = make_worker(scene)
     run_until(worker, lambda: has_wish(scene))
     report_evaluation(scene, engines(SOUND).url)
     run_until(worker, lambda: scene.read_run(run_id)["version_id"] is not None)
-    assert scene.read_run(run_id)["gate"]["code"] == "passed"
+    measured = scene.read_run(run_id)["gate"]
+    assert (measured["code"], "why" in measured, "reason" in measured) == ("passed", False, False)
     assert scene.call("POST", f"/api/v1/runs/{run_id}/measure", "factory").status_code == 409
 
 
@@ -313,7 +315,7 @@ def test_without_room_for_an_engine_it_is_held_once_it_waited_long_enough(scene:
     wait_in_vain(scene, run_id, timedelta(minutes=16))
     run = scene.read_run(run_id)
     assert (run["state"], run["reason_code"]) == ("held", "gate_not_measured")
-    assert run["gate"]["reason"] == "no room for an engine"
+    assert (run["gate"]["why"], run["gate"]["reason"]) == ("no_room", "no room for an engine")
     assert read_order(scene).state is OrderState.SETTLED
 
 
@@ -328,6 +330,7 @@ def test_an_adapter_that_no_engine_can_load_is_held_with_the_engines_reason(scen
     wait_in_vain(scene, run_id, timedelta(minutes=2))
     run = scene.read_run(run_id)
     assert (run["state"], run["reason_code"], run["gate"]["reason"]) == ("held", "gate_not_measured", "load_failed")
+    assert run["gate"]["why"] == "engine_failed"
 
 
 def test_rows_beyond_the_engines_context_are_left_out(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from hub.tuning.endings import fail_orphaned_runs
 from hub.tuning.mirroring import MirrorVersions
 from hub.tuning.progress import locate_attempt
 from hub.tuning.service import expire_runs
+from hub.tuning.tables import Run
 from hub.worker import ROLE, Chore, Worker, list_lanes, stop_trainers
 from registry.mirror_records import MirroredRun, MirroredVersion
 from registry.mlflow_mirror import MirrorUnavailableError
@@ -321,15 +322,24 @@ def test_the_mirror_is_repeated_until_it_takes_and_never_fails_the_run(scene: Sc
 
     run_until(worker, is_refused)
     assert scene.read_run(run["id"])["state"] == "succeeded"
+    figure = {"base": 0.25, "adapter": 0.75, "gain_low": 0.4, "gain_high": 0.6}
     with scene.sessions.write() as session:
         session.scalars(select(Job).where(Job.kind == "version.mirror")).one().run_after = read_clock()
+        row = session.get_one(Run, run["id"])
+        scores = {"n": 4, "exact_match": figure, "probe": {"n": 1, **figure, "loss": figure}}
+        row.gate = (row.gate or {}) | {"scores": scores, "override": {"by": "usr_1", "reason": "Mr Wang needs it"}}
     run_until(worker, lambda: bool(scene.read_run(run["id"])["mlflow_run_id"]))
     with scene.sessions.read() as session:
         version = session.get_one(ModelVersion, scene.read_run(run["id"])["version_id"])
     assert (version.mlflow_model, version.mlflow_version) == ("factory-co.orders", "3")
     assert mirror.runs[0]["params"] == {"rank": "8", "epochs": "3", "batch_tokens": "256"}
     assert {point.name for point in mirror.runs[0]["metrics"]} >= {"loss", "base.loss", "adapter.exact_match"}
-    assert mirror.versions[0]["tags"]["guanmo.artifact_digest"] == version.artifact_digest
+    told = {point.name: point.value for point in mirror.runs[0]["metrics"]}
+    assert (told["gate.base.exact_match"], told["gate.adapter.probe_loss"]) == (0.25, 0.75)
+    tags = mirror.versions[0]["tags"]
+    assert tags["guanmo.artifact_digest"] == version.artifact_digest
+    assert (tags["guanmo.seed"], tags["guanmo.gate"], tags["guanmo.gate_overridden"]) == ("42", "passed", "true")
+    assert "Wang" not in str(mirror.runs) + str(mirror.versions)
 
 
 def test_a_run_may_ask_to_be_deployed_when_done(scene: Scene) -> None:
