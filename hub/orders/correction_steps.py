@@ -18,6 +18,8 @@ from hub.organisations.service import require_second_person
 
 APPROVAL_LIMIT_FEN = 100_000
 """A correction of at most 1,000 yuan is posted by one person; above it a second one approves (our default)."""
+ANNEX_VERSION = 2
+"""What the audit trail keeps of a posted correction: `elapsed_fen` too since 2; older links stay as they were."""
 
 
 def check_reason(reason: str) -> None:
@@ -118,6 +120,7 @@ def record_correction(session: Session, topic: str, version: BillVersion, *, act
         organisation_id=version.organisation_id,
         actor_id=actor_id,
         now=now,
+        schema_version=ANNEX_VERSION,
         bill_version_id=version.id,
         number=version.number,
         fault=version.fault,
