@@ -34,7 +34,7 @@ class ClaimQuery(Query):
 
 
 class DraftBody(Body):
-    """What to claim: a programme, a period (2026-11, 2026-Q4, 2026), and one firm or all."""
+    """What to claim: a programme, one firm or all, and a period: 2026-11, 2026-Q4, 2026 or 2026-11-03--2026-12-15."""
 
     programme: str
     period: str
@@ -65,7 +65,7 @@ def list_claims(query: ClaimQuery) -> Items[ClaimView]:
 
 @blueprint.post("/claims")
 def draft_claim(body: DraftBody) -> tuple[ClaimWithLines, int]:
-    """Draft a claim of what is used and not claimed yet."""
+    """Draft a claim of what is used and not claimed yet: up to a period's end, or of the days of a range."""
     actor, now = current_actor(), context().clock()
     with context().sessions.read() as session:
         plan = service.plan_claim(session, actor, **body.model_dump(), now=now)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Target, Yes, call, confirm, download, segment
+from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Period, Target, Yes, call, confirm, download, segment
 from hub.cli.showing import choose, choose_text, local_time, show, show_file, show_whole, yuan
 
 claims = typer.Typer(no_args_is_help=True)
@@ -58,13 +58,13 @@ def list_own(key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
 @claims.command("draft")
 def draft(
     programme: Annotated[str, typer.Argument(help="programme, for example model")],
-    period: Annotated[str, typer.Argument(help="2026-11, 2026-Q4 or 2026")],
+    period: Period,
     key: Key,
     hub: Hub = DEFAULT_HUB,
     organisation: Annotated[str | None, typer.Option(help="one firm org_…; all when left out")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draft a claim of what is used and not claimed yet (operator); another person submits it."""
+    """Draft a claim of what is used and not claimed yet (operator): up to a period's end, or of the days of a range."""
     body = {"programme": programme, "period": period, "organisation_id": organisation}
     _tell(call(hub, key, "POST", "claims", body), as_json=as_json)
 

@@ -22,6 +22,7 @@ from hub.web import context, current_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import read_notice
 from marketplace_ui.people import name_person
+from marketplace_ui.period_form import read_period
 
 blueprint = Blueprint("claims", __name__)
 NOTICES = {
@@ -36,22 +37,19 @@ NOTICES = {
 
 @blueprint.get("/operator/claims")
 def list_claims() -> str:
-    return _show_list(current_actor(*READERS), Form({"period": context().clock().strftime("%Y-%m")}))
+    return _show_list(current_actor(*READERS), Form())
 
 
 @blueprint.post("/operator/claims")
 def draft_claim() -> Response | tuple[str, int]:
     actor, form, now = current_actor(), Form.of_request(), context().clock()
+    programme, period = form.text("programme", required=True), read_period(form)
+    firm = form.optional("organisation_id")
+    if not form.ok:
+        return _show_list(actor, form), 422
     with form.catching("programme", "period", "organisation_id"):
         with context().sessions.read() as session:
-            plan = service.plan_claim(
-                session,
-                actor,
-                programme=form.text("programme", required=True),
-                period=form.text("period", required=True),
-                organisation_id=form.optional("organisation_id"),
-                now=now,
-            )
+            plan = service.plan_claim(session, actor, programme=programme, period=period, organisation_id=firm, now=now)
         with context().sessions.write() as session:
             claim = service.place_claim(session, actor, plan, now=now)
     return redirect(f"/operator/claims/{claim.id}?done=drafted") if form.ok else (_show_list(actor, form), 422)

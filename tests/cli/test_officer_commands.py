@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from hub.cli.reports import Period
+from hub.cli.calling import Period
 from hub.errors import InvalidValueError
 from hub.organisations.rules import make_demo_uscc
 from tests.cli.terminal import Terminal, street, terminal, write_paper
@@ -63,6 +63,7 @@ def test_a_claim_from_draft_to_reconciliation_by_two_officers(street: Terminal, 
     assert [row["kind"] for row in street.read("auditor", "grants", "papers", grant.id)["items"]] == ["invoice"]
     claim = street.read("checker", "claims", "draft", "model", "2026-Q4")
     assert (claim["amount_fen"], len(claim["lines"])) == (2100, 2)
+    assert street.refused("checker", "claims", "draft", "model", "2026-11-01--2026-11-30") == "days_overlap"
     assert street.refused("checker", "claims", "submit", claim["id"], "--yes") == "four_eyes"
     assert street.refused("auditor", "claims", "submit", claim["id"], "--yes") == "forbidden"
     assert street.declined("approver", "claims", "submit", claim["id"])
@@ -94,6 +95,8 @@ def test_a_draft_is_taken_back_with_its_reason(street: Terminal) -> None:
     claim = street.read("checker", "claims", "draft", "model", "2026-11")
     taken = street.read("checker", "claims", "withdraw", claim["id"], "--reason", "a paper is missing")
     assert (taken["state"], taken["reason"]) == ("withdrawn", "a paper is missing")
+    again = street.read("checker", "claims", "draft", "model", "2026-11-01--2026-11-30")
+    assert (again["period"], again["amount_fen"]) == ("2026-11-01--2026-11-30", 2100)
 
 
 def test_an_authority_report_is_previewed_issued_and_compared(street: Terminal, tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ from importlib import import_module
 
 import pytest
 
+from hub.ledger.periods import SHANGHAI
+from hub.organisations.rules import make_demo_uscc
+from hub.vouchers.papers import add_paper
 from hub.vouchers.rules import RuleBody, read_body
-from hub.vouchers.tables import RuleVersion
+from hub.vouchers.tables import PaperKind, RuleVersion
 from marketplace_ui.rule_form import FIELDS, MEMBERS
 from marketplace_ui.words import WORDS
 from tests.ui.pages import CHINESE, read_page
@@ -191,6 +194,30 @@ def test_claim_is_submitted_by_another_paid_and_reconciled(scene: Scene) -> None
     assert operator.post(f"{path}/reconciliation", data={"reason": "partly paid"}).status_code == 302
     assert "partly paid" in operator.get(path).text
     assert "no. 1" in scene.world.visit("factory").get(f"/vouchers/grants/{scene.ids['grant_model']}").text
+
+
+def test_a_claim_is_drafted_of_days_that_no_other_has(scene: Scene) -> None:
+    operator, month = scene.world.visit("operator"), scene.ids["month"]
+    days = {"from_day": f"{month}-01", "to_day": f"{month}-28"}
+    typed = {"programme": "model", "period": "", "organisation_id": ""}
+    for language, said in (("en", "which has days of"), ("zh", "有重叠")):
+        overlapping = scene.world.visit("operator", language).post("/operator/claims", data=typed | days)
+        assert (overlapping.status_code, said in overlapping.text) == (422, True)
+        assert f'value="{month}-28"' in overlapping.text
+    both = operator.post("/operator/claims", data=typed | days | {"period": month})
+    assert (both.status_code, "not both" in both.text) == (422, True)
+    neither = operator.post("/operator/claims", data=typed)
+    assert (neither.status_code, "Please fill this in" in neither.text) == (422, True)
+    with scene.world.sessions.write() as session:
+        add_paper(
+            session, scene.world.actors["factory"], scene.ids["grant_compute"], month=month, kind=PaperKind.INVOICE,
+            name="发票.pdf", digest="f" * 64, number="F-2", issuer_uscc=make_demo_uscc(40), amount_fen=1201,
+            now=scene.world.now,
+        )  # fmt: skip
+    days["to_day"] = f"{scene.world.now.astimezone(SHANGHAI).date()}"
+    drafted = operator.post("/operator/claims", data=typed | days | {"programme": "compute"})
+    assert drafted.status_code == 302
+    assert f"{days['from_day']}--{days['to_day']}" in operator.get(drafted.location).text
 
 
 def test_application_is_returned_completed_refused_and_appealed(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from .days import check_days
 from .reading import Export, Row
 from .terms import Bills
 
@@ -14,13 +15,17 @@ def check_claims(export: Export) -> Iterator[str]:
     transfers = {item["row"]["id"]: item["row"] for item in export.rows("transfers")}
     claimed: dict[str, str] = {}
     known: dict[str, Row] = {}
+    standing: dict[str, Row] = {}
     for item in export.rows("events"):
         event = item["row"]
         if item["link"] in drafts:
             claim = drafts[item["link"]]
-            known[claim["id"]] = claim
             yield from _check_draft(export, claim, grants, transfers, claimed)
+            yield from check_days(claim, standing.values())
+            known[claim["id"]] = standing[claim["id"]] = claim
         elif event["topic"].startswith("claim.") and event["subject"] in known:
+            if event["topic"] == "claim.withdrawn":
+                standing.pop(event["subject"], None)
             yield from _check_step(bills, event, known[event["subject"]], claimed)
         elif event["topic"].startswith("claim.") and export.within(event["occurred_at"]):
             yield f"claim {event['subject']} became {event['topic'][6:]} and was never drafted"

@@ -117,6 +117,8 @@ def test_a_rule_is_previewed_drafted_and_approved_by_two(client: Client) -> None
         ),
         ("/claims", {"programme": "coffee", "period": "2026-11"}, "not_found"),
         ("/claims", {"programme": "model", "period": "2026-11-1"}, "invalid_value"),
+        ("/claims", {"programme": "model", "period": "2026-11-09--2026-11-02"}, "invalid_value"),
+        ("/claims", {"programme": "model", "period": "2026-11-01--2026-11-30"}, "nothing_to_claim"),
         ("/claims", {"programme": "model", "period": "2026-11"}, "nothing_to_claim"),
         ("/claims", {"programme": "model", "period": "2026-11", "organisation_id": "org_x"}, "not_found"),
         ("/authority-reports", {"period": "2026-11"}, "period_running"),
@@ -150,6 +152,8 @@ def test_claim_over_http_with_its_pack(client: Client) -> None:
     assert client.refused("GET", f"/grants/{grant.id}/papers", "rival") == "not_found"
     claim = client.ok("POST", "/claims", "checker", {"programme": "model", "period": "2026-Q4"})
     assert (claim["amount_fen"], len(claim["lines"])) == (2100, 2)
+    days = {"programme": "model", "period": "2026-11-01--2026-11-30"}
+    assert client.refused("POST", "/claims", "checker", days) == "days_overlap"
     path = f"/claims/{claim['id']}"
     assert client.refused("POST", f"{path}/submission", "checker") == "four_eyes"
     assert client.refused("GET", f"{path}/pack", "factory") == "not_found"
