@@ -225,6 +225,7 @@ WORDS: dict[str, dict[str, Word]] = {
         "paid": Word("已到账", "Paid", "info"),
         "reconciled": Word("已对账", "Reconciled", "good"),
         "withdrawn": Word("已撤回", "Withdrawn"),
+        "refused": Word("主管部门退回", "Refused by the authority", "bad"),
     },
     "redemption": {
         "requested": Word("已申请", "Requested", "wait"),

@@ -53,6 +53,7 @@ KEPT_TOPICS = (
     "grant.returned",
     "claim.submitted",
     "claim.withdrawn",
+    "claim.refused",
     "claim.paid",
     "claim.reconciled",
     "redemption.checked",

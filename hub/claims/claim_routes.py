@@ -1,4 +1,4 @@
-"""HTTP of claims: draft, pack, submit, payment, reconciliation, and a firm's own lines.
+"""HTTP of claims: draft, pack, submit, payment, refusal, reconciliation, and a firm's own lines.
 
 It leaves the rules to the service; the pack is built outside of any writing transaction.
 """
@@ -112,6 +112,15 @@ def withdraw_claim(path: ClaimPath, body: ClaimReasonBody) -> ClaimView:
     actor = current_actor()
     with context().sessions.write() as session:
         claim = service.withdraw_claim(session, actor, path.claim_id, reason=body.reason, now=context().clock())
+        return present_claim(session, claim)
+
+
+@blueprint.post("/claims/<claim_id>/refusal")
+def refuse_claim(path: ClaimPath, body: ClaimReasonBody) -> ClaimView:
+    """Note that the authority refused a submitted claim; its money can be claimed again."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        claim = service.refuse_claim(session, actor, path.claim_id, reason=body.reason, now=context().clock())
         return present_claim(session, claim)
 
 

@@ -1,4 +1,4 @@
-"""The life of a claim: drafted by one person, submitted by another, paid by the authority, reconciled; or withdrawn.
+"""The life of a claim: drafted by one person, submitted by another, paid by the authority, reconciled; or given up.
 
 It leaves what may be claimed to `candidates` and the pack's bytes to `pack`.
 """
@@ -134,15 +134,18 @@ def withdraw_claim(session: Session, actor: Actor, claim_id: str, *, reason: str
     Raises:
         ClaimStepError: it was submitted. InvalidValueError: no reason.
     """
-    claim = _lock(session, actor, claim_id)
-    check_step(claim.id, claim.state, ClaimState.WITHDRAWN)
-    _require_reason(reason)
-    for line in list_lines(session, claim.id):
-        line.claimed_transfer_id = None
-    claim.state, claim.ended_by, claim.ended_at = ClaimState.WITHDRAWN, actor.user_id, now
-    claim.ended_reason = reason.strip()
-    _record(session, "claim.withdrawn", claim, actor, now, reason=claim.ended_reason)
-    return claim
+    return _give_up(session, actor, claim_id, ClaimState.WITHDRAWN, reason=reason, now=now)
+
+
+def refuse_claim(session: Session, actor: Actor, claim_id: str, *, reason: str, now: datetime) -> Claim:
+    """Note that the authority refused a claim or sent it back, with its reason; its transfers can be claimed again.
+
+    Pack and checksum stay as they were submitted.
+
+    Raises:
+        ClaimStepError: not submitted, or paid. InvalidValueError: no reason.
+    """
+    return _give_up(session, actor, claim_id, ClaimState.REFUSED, reason=reason, now=now)
 
 
 def record_payment(
@@ -208,13 +211,13 @@ def list_claims(session: Session, actor: Actor, *, state: ClaimState | None = No
 
 
 def list_own_lines(session: Session, organisation_id: str) -> list[tuple[ClaimLine, Claim]]:
-    """Return a firm's lines in claims that were handed in, with their claims, newest first."""
+    """Return a firm's lines in claims that were handed in, refused ones too, with their claims, newest first."""
     query = (
         select(ClaimLine, Claim)
         .join(Claim, Claim.id == ClaimLine.claim_id)
         .where(
             ClaimLine.organisation_id == organisation_id,
-            Claim.state.in_((ClaimState.SUBMITTED, ClaimState.PAID, ClaimState.RECONCILED)),
+            Claim.submitted_at.is_not(None),
         )
         .order_by(Claim.id.desc(), ClaimLine.position)
         .limit(500)
@@ -252,9 +255,19 @@ def _lock(session: Session, actor: Actor, claim_id: str) -> Claim:
     return claim
 
 
-def _require_reason(reason: str) -> None:
+def _give_up(session: Session, actor: Actor, claim_id: str, state: ClaimState, *, reason: str, now: datetime) -> Claim:
+    claim = _lock(session, actor, claim_id)
+    check_step(claim.id, claim.state, state)
     if not reason.strip():
-        raise InvalidValueError("Taking a claim back needs its reason.", "撤回申报须说明理由。", field="reason")
+        raise InvalidValueError(
+            "A claim is taken back or refused with a reason; say why.", "撤回或退回申报须说明理由。", field="reason"
+        )
+    for line in list_lines(session, claim.id):
+        line.claimed_transfer_id = None
+    claim.state, claim.ended_by, claim.ended_at = state, actor.user_id, now
+    claim.ended_reason = reason.strip()
+    _record(session, f"claim.{state}", claim, actor, now, reason=claim.ended_reason)
+    return claim
 
 
 def _build_claim(

@@ -7,8 +7,8 @@ claimed once is kept by the lines themselves, whatever the periods are; this lea
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.claims.rules import DaysOverlapError, Period, read_period
-from hub.claims.tables import Claim, ClaimState
+from hub.claims.rules import FREEING, DaysOverlapError, Period, read_period
+from hub.claims.tables import Claim
 
 
 def check_days(session: Session, programme_id: str, asked: Period, organisation_id: str) -> None:
@@ -35,8 +35,8 @@ def check_days(session: Session, programme_id: str, asked: Period, organisation_
 
 
 def _list_standing(session: Session, programme_id: str, organisation_id: str) -> list[Claim]:
-    """Return the claims on a programme that were not taken back and that are about one of the firms asked for."""
-    query = select(Claim).where(Claim.programme_id == programme_id, Claim.state != ClaimState.WITHDRAWN)
+    """Return the claims on a programme that were not given up and that are about one of the firms asked for."""
+    query = select(Claim).where(Claim.programme_id == programme_id, Claim.state.not_in(FREEING))
     if organisation_id:
         query = query.where(Claim.organisation_id.in_(("", organisation_id)))
     return list(session.scalars(query.order_by(Claim.number)))

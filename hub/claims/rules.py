@@ -14,10 +14,12 @@ from hub.ledger.periods import SHANGHAI, month_bounds
 
 CLAIM_STEPS: Mapping[ClaimState, tuple[ClaimState, ...]] = {
     ClaimState.DRAFTED: (ClaimState.SUBMITTED, ClaimState.WITHDRAWN),
-    ClaimState.SUBMITTED: (ClaimState.PAID,),
+    ClaimState.SUBMITTED: (ClaimState.PAID, ClaimState.REFUSED),
     ClaimState.PAID: (ClaimState.RECONCILED,),
 }
-"""Which state may follow which; nothing leaves reconciled or withdrawn."""
+"""Which state may follow which; nothing leaves reconciled, withdrawn or refused."""
+FREEING = (ClaimState.WITHDRAWN, ClaimState.REFUSED)
+"""States in which a claim asks for nothing: its money may be claimed again."""
 
 _QUARTER = re.compile(r"(\d{4})-Q([1-4])\Z")
 _YEAR = re.compile(r"(\d{4})\Z")

@@ -14,6 +14,7 @@ from hub.claims.drafting import (
     plan_claim,
     reconcile_claim,
     record_payment,
+    refuse_claim,
     submit_claim,
     withdraw_claim,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "plan_claim",
     "reconcile_claim",
     "record_payment",
+    "refuse_claim",
     "request_redemption",
     "review_redemption",
     "submit_claim",

@@ -22,6 +22,7 @@ class ClaimState(StrEnum):
     PAID = "paid"
     RECONCILED = "reconciled"
     WITHDRAWN = "withdrawn"
+    REFUSED = "refused"
 
 
 class RedemptionState(StrEnum):
@@ -75,7 +76,7 @@ class Claim(Base):
 
 
 class ClaimLine(Base):
-    """One transfer out of a grant (or back into it, negative) in a claim. A withdrawn claim frees its transfers."""
+    """One transfer out of a grant (or back into it, negative) in a claim. A claim given up frees its transfers."""
 
     __tablename__ = "claim_lines"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""The officer's pages of claims and redemptions: draft, pack, submit, payment, reconciliation; the auditor reads.
+"""The officer's pages of claims and redemptions: draft, pack, submit, payment, refusal, reconciliation; auditors read.
 
 It leaves what may be claimed to `hub.claims` and the authority report to `reports`.
 """
@@ -30,6 +30,7 @@ NOTICES = {
     "submission": ("申报已提交，材料包已封存校验值。", "The claim is submitted; its pack is sealed by its checksum."),
     "withdrawal": ("草案已撤回，金额可重新申报。", "The draft is taken back; its money can be claimed again."),
     "payment": ("到账已登记。", "The payment is booked."),
+    "refusal": ("已登记主管部门退回，金额可重新申报。", "The refusal is noted; the money can be claimed again."),
     "reconciliation": ("申报已对账结清。", "The claim is reconciled."),
     "redeemed": ("决定已记录。", "The decision is recorded."),
 }
@@ -60,7 +61,7 @@ def show_claim(claim_id: str) -> str:
     return _show_claim(current_actor(*READERS), claim_id, Form(), "")
 
 
-@blueprint.post("/operator/claims/<claim_id>/<any(submission,withdrawal,payment,reconciliation):step>")
+@blueprint.post("/operator/claims/<claim_id>/<any(submission,withdrawal,refusal,payment,reconciliation):step>")
 def take_step(claim_id: str, step: str) -> Response | tuple[str, int]:
     actor, form = current_actor(), Form.of_request()
     with form.catching("paid_fen", "reference", "reason"):
@@ -97,6 +98,11 @@ def _withdraw(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
         service.withdraw_claim(session, actor, claim_id, reason=form.text("reason", required=True), now=now)
 
 
+def _refuse(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
+    with context().sessions.write() as session:
+        service.refuse_claim(session, actor, claim_id, reason=form.text("reason", required=True, most=1000), now=now)
+
+
 def _book_payment(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
     paid = form.yuan("paid_fen")
     if paid is None:
@@ -118,6 +124,7 @@ def _reconcile(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
 _STEPS: dict[str, Callable[[Actor, str, Form, datetime], None]] = {
     "submission": _submit,
     "withdrawal": _withdraw,
+    "refusal": _refuse,
     "payment": _book_payment,
     "reconciliation": _reconcile,
 }

@@ -86,7 +86,7 @@ def test_a_claim_from_draft_to_reconciliation_by_two_officers(street: Terminal, 
     assert_books(market)
 
 
-def test_a_draft_is_taken_back_with_its_reason(street: Terminal) -> None:
+def test_a_draft_is_taken_back_and_a_submitted_claim_refused_with_a_reason(street: Terminal) -> None:
     market = street.market
     grant = market.award("model", 30_000)
     market.fund("factory", 10_000, "bank-1")
@@ -97,6 +97,11 @@ def test_a_draft_is_taken_back_with_its_reason(street: Terminal) -> None:
     assert (taken["state"], taken["reason"]) == ("withdrawn", "a paper is missing")
     again = street.read("checker", "claims", "draft", "model", "2026-11-01--2026-11-30")
     assert (again["period"], again["amount_fen"]) == ("2026-11-01--2026-11-30", 2100)
+    street.run("approver", "claims", "submit", again["id"], "--yes")
+    refuse = ("claims", "refuse", again["id"], "--reason", "form 3 lacks")
+    assert street.declined("operator", *refuse)
+    assert street.read("operator", *refuse, "--yes")["state"] == "refused"
+    assert {row["state"] for row in street.read("factory", "claims", "own")["items"]} == {"refused"}
 
 
 def test_an_authority_report_is_previewed_issued_and_compared(street: Terminal, tmp_path: Path) -> None:

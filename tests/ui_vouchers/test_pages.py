@@ -196,7 +196,7 @@ def test_claim_is_submitted_by_another_paid_and_reconciled(scene: Scene) -> None
     assert "no. 1" in scene.world.visit("factory").get(f"/vouchers/grants/{scene.ids['grant_model']}").text
 
 
-def test_a_claim_is_drafted_of_days_that_no_other_has(scene: Scene) -> None:
+def test_a_claim_of_days_that_no_other_has_is_drafted_and_refused(scene: Scene) -> None:
     operator, month = scene.world.visit("operator"), scene.ids["month"]
     days = {"from_day": f"{month}-01", "to_day": f"{month}-28"}
     typed = {"programme": "model", "period": "", "organisation_id": ""}
@@ -218,6 +218,16 @@ def test_a_claim_is_drafted_of_days_that_no_other_has(scene: Scene) -> None:
     drafted = operator.post("/operator/claims", data=typed | days | {"programme": "compute"})
     assert drafted.status_code == 302
     assert f"{days['from_day']}--{days['to_day']}" in operator.get(drafted.location).text
+    path, reviewer = drafted.location.partition("?")[0], scene.world.visit("reviewer")
+    assert f"{path}/refusal" not in operator.get(path).text
+    assert reviewer.post(f"{path}/submission").status_code == 302
+    assert f"{path}/refusal" in operator.get(path).text
+    assert operator.post(f"{path}/refusal", data={"reason": ""}).status_code == 422
+    assert operator.post(f"{path}/refusal", data={"reason": "form 3 lacks"}).status_code == 302
+    for language, said in (("en", "Refused by the authority"), ("zh", "主管部门退回")):
+        page = scene.world.visit("operator", language).get(path).text
+        assert said in page
+        assert "form 3 lacks" in page
 
 
 def test_application_is_returned_completed_refused_and_appealed(scene: Scene) -> None:

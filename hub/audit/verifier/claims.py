@@ -7,6 +7,9 @@ from .days import check_days
 from .reading import Export, Row
 from .terms import Bills
 
+FREEING = ("claim.withdrawn", "claim.refused")
+"""Steps after which a transfer may be claimed again."""
+
 
 def check_claims(export: Export) -> Iterator[str]:
     """Every transfer is claimed once and whole, a second person submits, the authority's money is what was said."""
@@ -24,7 +27,7 @@ def check_claims(export: Export) -> Iterator[str]:
             yield from check_days(claim, standing.values())
             known[claim["id"]] = standing[claim["id"]] = claim
         elif event["topic"].startswith("claim.") and event["subject"] in known:
-            if event["topic"] == "claim.withdrawn":
+            if event["topic"] in FREEING:
                 standing.pop(event["subject"], None)
             yield from _check_step(bills, event, known[event["subject"]], claimed)
         elif event["topic"].startswith("claim.") and export.within(event["occurred_at"]):
@@ -66,7 +69,7 @@ def _check_step(bills: Bills, event: Row, claim: Row, claimed: dict[str, str]) -
     inside = bills.export.within(event["occurred_at"])
     if said["amount_fen"] != claim["amount_fen"]:
         yield f"claim {claim['id']} became {topic[6:]} with {said['amount_fen']} fen, it was drafted with another sum"
-    if topic == "claim.withdrawn":
+    if topic in FREEING:
         for line in claim["lines"]:
             claimed.pop(line["transfer_id"], None)
     if topic == "claim.submitted" and event["actor_id"] == claim["drafted_by"]:

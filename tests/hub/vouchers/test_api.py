@@ -155,6 +155,7 @@ def test_claim_over_http_with_its_pack(client: Client) -> None:
     days = {"programme": "model", "period": "2026-11-01--2026-11-30"}
     assert client.refused("POST", "/claims", "checker", days) == "days_overlap"
     path = f"/claims/{claim['id']}"
+    assert client.refused("POST", f"{path}/refusal", "operator", {"reason": "x"}) == "claim_step"
     assert client.refused("POST", f"{path}/submission", "checker") == "four_eyes"
     assert client.refused("GET", f"{path}/pack", "factory") == "not_found"
     submitted = client.ok("POST", f"{path}/submission", "approver")
@@ -171,6 +172,22 @@ def test_claim_over_http_with_its_pack(client: Client) -> None:
     for path in ("/claims", "/authority-reports"):
         assert client.refused("GET", path, "factory") == "forbidden"
         client.ok("GET", path, "auditor")
+
+
+def test_a_refusal_of_the_authority_over_http(client: Client) -> None:
+    grant = client.market.award("model", 30_000)
+    client.market.fund("factory", 10_000, "bank-1")
+    buy(client.market, offer="private")
+    add_invoice(client.market, grant.id)
+    wanted = {"programme": "model", "period": "2026-11"}
+    path = f"/claims/{client.ok('POST', '/claims', 'checker', wanted)['id']}"
+    client.ok("POST", f"{path}/submission", "approver")
+    assert client.refused("POST", f"{path}/refusal", "operator", {"reason": " "}) == "invalid_value"
+    assert client.refused("POST", f"{path}/refusal", "auditor", {"reason": "x"}) == "forbidden"
+    told = client.ok("POST", f"{path}/refusal", "operator", {"reason": "form 3 lacks"})
+    assert (told["state"], told["reason"]) == ("refused", "form 3 lacks")
+    assert {row["state"] for row in client.ok("GET", "/claim-lines", "factory")["items"]} == {"refused"}
+    assert client.ok("POST", "/claims", "checker", wanted)["amount_fen"] == 2100
 
 
 def test_report_over_http(client: Client) -> None:

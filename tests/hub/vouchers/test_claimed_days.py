@@ -190,7 +190,10 @@ def _set_period(number: int, period: str) -> Callable[[Rows], None]:
 def test_the_verifier_tells_days_that_are_wrong(
     used: Market, tmp_path: Path, number: int, period: str, said: str
 ) -> None:
-    withdraw(used, draft(used, period="2026-11-21--2026-11-24"))
+    sent_back = draft(used, period="2026-11-21--2026-11-24")
+    submit(used, sent_back)
+    with used.sessions.write() as session:
+        service.refuse_claim(session, used.actors["operator"], sent_back.id, reason="form 3 lacks", now=used.now)
     draft(used, period=EARLY)
     draft(used, period=LATE)
     with pytest.raises(DaysOverlapError):
