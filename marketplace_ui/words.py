@@ -218,6 +218,7 @@ WORDS: dict[str, dict[str, Word]] = {
     "rule": {
         "draft": Word("草案", "Draft", "wait"),
         "approved": Word("已批准", "Approved", "good"),
+        "refused": Word("已驳回", "Refused", "bad"),
     },
     "claim": {
         "drafted": Word("草案", "Drafted", "wait"),

@@ -117,6 +117,16 @@ def test_a_draft_is_previewed_then_kept_and_its_drafter_cannot_approve(scene: Sc
     assert f"{path}/approve" in reviewer.get(path).text
     assert operator.post(f"{path}/approve").status_code == 422
     assert reviewer.post(f"{path}/approve").status_code == 302
+    second = operator.post("/operator/programmes/compute/draft", data=form | {"step": "draft"}).location
+    path = second.partition("?")[0]
+    assert "Take the draft back" in operator.get(path).text
+    assert reviewer.post(f"{path}/refuse", data={"reason": ""}).status_code == 422
+    assert reviewer.post(f"{path}/refuse", data={"reason": "a year too late"}).status_code == 302
+    for language, said in (("en", "Refused by"), ("zh", "已驳回")):
+        page = scene.world.visit("auditor", language).get(path).text
+        assert said in page
+        assert "a year too late" in page
+        assert f"{path}/refuse" not in page
     wrong = form | {"share_num": "3", "share_den": "2"}
     assert "share above 1" in operator.post("/operator/programmes/compute/draft", data=wrong).text
     wrong = form | {"mode": "reimburse"}

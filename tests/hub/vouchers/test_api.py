@@ -85,7 +85,7 @@ def test_return_completion_refusal_and_appeal(client: Client) -> None:
     assert (revoked["state"], revoked["returned_fen"], revoked["left_fen"]) == ("revoked", 20_000, 0)
 
 
-def test_a_rule_is_previewed_drafted_and_approved_by_two(client: Client) -> None:
+def test_a_rule_is_previewed_drafted_and_approved_or_refused_by_two(client: Client) -> None:
     [rule] = client.ok("GET", "/programmes/model/rules", "factory")["items"]
     body = {**rule["body"], "per_firm_cap_fen": 90_000_000, "our_defaults": ["share"]}
     preview = client.ok("POST", "/programmes/model/rules/preview", "checker", {"body": body})
@@ -100,6 +100,12 @@ def test_a_rule_is_previewed_drafted_and_approved_by_two(client: Client) -> None
     assert client.ok("POST", f"/rules/{drafted['id']}/approve", "approver")["state"] == "approved"
     programmes = {row["code"]: row for row in client.ok("GET", "/programmes", "factory")["items"]}
     assert programmes["model"]["rule"]["number"] == 1  # the new one begins with the year
+    second = client.ok("POST", "/programmes/model/rules", "checker", wanted)["id"]
+    assert client.refused("POST", f"/rules/{second}/refuse", "approver", {"reason": ""}) == "invalid_value"
+    assert client.refused("POST", f"/rules/{second}/refuse", "auditor", {"reason": "x"}) == "forbidden"
+    refused = client.ok("POST", f"/rules/{second}/refuse", "approver", {"reason": "a year too late"})
+    assert (refused["state"], refused["refusal_reason"]) == ("refused", "a year too late")
+    assert client.refused("POST", f"/rules/{second}/approve", "approver") == "conflict"
 
 
 @pytest.mark.parametrize(
