@@ -233,6 +233,7 @@ WORDS: dict[str, dict[str, Word]] = {
         "checked": Word("已初审", "Checked by one", "info"),
         "paid": Word("已兑付", "Paid", "good"),
         "refused": Word("未通过", "Refused", "bad"),
+        "withdrawn": Word("已撤回", "Withdrawn"),
     },
     "owner": {
         "legal_person": Word("法定代表人", "Legal person"),

@@ -59,6 +59,7 @@ KEPT_TOPICS = (
     "redemption.checked",
     "redemption.paid",
     "redemption.refused",
+    "redemption.withdrawn",
     "redemption.taken_back",
 )
 _EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)

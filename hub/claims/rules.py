@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from hub.claims.tables import ClaimState
+from hub.claims.tables import ClaimState, RedemptionState
 from hub.errors import ConflictError, InvalidValueError
 from hub.ledger.periods import SHANGHAI, month_bounds
 
@@ -20,6 +20,8 @@ CLAIM_STEPS: Mapping[ClaimState, tuple[ClaimState, ...]] = {
 """Which state may follow which; nothing leaves reconciled, withdrawn or refused."""
 FREEING = (ClaimState.WITHDRAWN, ClaimState.REFUSED)
 """States in which a claim asks for nothing: its money may be claimed again."""
+ASKING = (RedemptionState.REQUESTED, RedemptionState.CHECKED, RedemptionState.PAID)
+"""States in which a redemption has, or asks for, the share of its fees."""
 
 _QUARTER = re.compile(r"(\d{4})-Q([1-4])\Z")
 _YEAR = re.compile(r"(\d{4})\Z")

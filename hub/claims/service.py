@@ -26,6 +26,7 @@ from hub.claims.redemptions import (
     list_redemptions,
     request_redemption,
     review_redemption,
+    withdraw_redemption,
 )
 from hub.claims.reporting import (
     Change,
@@ -71,5 +72,6 @@ __all__ = [
     "sum_taken_back",
     "take_back_redeemed",
     "withdraw_claim",
+    "withdraw_redemption",
     "write_pack",
 ]

@@ -26,12 +26,13 @@ class ClaimState(StrEnum):
 
 
 class RedemptionState(StrEnum):
-    """Life of a redemption: requested, checked by one person, paid by another's approval; or refused."""
+    """Life of a redemption: requested, checked by one person, paid by another's approval; or refused, or withdrawn."""
 
     REQUESTED = "requested"
     CHECKED = "checked"
     PAID = "paid"
     REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
 
 
 class Claim(Base):
@@ -127,7 +128,7 @@ class Redemption(Base):
 
 
 class RedemptionLine(Base):
-    """One charge in a redemption; a refused redemption frees its charges."""
+    """One charge in a redemption; a refused or withdrawn redemption frees its charges."""
 
     __tablename__ = "redemption_lines"
     __table_args__ = (
