@@ -122,6 +122,8 @@ class GrantView(TypedDict):
     returned_fen: int
     state: GrantState
     lapse_at: str | None
+    ended_at: str | None
+    ended_reason: str | None
 
 
 class PaperView(TypedDict):

@@ -167,6 +167,7 @@ def _show(actor: Actor, grant_id: str, form: Form, sent: str) -> str:
             own_firm=own,
             writes=own or actor.role is Role.OPERATOR,
             officer=actor.role is Role.OPERATOR,
+            reads=actor.reads_all,
             notice=read_notice(NOTICES),
         )
 

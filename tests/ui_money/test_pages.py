@@ -164,7 +164,8 @@ def test_a_request_is_taken_back_on_its_page_until_it_is_checked(scene: Scene) -
     assert f"{checked}/withdraw" not in factory.get(grant).text
     refused = factory.post(f"{grant}/redemptions/{checked}/withdraw")
     assert (refused.status_code, "until an officer checks it" in refused.text) == (422, True)
-    operator.post(f"/operator/redemptions/{checked}", data={"decision": "refuse", "reason": "another receipt"})
+    reviewer = scene.world.visit("reviewer")
+    reviewer.post(f"/operator/redemptions/{checked}", data={"decision": "refuse", "reason": "another receipt"})
     assert factory.post(f"{grant}/redemptions").status_code == 302
     back = f"{grant}/redemptions/{find('requested')}/withdraw"
     assert f'action="{back}"' in factory.get(grant).text

@@ -251,6 +251,10 @@ def test_application_is_returned_completed_refused_and_appealed(scene: Scene) ->
     assert firm.post("/vouchers/apply", data=form, content_type="multipart/form-data").status_code == 302
     page = firm.get("/vouchers").text
     path = "/vouchers/applications/" + page.partition("/vouchers/applications/")[2].partition('"')[0]
+    document = re.search(r'href="(/api/v1/papers/\w+)"', operator.get(path).text)
+    assert document
+    assert operator.get(document[1]).data == scene.world.visit("auditor").get(document[1]).data == b"x"
+    assert "/api/v1/papers/" not in firm.get(path).text
     assert operator.post(path, data={"decision": "return", "reason": "page two"}).status_code == 302
     assert "Complete and hand in again" in firm.get(path).text
     more = {"asked_fen": "150", "kind": "other", "paper": (io.BytesIO(b"y"), "more.txt")}

@@ -15,6 +15,7 @@ from hub.organisations.service import sign_in
 from hub.organisations.tables import Organisation, OrganisationState
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
+from registry.store import FolderStore
 from tests.described import watch_answers
 from tests.hub.money.market import PAPER, PASSWORD, Market
 from tests.hub.vouchers.steps import add_invoice, assert_books, buy, shanghai
@@ -83,6 +84,8 @@ def test_return_completion_refusal_and_appeal(client: Client) -> None:
     assert (grant["awarded_fen"], grant["state"]) == (20_000, "active")
     revoked = client.ok("POST", f"/grants/{grant['id']}/revocation", "operator", {"reason": "false papers"})
     assert (revoked["state"], revoked["returned_fen"], revoked["left_fen"]) == ("revoked", 20_000, 0)
+    [seen] = client.ok("GET", "/grants", "factory")["items"]
+    assert (seen["ended_reason"], seen["ended_at"]) == ("false papers", client.market.now.isoformat())
 
 
 def test_a_rule_is_previewed_drafted_and_approved_or_refused_by_two(client: Client) -> None:
@@ -272,6 +275,28 @@ def test_a_document_is_kept_once_by_its_digest_and_named_by_an_application(clien
     application = apply(client, evidence=[{"kind": "contract", **kept}])
     [paper] = client.ok("GET", f"/voucher-applications/{application}", "checker")["evidence"]
     assert (paper["name"], paper["digest"]) == ("contract.pdf", kept["digest"])
+
+
+def test_whoever_decides_or_audits_opens_the_document_as_it_was_sent(client: Client) -> None:
+    kept = send_document(client, "factory", "合同.pdf", b"%PDF-1.4 contract")
+    path = f"/papers/{kept['digest']}"
+    for who in ("checker", "auditor"):
+        answer = client.call("GET", path, who)
+        assert (answer.status_code, answer.data) == (200, b"%PDF-1.4 contract")
+        assert answer.headers["Content-Disposition"] == f"attachment; filename={kept['digest'][:16]}.pdf"
+        assert answer.mimetype == "application/octet-stream"
+    for who in ("factory", "rival", "provider"):
+        assert client.refused("GET", path, who) == "forbidden"
+    assert client.refused("GET", f"/papers/{'0' * 64}", "checker") == "not_found"
+    assert client.refused("GET", "/papers/..", "checker") in ("invalid_value", "not_found")
+
+
+def test_an_artefact_that_is_no_document_is_not_served_as_one(client: Client, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "adapter_model.safetensors").write_bytes(b"secret")
+    digest = FolderStore(tmp_path / "artifacts").add_folder(weights).digest
+    assert client.refused("GET", f"/papers/{digest}", "operator") == "not_found"
 
 
 @pytest.mark.parametrize(
