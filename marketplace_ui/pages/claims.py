@@ -15,6 +15,7 @@ from hub.actor import READERS, Actor, Role
 from hub.claims import service
 from hub.claims.claim_routes import write_same_pack
 from hub.claims.tables import Claim, Redemption, RedemptionState
+from hub.ledger.periods import month_key
 from hub.organisations.service import find_organisation, list_organisations
 from hub.vouchers.service import list_programmes
 from hub.vouchers.tables import Application, Grant, Programme
@@ -165,7 +166,10 @@ def _show_claim(actor: Actor, claim_id: str, form: Form, sent: str) -> str:
             "claims/claim.html",
             claim=claim,
             programme=session.get_one(Programme, claim.programme_id),
-            lines=[(line, firms[line.organisation_id], _contract_of(session, line.grant_id)) for line in lines],
+            lines=[
+                (line, firms[line.organisation_id], _contract_of(session, line.grant_id), month_key(line.booked_at))
+                for line in lines
+            ],
             firms=firms,
             drafter=name_person(session, claim.drafted_by),
             submitter=name_person(session, claim.submitted_by) if claim.submitted_by else "",

@@ -206,6 +206,17 @@ def test_claim_is_submitted_by_another_paid_and_reconciled(scene: Scene) -> None
     assert "no. 1" in scene.world.visit("factory").get(f"/vouchers/grants/{scene.ids['grant_model']}").text
 
 
+def test_a_claims_lines_lead_to_voucher_papers_and_statement(scene: Scene) -> None:
+    owner = scene.world.actors["factory"].organisation_id
+    for who in ("operator", "auditor"):
+        client = scene.world.visit(who)
+        links = read_page(client.get(f"/operator/claims/{scene.ids['claim']}").text).links
+        wanted = {f"/vouchers/grants/{scene.ids['grant_model']}"}
+        wanted.add(f"/statement?month={scene.ids['month']}&organisation_id={owner}")
+        assert wanted <= set(links)
+        assert {link: client.get(link).status_code for link in wanted} == dict.fromkeys(wanted, 200)
+
+
 def test_a_claim_of_days_that_no_other_has_is_drafted_and_refused(scene: Scene) -> None:
     operator, month = scene.world.visit("operator"), scene.ids["month"]
     days = {"from_day": f"{month}-01", "to_day": f"{month}-28"}
