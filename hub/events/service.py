@@ -14,20 +14,9 @@ SYSTEM = "system"
 
 
 def record_event(
-    session: Session,
-    topic: str,
-    subject: str,
-    *,
-    organisation_id: str,
-    actor_id: str,
-    now: datetime,
-    schema_version: int = 1,
-    **payload: Any,
+    session: Session, topic: str, subject: str, *, organisation_id: str, actor_id: str, now: datetime, **payload: Any
 ) -> Event:
-    """Write one event in the caller's transaction; `topic` reads `noun.verb-past`, for example `quote.accepted`.
-
-    `schema_version` says which fields its annex in the audit trail has: one that gains some counts up.
-    """
+    """Write one event in the caller's transaction; `topic` reads `noun.verb-past`, for example `quote.accepted`."""
     event = Event(
         id=new_id("evt"),
         topic=topic,
@@ -35,7 +24,7 @@ def record_event(
         organisation_id=organisation_id,
         actor_id=actor_id,
         occurred_at=now,
-        schema_version=schema_version,
+        schema_version=1,
         payload=payload,
         txid=_transaction_number(session),
     )

@@ -113,14 +113,13 @@ def check_decision(session: Session, version: BillVersion, actor: Actor, *, appr
 
 def record_correction(session: Session, topic: str, version: BillVersion, *, actor_id: str, now: datetime) -> None:
     """Write the event of one step of a correction."""
-    record_event(
+    event = record_event(
         session,
         topic,
         version.order_id or version.bill_line_id or "",
         organisation_id=version.organisation_id,
         actor_id=actor_id,
         now=now,
-        schema_version=ANNEX_VERSION,
         bill_version_id=version.id,
         number=version.number,
         fault=version.fault,
@@ -131,6 +130,7 @@ def record_correction(session: Session, topic: str, version: BillVersion, *, act
         advanced_fen=version.advanced_fen,
         elapsed_fen=version.elapsed_fen,
     )
+    event.schema_version = ANNEX_VERSION
 
 
 def list_corrections(

@@ -15,7 +15,9 @@ def check_days(claim: Row, standing: Iterable[Row]) -> Iterator[str]:
         early = _is_range(claim) and line["booked_at"] < start and line["amount_fen"] > 0
         if early or line["booked_at"] >= end:
             yield f"claim {claim['id']} is for {claim['period']}, its transfer {line['transfer_id']} is of another day"
-    for other in standing if _is_range(claim) else ():
+    if not _is_range(claim):
+        return
+    for other in standing:
         first, after = read_days(other["period"])
         if _asks_alike(claim, other) and claim["period"] != other["period"] and first < end and start < after:
             yield f"claim {claim['id']} is for {claim['period']}, of which claim {other['id']} has {other['period']}"
@@ -40,7 +42,7 @@ def read_days(period: str) -> tuple[int, int]:
 
 
 def _is_range(claim: Row) -> bool:
-    return "--" in claim["period"]
+    return bool("--" in claim["period"])
 
 
 def _asks_alike(claim: Row, other: Row) -> bool:

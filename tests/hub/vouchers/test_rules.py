@@ -1,6 +1,7 @@
 """Vouchers: programmes as data, four eyes by person, caps and funds, and which voucher pays for a line."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -290,7 +291,8 @@ def test_a_refused_draft_says_why_and_never_counts(market: Market) -> None:
         assert (refused.state, refused.refusal_reason, refused.approved_by) == ("refused", "says half", None)
         own = service.refuse_rule(session, market.actors["checker"], taken_back, reason="typed wrong", now=market.now)
         assert own.refused_by == own.drafted_by
-        for step in (service.approve_rule, partial(service.refuse_rule, reason="x")):
+        steps: list[Callable[..., object]] = [service.approve_rule, partial(service.refuse_rule, reason="x")]
+        for step in steps:
             with pytest.raises(ConflictError, match=f"was refused by {market.actors['approver'].user_id}"):
                 step(session, market.actors["operator"], rule_id, now=market.now)
     assert ask(market, "trained_tokens", 1000).covers[0].amount_fen == 500
