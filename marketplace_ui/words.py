@@ -160,6 +160,7 @@ WORDS: dict[str, dict[str, Word]] = {
         "failed": Word("失败，款项退回", "Failed, money back", "bad"),
         "unknown": Word("结果不明，核实中", "Unknown, being looked into", "bad"),
         "netted": Word("已全额抵扣欠款", "All netted against what was owed", "good"),
+        "withdrawn": Word("已撤回", "Taken back"),
     },
     "offer_state": {
         "open": Word("出租中", "Open", "good"),
