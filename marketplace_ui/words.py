@@ -160,6 +160,7 @@ WORDS: dict[str, dict[str, Word]] = {
         "failed": Word("失败，款项退回", "Failed, money back", "bad"),
         "unknown": Word("结果不明，核实中", "Unknown, being looked into", "bad"),
         "netted": Word("已全额抵扣欠款", "All netted against what was owed", "good"),
+        "withdrawn": Word("已撤回", "Taken back"),
     },
     "offer_state": {
         "open": Word("出租中", "Open", "good"),
@@ -219,6 +220,7 @@ WORDS: dict[str, dict[str, Word]] = {
     "rule": {
         "draft": Word("草案", "Draft", "wait"),
         "approved": Word("已批准", "Approved", "good"),
+        "refused": Word("已驳回", "Refused", "bad"),
     },
     "claim": {
         "drafted": Word("草案", "Drafted", "wait"),
@@ -226,12 +228,14 @@ WORDS: dict[str, dict[str, Word]] = {
         "paid": Word("已到账", "Paid", "info"),
         "reconciled": Word("已对账", "Reconciled", "good"),
         "withdrawn": Word("已撤回", "Withdrawn"),
+        "refused": Word("主管部门退回", "Refused by the authority", "bad"),
     },
     "redemption": {
         "requested": Word("已申请", "Requested", "wait"),
         "checked": Word("已初审", "Checked by one", "info"),
         "paid": Word("已兑付", "Paid", "good"),
         "refused": Word("未通过", "Refused", "bad"),
+        "withdrawn": Word("已撤回", "Withdrawn"),
     },
     "owner": {
         "legal_person": Word("法定代表人", "Legal person"),

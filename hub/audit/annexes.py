@@ -73,6 +73,8 @@ CORRECTION_FIELDS = (
     "proposed_by",
     "decided_by",
 )
+TIMED_CORRECTION_FIELDS = (*CORRECTION_FIELDS, "elapsed_fen")
+"""Those of an event of version 2 and up: a link made before stands for the digest without the field."""
 CORRECTED_CALL_FIELDS = (
     "request_id",
     "attempt",
@@ -238,7 +240,8 @@ def _rental(session: Session, order: Order) -> dict[str, Any] | None:
 
 def _correction(session: Session, event: Event) -> dict[str, Any]:
     version = session.get_one(BillVersion, event.payload["bill_version_id"])
-    return plain(version, CORRECTION_FIELDS) | {"charges": _list_charges(session, Charge.group_id == version.group_id)}
+    fields = TIMED_CORRECTION_FIELDS if event.schema_version > 1 else CORRECTION_FIELDS
+    return plain(version, fields) | {"charges": _list_charges(session, Charge.group_id == version.group_id)}
 
 
 def _line_correction(session: Session, event: Event) -> dict[str, Any]:

@@ -53,11 +53,13 @@ KEPT_TOPICS = (
     "grant.returned",
     "claim.submitted",
     "claim.withdrawn",
+    "claim.refused",
     "claim.paid",
     "claim.reconciled",
     "redemption.checked",
     "redemption.paid",
     "redemption.refused",
+    "redemption.withdrawn",
     "redemption.taken_back",
 )
 _EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)

@@ -40,9 +40,12 @@ class Obstacle:
 
 
 def list_candidates(
-    session: Session, programme: Programme, *, organisation_id: str | None, before: datetime
+    session: Session, programme: Programme, *, organisation_id: str | None, since: datetime | None, before: datetime
 ) -> list[Candidate]:
-    """Return every unclaimed movement of voucher money that happened before an instant, in booking order."""
+    """Return every unclaimed movement of voucher money that happened before an instant, in booking order.
+
+    With `since`, uses before then are left to other claims, and money that came back is not: it is never left out.
+    """
     funds = list_funds(session, programme.id)
     query = (
         select(Transfer, Grant)
@@ -58,6 +61,8 @@ def list_candidates(
         )
         .order_by(Transfer.seq)
     )
+    if since is not None:
+        query = query.where(or_(Transfer.event_at >= since, Transfer.credit_id == Grant.account_id))
     if organisation_id is not None:
         query = query.where(Grant.organisation_id == organisation_id)
     return [

@@ -1,4 +1,4 @@
-"""HTTP of claims: draft, pack, submit, payment, reconciliation, and a firm's own lines.
+"""HTTP of claims: draft, pack, submit, payment, refusal, reconciliation, and a firm's own lines.
 
 It leaves the rules to the service; the pack is built outside of any writing transaction.
 """
@@ -34,7 +34,7 @@ class ClaimQuery(Query):
 
 
 class DraftBody(Body):
-    """What to claim: a programme, a period (2026-11, 2026-Q4, 2026), and one firm or all."""
+    """What to claim: a programme, one firm or all, and a period: 2026-11, 2026-Q4, 2026 or 2026-11-03--2026-12-15."""
 
     programme: str
     period: str
@@ -65,7 +65,7 @@ def list_claims(query: ClaimQuery) -> Items[ClaimView]:
 
 @blueprint.post("/claims")
 def draft_claim(body: DraftBody) -> tuple[ClaimWithLines, int]:
-    """Draft a claim of what is used and not claimed yet."""
+    """Draft a claim of what is used and not claimed yet: up to a period's end, or of the days of a range."""
     actor, now = current_actor(), context().clock()
     with context().sessions.read() as session:
         plan = service.plan_claim(session, actor, **body.model_dump(), now=now)
@@ -112,6 +112,15 @@ def withdraw_claim(path: ClaimPath, body: ClaimReasonBody) -> ClaimView:
     actor = current_actor()
     with context().sessions.write() as session:
         claim = service.withdraw_claim(session, actor, path.claim_id, reason=body.reason, now=context().clock())
+        return present_claim(session, claim)
+
+
+@blueprint.post("/claims/<claim_id>/refusal")
+def refuse_claim(path: ClaimPath, body: ClaimReasonBody) -> ClaimView:
+    """Note that the authority refused a submitted claim; its money can be claimed again."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        claim = service.refuse_claim(session, actor, path.claim_id, reason=body.reason, now=context().clock())
         return present_claim(session, claim)
 
 

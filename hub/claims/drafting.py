@@ -1,4 +1,4 @@
-"""The life of a claim: drafted by one person, submitted by another, paid by the authority, reconciled; or withdrawn.
+"""The life of a claim: drafted by one person, submitted by another, paid by the authority, reconciled; or given up.
 
 It leaves what may be claimed to `candidates` and the pack's bytes to `pack`.
 """
@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from hub.actor import READERS, Actor, Role
 from hub.claims.candidates import Candidate, Obstacle, judge_candidates, list_candidates
-from hub.claims.rules import DifferenceUnexplainedError, NothingToClaimError, check_step, period_bounds
+from hub.claims.overlaps import check_days
+from hub.claims.rules import DifferenceUnexplainedError, NothingToClaimError, check_step, read_period
 from hub.claims.tables import Claim, ClaimLine, ClaimState
 from hub.errors import InvalidValueError, NotFoundError
 from hub.events.service import record_event
@@ -39,27 +40,30 @@ class ClaimPlan:
 def plan_claim(
     session: Session, actor: Actor, *, programme: str, period: str, organisation_id: str | None = None, now: datetime
 ) -> ClaimPlan:
-    """Find a programme's unclaimed voucher money up to the end of a period, of one firm or of all.
+    """Find a programme's unclaimed voucher money: of a range's days, or all up to the end of another period.
 
     What lacks a paper, or was paid between parties that look related, is left out with its reason and can be claimed
-    once that is mended. Money taken back since an earlier claim stands in it as negative lines.
+    once that is mended. Money taken back stands in it as negative lines, also from before a range.
 
     Raises:
         NothingToClaimError: nothing is left to claim; names what was left out.
+        DaysOverlapError: another claim has days of the range.
         NotFoundError: no such programme or firm. InvalidValueError: no such period.
     """
     actor.require(Role.OPERATOR)
-    start, end = period_bounds(period)
+    asked = read_period(period)
     if organisation_id is not None:
         find_organisation(session, organisation_id)
     found = find_programme(session, programme)
-    if now < start:
+    if now < asked.start:
         raise NothingToClaimError(
-            f"Period {period} begins at {start.isoformat()}; nothing of it can be claimed yet.",
-            f"期间 {period} 自 {start.isoformat()} 开始，尚无可申报金额。",
+            f"Period {period} begins at {asked.start.isoformat()}; nothing of it can be claimed yet.",
+            f"期间 {period} 自 {asked.start.isoformat()} 开始，尚无可申报金额。",
             field="period",
         )
-    candidates = list_candidates(session, found, organisation_id=organisation_id, before=end)
+    check_days(session, found.id, asked, organisation_id or "")
+    since = asked.start if asked.is_range else None
+    candidates = list_candidates(session, found, organisation_id=organisation_id, since=since, before=asked.end)
     ready, left_out = judge_candidates(session, candidates, now)
     if not ready:
         raise _nothing(found, period, left_out)
@@ -79,10 +83,12 @@ def place_claim(session: Session, actor: Actor, plan: ClaimPlan, *, now: datetim
 
     Raises:
         NothingToClaimError: somebody else claimed a part of it meanwhile; plan again.
+        DaysOverlapError: somebody else claimed days of the range meanwhile.
     """
     actor.require(Role.OPERATOR)
     # One draft at a time per programme; what another one took since the plan must not be taken twice.
     programme = session.get_one(Programme, plan.programme.id, with_for_update=True)
+    check_days(session, programme.id, read_period(plan.period), plan.organisation_id)
     wanted = [candidate.transfer.id for candidate in plan.ready]
     if _count_claimed(session, wanted):
         raise NothingToClaimError(
@@ -128,15 +134,18 @@ def withdraw_claim(session: Session, actor: Actor, claim_id: str, *, reason: str
     Raises:
         ClaimStepError: it was submitted. InvalidValueError: no reason.
     """
-    claim = _lock(session, actor, claim_id)
-    check_step(claim.id, claim.state, ClaimState.WITHDRAWN)
-    _require_reason(reason)
-    for line in list_lines(session, claim.id):
-        line.claimed_transfer_id = None
-    claim.state, claim.ended_by, claim.ended_at = ClaimState.WITHDRAWN, actor.user_id, now
-    claim.ended_reason = reason.strip()
-    _record(session, "claim.withdrawn", claim, actor, now, reason=claim.ended_reason)
-    return claim
+    return _give_up(session, actor, claim_id, ClaimState.WITHDRAWN, reason=reason, now=now)
+
+
+def refuse_claim(session: Session, actor: Actor, claim_id: str, *, reason: str, now: datetime) -> Claim:
+    """Note that the authority refused a claim or sent it back, with its reason; its transfers can be claimed again.
+
+    Pack and checksum stay as they were submitted.
+
+    Raises:
+        ClaimStepError: not submitted, or paid. InvalidValueError: no reason.
+    """
+    return _give_up(session, actor, claim_id, ClaimState.REFUSED, reason=reason, now=now)
 
 
 def record_payment(
@@ -202,13 +211,13 @@ def list_claims(session: Session, actor: Actor, *, state: ClaimState | None = No
 
 
 def list_own_lines(session: Session, organisation_id: str) -> list[tuple[ClaimLine, Claim]]:
-    """Return a firm's lines in claims that were handed in, with their claims, newest first."""
+    """Return a firm's lines in claims that were handed in, refused ones too, with their claims, newest first."""
     query = (
         select(ClaimLine, Claim)
         .join(Claim, Claim.id == ClaimLine.claim_id)
         .where(
             ClaimLine.organisation_id == organisation_id,
-            Claim.state.in_((ClaimState.SUBMITTED, ClaimState.PAID, ClaimState.RECONCILED)),
+            Claim.submitted_at.is_not(None),
         )
         .order_by(Claim.id.desc(), ClaimLine.position)
         .limit(500)
@@ -246,9 +255,19 @@ def _lock(session: Session, actor: Actor, claim_id: str) -> Claim:
     return claim
 
 
-def _require_reason(reason: str) -> None:
+def _give_up(session: Session, actor: Actor, claim_id: str, state: ClaimState, *, reason: str, now: datetime) -> Claim:
+    claim = _lock(session, actor, claim_id)
+    check_step(claim.id, claim.state, state)
     if not reason.strip():
-        raise InvalidValueError("Taking a claim back needs its reason.", "撤回申报须说明理由。", field="reason")
+        raise InvalidValueError(
+            "A claim is taken back or refused with a reason; say why.", "撤回或退回申报须说明理由。", field="reason"
+        )
+    for line in list_lines(session, claim.id):
+        line.claimed_transfer_id = None
+    claim.state, claim.ended_by, claim.ended_at = state, actor.user_id, now
+    claim.ended_reason = reason.strip()
+    _record(session, f"claim.{state}", claim, actor, now, reason=claim.ended_reason)
+    return claim
 
 
 def _build_claim(
@@ -300,8 +319,8 @@ def _nothing(programme: Programme, period: str, left_out: list[tuple[Candidate, 
     en = f" {blocked} fen are left out, first because: {why.en}." if why else ""
     zh = f"另有 {blocked} 分未纳入，首要原因：{why.zh}。" if why else ""
     return NothingToClaimError(
-        f"{programme.title_en} has nothing to claim up to {period}.{en}",
-        f"{programme.title_zh}截至 {period} 没有可申报的金额。{zh}",
+        f"{programme.title_en} has nothing to claim for {period}.{en}",
+        f"{programme.title_zh}在期间 {period} 没有可申报的金额。{zh}",
         field="period",
         left_out_fen=blocked,
     )

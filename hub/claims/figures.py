@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
 from hub.claims.evidence import list_funds
-from hub.claims.tables import Claim, ClaimLine
+from hub.claims.tables import Claim, ClaimLine, ClaimState
 from hub.events.tables import Event
 from hub.ledger.tables import PLATFORM, Account, AccountKind, Entry, Transfer, TransferKind
 from hub.organisations.tables import Organisation
@@ -139,13 +139,13 @@ def _count_money(session: Session, programme_id: str, start: datetime, end: date
 
 
 def _count_claims(session: Session, programme_id: str, start: datetime, end: datetime) -> _Counted:
-    query = (
-        select(ClaimLine)
-        .join(Claim, Claim.id == ClaimLine.claim_id)
-        .where(Claim.programme_id == programme_id, Claim.submitted_at >= start, Claim.submitted_at < end)
-    )
-    for line in session.scalars(query):
-        yield line.organisation_id, "claimed_fen", line.amount_fen
+    """Yield what was handed in and, negative, what was refused: each in its own period, so that no other changes."""
+    handed_in = (Claim.submitted_at >= start, Claim.submitted_at < end)
+    refused = (Claim.state == ClaimState.REFUSED, Claim.ended_at >= start, Claim.ended_at < end)
+    for sign, which in ((1, handed_in), (-1, refused)):
+        query = select(ClaimLine).join(Claim, Claim.id == ClaimLine.claim_id)
+        for line in session.scalars(query.where(Claim.programme_id == programme_id, *which)):
+            yield line.organisation_id, "claimed_fen", sign * line.amount_fen
 
 
 def _count_standing(session: Session, programme_id: str, end: datetime) -> _Counted:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from hub.catalogue.tables import ModelVersion
-from hub.claims.rules import NotRedeemableError
+from hub.claims.rules import ASKING, NotRedeemableError
 from hub.claims.tables import Redemption, RedemptionClawBack, RedemptionLine, RedemptionState
 from hub.compute.tables import Offer
 from hub.errors import NotFoundError
@@ -109,7 +109,7 @@ def net_fee(session: Session, base: Base) -> int:
 
 def redeemed_fee(session: Session, base: Base, *, paid_only: bool = False) -> int:
     """Return what redemptions took of a base, less what was taken back of them, in fen."""
-    states = (RedemptionState.PAID,) if paid_only else tuple(set(RedemptionState) - {RedemptionState.REFUSED})
+    states = (RedemptionState.PAID,) if paid_only else ASKING
     taken = (
         select(func.coalesce(func.sum(RedemptionLine.fee_fen), 0))
         .join(Charge, Charge.id == RedemptionLine.charge_id)

@@ -1,4 +1,4 @@
-"""HTTP of redemptions: what may be redeemed, the request, the decision of two persons.
+"""HTTP of redemptions: what may be redeemed, the request and its withdrawal, the decision of two persons.
 
 It leaves the rules to the service.
 """
@@ -157,6 +157,16 @@ def review_redemption(path: RedemptionPath, body: RedemptionDecisionBody) -> Red
             now=context().clock(),
         )
         return present_redemption(redemption)
+
+
+@blueprint.post("/redemptions/<redemption_id>/withdrawal")
+def withdraw_redemption(path: RedemptionPath) -> RedemptionView:
+    """Take an own request back before anybody checked it."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        return present_redemption(
+            service.withdraw_redemption(session, actor, path.redemption_id, now=context().clock())
+        )
 
 
 def present_redemption(row: Redemption) -> RedemptionView:

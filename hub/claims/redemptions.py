@@ -105,9 +105,29 @@ def review_redemption(
         _pay(session, actor, redemption, now)
     else:
         redemption.state, redemption.reason = RedemptionState.REFUSED, reason.strip()
-        for line in list_redeemed(session, redemption.id):
-            line.redeemed_charge_id = None
+        _free(session, redemption)
     _record(session, f"redemption.{redemption.state}", redemption, actor, now, reason=reason.strip())
+    return redemption
+
+
+def withdraw_redemption(session: Session, actor: Actor, redemption_id: str, *, now: datetime) -> Redemption:
+    """Take an own request back before anybody checked it; its charges may be asked for again.
+
+    Raises:
+        NotFoundError: missing, or another firm's. ConflictError: checked or decided already.
+    """
+    redemption = session.get(Redemption, redemption_id, with_for_update=True, populate_existing=True)
+    if redemption is None or redemption.organisation_id != actor.organisation_id:
+        raise NotFoundError.of("redemption", redemption_id)
+    actor.require(Role.FACTORY, Role.INTEGRATOR, Role.DEVELOPER)
+    if redemption.state is not RedemptionState.REQUESTED:
+        raise ConflictError(
+            f"Redemption '{redemption.id}' is {redemption.state}; it can be taken back until an officer checks it.",
+            f"兑付“{redemption.id}”处于 {redemption.state}，仅在初审前可以撤回。",
+        )
+    redemption.state = RedemptionState.WITHDRAWN
+    _free(session, redemption)
+    _record(session, "redemption.withdrawn", redemption, actor, now)
     return redemption
 
 
@@ -125,6 +145,11 @@ def list_redemptions(session: Session, actor: Actor, *, state: RedemptionState |
     if not actor.reads_all:
         query = query.where(Redemption.organisation_id == actor.organisation_id)
     return list(session.scalars(query.order_by(Redemption.id.desc()).limit(500)))
+
+
+def _free(session: Session, redemption: Redemption) -> None:
+    for line in list_redeemed(session, redemption.id):
+        line.redeemed_charge_id = None
 
 
 def _require_active(grant: Grant) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from hub.actor import Actor, Role
 from hub.claims.figures import FIRM_FIGURES, FUND_FIGURES, ProgrammeFigures, count_figures
-from hub.claims.rules import PeriodRunningError, ReportPeriod, read_period
+from hub.claims.rules import Period, PeriodRunningError, read_period
 from hub.claims.tables import AuthorityReport
 from hub.errors import NotFoundError
 from hub.events.service import record_event
@@ -125,7 +125,7 @@ def issue_report(session: Session, actor: Actor, period: str, *, now: datetime) 
     return report
 
 
-def _check_rest(session: Session, asked: ReportPeriod) -> None:
+def _check_rest(session: Session, asked: Period) -> None:
     """Pass a period whose hosted calls are settled: what a slice still holds would be charged in a month closed."""
     query = select(UsageTranche.id).where(UsageTranche.month.in_(asked.months), UsageTranche.state == TrancheState.OPEN)
     held = session.scalar(query.limit(1))
@@ -176,7 +176,7 @@ def _find_issued(session: Session, period: str) -> AuthorityReport | None:
     return session.scalar(select(AuthorityReport).where(AuthorityReport.period == period))
 
 
-def _find_previous(session: Session, asked: ReportPeriod) -> AuthorityReport | None:
+def _find_previous(session: Session, asked: Period) -> AuthorityReport | None:
     """Return the latest report of an earlier period of the same kind; of two that end together the shorter is later."""
     issued = [(read_period(row.period), row) for row in session.scalars(select(AuthorityReport))]
     earlier = [

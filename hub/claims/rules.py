@@ -8,28 +8,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from hub.claims.tables import ClaimState
+from hub.claims.tables import ClaimState, RedemptionState
 from hub.errors import ConflictError, InvalidValueError
 from hub.ledger.periods import SHANGHAI, month_bounds
 
 CLAIM_STEPS: Mapping[ClaimState, tuple[ClaimState, ...]] = {
     ClaimState.DRAFTED: (ClaimState.SUBMITTED, ClaimState.WITHDRAWN),
-    ClaimState.SUBMITTED: (ClaimState.PAID,),
+    ClaimState.SUBMITTED: (ClaimState.PAID, ClaimState.REFUSED),
     ClaimState.PAID: (ClaimState.RECONCILED,),
 }
-"""Which state may follow which; nothing leaves reconciled or withdrawn."""
+"""Which state may follow which; nothing leaves reconciled, withdrawn or refused."""
+FREEING = (ClaimState.WITHDRAWN, ClaimState.REFUSED)
+"""States in which a claim asks for nothing: its money may be claimed again."""
+ASKING = (RedemptionState.REQUESTED, RedemptionState.CHECKED, RedemptionState.PAID)
+"""States in which a redemption has, or asks for, the share of its fees."""
 
 _QUARTER = re.compile(r"(\d{4})-Q([1-4])\Z")
 _YEAR = re.compile(r"(\d{4})\Z")
 _RANGE = re.compile(r"(\d{4}-\d\d-\d\d)--(\d{4}-\d\d-\d\d)\Z")
 _KINDS = {1: "month", 3: "quarter", 12: "year"}
+_DAYS = "days"
 MAX_RANGE_DAYS = 3_660
 """Ten years and some days: no programme runs longer."""
 
 
 @dataclass(frozen=True)
-class ReportPeriod:
-    """What a report is about: from `start` until before `end`, and the months that it touches.
+class Period:
+    """What a report or a claim is about: from `start` until before `end`, and the months that it touches.
 
     `kind` is month, quarter, year or days; reports of one kind are compared with each other.
     """
@@ -39,6 +44,11 @@ class ReportPeriod:
     start: datetime
     end: datetime
     months: tuple[str, ...]
+
+    @property
+    def is_range(self) -> bool:
+        """Whether it was given by its two days."""
+        return self.kind == _DAYS
 
     @property
     def closes_at(self) -> datetime:
@@ -56,6 +66,12 @@ class NothingToClaimError(ConflictError):
     """No voucher money of the period is unclaimed and fully backed."""
 
     code = "nothing_to_claim"
+
+
+class DaysOverlapError(ConflictError):
+    """Days of the range stand in another claim on the programme."""
+
+    code = "days_overlap"
 
 
 class PackChangedError(ConflictError):
@@ -96,8 +112,9 @@ def list_months(period: str) -> list[str]:
         month_bounds(period)
     except InvalidValueError as error:
         raise InvalidValueError(
-            f"Period '{period}' is not a month, quarter or year; give for example 2026-11, 2026-Q4 or 2026.",
-            f"期间“{period}”格式不对，应为月、季或年，例如 2026-11、2026-Q4 或 2026。",
+            f"Period '{period}' is not a month, quarter, year or range of days; give for example 2026-11, 2026-Q4, "
+            "2026 or 2026-11-03--2026-12-15.",
+            f"期间“{period}”应为月、季、年或起止日期，例如 2026-11、2026-Q4、2026 或 2026-11-03--2026-12-15。",
             field="period",
         ) from error
     return [period]
@@ -109,8 +126,8 @@ def period_bounds(period: str) -> tuple[datetime, datetime]:
     return month_bounds(months[0])[0], month_bounds(months[-1])[1]
 
 
-def read_period(text: str) -> ReportPeriod:
-    """Return what a report's period covers: `2026-11`, `2026-Q4`, `2026`, or the days `2026-11-03--2026-12-15`.
+def read_period(text: str) -> Period:
+    """Return what a period covers: `2026-11`, `2026-Q4`, `2026`, or the days `2026-11-03--2026-12-15`.
 
     Both days of a range count, whole days of Shanghai; its text is the ISO 8601 interval that may stand in an address.
 
@@ -119,8 +136,8 @@ def read_period(text: str) -> ReportPeriod:
     """
     found = _RANGE.match(text)
     if found is None:
-        months = _list_calendar_months(text)
-        return ReportPeriod(text, _KINDS[len(months)], *period_bounds(text), months=tuple(months))
+        months = list_months(text)
+        return Period(text, _KINDS[len(months)], *period_bounds(text), months=tuple(months))
     first, last = _read_day(text, found[1]), _read_day(text, found[2])
     if not first <= last or (last - first).days >= MAX_RANGE_DAYS:
         raise InvalidValueError(
@@ -129,19 +146,7 @@ def read_period(text: str) -> ReportPeriod:
             field="period",
         )
     start, end = (_start_of(day).astimezone(UTC) for day in (first, last + timedelta(days=1)))
-    return ReportPeriod(text, "days", start, end, months=tuple(_list_touched(first, last)))
-
-
-def _list_calendar_months(text: str) -> list[str]:
-    try:
-        return list_months(text)
-    except InvalidValueError as error:
-        raise InvalidValueError(
-            f"Period '{text}' is not a month, quarter, year or range of days; give for example 2026-11, 2026-Q4, 2026 "
-            "or 2026-11-03--2026-12-15.",
-            f"期间“{text}”格式不对，应为月、季、年或起止日期，例如 2026-11、2026-Q4、2026 或 2026-11-03--2026-12-15。",
-            field="period",
-        ) from error
+    return Period(text, _DAYS, start, end, months=tuple(_list_touched(first, last)))
 
 
 def _list_touched(first: date, last: date) -> list[str]:

@@ -14,6 +14,7 @@ from hub.claims.drafting import (
     plan_claim,
     reconcile_claim,
     record_payment,
+    refuse_claim,
     submit_claim,
     withdraw_claim,
 )
@@ -25,6 +26,7 @@ from hub.claims.redemptions import (
     list_redemptions,
     request_redemption,
     review_redemption,
+    withdraw_redemption,
 )
 from hub.claims.reporting import (
     Change,
@@ -63,11 +65,13 @@ __all__ = [
     "plan_claim",
     "reconcile_claim",
     "record_payment",
+    "refuse_claim",
     "request_redemption",
     "review_redemption",
     "submit_claim",
     "sum_taken_back",
     "take_back_redeemed",
     "withdraw_claim",
+    "withdraw_redemption",
     "write_pack",
 ]

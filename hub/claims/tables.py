@@ -22,15 +22,17 @@ class ClaimState(StrEnum):
     PAID = "paid"
     RECONCILED = "reconciled"
     WITHDRAWN = "withdrawn"
+    REFUSED = "refused"
 
 
 class RedemptionState(StrEnum):
-    """Life of a redemption: requested, checked by one person, paid by another's approval; or refused."""
+    """Life of a redemption: requested, checked by one person, paid by another's approval; or refused, or withdrawn."""
 
     REQUESTED = "requested"
     CHECKED = "checked"
     PAID = "paid"
     REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
 
 
 class Claim(Base):
@@ -75,7 +77,7 @@ class Claim(Base):
 
 
 class ClaimLine(Base):
-    """One transfer out of a grant (or back into it, negative) in a claim. A withdrawn claim frees its transfers."""
+    """One transfer out of a grant (or back into it, negative) in a claim. A claim given up frees its transfers."""
 
     __tablename__ = "claim_lines"
     __table_args__ = (
@@ -126,7 +128,7 @@ class Redemption(Base):
 
 
 class RedemptionLine(Base):
-    """One charge in a redemption; a refused redemption frees its charges."""
+    """One charge in a redemption; a refused or withdrawn redemption frees its charges."""
 
     __tablename__ = "redemption_lines"
     __table_args__ = (

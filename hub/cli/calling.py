@@ -30,6 +30,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="do not ask before money moves 
 Firm = Annotated[
     str | None, typer.Option("--organisation", help="org_…; the own one, others' only for operator and auditor")
 ]
+Period = Annotated[str, typer.Argument(help="2026-11, 2026-Q4, 2026 or the days 2026-11-03--2026-12-15")]
 Target = Annotated[Path | None, typer.Option("--to", help="new file; the hub's name for it when left out")]
 Retry = Annotated[
     str, typer.Option("--idempotency-key", help="give the same on a retry: it counts once; made when left out")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Target, Yes, call, confirm, download, segment
+from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Period, Target, Yes, call, confirm, download, segment
 from hub.cli.showing import choose, choose_text, local_time, show, show_file, show_whole, yuan
 
 claims = typer.Typer(no_args_is_help=True)
@@ -18,14 +18,16 @@ LINE_HEADS = ("行 机构 券 转账 金额 入账", "line organisation grant tr
 
 @claims.callback()
 def describe() -> None:
-    """Claims on the authority: draft, pack, submit, paid, reconcile."""
+    """Claims on the authority: draft, pack, submit, paid or refuse, reconcile."""
 
 
 @claims.command("list")
 def list_all(
     key: Key,
     hub: Hub = DEFAULT_HUB,
-    state: Annotated[str | None, typer.Option(help="drafted, submitted, paid, reconciled or withdrawn")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="drafted, submitted, paid, reconciled, withdrawn or refused")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List claims, newest first (operator, auditor)."""
@@ -58,13 +60,13 @@ def list_own(key: Key, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
 @claims.command("draft")
 def draft(
     programme: Annotated[str, typer.Argument(help="programme, for example model")],
-    period: Annotated[str, typer.Argument(help="2026-11, 2026-Q4 or 2026")],
+    period: Period,
     key: Key,
     hub: Hub = DEFAULT_HUB,
     organisation: Annotated[str | None, typer.Option(help="one firm org_…; all when left out")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draft a claim of what is used and not claimed yet (operator); another person submits it."""
+    """Draft a claim of what is used and not claimed yet (operator): up to a period's end, or of the days of a range."""
     body = {"programme": programme, "period": period, "organisation_id": organisation}
     _tell(call(hub, key, "POST", "claims", body), as_json=as_json)
 
@@ -99,6 +101,24 @@ def withdraw(
 ) -> None:
     """Take a draft back; its money can be claimed again."""
     _tell(call(hub, key, "POST", f"claims/{segment(claim_id)}/withdrawal", {"reason": reason}), as_json=as_json)
+
+
+@claims.command("refuse")
+def refuse(
+    claim_id: ClaimId,
+    key: Key,
+    reason: Annotated[str, typer.Option("--reason", help="why, as the authority says")],
+    hub: Hub = DEFAULT_HUB,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Note that the authority refused a submitted claim or sent it back; its money can be claimed again."""
+    confirm(
+        f"登记主管部门退回 {claim_id}，其金额可重新申报。继续？",
+        f"Note that the authority refused {claim_id}? Its money can be claimed again.",
+        yes=yes,
+    )
+    _tell(call(hub, key, "POST", f"claims/{segment(claim_id)}/refusal", {"reason": reason}), as_json=as_json)
 
 
 @claims.command("paid")

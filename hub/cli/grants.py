@@ -8,17 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, Yes, call, confirm, segment
+from hub.cli.calling import DEFAULT_HUB, AsJson, Firm, Hub, Key, Target, Yes, call, confirm, download, segment
 from hub.cli.papers import keep_paper
-from hub.cli.showing import choose, local_time, say_yes, show, yuan
+from hub.cli.showing import choose, local_time, say_yes, show, show_file, yuan
 
 grants = typer.Typer(no_args_is_help=True)
 GrantId = Annotated[str, typer.Argument(help="grant grt_…")]
 HEADS = (
-    "券 机构 项目 状态 授予 冻结 已用 剩余 退回 失效",
-    "grant organisation programme state awarded held used left returned lapses",
+    "券 机构 项目 状态 授予 冻结 已用 剩余 退回 失效 终止原因",
+    "grant organisation programme state awarded held used left returned lapses reason",
 )
-PAPER_HEADS = ("材料 账期 类型 名称 号码 开票方 金额 已撤下", "paper month kind name number issuer amount withdrawn")
+PAPER_HEADS = (
+    "材料 账期 类型 名称 号码 开票方 金额 已撤下 文件",
+    "paper month kind name number issuer amount withdrawn document",
+)
 MONEY = ("awarded_fen", "held_fen", "settled_fen", "left_fen", "returned_fen")
 
 
@@ -58,6 +61,18 @@ def list_papers(grant_id: GrantId, key: Key, hub: Hub = DEFAULT_HUB, as_json: As
     """List the papers of a voucher's months."""
     told = call(hub, key, "GET", f"grants/{segment(grant_id)}/papers")
     _tell_papers(told, told["items"], as_json=as_json)
+
+
+@grants.command("paper")
+def open_paper(
+    digest: Annotated[str, typer.Argument(help="a document's, as `papers` and `vouchers show` print it")],
+    key: Key,
+    hub: Hub = DEFAULT_HUB,
+    target: Target = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a document that stands behind an application or a month (operator, auditor)."""
+    show_file(download(hub, key, f"papers/{segment(digest)}", target), as_json=as_json)
 
 
 @grants.command("add-paper")
@@ -100,6 +115,7 @@ def _tell(told: Any, grants: list[dict[str, Any]], *, as_json: bool) -> None:
             *(row[name] for name in ("id", "organisation_id", "programme", "state")),
             *(yuan(row[name]) for name in MONEY),
             local_time(row["lapse_at"])[:10],
+            row["ended_reason"] or "",
         ]
         for row in grants
     ]
@@ -108,5 +124,8 @@ def _tell(told: Any, grants: list[dict[str, Any]], *, as_json: bool) -> None:
 
 def _tell_papers(told: Any, papers: list[dict[str, Any]], *, as_json: bool) -> None:
     texts = ("id", "month", "kind", "name", "number", "issuer_uscc")
-    rows = [[*(row[name] for name in texts), yuan(row["amount_fen"]), say_yes(row["withdrawn"])] for row in papers]
+    rows = [
+        [*(row[name] for name in texts), yuan(row["amount_fen"]), say_yes(row["withdrawn"]), row["digest"]]
+        for row in papers
+    ]
     show(told, rows, choose(*PAPER_HEADS).split(), as_json=as_json)

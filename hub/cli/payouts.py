@@ -23,7 +23,7 @@ SUMS = (
 
 @payouts.callback()
 def describe() -> None:
-    """Payouts: ask, send, settle."""
+    """Payouts: ask, take back, send, settle."""
 
 
 @payouts.command("list")
@@ -31,7 +31,9 @@ def list_all(
     key: Key,
     hub: Hub = DEFAULT_HUB,
     organisation: Firm = None,
-    state: Annotated[str | None, typer.Option(help="requested, in_payout, paid, failed, unknown or netted")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="requested, in_payout, paid, failed, unknown, netted or withdrawn")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List payouts, newest first: the own ones with what may be asked for, all for operator and auditor."""
@@ -73,6 +75,13 @@ def request(
     )
     body = {"amount_fen": amount_fen, "idempotency_key": make_key(idempotency_key)}
     _tell(call(hub, key, "POST", "payouts", body), as_json=as_json)
+
+
+@payouts.command("withdraw")
+def withdraw(payout_id: PayoutId, key: Key, hub: Hub = DEFAULT_HUB, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Take an own payout back before it is sent; its money is free again."""
+    confirm(f"撤回付款 {payout_id}？", f"Take payout {payout_id} back?", yes=yes)
+    _tell(call(hub, key, "POST", f"payouts/{segment(payout_id)}/withdrawal"), as_json=as_json)
 
 
 @payouts.command("send")

@@ -1,4 +1,4 @@
-"""`guanmo programmes`: voucher programmes and their rules; one officer drafts a version, another approves it.
+"""`guanmo programmes`: voucher programmes and their rules; one officer drafts a version, another approves or refuses.
 
 Over the hub's address; applications are in `guanmo vouchers`, claims in `guanmo claims`.
 """
@@ -15,10 +15,12 @@ from hub.errors import InvalidValueError
 
 programmes = typer.Typer(no_args_is_help=True)
 Code = Annotated[str, typer.Argument(help="programme, for example model")]
+RuleId = Annotated[str, typer.Argument(help="draft rul_…, as `draft` prints it")]
 RuleFile = Annotated[
     Path, typer.Argument(help="JSON with body, effective_from_at, source and so on, as `show` prints it")
 ]
 HEADS = ("项目 名称 生效规则 受理 主管部门", "programme title rule open authority")
+RULE_HEADS = ("规则 版本 状态 生效 起草 批准 依据 驳回理由", "rule number state from drafted approved source refusal")
 CHANGE_HEADS = ("字段 此前 现在 依据", "field before after basis")
 NEEDED = ("body", "effective_from_at", "source")
 OPTIONAL = ("effective_to_at", "tz", "basis_date")
@@ -53,13 +55,16 @@ def list_rules(code: Code, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> N
             row["drafted_by"],
             row["approved_by"] or "",
             row["source"],
+            row["refusal_reason"] or "",
         ]
         for row in told["items"]
     ]
     show(
         told,
         rows,
-        choose("规则 版本 状态 生效 起草 批准 依据", "rule number state from drafted approved source").split(),
+        choose(
+            "规则 版本 状态 生效 起草 批准 依据 驳回理由", "rule number state from drafted approved source refusal"
+        ).split(),
         as_json=as_json,
     )
 
@@ -92,7 +97,7 @@ def draft(code: Code, file: RuleFile, key: Key, hub: Hub = DEFAULT_HUB, as_json:
 
 @programmes.command("approve")
 def approve(
-    rule_version_id: Annotated[str, typer.Argument(help="draft rul_…, as `draft` prints it")],
+    rule_version_id: RuleId,
     key: Key,
     hub: Hub = DEFAULT_HUB,
     yes: Yes = False,
@@ -105,6 +110,25 @@ def approve(
         yes=yes,
     )
     row = call(hub, key, "POST", f"rules/{segment(rule_version_id)}/approve")
+    show_facts(row, _list_facts(row), as_json=as_json)
+
+
+@programmes.command("refuse")
+def refuse(
+    rule_version_id: RuleId,
+    key: Key,
+    reason: Annotated[str, typer.Option("--reason", help="what the next draft must change")],
+    hub: Hub = DEFAULT_HUB,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse a drafted rule version for good (operator); its author takes it back so."""
+    confirm(
+        f"驳回规则 {rule_version_id}：不能再批准，须重新起草。继续？",
+        f"Refuse rule {rule_version_id}? It cannot be approved after that; a new version is drafted.",
+        yes=yes,
+    )
+    row = call(hub, key, "POST", f"rules/{segment(rule_version_id)}/refuse", {"reason": reason})
     show_facts(row, _list_facts(row), as_json=as_json)
 
 
@@ -143,9 +167,16 @@ def _list_facts(row: dict[str, Any]) -> list[tuple[str, str]]:
         (choose("状态", "state"), row["state"]),
         (choose("生效", "in force from"), row["effective_from_at"]),
         (choose("起草", "drafted by"), row["drafted_by"]),
-        (choose("批准", "approved by"), row["approved_by"] or choose("待另一人批准", "waits for another person")),
+        *_list_decision(row),
         ("sha256", row["sha256"]),
     ]
+
+
+def _list_decision(row: dict[str, Any]) -> list[tuple[str, str]]:
+    if row["refused_by"]:
+        return [(choose("驳回", "refused by"), row["refused_by"]), (choose("理由", "reason"), row["refusal_reason"])]
+    waits = choose("待另一人批准", "waits for another person")
+    return [(choose("批准", "approved by"), row["approved_by"] or waits)]
 
 
 def _number(rule: dict[str, Any] | None) -> str:

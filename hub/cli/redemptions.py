@@ -24,7 +24,7 @@ def describe() -> None:
 def list_all(
     key: Key,
     hub: Hub = DEFAULT_HUB,
-    state: Annotated[str | None, typer.Option(help="requested, checked, paid or refused")] = None,
+    state: Annotated[str | None, typer.Option(help="requested, checked, paid, refused or withdrawn")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List redemptions, newest first: the own firm's, all for operator and auditor."""
@@ -77,6 +77,15 @@ def request(
     )
     made = call(hub, key, "POST", f"grants/{segment(grant_id)}/redemptions", {"charge_ids": ids})
     _tell(made, as_json=as_json)
+
+
+@redemptions.command("withdraw")
+def withdraw(
+    redemption_id: RedemptionId, key: Key, hub: Hub = DEFAULT_HUB, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Take an own request back before anybody checked it; its charges may be asked for again."""
+    confirm(f"撤回兑付 {redemption_id}？", f"Take redemption {redemption_id} back?", yes=yes)
+    _tell(call(hub, key, "POST", f"redemptions/{segment(redemption_id)}/withdrawal"), as_json=as_json)
 
 
 @redemptions.command("check")

@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Target, Yes, call, confirm, download, segment
+from hub.cli.calling import DEFAULT_HUB, AsJson, Hub, Key, Period, Target, Yes, call, confirm, download, segment
 from hub.cli.showing import choose, local_time, say_yes, show, show_facts, show_file, show_whole
 
 reports = typer.Typer(no_args_is_help=True)
-Period = Annotated[str, typer.Argument(help="2026-11, 2026-Q4, 2026 or the days 2026-11-03--2026-12-15")]
 CHANGE_HEADS = ("项目 信用代码 指标 此前 现在 差", "programme uscc figure before after difference")
 FIGURE_HEADS = ("项目 信用代码 指标 数值", "programme uscc figure value")
 

@@ -168,7 +168,9 @@ def _review(hub: str, key: str, application_id: str, body: dict[str, Any], *, as
 
 
 def _tell(row: dict[str, Any], *, as_json: bool) -> None:
-    papers = [(choose("材料", "paper"), f"{paper['kind']}: {paper['name']}") for paper in row["evidence"]]
+    papers = [
+        (choose("材料", "paper"), f"{paper['kind']}: {paper['name']} {paper['digest']}") for paper in row["evidence"]
+    ]
     facts = [
         (choose("申请", "application"), row["id"]),
         (choose("机构", "organisation"), row["organisation_id"]),

@@ -6,13 +6,16 @@ from pathlib import Path, PurePath
 
 from werkzeug.datastructures import FileStorage
 
+from hub.errors import NotFoundError
 from hub.filings.forms import save_file
 from hub.filings.refusals import translate_refusals
 from hub.filings.rules import BadFilingError
 from hub.organisations.texts import refuse_hidden
-from registry.store import FolderStore
+from registry.store import ArtifactMissingError, FolderStore
 
 MAX_EVIDENCE_BYTES = 20 * 1024 * 1024
+_STEM = "evidence"
+"""What a document is called in the store, whatever its name was: an artefact of another kind has other files."""
 _STARTS = {
     ".pdf": b"%PDF-",
     ".png": b"\x89PNG\r\n\x1a\n",
@@ -42,7 +45,7 @@ def keep_evidence(store: FolderStore, file: FileStorage) -> Evidence:
     if ending not in _STARTS or len(name) > 200 or not _is_plain(name):
         raise _refuse(name)
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / f"evidence{ending}"
+        target = Path(folder) / f"{_STEM}{ending}"
         save_file(file, target, max_bytes=MAX_EVIDENCE_BYTES)
         with target.open("rb") as stream:
             if not stream.read(16).startswith(_STARTS[ending]):
@@ -50,6 +53,23 @@ def keep_evidence(store: FolderStore, file: FileStorage) -> Evidence:
         with translate_refusals():
             artifact = store.add_folder(Path(folder))
     return Evidence(digest=artifact.digest, name=name)
+
+
+def find_document(store: FolderStore, digest: str) -> Evidence:
+    """Return a kept document with the name that it has in the store.
+
+    Raises:
+        NotFoundError: nothing of that digest is kept, or it is no document.
+        ArtifactRefusedError: the store changed its listing.
+    """
+    with translate_refusals():
+        try:
+            names = list(store.get(digest).files)
+        except ArtifactMissingError as error:
+            raise NotFoundError.of("document", digest) from error
+    if len(names) != 1 or PurePath(names[0]).stem != _STEM:
+        raise NotFoundError.of("document", digest)
+    return Evidence(digest=digest, name=names[0])
 
 
 def read_evidence(store: FolderStore, digest: str) -> bytes:

@@ -18,6 +18,8 @@ from hub.organisations.service import require_second_person
 
 APPROVAL_LIMIT_FEN = 100_000
 """A correction of at most 1,000 yuan is posted by one person; above it a second one approves (our default)."""
+ANNEX_VERSION = 2
+"""What the audit trail keeps of a posted correction: `elapsed_fen` too since 2; older links stay as they were."""
 
 
 def check_reason(reason: str) -> None:
@@ -111,7 +113,7 @@ def check_decision(session: Session, version: BillVersion, actor: Actor, *, appr
 
 def record_correction(session: Session, topic: str, version: BillVersion, *, actor_id: str, now: datetime) -> None:
     """Write the event of one step of a correction."""
-    record_event(
+    event = record_event(
         session,
         topic,
         version.order_id or version.bill_line_id or "",
@@ -128,6 +130,7 @@ def record_correction(session: Session, topic: str, version: BillVersion, *, act
         advanced_fen=version.advanced_fen,
         elapsed_fen=version.elapsed_fen,
     )
+    event.schema_version = ANNEX_VERSION
 
 
 def list_corrections(

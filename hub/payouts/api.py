@@ -1,4 +1,4 @@
-"""HTTP of payouts: ask for earned money, send it, enter what the bank said, read every step.
+"""HTTP of payouts: ask for earned money or take the request back, send it, enter what the bank said, read every step.
 
 It leaves what was earned on which sale to `hub.orders`.
 """
@@ -153,6 +153,14 @@ def send_payout(path: PayoutPath) -> PayoutView:
     actor = current_actor()
     with context().sessions.write() as session:
         return present_payout(service.send_payout(session, actor, path.payout_id, now=context().clock()))
+
+
+@blueprint.post("/payouts/<payout_id>/withdrawal")
+def withdraw_payout(path: PayoutPath) -> PayoutView:
+    """Take an own payout back before it is sent."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        return present_payout(service.withdraw_payout(session, actor, path.payout_id, now=context().clock()))
 
 
 @blueprint.post("/payouts/<payout_id>/result")

@@ -18,8 +18,10 @@ STEPS: dict[PayoutState, tuple[PayoutState, ...]] = {
     PayoutState.PAID: (),
     PayoutState.FAILED: (),
     PayoutState.NETTED: (),
+    PayoutState.WITHDRAWN: (),
 }
-"""Nothing leads back to `in_payout`: what was sent once is never sent again; a failed one is asked for anew."""
+"""Nothing leads back to `in_payout`: what was sent once is never sent again; a failed one is asked for anew.
+Only who asked for a payout takes it back, which is no step of the operator's."""
 
 
 class PayoutStepError(ConflictError):

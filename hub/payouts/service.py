@@ -19,7 +19,7 @@ from hub.ledger.service import Posted, find_account, find_transfers, open_accoun
 from hub.ledger.tables import PLATFORM, AccountKind
 from hub.organisations.service import require_second_person
 from hub.payouts.debts import net_debt, open_debt, read_debt
-from hub.payouts.rules import SILENT_AFTER, PayoutRefusedError, check_details, check_step
+from hub.payouts.rules import SILENT_AFTER, PayoutRefusedError, PayoutStepError, check_details, check_step
 from hub.payouts.tables import Payout, PayoutState, PayoutStep
 
 MAX_FEN = 10**15
@@ -83,6 +83,30 @@ def send_payout(session: Session, actor: Actor, payout_id: str, *, now: datetime
         zh="该付款由您申请，须由他人发出。",
     )
     _note(session, payout, PayoutState.IN_PAYOUT, actor_id=actor.user_id, now=now)
+    return payout
+
+
+def withdraw_payout(session: Session, actor: Actor, payout_id: str, *, now: datetime) -> Payout:
+    """Take an own payout back before it is sent; its money is free again. A second time changes nothing.
+
+    What was netted against a debt stays paid.
+
+    Raises:
+        NotFoundError: missing, or another organisation's. PayoutStepError: sent or ended already.
+    """
+    payout = _lock(session, payout_id)
+    if payout.organisation_id != actor.organisation_id:
+        raise NotFoundError.of("payout", payout_id)
+    if payout.state is PayoutState.WITHDRAWN:
+        return payout
+    if payout.state is not PayoutState.REQUESTED:
+        raise PayoutStepError(
+            f"Payout '{payout.id}' is {payout.state}; it can be taken back until it is sent.",
+            f"付款“{payout.id}”处于 {payout.state}，仅在发出前可以撤回。",
+            state=str(payout.state),
+        )
+    _end_hold(session, payout, paid=False, actor_id=actor.user_id, now=now)
+    _note(session, payout, PayoutState.WITHDRAWN, actor_id=actor.user_id, now=now)
     return payout
 
 

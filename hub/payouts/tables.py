@@ -16,7 +16,7 @@ from hub.database import Base
 class PayoutState(StrEnum):
     """`unknown`: the bank did not say what became of it; the money stays held and nothing is sent again.
 
-    `netted`: all of it paid what the organisation owed, nothing is sent.
+    `netted`: all of it paid what the organisation owed, nothing is sent. `withdrawn`: taken back before it was sent.
     """
 
     REQUESTED = "requested"
@@ -25,6 +25,7 @@ class PayoutState(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     NETTED = "netted"
+    WITHDRAWN = "withdrawn"
 
 
 class Payout(Base):

@@ -26,7 +26,7 @@ class TrancheView(TypedDict):
 
 
 class RuleView(TypedDict):
-    """A rule version; `sha256` is its body's, `approved_by` is null in a draft."""
+    """A rule version; `sha256` is its body's, `approved_by` is null in a draft; a refused one says why."""
 
     id: str
     number: int
@@ -40,6 +40,8 @@ class RuleView(TypedDict):
     sha256: str
     drafted_by: str
     approved_by: str | None
+    refused_by: str | None
+    refusal_reason: str | None
 
 
 class ProgrammeView(TypedDict):
@@ -120,6 +122,8 @@ class GrantView(TypedDict):
     returned_fen: int
     state: GrantState
     lapse_at: str | None
+    ended_at: str | None
+    ended_reason: str | None
 
 
 class PaperView(TypedDict):

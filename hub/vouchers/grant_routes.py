@@ -65,6 +65,8 @@ def present_grant(balance: GrantBalance) -> GrantView:
         "returned_fen": balance.returned_fen,
         "state": balance.grant.state,
         "lapse_at": balance.grant.lapse_at.isoformat() if balance.grant.lapse_at else None,
+        "ended_at": balance.grant.ended_at.isoformat() if balance.grant.ended_at else None,
+        "ended_reason": balance.grant.ended_reason,
     }
 
 

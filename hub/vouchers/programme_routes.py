@@ -1,4 +1,4 @@
-"""HTTP of programmes: rules to read, to preview, to draft and to approve; public to read.
+"""HTTP of programmes: rules to read, to preview, to draft, to approve and to refuse; public to read.
 
 It leaves applications and grants to their own files of routes.
 """
@@ -48,6 +48,12 @@ class RuleBodyIn(Body):
     basis_date: str | None = None
 
 
+class RefusalBody(Body):
+    """Why a draft is refused, for whoever drafts the next one."""
+
+    reason: str = Field(max_length=1000)
+
+
 def present_programme(session: Session, programme: Programme, now: datetime) -> ProgrammeView:
     """Return a programme with its rule of the day and its fund as JSON values."""
     rule = service.rule_of_day(session, programme.id, now)
@@ -89,6 +95,8 @@ def present_rule(rule: RuleVersion) -> RuleView:
         "sha256": rule.sha256,
         "drafted_by": rule.drafted_by,
         "approved_by": rule.approved_by,
+        "refused_by": rule.refused_by,
+        "refusal_reason": rule.refusal_reason,
     }
 
 
@@ -145,3 +153,12 @@ def approve_rule(path: RulePath) -> RuleView:
     actor = current_actor()
     with context().sessions.write() as session:
         return present_rule(service.approve_rule(session, actor, path.rule_version_id, now=context().clock()))
+
+
+@blueprint.post("/rules/<rule_version_id>/refuse")
+def refuse_rule(path: RulePath, body: RefusalBody) -> RuleView:
+    """Refuse a drafted rule version with a reason; its drafter takes it back so."""
+    actor = current_actor()
+    with context().sessions.write() as session:
+        rule = service.refuse_rule(session, actor, path.rule_version_id, reason=body.reason, now=context().clock())
+        return present_rule(rule)

@@ -147,17 +147,9 @@ def approve_rule(session: Session, actor: Actor, rule_version_id: str, *, now: d
 
     Raises:
         FourEyesError: the actor drafted it.
-        ConflictError: it is approved already.
+        ConflictError: it is approved or refused already.
     """
-    actor.require(Role.OPERATOR)
-    rule = session.get(RuleVersion, rule_version_id, with_for_update=True)
-    if rule is None:
-        raise NotFoundError.of("rule version", rule_version_id)
-    if rule.state is RuleState.APPROVED:
-        raise ConflictError(
-            f"Rule version {rule.number} was approved by {rule.approved_by}; draft a new version to change it.",
-            f"规则版本 {rule.number} 已由 {rule.approved_by} 批准；如需修改请起草新版本。",
-        )
+    rule = _lock_draft(session, actor, rule_version_id)
     en, zh = _explain(rule.drafted_by)
     require_second_person(session, actor, [rule.drafted_by], en=en, zh=zh)
     if rule.effective_from_at < now:
@@ -165,6 +157,25 @@ def approve_rule(session: Session, actor: Actor, rule_version_id: str, *, now: d
         rule.effective_from_at = now
     rule.state, rule.approved_by, rule.approved_at = RuleState.APPROVED, actor.user_id, now
     _record(session, "rule.approved", rule.id, actor.user_id, now)
+    return rule
+
+
+def refuse_rule(session: Session, actor: Actor, rule_version_id: str, *, reason: str, now: datetime) -> RuleVersion:
+    """Refuse a drafted rule version for good, as its reviewer; whoever drafted it takes it back so.
+
+    Raises:
+        InvalidValueError: no reason. ConflictError: it is approved or refused already.
+    """
+    rule = _lock_draft(session, actor, rule_version_id)
+    if not reason.strip():
+        raise InvalidValueError(
+            "A refusal needs its reason; say what the next draft must change.",
+            "驳回须说明理由，以便重新起草。",
+            field="reason",
+        )
+    rule.state, rule.refused_by, rule.refused_at = RuleState.REFUSED, actor.user_id, now
+    rule.refusal_reason = reason.strip()
+    _record(session, "rule.refused", rule.id, actor.user_id, now, reason=rule.refusal_reason)
     return rule
 
 
@@ -199,6 +210,20 @@ def fund_account(session: Session, programme_id: str, now: datetime) -> Account:
     return open_account(
         session, organisation_id=PLATFORM, kind=AccountKind.PROGRAMME_FUND, subject=programme_id, now=now
     )
+
+
+def _lock_draft(session: Session, actor: Actor, rule_version_id: str) -> RuleVersion:
+    actor.require(Role.OPERATOR)
+    rule = session.get(RuleVersion, rule_version_id, with_for_update=True, populate_existing=True)
+    if rule is None:
+        raise NotFoundError.of("rule version", rule_version_id)
+    if rule.state is not RuleState.DRAFT:
+        decider = rule.approved_by or rule.refused_by
+        raise ConflictError(
+            f"Rule version {rule.number} was {rule.state} by {decider}; draft a new version to change it.",
+            f"规则版本 {rule.number} 已由 {decider} 处理（{rule.state}）；如需修改请起草新版本。",
+        )
+    return rule
 
 
 def _in_force(moment: datetime) -> tuple[ColumnElement[bool], ...]:
@@ -280,5 +305,5 @@ def _explain(first: str) -> tuple[str, str]:
     )
 
 
-def _record(session: Session, topic: str, subject: str, actor_id: str, now: datetime) -> None:
-    record_event(session, topic, subject, organisation_id=PLATFORM, actor_id=actor_id, now=now)
+def _record(session: Session, topic: str, subject: str, actor_id: str, now: datetime, **more: object) -> None:
+    record_event(session, topic, subject, organisation_id=PLATFORM, actor_id=actor_id, now=now, **more)

@@ -34,10 +34,11 @@ __all__ = [
 
 
 class RuleState(StrEnum):
-    """A draft counts for nothing until another person approves it."""
+    """A draft counts for nothing until another person approves it; a refused one never will."""
 
     DRAFT = "draft"
     APPROVED = "approved"
+    REFUSED = "refused"
 
 
 class ApplicationState(StrEnum):
@@ -100,6 +101,8 @@ class RuleVersion(Base):
         UniqueConstraint("programme_id", "number"),
         CheckConstraint("approved_by IS NULL OR approved_by <> drafted_by", name="four_eyes"),
         CheckConstraint("(state = 'approved') = (approved_by IS NOT NULL)", name="approved_has_approver"),
+        CheckConstraint("(state = 'refused') = (refused_by IS NOT NULL)", name="refused_has_person"),
+        CheckConstraint("(refused_by IS NULL) = (refusal_reason IS NULL)", name="refusal_has_reason"),
         CheckConstraint("effective_to_at IS NULL OR effective_to_at > effective_from_at", name="period"),
         {"sqlite_strict": True},
     )
@@ -119,6 +122,9 @@ class RuleVersion(Base):
     approved_by: Mapped[str | None]
     created_at: Mapped[When]
     approved_at: Mapped[datetime | None] = mapped_column(Moment)
+    refused_by: Mapped[str | None]
+    refused_at: Mapped[datetime | None] = mapped_column(Moment)
+    refusal_reason: Mapped[str | None]
 
 
 class Tranche(Base):
@@ -240,7 +246,18 @@ class Grant(Base):
     ended_reason: Mapped[str | None]
 
 
-protect_rows(RuleVersion, mutable=("state", "effective_from_at", "approved_by", "approved_at"))
+protect_rows(
+    RuleVersion,
+    mutable=(
+        "state",
+        "effective_from_at",
+        "approved_by",
+        "approved_at",
+        "refused_by",
+        "refused_at",
+        "refusal_reason",
+    ),
+)
 protect_rows(Tranche, mutable=("released_at",))
 protect_rows(
     Application, mutable=("state", "round", "asked_fen", "evidence", "contract_key", "appealed_at", "appeal_reason")

@@ -1,4 +1,4 @@
-"""The officer's pages of claims and redemptions: draft, pack, submit, payment, reconciliation; the auditor reads.
+"""The officer's pages of claims and redemptions: draft, pack, submit, payment, refusal, reconciliation; auditors read.
 
 It leaves what may be claimed to `hub.claims` and the authority report to `reports`.
 """
@@ -15,6 +15,7 @@ from hub.actor import READERS, Actor, Role
 from hub.claims import service
 from hub.claims.claim_routes import write_same_pack
 from hub.claims.tables import Claim, Redemption, RedemptionState
+from hub.ledger.periods import month_key
 from hub.organisations.service import find_organisation, list_organisations
 from hub.vouchers.service import list_programmes
 from hub.vouchers.tables import Application, Grant, Programme
@@ -22,6 +23,7 @@ from hub.web import context, current_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import read_notice
 from marketplace_ui.people import name_person
+from marketplace_ui.period_form import read_period
 
 blueprint = Blueprint("claims", __name__)
 NOTICES = {
@@ -29,6 +31,7 @@ NOTICES = {
     "submission": ("申报已提交，材料包已封存校验值。", "The claim is submitted; its pack is sealed by its checksum."),
     "withdrawal": ("草案已撤回，金额可重新申报。", "The draft is taken back; its money can be claimed again."),
     "payment": ("到账已登记。", "The payment is booked."),
+    "refusal": ("已登记主管部门退回，金额可重新申报。", "The refusal is noted; the money can be claimed again."),
     "reconciliation": ("申报已对账结清。", "The claim is reconciled."),
     "redeemed": ("决定已记录。", "The decision is recorded."),
 }
@@ -36,22 +39,19 @@ NOTICES = {
 
 @blueprint.get("/operator/claims")
 def list_claims() -> str:
-    return _show_list(current_actor(*READERS), Form({"period": context().clock().strftime("%Y-%m")}))
+    return _show_list(current_actor(*READERS), Form())
 
 
 @blueprint.post("/operator/claims")
 def draft_claim() -> Response | tuple[str, int]:
     actor, form, now = current_actor(), Form.of_request(), context().clock()
+    programme, period = form.text("programme", required=True), read_period(form)
+    firm = form.optional("organisation_id")
+    if not form.ok:
+        return _show_list(actor, form), 422
     with form.catching("programme", "period", "organisation_id"):
         with context().sessions.read() as session:
-            plan = service.plan_claim(
-                session,
-                actor,
-                programme=form.text("programme", required=True),
-                period=form.text("period", required=True),
-                organisation_id=form.optional("organisation_id"),
-                now=now,
-            )
+            plan = service.plan_claim(session, actor, programme=programme, period=period, organisation_id=firm, now=now)
         with context().sessions.write() as session:
             claim = service.place_claim(session, actor, plan, now=now)
     return redirect(f"/operator/claims/{claim.id}?done=drafted") if form.ok else (_show_list(actor, form), 422)
@@ -62,7 +62,7 @@ def show_claim(claim_id: str) -> str:
     return _show_claim(current_actor(*READERS), claim_id, Form(), "")
 
 
-@blueprint.post("/operator/claims/<claim_id>/<any(submission,withdrawal,payment,reconciliation):step>")
+@blueprint.post("/operator/claims/<claim_id>/<any(submission,withdrawal,refusal,payment,reconciliation):step>")
 def take_step(claim_id: str, step: str) -> Response | tuple[str, int]:
     actor, form = current_actor(), Form.of_request()
     with form.catching("paid_fen", "reference", "reason"):
@@ -99,6 +99,11 @@ def _withdraw(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
         service.withdraw_claim(session, actor, claim_id, reason=form.text("reason", required=True), now=now)
 
 
+def _refuse(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
+    with context().sessions.write() as session:
+        service.refuse_claim(session, actor, claim_id, reason=form.text("reason", required=True, most=1000), now=now)
+
+
 def _book_payment(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
     paid = form.yuan("paid_fen")
     if paid is None:
@@ -120,6 +125,7 @@ def _reconcile(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
 _STEPS: dict[str, Callable[[Actor, str, Form, datetime], None]] = {
     "submission": _submit,
     "withdrawal": _withdraw,
+    "refusal": _refuse,
     "payment": _book_payment,
     "reconciliation": _reconcile,
 }
@@ -160,7 +166,10 @@ def _show_claim(actor: Actor, claim_id: str, form: Form, sent: str) -> str:
             "claims/claim.html",
             claim=claim,
             programme=session.get_one(Programme, claim.programme_id),
-            lines=[(line, firms[line.organisation_id], _contract_of(session, line.grant_id)) for line in lines],
+            lines=[
+                (line, firms[line.organisation_id], _contract_of(session, line.grant_id), month_key(line.booked_at))
+                for line in lines
+            ],
             firms=firms,
             drafter=name_person(session, claim.drafted_by),
             submitter=name_person(session, claim.submitted_by) if claim.submitted_by else "",

@@ -10,14 +10,17 @@ from hub.actor import Actor, Role
 from hub.ids import new_id
 from hub.orders.service import list_earnings
 from hub.payouts.debts import read_debt
-from hub.payouts.service import earned, list_payouts, request_payout
+from hub.payouts.service import earned, list_payouts, request_payout, withdraw_payout
 from hub.web import context, current_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import read_notice
 
 blueprint = Blueprint("earnings", __name__)
 EARNERS = (Role.PROVIDER, Role.INTEGRATOR, Role.FACTORY, Role.DEVELOPER)
-NOTICES = {"asked": ("已申请付款，款项已冻结待付。", "The payout is asked for and its money held.")}
+NOTICES = {
+    "asked": ("已申请付款，款项已冻结待付。", "The payout is asked for and its money held."),
+    "back": ("付款申请已撤回，款项可重新申请。", "The payout is taken back; its money is free again."),
+}
 
 
 @blueprint.get("/earnings")
@@ -37,6 +40,14 @@ def ask() -> Response | tuple[str, int]:
             with context().sessions.write() as session:
                 request_payout(session, actor, amount_fen=amount, idempotency_key=key, now=context().clock())
     return redirect("/earnings?done=asked") if form.ok else (_show(actor, form), 422)
+
+
+@blueprint.post("/earnings/payouts/<payout_id>/withdraw")
+def take_back(payout_id: str) -> Response | tuple[str, int]:
+    actor, form = _require_earner(), Form.of_request()
+    with form.catching(), context().sessions.write() as session:
+        withdraw_payout(session, actor, payout_id, now=context().clock())
+    return redirect("/earnings?done=back") if form.ok else (_show(actor, form), 422)
 
 
 def _require_earner() -> Actor:

@@ -30,6 +30,7 @@ NOTICES = {
         "兑付申请已提交，由两人审核后付款。",
         "The redemption is requested; two persons decide, then it is paid.",
     ),
+    "withdrawn": ("兑付申请已撤回，费用可重新申请。", "The request is taken back; its fees can be asked for again."),
     "revoked": ("券已撤销，剩余额度已回到资金池。", "The voucher is revoked; what was left went back to the fund."),
 }
 
@@ -83,6 +84,16 @@ def request_redemption(grant_id: str) -> Response | tuple[str, int]:
         claims.request_redemption(session, actor, grant_id, charge_ids=chosen, now=context().clock())
     if form.ok:
         return redirect(f"/vouchers/grants/{grant_id}?done=requested")
+    return _show(actor, grant_id, form, "redemption"), 422
+
+
+@blueprint.post("/vouchers/grants/<grant_id>/redemptions/<redemption_id>/withdraw")
+def withdraw_redemption(grant_id: str, redemption_id: str) -> Response | tuple[str, int]:
+    actor, form = current_actor(), Form.of_request()
+    with form.catching(), context().sessions.write() as session:
+        claims.withdraw_redemption(session, actor, redemption_id, now=context().clock())
+    if form.ok:
+        return redirect(f"/vouchers/grants/{grant_id}?done=withdrawn")
     return _show(actor, grant_id, form, "redemption"), 422
 
 
@@ -156,6 +167,7 @@ def _show(actor: Actor, grant_id: str, form: Form, sent: str) -> str:
             own_firm=own,
             writes=own or actor.role is Role.OPERATOR,
             officer=actor.role is Role.OPERATOR,
+            reads=actor.reads_all,
             notice=read_notice(NOTICES),
         )
 

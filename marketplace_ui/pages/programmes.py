@@ -1,4 +1,4 @@
-"""The officer's pages of programmes: versions, a draft with a preview of what it changes, approval by a second person.
+"""The officer's pages of programmes: versions, a draft with a preview of its changes, a second person's decision.
 
 It leaves what a rule may say to `hub.vouchers`; the auditor reads and changes nothing.
 """
@@ -42,6 +42,7 @@ NOTICES = {
         "The draft is kept; another person approves it before it counts.",
     ),
     "approved": ("规则已批准。", "The rule is approved."),
+    "refused": ("草案已驳回。", "The draft is refused."),
 }
 
 
@@ -131,6 +132,18 @@ def approve_rule(rule_version_id: str) -> Response | tuple[str, int]:
     return _show_rule(actor, rule_version_id, form), 422
 
 
+@blueprint.post("/operator/rules/<rule_version_id>/refuse")
+def refuse_rule(rule_version_id: str) -> Response | tuple[str, int]:
+    actor, form = current_actor(), Form.of_request()
+    with form.catching("reason"), context().sessions.write() as session:
+        reason = form.text("reason", required=True, most=1000)
+        if form.ok:
+            service.refuse_rule(session, actor, rule_version_id, reason=reason, now=context().clock())
+    if form.ok:
+        return redirect(f"/operator/rules/{rule_version_id}?done=refused")
+    return _show_rule(actor, rule_version_id, form), 422
+
+
 def _start_today(shape: dict[str, Any]) -> None:
     """Let a rule whose first day is today begin now: what is over keeps its rule."""
     start, now = shape["effective_from_at"], context().clock()
@@ -153,6 +166,7 @@ def _show_rule(actor: Actor, rule_version_id: str, form: Form) -> str:
             changes=show_changes(list_changes(before.body if before else None, rule.body)),
             drafter=name_person(session, rule.drafted_by),
             approver=name_person(session, rule.approved_by) if rule.approved_by else "",
+            refuser=name_person(session, rule.refused_by) if rule.refused_by else "",
             waits=rule.state is RuleState.DRAFT and actor.role is Role.OPERATOR,
             drafted_it=rule.drafted_by == actor.user_id,
             form=form,

@@ -4,7 +4,6 @@ It leaves counting to `hub.claims`; operator and auditor read, the operator issu
 """
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, redirect, render_template, request
@@ -22,6 +21,7 @@ from hub.web import context, current_actor
 from marketplace_ui.forms import Form
 from marketplace_ui.layout import read_notice, translate
 from marketplace_ui.people import name_person
+from marketplace_ui.period_form import read_period, read_range
 
 blueprint = Blueprint("authority_reports", __name__)
 NOTICES = {"issued": ("报告已出具，期间已关账。", "The report is issued; its months are closed.")}
@@ -35,10 +35,7 @@ def list_reports() -> str:
 @blueprint.post("/operator/reports")
 def issue_report() -> Response | tuple[str, int]:
     actor, form = current_actor(), Form.of_request()
-    days = _read_range(form.value)
-    if days and form.value("period").strip():
-        form.refuse("period", "期间与起止日期只填一种。", "Give a period or two days, not both.")
-    period = days or form.text("period", required=True)
+    period = read_period(form)
     with form.catching("period"):
         if form.ok:
             with context().sessions.write() as session:
@@ -73,7 +70,7 @@ def show_report(period: str) -> str:
 def _show_list(actor: Actor, form: Form) -> str:
     current_actor(*READERS)
     asked = Form({name: request.args.get(name) or form.value(name) for name in ("period", "from_day", "to_day")})
-    period = _read_range(asked.value) or asked.value("period") or month_key(context().clock())
+    period = read_range(asked.value) or asked.value("period") or month_key(context().clock())
     with context().sessions.read() as session:
         return render_template(
             "claims/reports.html",
@@ -86,12 +83,6 @@ def _show_list(actor: Actor, form: Form) -> str:
             writes=actor.role is Role.OPERATOR,
             notice=read_notice(NOTICES),
         )
-
-
-def _read_range(typed: Callable[[str], str]) -> str:
-    """Return the range between the two days that were typed, empty where neither was."""
-    first, last = typed("from_day").strip(), typed("to_day").strip()
-    return f"{first}--{last}" if first or last else ""
 
 
 def _preview(asked: Form, period: str) -> list[dict[str, Any]]:

@@ -166,6 +166,7 @@ def _show_application(actor: Actor, application_id: str, form: Form) -> str:
             rule=read_body(version.body),
             form=form,
             may_review=actor.role is Role.OPERATOR and view.application.state in OPEN,
+            reads=actor.reads_all,
             obstacle=service.may_decide(actor, view.application, [row for row, _ in view.reviews]),
             decisions=service.list_decisions(view.application, [row for row, _ in view.reviews]),
             own_firm=actor.organisation_id == view.application.organisation_id and actor.role in BUYERS,

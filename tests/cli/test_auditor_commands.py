@@ -48,6 +48,7 @@ WRITES = (
     "vouchers refuse {application} --reason x",
     "grants revoke {grant} --reason x --yes",
     "claims draft model 2026-11",
+    "claims refuse clm_x --reason x --yes",
     "reports issue 2026-10 --yes",
     "statements close {firm} 2026-10 --yes",
     "payouts request --amount-fen 1 --yes",

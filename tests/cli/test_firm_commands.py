@@ -57,6 +57,11 @@ def test_a_firm_applies_completes_and_two_officers_award(street: Terminal, tmp_p
     more = ("--paper", f"delivery={write_paper(tmp_path, 'delivery.pdf')}")
     completed = street.read("factory", "vouchers", "complete", application, *more)
     assert (completed["round"], completed["asked_fen"], len(completed["evidence"])) == (2, 30_000, 2)
+    digest, seen = completed["evidence"][0]["digest"], tmp_path / "seen.pdf"
+    assert digest in street.run("checker", "vouchers", "show", application)
+    street.run("checker", "grants", "paper", digest, "--to", str(seen))
+    assert seen.read_bytes() == write_paper(tmp_path).read_bytes()
+    assert street.refused("factory", "grants", "paper", digest) == "forbidden"
     assert street.refused("factory", "vouchers", "check", application) == "forbidden"
     assert street.read("checker", "vouchers", "check", application)["state"] == "checked"
     assert street.refused("checker", "vouchers", "approve", application, "--yes") == "four_eyes"
@@ -70,6 +75,7 @@ def test_a_firm_applies_completes_and_two_officers_award(street: Terminal, tmp_p
     assert "HT-1" in street.run("auditor", "vouchers", "list", "--state", "approved")
     assert street.declined("operator", "grants", "revoke", grant["id"], "--reason", "false papers")
     assert "revoked" in street.run("operator", "grants", "revoke", grant["id"], "--reason", "false papers", "--yes")
+    assert "false papers" in street.run("factory", "grants", "list")
     assert_books(street.market)
 
 

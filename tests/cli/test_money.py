@@ -181,13 +181,18 @@ def test_a_firm_redeems_and_two_officers_pay(paid: tuple[Terminal, Grant]) -> No
     assert_books(terminal.market)
 
 
-def test_a_refused_redemption_keeps_its_reason(paid: tuple[Terminal, Grant]) -> None:
+def test_a_refused_redemption_keeps_its_reason_and_a_request_is_taken_back(paid: tuple[Terminal, Grant]) -> None:
     terminal, grant = paid
     charge = terminal.read("factory", "redemptions", "redeemable", grant.id)["items"][0]["id"]
     asked = terminal.read("factory", "redemptions", "request", grant.id, charge, "--yes")
     refused = terminal.read("checker", "redemptions", "refuse", asked["id"], "--reason", "wrong receipt")
     assert (refused["state"], refused["reason"]) == ("refused", "wrong receipt")
     assert "wrong receipt" in terminal.run("factory", "redemptions", "list")
+    again = terminal.read("factory", "redemptions", "request", grant.id, charge, "--yes")
+    assert terminal.refused("rival", "redemptions", "withdraw", again["id"], "--yes") == "not_found"
+    assert terminal.invoke("factory", "redemptions", "withdraw", again["id"], typed="n\n").exit_code == 1
+    assert terminal.read("factory", "redemptions", "withdraw", again["id"], "--yes")["state"] == "withdrawn"
+    assert terminal.refused("checker", "redemptions", "check", again["id"]) == "conflict"
 
 
 def test_a_provider_drafts_publishes_changes_pauses_and_withdraws(terminal: Terminal, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from hub.cli.reports import Period
+from hub.cli.calling import Period
 from hub.errors import InvalidValueError
 from hub.organisations.rules import make_demo_uscc
 from tests.cli.terminal import Terminal, street, terminal, write_paper
@@ -37,6 +37,12 @@ def test_one_officer_drafts_a_rule_and_another_puts_it_in_force(street: Terminal
     assert street.declined("approver", "programmes", "approve", drafted["id"])
     assert street.read("approver", "programmes", "approve", drafted["id"], "--yes")["state"] == "approved"
     assert "approved" in street.run_plain("programmes", "rules", "model")
+    second = street.read("checker", "programmes", "draft", "model", str(file))["id"]
+    refuse = ("programmes", "refuse", second, "--reason", "a year too late")
+    assert street.refused("auditor", *refuse, "--yes") == "forbidden"
+    assert street.declined("approver", *refuse)
+    assert "a year too late" in street.run("approver", *refuse, "--yes")
+    assert "a year too late" in street.run_plain("programmes", "rules", "model")
     assert json.loads(street.run_plain("programmes", "show", "model"))["number"] == 1
     assert json.loads(street.run_plain("programmes", "show", "model", "--number", "2"))["body"]["share"]["num"] == 2
     with pytest.raises(InvalidValueError, match="no rule version 9"):
@@ -63,6 +69,7 @@ def test_a_claim_from_draft_to_reconciliation_by_two_officers(street: Terminal, 
     assert [row["kind"] for row in street.read("auditor", "grants", "papers", grant.id)["items"]] == ["invoice"]
     claim = street.read("checker", "claims", "draft", "model", "2026-Q4")
     assert (claim["amount_fen"], len(claim["lines"])) == (2100, 2)
+    assert street.refused("checker", "claims", "draft", "model", "2026-11-01--2026-11-30") == "days_overlap"
     assert street.refused("checker", "claims", "submit", claim["id"], "--yes") == "four_eyes"
     assert street.refused("auditor", "claims", "submit", claim["id"], "--yes") == "forbidden"
     assert street.declined("approver", "claims", "submit", claim["id"])
@@ -85,7 +92,7 @@ def test_a_claim_from_draft_to_reconciliation_by_two_officers(street: Terminal, 
     assert_books(market)
 
 
-def test_a_draft_is_taken_back_with_its_reason(street: Terminal) -> None:
+def test_a_draft_is_taken_back_and_a_submitted_claim_refused_with_a_reason(street: Terminal) -> None:
     market = street.market
     grant = market.award("model", 30_000)
     market.fund("factory", 10_000, "bank-1")
@@ -94,6 +101,13 @@ def test_a_draft_is_taken_back_with_its_reason(street: Terminal) -> None:
     claim = street.read("checker", "claims", "draft", "model", "2026-11")
     taken = street.read("checker", "claims", "withdraw", claim["id"], "--reason", "a paper is missing")
     assert (taken["state"], taken["reason"]) == ("withdrawn", "a paper is missing")
+    again = street.read("checker", "claims", "draft", "model", "2026-11-01--2026-11-30")
+    assert (again["period"], again["amount_fen"]) == ("2026-11-01--2026-11-30", 2100)
+    street.run("approver", "claims", "submit", again["id"], "--yes")
+    refuse = ("claims", "refuse", again["id"], "--reason", "form 3 lacks")
+    assert street.declined("operator", *refuse)
+    assert street.read("operator", *refuse, "--yes")["state"] == "refused"
+    assert {row["state"] for row in street.read("factory", "claims", "own")["items"]} == {"refused"}
 
 
 def test_an_authority_report_is_previewed_issued_and_compared(street: Terminal, tmp_path: Path) -> None:

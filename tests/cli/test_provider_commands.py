@@ -69,6 +69,10 @@ def pay_out(terminal: Terminal) -> None:
     assert terminal.declined("provider", *words)
     asked = terminal.read("provider", *words, "--yes")
     assert terminal.read("provider", *words, "--yes")["id"] == asked["id"]
+    assert terminal.refused("rival", "payouts", "withdraw", asked["id"], "--yes") == "not_found"
+    assert terminal.declined("provider", "payouts", "withdraw", asked["id"])
+    assert terminal.read("provider", "payouts", "withdraw", asked["id"], "--yes")["state"] == "withdrawn"
+    asked = terminal.read("provider", *words[:-1], "p-2", "--yes")
     assert terminal.refused("provider", "payouts", "request", "--amount-fen", "1", "--yes") == "not_enough_earned"
     assert terminal.refused("provider", "payouts", "send", asked["id"], "--yes") == "forbidden"
     assert terminal.declined("checker", "payouts", "send", asked["id"])

@@ -156,8 +156,14 @@ def pay_out(market: World, provider: FlaskClient) -> None:
     form = {"amount_fen": "0.02", "idempotency_key": found[1]}
     assert provider.post("/earnings/payouts", data={**form, "amount_fen": "x"}).status_code == 422
     assert provider.post("/earnings/payouts", data=form).status_code == 302
+    back = re.search(r'action="(/earnings/payouts/\w+/withdraw)"', provider.get("/earnings").text)
+    assert back
+    assert market.visit("integrator").post(back[1]).status_code == 422
+    assert provider.post(back[1]).status_code == 302
+    assert "Taken back" in provider.get("/earnings").text
+    assert provider.post("/earnings/payouts", data=form | {"idempotency_key": "again"}).status_code == 302
     with market.sessions.read() as session:
-        payout = session.scalars(select(Payout.id)).one()
+        payout = session.scalars(select(Payout.id).where(Payout.state == PayoutState.REQUESTED)).one()
     operator, other = market.visit("operator"), market.visit("reviewer")
     address = f"/operator/settlement/payouts/{payout}"
     assert operator.post(f"{address}/send").status_code == 302

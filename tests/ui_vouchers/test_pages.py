@@ -6,8 +6,11 @@ from importlib import import_module
 
 import pytest
 
+from hub.ledger.periods import SHANGHAI
+from hub.organisations.rules import make_demo_uscc
+from hub.vouchers.papers import add_paper
 from hub.vouchers.rules import RuleBody, read_body
-from hub.vouchers.tables import RuleVersion
+from hub.vouchers.tables import PaperKind, RuleVersion
 from marketplace_ui.rule_form import FIELDS, MEMBERS
 from marketplace_ui.words import WORDS
 from tests.ui.pages import CHINESE, read_page
@@ -114,6 +117,16 @@ def test_a_draft_is_previewed_then_kept_and_its_drafter_cannot_approve(scene: Sc
     assert f"{path}/approve" in reviewer.get(path).text
     assert operator.post(f"{path}/approve").status_code == 422
     assert reviewer.post(f"{path}/approve").status_code == 302
+    second = operator.post("/operator/programmes/compute/draft", data=form | {"step": "draft"}).location
+    path = second.partition("?")[0]
+    assert "Take the draft back" in operator.get(path).text
+    assert reviewer.post(f"{path}/refuse", data={"reason": ""}).status_code == 422
+    assert reviewer.post(f"{path}/refuse", data={"reason": "a year too late"}).status_code == 302
+    for language, said in (("en", "Refused by"), ("zh", "已驳回")):
+        page = scene.world.visit("auditor", language).get(path).text
+        assert said in page
+        assert "a year too late" in page
+        assert f"{path}/refuse" not in page
     wrong = form | {"share_num": "3", "share_den": "2"}
     assert "share above 1" in operator.post("/operator/programmes/compute/draft", data=wrong).text
     wrong = form | {"mode": "reimburse"}
@@ -193,6 +206,51 @@ def test_claim_is_submitted_by_another_paid_and_reconciled(scene: Scene) -> None
     assert "no. 1" in scene.world.visit("factory").get(f"/vouchers/grants/{scene.ids['grant_model']}").text
 
 
+def test_a_claims_lines_lead_to_voucher_papers_and_statement(scene: Scene) -> None:
+    owner = scene.world.actors["factory"].organisation_id
+    for who in ("operator", "auditor"):
+        client = scene.world.visit(who)
+        links = read_page(client.get(f"/operator/claims/{scene.ids['claim']}").text).links
+        wanted = {f"/vouchers/grants/{scene.ids['grant_model']}"}
+        wanted.add(f"/statement?month={scene.ids['month']}&organisation_id={owner}")
+        assert wanted <= set(links)
+        assert {link: client.get(link).status_code for link in wanted} == dict.fromkeys(wanted, 200)
+
+
+def test_a_claim_of_days_that_no_other_has_is_drafted_and_refused(scene: Scene) -> None:
+    operator, month = scene.world.visit("operator"), scene.ids["month"]
+    days = {"from_day": f"{month}-01", "to_day": f"{month}-28"}
+    typed = {"programme": "model", "period": "", "organisation_id": ""}
+    for language, said in (("en", "which has days of"), ("zh", "有重叠")):
+        overlapping = scene.world.visit("operator", language).post("/operator/claims", data=typed | days)
+        assert (overlapping.status_code, said in overlapping.text) == (422, True)
+        assert f'value="{month}-28"' in overlapping.text
+    both = operator.post("/operator/claims", data=typed | days | {"period": month})
+    assert (both.status_code, "not both" in both.text) == (422, True)
+    neither = operator.post("/operator/claims", data=typed)
+    assert (neither.status_code, "Please fill this in" in neither.text) == (422, True)
+    with scene.world.sessions.write() as session:
+        add_paper(
+            session, scene.world.actors["factory"], scene.ids["grant_compute"], month=month, kind=PaperKind.INVOICE,
+            name="发票.pdf", digest="f" * 64, number="F-2", issuer_uscc=make_demo_uscc(40), amount_fen=1201,
+            now=scene.world.now,
+        )  # fmt: skip
+    days["to_day"] = f"{scene.world.now.astimezone(SHANGHAI).date()}"
+    drafted = operator.post("/operator/claims", data=typed | days | {"programme": "compute"})
+    assert drafted.status_code == 302
+    assert f"{days['from_day']}--{days['to_day']}" in operator.get(drafted.location).text
+    path, reviewer = drafted.location.partition("?")[0], scene.world.visit("reviewer")
+    assert f"{path}/refusal" not in operator.get(path).text
+    assert reviewer.post(f"{path}/submission").status_code == 302
+    assert f"{path}/refusal" in operator.get(path).text
+    assert operator.post(f"{path}/refusal", data={"reason": ""}).status_code == 422
+    assert operator.post(f"{path}/refusal", data={"reason": "form 3 lacks"}).status_code == 302
+    for language, said in (("en", "Refused by the authority"), ("zh", "主管部门退回")):
+        page = scene.world.visit("operator", language).get(path).text
+        assert said in page
+        assert "form 3 lacks" in page
+
+
 def test_application_is_returned_completed_refused_and_appealed(scene: Scene) -> None:
     firm, operator, reviewer = (scene.world.visit(who) for who in ("developer", "operator", "reviewer"))
     form = {
@@ -204,6 +262,10 @@ def test_application_is_returned_completed_refused_and_appealed(scene: Scene) ->
     assert firm.post("/vouchers/apply", data=form, content_type="multipart/form-data").status_code == 302
     page = firm.get("/vouchers").text
     path = "/vouchers/applications/" + page.partition("/vouchers/applications/")[2].partition('"')[0]
+    document = re.search(r'href="(/api/v1/papers/\w+)"', operator.get(path).text)
+    assert document
+    assert operator.get(document[1]).data == scene.world.visit("auditor").get(document[1]).data == b"x"
+    assert "/api/v1/papers/" not in firm.get(path).text
     assert operator.post(path, data={"decision": "return", "reason": "page two"}).status_code == 302
     assert "Complete and hand in again" in firm.get(path).text
     more = {"asked_fen": "150", "kind": "other", "paper": (io.BytesIO(b"y"), "more.txt")}

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from .charging import build_charge, compare
+from .charging import build_charge, compare, compare_sums
 from .reading import Row
 from .terms import Bills
 
@@ -23,6 +23,9 @@ def check_line_correction(bills: Bills, version: Row, line: Row, costs: Costs) -
     parts = _share_out(bills, version, line, fee)
     expected = [build_charge(line["id"], fee, voucher, parts)] if fee else []
     yield from (f"{name}: {problem}" for problem in compare(expected, version["charges"]))
+    yield from compare_sums(version)
+    if version.get("elapsed_fen"):
+        yield f"{name} says {version['elapsed_fen']} fen for time that is not billed, a call has none"
     yield from (f"{name}: {problem}" for problem in _check_moved(bills, version, fee=fee, voucher=voucher))
     line["posted_fen"] += fee
     line["subsidised_fen"] += voucher

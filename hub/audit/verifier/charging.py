@@ -33,6 +33,14 @@ def compare(expected: list[Row], charges: list[Row]) -> Iterator[str]:
     yield from (f"{place} is charged without a meter behind it" for place in sorted(found))
 
 
+def compare_sums(version: Row) -> Iterator[str]:
+    """A correction says of itself what its charges come to."""
+    for name in ("fee_fen", "voucher_fen", "cash_fen"):
+        total = sum(charge[name] for charge in version["charges"])
+        if version[name] != total:
+            yield f"correction {version['id']} says {name} {version[name]}, its charges give {total}"
+
+
 def compare_group(bills: Bills, charges: list[Row], name: str) -> Iterator[str]:
     """The ledger group of a bill moves what its charges say, to whom they say."""
     rows = [row for row in bills.groups[charges[0]["group_id"]] if row["kind"] in ("single", "post")] if charges else []

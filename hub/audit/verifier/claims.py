@@ -3,8 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from .days import check_days
 from .reading import Export, Row
 from .terms import Bills
+
+FREEING = ("claim.withdrawn", "claim.refused")
+"""Steps after which a transfer may be claimed again."""
 
 
 def check_claims(export: Export) -> Iterator[str]:
@@ -14,13 +18,17 @@ def check_claims(export: Export) -> Iterator[str]:
     transfers = {item["row"]["id"]: item["row"] for item in export.rows("transfers")}
     claimed: dict[str, str] = {}
     known: dict[str, Row] = {}
+    standing: dict[str, Row] = {}
     for item in export.rows("events"):
         event = item["row"]
         if item["link"] in drafts:
             claim = drafts[item["link"]]
-            known[claim["id"]] = claim
             yield from _check_draft(export, claim, grants, transfers, claimed)
+            yield from check_days(claim, standing.values())
+            known[claim["id"]] = standing[claim["id"]] = claim
         elif event["topic"].startswith("claim.") and event["subject"] in known:
+            if event["topic"] in FREEING:
+                standing.pop(event["subject"], None)
             yield from _check_step(bills, event, known[event["subject"]], claimed)
         elif event["topic"].startswith("claim.") and export.within(event["occurred_at"]):
             yield f"claim {event['subject']} became {event['topic'][6:]} and was never drafted"
@@ -61,7 +69,7 @@ def _check_step(bills: Bills, event: Row, claim: Row, claimed: dict[str, str]) -
     inside = bills.export.within(event["occurred_at"])
     if said["amount_fen"] != claim["amount_fen"]:
         yield f"claim {claim['id']} became {topic[6:]} with {said['amount_fen']} fen, it was drafted with another sum"
-    if topic == "claim.withdrawn":
+    if topic in FREEING:
         for line in claim["lines"]:
             claimed.pop(line["transfer_id"], None)
     if topic == "claim.submitted" and event["actor_id"] == claim["drafted_by"]:

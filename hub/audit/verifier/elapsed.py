@@ -13,7 +13,7 @@ def check_elapsed(bills: Bills) -> Iterator[str]:
     """The platform adds to each device line what pays for all the time that passed, after corrections too, and once."""
     export = bills.export
     orders = export.annexes("orders")
-    posted_at = {row["payload"]["bill_version_id"]: row["occurred_at"] for row in export.events("bill.corrected")}
+    posted = {row["payload"]["bill_version_id"]: row for row in export.events("bill.corrected")}
     fees: Counter[str] = Counter()
     paid: Counter[str] = Counter()
     for order in orders.values():
@@ -28,7 +28,8 @@ def check_elapsed(bills: Bills) -> Iterator[str]:
         fees[order_id] += _sum_fees(version["charges"])
         if version["fault"] != "platform":  # on its own fault the platform leaves the provider what it has
             paid[order_id] = 0 if version["fault"] else _find_due(bills, orders[order_id], fees[order_id])
-        if export.within(posted_at[version["id"]]):
+        yield from _check_said(version, posted[version["id"]], paid[order_id] - before)
+        if export.within(posted[version["id"]]["occurred_at"]):
             rows = [row for row in bills.groups.get(version["group_id"], []) if row["code"] == "elapsed_time_corrected"]
             yield from _compare(bills, f"correction {version['id']}", rows, paid[order_id] - before)
 
@@ -41,6 +42,15 @@ def _find_due(bills: Bills, order: Row, charged_fen: int) -> int:
     line = next(line for line in bills.quotes[order["quote_id"]]["lines"] if line["meter"] == METER)
     elapsed_ms = (order["metered"] or {}).get("elapsed_device_ms", 0)
     return max(0, int(elapsed_ms * line["amount_fen"] // line["per_units"]) - charged_fen)
+
+
+def _check_said(version: Row, event: Row, wanted: int) -> Iterator[str]:
+    """A correction and its event say the same of such time; behind an event of version 1 the row says nothing."""
+    said = {event["payload"].get("elapsed_fen", wanted)}
+    if event["schema_version"] > 1:
+        said.add(version["elapsed_fen"])
+    for found in sorted(said - {wanted}):
+        yield f"correction {version['id']} says {found} fen for time that is not billed, the meter gives {wanted}"
 
 
 def _compare(bills: Bills, name: str, rows: list[Row], wanted: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ It leaves hosted calls to `calls`, and time that the platform pays to `elapsed`.
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from .charging import build_charge, compare, compare_group
+from .charging import build_charge, compare, compare_group, compare_sums
 from .elapsed import check_elapsed
 from .reading import Export, Row
 from .terms import Bills
@@ -71,6 +71,7 @@ def check_orders(export: Export) -> Iterator[str]:
         if export.within(order["closed_at"]) and order["charges"]:
             yield from compare_group(bills, order["charges"], f"order {order['id']}")
     for version in sorted(export.annexes("corrections").values(), key=lambda row: (row["order_id"], row["number"])):
+        yield from compare_sums(version)
         _add_charges(states, version["order_id"], version["charges"])
         quote = bills.quotes[metered[version["order_id"]]["quote_id"]]
         for line in quote["lines"]:

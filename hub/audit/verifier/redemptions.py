@@ -20,7 +20,7 @@ def check_redemptions(export: Export) -> Iterator[str]:
             annex = wanted[item["link"]]
             known[annex["id"]] = annex | {"lost": 0, "back": 0}
             yield from _check_request(bills, annex, charges, redeemed)
-        if event["topic"] == "redemption.refused":
+        if event["topic"] in ("redemption.refused", "redemption.withdrawn"):
             _free(known.get(event["subject"]), redeemed)
         if event["topic"] == "redemption.checked":
             known.get(event["subject"], {})["checked_by"] = event["actor_id"]

@@ -906,8 +906,17 @@ def upgrade() -> None:
         sa.Column("approved_by", sa.Text(), nullable=True),
         sa.Column("created_at", hub.columns.Whole(), nullable=False),
         sa.Column("approved_at", hub.columns.Whole(), nullable=True),
+        sa.Column("refused_by", sa.Text(), nullable=True),
+        sa.Column("refused_at", hub.columns.Whole(), nullable=True),
+        sa.Column("refusal_reason", sa.Text(), nullable=True),
         sa.CheckConstraint(
             "(state = 'approved') = (approved_by IS NOT NULL)", name=op.f("ck_rule_versions_approved_has_approver")
+        ),
+        sa.CheckConstraint(
+            "(state = 'refused') = (refused_by IS NOT NULL)", name=op.f("ck_rule_versions_refused_has_person")
+        ),
+        sa.CheckConstraint(
+            "(refused_by IS NULL) = (refusal_reason IS NULL)", name=op.f("ck_rule_versions_refusal_has_reason")
         ),
         sa.CheckConstraint("approved_by IS NULL OR approved_by <> drafted_by", name=op.f("ck_rule_versions_four_eyes")),
         sa.CheckConstraint(
@@ -916,7 +925,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["programme_id"], ["programmes.id"], name=op.f("fk_rule_versions_programme_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rule_versions")),
         sa.UniqueConstraint("programme_id", "number", name=op.f("uq_rule_versions_programme_id_number")),
-        info={"append_only": ("state", "effective_from_at", "approved_by", "approved_at")},
+        info={
+            "append_only": (
+                "state",
+                "effective_from_at",
+                "approved_by",
+                "approved_at",
+                "refused_by",
+                "refused_at",
+                "refusal_reason",
+            )
+        },
         sqlite_strict=True,
     )
     op.create_table(

@@ -21,7 +21,9 @@ from hub.audit.verifier.reading import Export, canonical, digest
 from hub.audit.verifier.report import read_copy, verify
 from hub.audit.verifier.signatures import is_signed
 from hub.errors import ConflictError, InvalidValueError
-from tests.hub.audit.year import export, run_two_months, sign
+from hub.orders import correction_steps
+from hub.orders.corrections import Wanted, propose_correction
+from tests.hub.audit.year import HOUR_MS, export, run_two_months, sign
 from tests.hub.money.conftest import built_market  # noqa: F401  the pattern below is made from it
 from tests.hub.money.market import Market
 
@@ -248,6 +250,19 @@ def test_a_forged_signature_shows(copy: Path) -> None:
         ("corrections", lambda doc: doc["metered"].update(device_ms=0), "the meter gives 0 units"),
         ("corrections", lambda doc: doc.update(group_id="grp_none"), "the platform paid 0 fen for time"),
         (
+            "corrections",
+            lambda doc: doc.update(elapsed_fen=doc["elapsed_fen"] + 1),
+            "for time that is not billed, the meter",
+        ),
+        ("corrections", lambda doc: doc.__delitem__("elapsed_fen"), "lacks or twists KeyError 'elapsed_fen'"),
+        ("corrections", lambda doc: doc.update(fee_fen=7), "says fee_fen 7, its charges give"),
+        ("call_corrections", lambda doc: doc.update(voucher_fen=7), "says voucher_fen 7, its charges give"),
+        (
+            "call_corrections",
+            lambda doc: doc.update(elapsed_fen=3),
+            "says 3 fen for time that is not billed, a call has none",
+        ),
+        (
             "call_corrections",
             lambda doc: doc["calls"][0].update(cost_ufen=5),
             "is corrected to 5 µfen, its tokens give",
@@ -273,6 +288,41 @@ def test_whatever_breaks_a_rule_shows_even_if_it_was_signed(
     found = failures(copy)
     assert any(said in line for line in found), found
     assert "FAIL  checkpoints are signed" not in found
+
+
+def test_time_that_only_the_event_names_otherwise_shows(copy: Path) -> None:
+    def raise_time(rows: Rows) -> None:
+        event = next(item["row"] for item in rows if item["row"]["topic"] == "bill.corrected")
+        event["payload"]["elapsed_fen"] += 1
+
+    edit(copy, "events", raise_time)
+    forge(copy, KEY)
+    assert any("for time that is not billed, the meter gives" in line for line in failures(copy))
+
+
+def test_corrections_chained_before_their_rows_named_the_time_still_hold(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(correction_steps, "ANNEX_VERSION", 1)
+        run_two_months(market)
+    sign(market.sessions, KEY, tmp_path, market)
+    old = export(market.sessions, KEY, tmp_path / "old", (None, "2026-12"))
+    assert [("elapsed_fen" in row) for row in list_corrections(old)] == [False]
+    assert failures(old) == []
+    with market.sessions.write() as session:
+        wanted = Wanted("counted again", {"device_ms": HOUR_MS // 2, "trained_tokens": 900_000})
+        order_id = list_corrections(old)[0]["order_id"]
+        version = propose_correction(session, market.actors["operator"], order_id, wanted, now=market.now)
+        assert version.elapsed_fen < 0
+    sign(market.sessions, KEY, tmp_path, market)
+    new = export(market.sessions, KEY, tmp_path / "new", (None, "2026-12"))
+    assert [row.get("elapsed_fen") for row in list_corrections(new)] == [None, version.elapsed_fen]
+    assert failures(new) == []
+
+
+def list_corrections(place: Path) -> Rows:
+    return [row["annex"] for row in Export(place).rows("corrections")]
 
 
 def test_money_that_no_bill_explains_shows(copy: Path) -> None:

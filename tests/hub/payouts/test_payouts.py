@@ -85,6 +85,29 @@ def test_unknown_stays_held_and_is_settled_by_another_person(earner: Market) -> 
     assert earned(earner) == (2000, 0)
 
 
+def test_a_payout_is_taken_back_by_its_organisation_until_it_is_sent(earner: Market) -> None:
+    payout = ask(earner)
+    with pytest.raises(PayoutStepError):
+        conclude(earner, payout, "withdrawn", reason="the operator's wish")
+    for who in ("rival", "operator", "auditor"):
+        with pytest.raises(NotFoundError):
+            take_back(earner, payout, who)
+    for _ in range(2):
+        assert [step.state for step in take_back(earner, payout).steps] == ["requested", "withdrawn"]
+    assert earned(earner) == (5000, 0)
+    with pytest.raises(PayoutStepError):
+        send(earner, payout)
+    sent = send(earner, ask(earner, key="p-2"))
+    with pytest.raises(PayoutStepError, match="until it is sent"):
+        take_back(earner, sent)
+    assert earned(earner) == (2000, 3000)
+
+
+def take_back(market: Market, payout: Payout, who: str = "provider") -> Payout:
+    with market.sessions.write() as session:
+        return service.withdraw_payout(session, market.actors[who], payout.id, now=market.now)
+
+
 def test_a_silent_bank_makes_it_unknown(earner: Market) -> None:
     payout = send(earner, ask(earner))
     for hours, count in ((23, 0), (24, 1), (48, 0)):
@@ -144,4 +167,4 @@ def test_nothing_that_was_sent_is_sent_again() -> None:
             refused += 1
             with pytest.raises(PayoutStepError):
                 check_step(before, after)
-    assert refused == 29
+    assert refused == 42

@@ -15,6 +15,7 @@ from hub.organisations.service import sign_in
 from hub.organisations.tables import Organisation, OrganisationState
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
+from registry.store import FolderStore
 from tests.described import watch_answers
 from tests.hub.money.market import PAPER, PASSWORD, Market
 from tests.hub.vouchers.steps import add_invoice, assert_books, buy, shanghai
@@ -83,9 +84,11 @@ def test_return_completion_refusal_and_appeal(client: Client) -> None:
     assert (grant["awarded_fen"], grant["state"]) == (20_000, "active")
     revoked = client.ok("POST", f"/grants/{grant['id']}/revocation", "operator", {"reason": "false papers"})
     assert (revoked["state"], revoked["returned_fen"], revoked["left_fen"]) == ("revoked", 20_000, 0)
+    [seen] = client.ok("GET", "/grants", "factory")["items"]
+    assert (seen["ended_reason"], seen["ended_at"]) == ("false papers", client.market.now.isoformat())
 
 
-def test_a_rule_is_previewed_drafted_and_approved_by_two(client: Client) -> None:
+def test_a_rule_is_previewed_drafted_and_approved_or_refused_by_two(client: Client) -> None:
     [rule] = client.ok("GET", "/programmes/model/rules", "factory")["items"]
     body = {**rule["body"], "per_firm_cap_fen": 90_000_000, "our_defaults": ["share"]}
     preview = client.ok("POST", "/programmes/model/rules/preview", "checker", {"body": body})
@@ -100,6 +103,12 @@ def test_a_rule_is_previewed_drafted_and_approved_by_two(client: Client) -> None
     assert client.ok("POST", f"/rules/{drafted['id']}/approve", "approver")["state"] == "approved"
     programmes = {row["code"]: row for row in client.ok("GET", "/programmes", "factory")["items"]}
     assert programmes["model"]["rule"]["number"] == 1  # the new one begins with the year
+    second = client.ok("POST", "/programmes/model/rules", "checker", wanted)["id"]
+    assert client.refused("POST", f"/rules/{second}/refuse", "approver", {"reason": ""}) == "invalid_value"
+    assert client.refused("POST", f"/rules/{second}/refuse", "auditor", {"reason": "x"}) == "forbidden"
+    refused = client.ok("POST", f"/rules/{second}/refuse", "approver", {"reason": "a year too late"})
+    assert (refused["state"], refused["refusal_reason"]) == ("refused", "a year too late")
+    assert client.refused("POST", f"/rules/{second}/approve", "approver") == "conflict"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +126,8 @@ def test_a_rule_is_previewed_drafted_and_approved_by_two(client: Client) -> None
         ),
         ("/claims", {"programme": "coffee", "period": "2026-11"}, "not_found"),
         ("/claims", {"programme": "model", "period": "2026-11-1"}, "invalid_value"),
+        ("/claims", {"programme": "model", "period": "2026-11-09--2026-11-02"}, "invalid_value"),
+        ("/claims", {"programme": "model", "period": "2026-11-01--2026-11-30"}, "nothing_to_claim"),
         ("/claims", {"programme": "model", "period": "2026-11"}, "nothing_to_claim"),
         ("/claims", {"programme": "model", "period": "2026-11", "organisation_id": "org_x"}, "not_found"),
         ("/authority-reports", {"period": "2026-11"}, "period_running"),
@@ -150,7 +161,10 @@ def test_claim_over_http_with_its_pack(client: Client) -> None:
     assert client.refused("GET", f"/grants/{grant.id}/papers", "rival") == "not_found"
     claim = client.ok("POST", "/claims", "checker", {"programme": "model", "period": "2026-Q4"})
     assert (claim["amount_fen"], len(claim["lines"])) == (2100, 2)
+    days = {"programme": "model", "period": "2026-11-01--2026-11-30"}
+    assert client.refused("POST", "/claims", "checker", days) == "days_overlap"
     path = f"/claims/{claim['id']}"
+    assert client.refused("POST", f"{path}/refusal", "operator", {"reason": "x"}) == "claim_step"
     assert client.refused("POST", f"{path}/submission", "checker") == "four_eyes"
     assert client.refused("GET", f"{path}/pack", "factory") == "not_found"
     submitted = client.ok("POST", f"{path}/submission", "approver")
@@ -167,6 +181,22 @@ def test_claim_over_http_with_its_pack(client: Client) -> None:
     for path in ("/claims", "/authority-reports"):
         assert client.refused("GET", path, "factory") == "forbidden"
         client.ok("GET", path, "auditor")
+
+
+def test_a_refusal_of_the_authority_over_http(client: Client) -> None:
+    grant = client.market.award("model", 30_000)
+    client.market.fund("factory", 10_000, "bank-1")
+    buy(client.market, offer="private")
+    add_invoice(client.market, grant.id)
+    wanted = {"programme": "model", "period": "2026-11"}
+    path = f"/claims/{client.ok('POST', '/claims', 'checker', wanted)['id']}"
+    client.ok("POST", f"{path}/submission", "approver")
+    assert client.refused("POST", f"{path}/refusal", "operator", {"reason": " "}) == "invalid_value"
+    assert client.refused("POST", f"{path}/refusal", "auditor", {"reason": "x"}) == "forbidden"
+    told = client.ok("POST", f"{path}/refusal", "operator", {"reason": "form 3 lacks"})
+    assert (told["state"], told["reason"]) == ("refused", "form 3 lacks")
+    assert {row["state"] for row in client.ok("GET", "/claim-lines", "factory")["items"]} == {"refused"}
+    assert client.ok("POST", "/claims", "checker", wanted)["amount_fen"] == 2100
 
 
 def test_report_over_http(client: Client) -> None:
@@ -245,6 +275,28 @@ def test_a_document_is_kept_once_by_its_digest_and_named_by_an_application(clien
     application = apply(client, evidence=[{"kind": "contract", **kept}])
     [paper] = client.ok("GET", f"/voucher-applications/{application}", "checker")["evidence"]
     assert (paper["name"], paper["digest"]) == ("contract.pdf", kept["digest"])
+
+
+def test_whoever_decides_or_audits_opens_the_document_as_it_was_sent(client: Client) -> None:
+    kept = send_document(client, "factory", "合同.pdf", b"%PDF-1.4 contract")
+    path = f"/papers/{kept['digest']}"
+    for who in ("checker", "auditor"):
+        answer = client.call("GET", path, who)
+        assert (answer.status_code, answer.data) == (200, b"%PDF-1.4 contract")
+        assert answer.headers["Content-Disposition"] == f"attachment; filename={kept['digest'][:16]}.pdf"
+        assert answer.mimetype == "application/octet-stream"
+    for who in ("factory", "rival", "provider"):
+        assert client.refused("GET", path, who) == "forbidden"
+    assert client.refused("GET", f"/papers/{'0' * 64}", "checker") == "not_found"
+    assert client.refused("GET", "/papers/..", "checker") in ("invalid_value", "not_found")
+
+
+def test_an_artefact_that_is_no_document_is_not_served_as_one(client: Client, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "adapter_model.safetensors").write_bytes(b"secret")
+    digest = FolderStore(tmp_path / "artifacts").add_folder(weights).digest
+    assert client.refused("GET", f"/papers/{digest}", "operator") == "not_found"
 
 
 @pytest.mark.parametrize(

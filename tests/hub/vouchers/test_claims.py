@@ -119,6 +119,31 @@ def test_a_withdrawn_draft_frees_its_money_and_a_submitted_one_stays(used: Marke
         service.withdraw_claim(session, used.actors["checker"], again.id, reason="x", now=used.now)
 
 
+def test_what_the_authority_refuses_can_be_claimed_again(used: Market, tmp_path: Path) -> None:
+    claim = draft(used)
+    with used.sessions.write() as session, pytest.raises(ClaimStepError, match="drafted and cannot become refused"):
+        service.refuse_claim(session, used.actors["operator"], claim.id, reason="x", now=used.now)
+    digest, content = build(used, claim, tmp_path)
+    submit(used, claim, digest=digest)
+    with used.sessions.write() as session:
+        for who in ("factory", "auditor"):
+            with pytest.raises(ForbiddenError):
+                service.refuse_claim(session, used.actors[who], claim.id, reason="x", now=used.now)
+        with pytest.raises(InvalidValueError, match="with a reason"):
+            service.refuse_claim(session, used.actors["operator"], claim.id, reason=" ", now=used.now)
+        refused = service.refuse_claim(session, used.actors["operator"], claim.id, reason="form 3 lacks", now=used.now)
+        assert (refused.state, refused.ended_reason, refused.pack_sha256) == ("refused", "form 3 lacks", digest)
+        with pytest.raises(ClaimStepError):
+            service.record_payment(session, used.actors["operator"], claim.id, paid_fen=1, reference="r", now=used.now)
+    assert build(used, claim, tmp_path) == (digest, content)
+    with used.sessions.read() as session:
+        states = {found.state for _, found in service.list_own_lines(session, used.owner("factory"))}
+    assert states == {"refused"}
+    again = draft(used, period="2026-11-01--2026-11-30")
+    assert (again.number, again.amount_fen) == (2, 2100)
+    assert_books(used)
+
+
 def test_money_without_an_invoice_waits_and_says_why(market: Market) -> None:
     grant = market.award("model", 30_000)
     market.fund("factory", 10_000, "bank-1")

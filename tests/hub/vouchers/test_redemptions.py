@@ -1,8 +1,11 @@
 """Pay first, redeem after: the share of what was paid in full, floored once, by two persons, once."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import select
 
+from hub.audit.signing import AuditKey
 from hub.claims import service
 from hub.claims.rules import NotRedeemableError
 from hub.claims.tables import Redemption
@@ -11,6 +14,8 @@ from hub.orders.cash import wallet
 from hub.orders.tables import Charge
 from hub.vouchers.rules import RuleRefusedError
 from hub.vouchers.tables import Grant
+from tests.hub.audit.test_export import failures
+from tests.hub.audit.year import export, sign
 from tests.hub.money.market import Market
 from tests.hub.orders.test_rentals import HOUR_MS, Shop
 from tests.hub.vouchers.steps import (
@@ -23,6 +28,8 @@ from tests.hub.vouchers.steps import (
     pay_in_full,
     put_in_force,
 )
+
+KEY = AuditKey("a secret of the tests")
 
 
 @pytest.fixture
@@ -83,6 +90,30 @@ def test_a_charge_is_redeemed_once_and_a_refusal_frees_it(paid: tuple[Market, Gr
         decide(market, redemption, "checker", "refuse")
     decide(market, redemption, "checker", "refuse", "the receipt is of another order")
     assert request(market, grant).amount_fen == 1400
+
+
+def test_the_firm_takes_its_request_back_until_it_is_checked(paid: tuple[Market, Grant], tmp_path: Path) -> None:
+    market, grant = paid
+    redemption = request(market, grant)
+    with market.sessions.write() as session:
+        for who in ("rival", "operator"):
+            with pytest.raises(NotFoundError):
+                service.withdraw_redemption(session, market.actors[who], redemption.id, now=market.now)
+        taken = service.withdraw_redemption(session, market.actors["factory"], redemption.id, now=market.now)
+        assert taken.state == "withdrawn"
+        with pytest.raises(ConflictError, match="is withdrawn"):
+            service.withdraw_redemption(session, market.actors["factory"], redemption.id, now=market.now)
+    with pytest.raises(ConflictError, match="withdrawn"):
+        decide(market, redemption, "checker", "check")
+    again = request(market, grant)
+    assert again.amount_fen == 1400
+    decide(market, again, "checker", "check")
+    with market.sessions.write() as session, pytest.raises(ConflictError, match="until an officer checks it"):
+        service.withdraw_redemption(session, market.actors["factory"], again.id, now=market.now)
+    decide(market, again, "approver", "approve")
+    sign(market.sessions, KEY, tmp_path, market)
+    assert failures(export(market.sessions, KEY, tmp_path / "books", (None, "2026-11"))) == []
+    assert_books(market)
 
 
 def test_papers_come_before_the_request(market: Market) -> None:

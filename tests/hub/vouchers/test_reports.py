@@ -167,6 +167,28 @@ def test_the_report_counts_to_the_fen(spent: Market) -> None:
     assert found["model", "owed_by_authority_at_end_fen"] == 1_500_000_000 - 2100
 
 
+def test_a_refused_claim_is_taken_off_in_the_period_of_its_refusal(spent: Market) -> None:
+    def claimed(period: str) -> int:
+        with spent.sessions.read() as session:
+            programmes = json.loads(service.build_report(session, period)[0])["programmes"]
+        return next(int(item["total"]["claimed_fen"]) for item in programmes if item["code"] == "model")
+
+    first = draft(spent)
+    with spent.sessions.write() as session:
+        service.submit_claim(session, spent.actors["approver"], first.id, pack_sha256="a" * 64, now=spent.now)
+    spent.now = shanghai(2026, 12, 1)
+    november = issue(spent)
+    with spent.sessions.write() as session:
+        service.refuse_claim(session, spent.actors["operator"], first.id, reason="form 3 lacks", now=spent.now)
+    assert (claimed("2026-11"), claimed("2026-12"), claimed("2026-Q4")) == (2100, -2100, 0)
+    again = draft(spent, period="2026-12")
+    with spent.sessions.write() as session:
+        service.submit_claim(session, spent.actors["approver"], again.id, pack_sha256="b" * 64, now=spent.now)
+    assert (claimed("2026-12"), claimed("2026-Q4")) == (0, 2100)
+    with spent.sessions.read() as session:
+        assert service.check_report(session, november)
+
+
 def test_a_closed_period_never_changes(spent: Market) -> None:
     spent.now = shanghai(2026, 12, 1)
     first = issue(spent)

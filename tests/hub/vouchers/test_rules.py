@@ -1,7 +1,9 @@
 """Vouchers: programmes as data, four eyes by person, caps and funds, and which voucher pays for a line."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -275,6 +277,32 @@ def test_rules_change_by_version_and_by_two_persons(market: Market) -> None:
     assert (cover.amount_fen, cover.rule_version_id) == (300, rule_id)
 
 
+def test_a_refused_draft_says_why_and_never_counts(market: Market) -> None:
+    market.award("model", 30_000)
+    rule_id = draft(market, market.actors["checker"], share={"num": 3, "den": 10})
+    taken_back = draft(market, market.actors["checker"], share={"num": 4, "den": 10})
+    with market.sessions.write() as session:
+        for who in ("factory", "auditor"):
+            with pytest.raises(ForbiddenError):
+                service.refuse_rule(session, market.actors[who], rule_id, reason="x", now=market.now)
+        with pytest.raises(InvalidValueError, match="needs its reason"):
+            service.refuse_rule(session, market.actors["approver"], rule_id, reason=" ", now=market.now)
+        refused = service.refuse_rule(session, market.actors["approver"], rule_id, reason="says half", now=market.now)
+        assert (refused.state, refused.refusal_reason, refused.approved_by) == ("refused", "says half", None)
+        own = service.refuse_rule(session, market.actors["checker"], taken_back, reason="typed wrong", now=market.now)
+        assert own.refused_by == own.drafted_by
+        steps: list[Callable[..., object]] = [service.approve_rule, partial(service.refuse_rule, reason="x")]
+        for step in steps:
+            with pytest.raises(ConflictError, match=f"was refused by {market.actors['approver'].user_id}"):
+                step(session, market.actors["operator"], rule_id, now=market.now)
+    assert ask(market, "trained_tokens", 1000).covers[0].amount_fen == 500
+    with market.sessions.write() as session:
+        approved = service.rule_of_day(session, service.find_programme(session, "model").id, market.now)
+        assert approved is not None
+        with pytest.raises(ConflictError, match="was approved by"):
+            service.refuse_rule(session, market.actors["approver"], approved.id, reason="x", now=market.now)
+
+
 def test_broken_rules_are_refused(market: Market) -> None:
     for changes in ({"share": {"num": 3, "den": 2}}, {"eligible_meters": ["coffee"]}, {"colour": "red"}):
         with pytest.raises(RuleRefusedError):
@@ -286,6 +314,8 @@ def test_the_database_keeps_rules_and_four_eyes(market: Market) -> None:
     for statement in (
         "UPDATE rule_versions SET body = '{}' WHERE id = :id",
         "UPDATE rule_versions SET approved_by = drafted_by, state = 'approved' WHERE id = :id",
+        "UPDATE rule_versions SET state = 'refused' WHERE id = :id",
+        "UPDATE rule_versions SET state = 'refused', refused_by = 'usr_x' WHERE id = :id",
     ):
         with pytest.raises(DatabaseError), market.sessions.write() as session:
             session.execute(text(statement), {"id": rule_id})
