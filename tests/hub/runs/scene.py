@@ -6,11 +6,10 @@ It leaves what happens to the tests; everything is arranged through services and
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,7 @@ from hub.tuning.offers import publish_offer
 from hub.tuning.tables import Run
 from hub.worker import list_kinds, list_lanes
 from registry.store import FolderStore
-from serving.launch import Handle, LaunchSpec, LocalLaunch
-from tests.hub.runs import twin_trainer
+from tests.hub.runs.twin_launch import TwinLaunch
 from tests.registry.builders import write_base
 
 ROOT = Path(__file__).parents[3]
@@ -67,17 +65,6 @@ PRICES: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "adapter": {"prompt": (2, 1000), "completion": (4, 1000)},
 }
 HASHED: HashedPassword = hash_password(PASSWORD)
-
-
-class TwinLaunch(LocalLaunch):
-    """Starts the twin in place of plan and train; everything else of a process is real."""
-
-    def start(self, spec: LaunchSpec) -> Handle:
-        """Start the twin with the same files."""
-        if spec.labels["kind"] in ("run.plan", "run.train"):
-            argv = (sys.executable, twin_trainer.__file__, *spec.argv[-2:])
-            spec = replace(spec, argv=argv, env={**spec.env, "PYTHONPATH": str(ROOT)})
-        return super().start(spec)
 
 
 class Inline(Executor):
