@@ -1,4 +1,4 @@
-"""One real fine-tune through API and worker: `python -m finetune` checks, plans and trains on a tiny base."""
+"""One real fine-tune through API and worker: forks of a warm trainer check, plan and train on a tiny base."""
 
 import json
 import random
