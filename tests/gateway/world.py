@@ -179,7 +179,7 @@ def gateway_options(world: World, *more: str, port: int = 0) -> list[str]:
     return [*options, *more]
 
 
-def wait_for(look: Callable[[], Found | None], *, timeout_s: float = 15.0) -> Found:
+def wait_for(look: Callable[[], Found | None], *, timeout_s: float = 60.0) -> Found:
     """Return what `look` returns once it is true. Raises: TimeoutError."""
     give_up_at = time.monotonic() + timeout_s
     while time.monotonic() < give_up_at:
