@@ -48,6 +48,7 @@ from hub.tuning.offers import publish_offer
 from hub.tuning.tables import Run
 from hub.worker import list_kinds, list_lanes
 from registry.store import FolderStore
+from tests.app_copies import copy_app
 from tests.hub.runs.twin_launch import TwinLaunch
 from tests.registry.builders import write_base
 
@@ -236,7 +237,7 @@ def make_work(settings: Settings, sessions: Sessions) -> Work:
 def build_scene(sessions: Sessions, home: Path, *, base_folder: Path | None = None) -> Scene:
     """Return a market with a base, two offers and a factory with money."""
     settings = Settings(home=home, database_url="")
-    app = create_api(settings, secrets=secrets(), sessions=sessions, clock=read_clock)
+    app = copy_app(create_api, settings, secrets=secrets(), sessions=sessions, clock=read_clock)
     scene = Scene(app=app, sessions=sessions, settings=settings)
     now = read_clock()
     prepared = prepare_base(FolderStore(settings.artifacts), base_folder or write_base(home / "folders" / "base"))
