@@ -3,6 +3,9 @@ outside the checkout's own folders."""
 
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("VLLM_CACHE_ROOT", str(CACHE / "vllm"))
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor"))
+# No test speaks to anyone beyond loopback, so nobody is trusted: reading 140 authorities takes an HTTP client 60 ms.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
 # Tests write, flush and remove thousands of small files: in memory, where there is room, that costs next to nothing.
 # Whoever asks how a disk behaves names a folder on one.
@@ -40,6 +46,28 @@ settings.load_profile("shared machine")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """A tiny base and four adapters on it, made once."""
     return make_tiny_models(tmp_path_factory.mktemp("tiny-models"), adapters=4)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base to train on, made once in a process of its own, so that the libraries' warnings stay out."""
+    from tests.finetune.conftest import ENVIRONMENT  # which holds what is set above
+
+    folder = tmp_path_factory.mktemp("tiny-base")
+    script = Path(__file__).parent / "finetune" / "tiny_base.py"
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=ENVIRONMENT, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def warm_trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a trainer that has its libraries and listens, as every installation has one."""
+    from tests.finetune.conftest import keep_warm
+
+    path = tmp_path_factory.mktemp("warm") / "warm.sock"
+    with keep_warm(path) as process:
+        yield path
+    assert process.returncode == 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

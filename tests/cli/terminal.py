@@ -15,6 +15,7 @@ from hub.cli.main import app
 from hub.organisations.service import sign_in
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
+from tests.app_copies import copy_app
 from tests.hub.money.market import PASSWORD, Market
 from tests.web import served
 
@@ -71,7 +72,7 @@ def serve(market: Market, home: Path) -> Iterator[Terminal]:
     market.tokens = dict(market.tokens)
     secrets = Secrets({name: f"{name} of the tests" for name in NAMES})
     settings = Settings(home=home, database_url="")
-    hub = create_api(settings, secrets=secrets, sessions=market.sessions, clock=lambda: market.now)
+    hub = copy_app(create_api, settings, secrets=secrets, sessions=market.sessions, clock=lambda: market.now)
     with served(hub) as base:
         yield Terminal(market, base)
 

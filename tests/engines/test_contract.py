@@ -260,7 +260,7 @@ def begin_drain(engine: Asked) -> None:
     if engine.fake is not None:
         engine.fake.mode = "draining"
     elif engine.real is not None:
-        engine.real.process.send_signal(signal.SIGTERM)
+        os.kill(engine.real.pid, signal.SIGTERM)
 
 
 def ask_draining(engine: Asked) -> int | None:
@@ -273,5 +273,5 @@ def kill_core(engine: Asked) -> None:
     if engine.fake is not None:
         engine.fake.mode = "error-now"
     elif engine.real is not None:
-        for core in psutil.Process(engine.real.process.pid).children(recursive=True):
+        for core in psutil.Process(engine.real.pid).children(recursive=True):
             os.kill(core.pid, signal.SIGKILL)

@@ -4,7 +4,6 @@ FAULTS_LONG=1 (`make faults-finetune`) runs 1,000 with the twin trainer and 40 w
 """
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from hub.tuning.states import RunState
 from hub.tuning.tables import Run
 from tests.faults_finetune.ground import WARM_TRAINER, WARM_TWIN, run_many
 from tests.faults_finetune.tally import Tally
-from tests.hub.runs.scene import ROOT, Scene
+from tests.hub.runs.scene import Scene
 
 LONG = os.environ.get("FAULTS_LONG") == "1"
 COUNT = int(os.environ.get("FAULTS_RUNS", "0"))
@@ -52,7 +51,7 @@ def test_random_runs_with_the_twin(sessions: Sessions, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.timeout(7200)
-def test_random_runs_with_peft_all_end_in_the_same_weights(sessions: Sessions, tmp_path: Path) -> None:
+def test_random_runs_with_peft_all_end_in_the_same_weights(sessions: Sessions, tmp_path: Path, tiny_base: Path) -> None:
     """Same data, recipe and seed: whatever happened on the way, the delivered adapters are equal to the bit.
 
     Three runs are too few to count on one that nobody cancels: only the long form cancels.
@@ -69,17 +68,10 @@ def test_random_runs_with_peft_all_end_in_the_same_weights(sessions: Sessions, t
         seed=SEED,
         trainer=WARM_TRAINER,
         may_cancel=LONG,
-        base_folder=build_tiny_base(tmp_path / "tiny"),
+        base_folder=tiny_base,
     )
     announce("peft", tally, started_s)
     assert_same_weights(scene)
-
-
-def build_tiny_base(folder: Path) -> Path:
-    script = ROOT / "tests" / "finetune" / "tiny_base.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=environment, capture_output=True)
-    return folder
 
 
 def assert_same_weights(scene: Scene) -> None:

@@ -59,12 +59,9 @@ def _restore_signals() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built in its own process, so that the libraries' warnings stay out of the tests."""
-    folder = tmp_path_factory.mktemp("base")
-    script = Path(__file__).with_name("tiny_base.py")
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=ENVIRONMENT, capture_output=True)
-    return folder
+def base(tiny_base: Path) -> Path:
+    """The tiny base."""
+    return tiny_base
 
 
 @pytest.fixture(scope="session")
@@ -89,15 +86,6 @@ def train_spec(base: Path, chats: Data) -> RunSpec:
         recipe={"epochs": Value(3), "validations": Value(3), "learning_rate": Value(4e-3), "rank": Value(8)},
         checkpoint=Checkpoint(interval_s=0.0, keep=2),
     )
-
-
-@pytest.fixture(scope="session")
-def warm_trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a trainer that has its libraries and listens, as every installation has one."""
-    path = tmp_path_factory.mktemp("warm") / "warm.sock"
-    with keep_warm(path) as process:
-        yield path
-    assert process.returncode == 0
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Hub:
     closed: dict[str, AllowanceClose] = field(default_factory=dict)
     batches: list[UsageBatch] = field(default_factory=list)
     uploads: list[tuple[str, int]] = field(default_factory=list)
+    told: int = 0
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def app(self) -> web.Application:
@@ -66,6 +67,7 @@ class Hub:
 
     async def get_snapshot(self, request: web.Request) -> web.Response:
         """Wait shortly for a newer snapshot."""
+        self.told = max(self.told, int(request.query["after"]))
         for _ in range(40):
             if self.snapshot.version > int(request.query["after"]):
                 return message(self.snapshot)

@@ -109,7 +109,7 @@ def test_s5_08_a_client_that_leaves_before_any_text_ends_the_engines_work_and_pa
     connection.close()
     left_at_s = time.monotonic()
     wait_for(lambda: engine.aborted)
-    assert time.monotonic() - left_at_s < 1.0
+    assert time.monotonic() - left_at_s < 3.0, "the engine would go on for five"
     key = wait_for(lambda: next(iter(set(world.hub.usage) - before), None))
     record = world.hub.usage[key]
     assert (record.end_reason, record.status) == (EndReason.CLIENT_GONE, UsageStatus.FAILED)

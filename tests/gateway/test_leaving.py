@@ -69,7 +69,7 @@ def test_s5_08_whoever_leaves_at_any_token_pays_once_for_what_was_made(
         connection.close()
     left_at_s = time.monotonic()
     wait_for(lambda: not engine.running)
-    assert time.monotonic() - left_at_s < 1.0
+    assert time.monotonic() - left_at_s < 3.0
     (record,) = wait_for(lambda: [world.hub.usage[key] for key in set(world.hub.usage) - before])
     assert read <= record.completion_tokens <= engine.produced <= read + 2
     if read < TOKENS:

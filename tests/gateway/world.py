@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import re
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +20,7 @@ from aiohttp import web
 from serving.contract import RouteReplica, Routes, Snapshot
 from tests.gateway.control import TOKEN, Hub, Pool
 from tests.gateway.engine import Engine
+from tests.gateway.process import GatewayProcess
 from tests.gateway.samples import ADAPTER, BASE, PEPPER, secret_of
 
 Result = TypeVar("Result")
@@ -90,10 +89,10 @@ class World:
         self.replica_urls[number] = self._listen(engine.app())
 
     def publish(self, **changes: object) -> None:
-        """Change the snapshot and give the gateway time to see it."""
+        """Change the snapshot and wait until a gateway has it: it then asks for what comes after."""
         version = self.hub.snapshot.version + 1
         self.hub.snapshot = dataclasses.replace(self.hub.snapshot, version=version, **changes)  # type: ignore[arg-type]
-        time.sleep(0.4)
+        wait_for(lambda: self.hub.told >= version)
 
     def _listen(self, app: web.Application) -> str:
         async def listen() -> str:
@@ -123,10 +122,9 @@ class Gateway:
 
     def start(self) -> None:
         """Start and wait until the first snapshot and routes are there."""
-        argv = gateway_argv(self._world, "--hold-s", str(self._hold_s), *self._more, port=self._port)
-        argv += ["--processes", str(self._processes)]
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(argv, stderr=log, stdout=log)
+        more = ("--hold-s", str(self._hold_s), *self._more, "--processes", str(self._processes))
+        options = gateway_options(self._world, *more, port=self._port)
+        self.process = GatewayProcess(options, self._world.folder / "processes", self.log_path)
         wait_for(lambda: self.log_path.read_text().count("on http://") >= self._processes, timeout_s=60)
         match = wait_for(lambda: re.search(r"on (http://127\.0\.0\.1:\d+)", self.log_path.read_text()))
         self.url = match.group(1)
@@ -134,7 +132,7 @@ class Gateway:
 
     def stop(self) -> int:
         """Ask the process to stop and return its exit status."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.tell_to_stop()
         return self.process.wait(20)
 
     def workers(self) -> list[int]:
@@ -143,10 +141,10 @@ class Gateway:
 
     def kill(self) -> None:
         """Kill the process, and those it started, as kill -9 does."""
-        children = psutil.Process(self.process.pid).children()
-        self.process.kill()
-        for child in children:
-            child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may just have ended
+            first = psutil.Process(self.process.pid)
+            for process in (*first.children(), first):
+                process.kill()
         self.process.wait(20)
 
     def client(self, number: int = 1) -> openai.OpenAI:
@@ -168,15 +166,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def gateway_argv(world: World, *more: str, port: int = 0) -> list[str]:
-    """Return the command line of a gateway of `world`, on a free port unless one is given."""
+def gateway_argv(world: World, *more: str) -> list[str]:
+    """Return the command line of a gateway of `world` on a free port."""
+    return [sys.executable, "-m", "serving.gateway", *gateway_options(world, *more)]
+
+
+def gateway_options(world: World, *more: str, port: int = 0) -> list[str]:
+    """Return the options of a gateway of `world`, on a free port unless one is given."""
     folder = world.folder
-    argv = [sys.executable, "-m", "serving.gateway", "--listen", f"127.0.0.1:{port}", "--hub", world.hub_url]
-    argv += ["--token-file", f"{folder}/token", "--pool", world.pool_url, "--journal", f"{folder}/journal"]
-    return [*argv, "--pepper-file", f"{folder}/pepper", *more]
+    options = ["--listen", f"127.0.0.1:{port}", "--hub", world.hub_url, "--token-file", f"{folder}/token"]
+    options += ["--pool", world.pool_url, "--journal", f"{folder}/journal", "--pepper-file", f"{folder}/pepper"]
+    return [*options, *more]
 
 
-def wait_for(look: Callable[[], Found | None], *, timeout_s: float = 15.0) -> Found:
+def wait_for(look: Callable[[], Found | None], *, timeout_s: float = 60.0) -> Found:
     """Return what `look` returns once it is true. Raises: TimeoutError."""
     give_up_at = time.monotonic() + timeout_s
     while time.monotonic() < give_up_at:

@@ -1,8 +1,5 @@
 """One stock vLLM server as the pool starts it, without a pool, for tests that speak to an engine themselves."""
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,57 +7,76 @@ from pathlib import Path
 
 import httpx
 
-from serving.contract import Purpose, ReplicaSet, Slot
+from serving.contract import BASE_ENGINE_NAME, Purpose, ReplicaSet, Slot
+from serving.launch import LaunchSpec, LocalLaunch, ProcessState
 from serving.pool.engine_command import VllmCommands
 from serving.pool.settings import Accelerator
 from serving.witness.middleware import FILE_VARIABLE
 from tests.gateway.samples import BASE
 from tests.gateway.world import free_port, wait_for
 from tests.pool.tiny_models import ENVIRONMENT
+from tests.pool.world import share_loaded
 
 CONTEXT_TOKENS = 1024
 LONG = "The spindle bearing of machine 7 runs hot after the change of oil. " * 10
+_COMMANDS = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)
 _START_S = 300.0
 
 
 @dataclass(frozen=True)
 class RealEngine:
-    """A running engine and the process that serves its HTTP; the engine core is its child."""
+    """A running engine: the process `pid` serves its HTTP, the engine core is its child."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    pid: int
 
 
 @contextmanager
 def running_engine(
-    base: Path, folder: Path, *, max_loras: int = 0, more: tuple[str, ...] = (), environment: Mapping[str, str] = {}
+    base: Path, folder: Path, *, more: tuple[str, ...] = (), environment: Mapping[str, str] = {}
 ) -> Iterator[RealEngine]:
-    """Start an engine, warm it up, and kill it with everything it started."""
+    """Start an engine of a base alone, warm it up, and kill it with everything it started."""
     arguments = {"max-model-len": CONTEXT_TOKENS}
-    replica_set = ReplicaSet("set", BASE, base.as_uri(), "vllm", Purpose.SERVE, 1, 1, max_loras, 8, arguments)
+    replica_set = ReplicaSet("set", BASE, base.as_uri(), "vllm", Purpose.SERVE, 1, 1, 0, 8, arguments)
+    with running_set(replica_set, base, folder, more=more, environment=environment) as engine:
+        yield engine
+
+
+@contextmanager
+def running_set(
+    replica_set: ReplicaSet,
+    model: Path,
+    folder: Path,
+    *,
+    more: tuple[str, ...] = (),
+    environment: Mapping[str, str] = {},
+) -> Iterator[RealEngine]:
+    """The same with an engine of any set: forked from the loaded vLLM of this process, anew with an `environment`."""
     port = free_port()
-    build = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)
-    command = build(replica_set, Slot("slot", "set", "node", ("cpu:0",), 1), model=base, port=port)
+    slot = Slot("slot", replica_set.set_id, "node", ("cpu:0",), 1)
+    command = _COMMANDS(replica_set, slot, model=model, port=port)
     variables = {**command.environment, FILE_VARIABLE: str(folder / "witness.jsonl"), **environment}
-    with (folder / "engine.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command.argv, *more], env=variables, stdout=log, stderr=log, start_new_session=True
-        )
+    log, launch = folder / "engine.log", LocalLaunch(folder / "processes", share_loaded(_COMMANDS))
+    handle = launch.start(LaunchSpec("engine", (*command.argv, *more), variables, folder, log))
+
+    def runs() -> bool:
+        return launch.poll(handle).state is ProcessState.RUNNING
+
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _answers(url) or process.poll() is not None, timeout_s=_START_S)
-        assert process.poll() is None, (folder / "engine.log").read_text()[-3000:]
-        yield RealEngine(url, process)
+        with httpx.Client(base_url=url, timeout=120) as client:
+            wait_for(lambda: _answers(client) or not runs(), timeout_s=_START_S)
+        assert runs(), log.read_text()[-3000:]
+        yield RealEngine(url, handle.pid)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        launch.fence(handle)
 
 
-def _answers(url: str) -> bool:
+def _answers(client: httpx.Client) -> bool:
     """Send the long prompt that a CPU engine needs before any short one."""
-    body = {"model": "base", "prompt": LONG, "max_tokens": 4}
+    body = {"model": BASE_ENGINE_NAME, "prompt": [5] * 200, "max_tokens": 4}
     try:
-        answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+        answer = client.post("/v1/completions", json=body)
     except httpx.TransportError:
         return False
     return answer.status_code == 200

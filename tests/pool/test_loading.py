@@ -70,7 +70,7 @@ def test_loads_never_overlap_though_more_is_wanted_meanwhile(tmp_path: Path) -> 
             for count in (1, 2, 3):
                 world.hub.want(replace(desired, adapters=tuple(adapters[:count])))
                 await eventually(lambda last=adapters[count - 1]: world.hub.adapter(last.digest))
-            await eventually(lambda: len(controller.routes.routes.placement) == len(adapters), 6.0)
+            await eventually(lambda: len(controller.routes.routes.placement) == len(adapters))
             assert still_ready(world)
 
     asyncio.run(scenario())

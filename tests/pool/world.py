@@ -238,7 +238,7 @@ async def make_world(
                 launch.fence(handle)
 
 
-async def eventually(condition: Callable[[], Any], timeout_s: float = 15.0) -> Any:
+async def eventually(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """The first true value of `condition`."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):

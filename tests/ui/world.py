@@ -42,6 +42,7 @@ from hub.web import SESSION_COOKIE
 from marketplace_ui.app import create_app
 from registry.store import FolderStore
 from serving.contract import EndReason, UsageStatus
+from tests.app_copies import copy_app
 from tests.registry.builders import base_tensors, write_base
 
 PEOPLE = ("operator", "reviewer", "auditor", "provider", "factory", "integrator", "developer")
@@ -136,7 +137,7 @@ def _settings(home: Path, **changes: Any) -> Settings:
 def _open(home: Path, now: datetime, settings: dict[str, Any]) -> World:
     chosen, made = _settings(home, **settings), list[World]()
     sessions = open_sessions(chosen.database_url)
-    app = create_app(settings=chosen, secrets=read_secrets(home), sessions=sessions, clock=lambda: made[0].now)
+    app = copy_app(create_app, chosen, secrets=read_secrets(home), sessions=sessions, clock=lambda: made[0].now)
     made.append(World(home=home, app=app, sessions=sessions, now=now))
     return made[0]
 

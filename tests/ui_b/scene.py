@@ -27,7 +27,7 @@ from hub.settings import Settings
 from hub.tuning.kinds import GATE_KIND
 from hub.worker import list_kinds, list_lanes
 from serving.contract import AllowanceGrant, AllowanceRequest, EngineReading, Witness, WitnessBatch
-from tests.hub.runs.scene import gate_by_trainer, make_work, run_until, sound_rows
+from tests.hub.runs.scene import gate_by_trainer, hurry, make_work, run_until, sound_rows
 from tests.ui.world import World, build_world
 
 WARNED = b"question,answer,extra\n" + b"".join(b"pump %d leaks,replace seal %d,x\n" % (n, n) for n in range(40))
@@ -39,7 +39,7 @@ def make_worker(world: World) -> JobLoop:
     """Return a worker on the world's database, with the twin as trainer."""
     settings = Settings(home=world.home, database_url=f"sqlite:///{world.home / 'hub.sqlite3'}")
     kinds = list_kinds(settings, read_secrets(world.home)) | {GATE_KIND: Kind(gate_by_trainer, "beside")}
-    return JobLoop(make_work(settings, world.sessions), "w1", kinds, list_lanes(2))
+    return JobLoop(make_work(settings, world.sessions), "w1", hurry(kinds), list_lanes(2))
 
 
 def upload(client: FlaskClient, content: bytes, file_name: str, name: str = "") -> str:

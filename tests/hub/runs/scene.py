@@ -6,12 +6,12 @@ It leaves what happens to the tests; everything is arranged through services and
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from hub.filings.service import file_base
 from hub.filings.tables import Filing, Track
 from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.service import Claim
-from hub.jobs.work import Verdict, Work
+from hub.jobs.work import Handler, Outcome, Verdict, Work
 from hub.orders.service import deposit
 from hub.organisations.passwords import HashedPassword, hash_password
 from hub.organisations.people import create_user
@@ -48,8 +48,8 @@ from hub.tuning.offers import publish_offer
 from hub.tuning.tables import Run
 from hub.worker import list_kinds, list_lanes
 from registry.store import FolderStore
-from serving.launch import Handle, LaunchSpec, LocalLaunch
-from tests.hub.runs import twin_trainer
+from tests.app_copies import copy_app
+from tests.hub.runs.twin_launch import TwinLaunch
 from tests.registry.builders import write_base
 
 ROOT = Path(__file__).parents[3]
@@ -67,17 +67,7 @@ PRICES: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "adapter": {"prompt": (2, 1000), "completion": (4, 1000)},
 }
 HASHED: HashedPassword = hash_password(PASSWORD)
-
-
-class TwinLaunch(LocalLaunch):
-    """Starts the twin in place of plan and train; everything else of a process is real."""
-
-    def start(self, spec: LaunchSpec) -> Handle:
-        """Start the twin with the same files."""
-        if spec.labels["kind"] in ("run.plan", "run.train"):
-            argv = (sys.executable, twin_trainer.__file__, *spec.argv[-2:])
-            spec = replace(spec, argv=argv, env={**spec.env, "PYTHONPATH": str(ROOT)})
-        return super().start(spec)
+_SOON_S = 0.05
 
 
 class Inline(Executor):
@@ -119,7 +109,7 @@ class Scene:
         """Return one worker's loop; `kinds` replace handlers by kind with '.' written as '_'."""
         found = list_kinds(self.settings, secrets()) | {GATE_KIND: Kind(gate_by_trainer, "beside")}
         found |= {key.replace("_", ".", 1): kind for key, kind in kinds.items()}
-        return JobLoop(self.work, name, found, list_lanes(2))
+        return JobLoop(self.work, name, hurry(found), list_lanes(2))
 
     def call(self, method: str, path: str, who: str | None = None, **options: Any) -> TestResponse:
         """Call a path as a person, or as a stranger."""
@@ -208,6 +198,17 @@ class Scene:
             )
 
 
+def hurry(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    """Let handlers look again soon: the twin is done in a fraction of the pauses that suit a real trainer."""
+    return {name: Kind(partial(_look_soon, kind.handler), kind.lane) for name, kind in kinds.items()}
+
+
+def _look_soon(handler: Handler, work: Work, claim: Claim) -> Verdict:
+    verdict = handler(work, claim)
+    waits = verdict.outcome in (Outcome.AGAIN, Outcome.LATER) and verdict.after_s is not None
+    return replace(verdict, after_s=min(verdict.after_s or 0.0, _SOON_S)) if waits else verdict
+
+
 def gate_by_trainer(work: Work, claim: Claim) -> Verdict:
     """Stands for the engine that is not there: decides at once, on the trainer's own held-out loss."""
     with work.sessions.read() as session:
@@ -236,7 +237,7 @@ def make_work(settings: Settings, sessions: Sessions) -> Work:
 def build_scene(sessions: Sessions, home: Path, *, base_folder: Path | None = None) -> Scene:
     """Return a market with a base, two offers and a factory with money."""
     settings = Settings(home=home, database_url="")
-    app = create_api(settings, secrets=secrets(), sessions=sessions, clock=read_clock)
+    app = copy_app(create_api, settings, secrets=secrets(), sessions=sessions, clock=read_clock)
     scene = Scene(app=app, sessions=sessions, settings=settings)
     now = read_clock()
     prepared = prepare_base(FolderStore(settings.artifacts), base_folder or write_base(home / "folders" / "base"))

@@ -7,10 +7,8 @@ The ways are those of research/finetune.md: other module names (vllm#55193), wra
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +17,15 @@ from typing import Any
 import httpx
 import pytest
 
+from finetune import ask_warm
 from finetune.spec import Base, Data, Kind, RunSpec, Value
 from hub.deployments.evaluating import Served
 from hub.tuning.examining import Asked, collect_questions, examine
 from hub.tuning.gate import judge
-from serving.contract import BASE_ENGINE_NAME, Purpose, ReplicaSet, Slot, engine_name
-from serving.pool.engine_command import VllmCommands
-from serving.pool.settings import Accelerator
+from serving.contract import BASE_ENGINE_NAME, Purpose, ReplicaSet, engine_name
 from tests.finetune import conftest as trainers
 from tests.hub.runs.scene import ROOT
+from tests.pool.real_engine import running_set
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 chats = trainers.chats
@@ -47,18 +45,18 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(base: Path, chats: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(warm_trainer: Path, base: Path, chats: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """OUT of a real run on the tiny base."""
-    return train(base, chats, tmp_path_factory.mktemp("trained"))
+    return train(warm_trainer, base, chats, tmp_path_factory.mktemp("trained"))
 
 
-def train(base: Path, chats: Data, folder: Path, **wishes: int) -> Path:
+def train(warm_trainer: Path, base: Path, chats: Data, folder: Path, **wishes: int) -> Path:
     """Train as the hub's worker has it done; returns OUT."""
     wanted = {"epochs": 6, "learning_rate": 4e-3, "rank": 8, **wishes}
     recipe = {name: Value(value) for name, value in wanted.items()}
     spec = RunSpec(kind=Kind.TRAIN, run_id="run_1", base=Base(str(base)), data=chats, recipe=recipe)
     (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-    command = [sys.executable, "-m", "finetune", str(folder / "spec.json"), str(folder / "out")]
+    command = [sys.executable, ask_warm.__file__, *map(str, (warm_trainer, folder / "spec.json", folder / "out"))]
     subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
     return folder / "out"
 
@@ -73,42 +71,13 @@ def engine(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 @contextlib.contextmanager
 def serving(model: Path, folder: Path, *, max_loras: int, merged: str | None = None) -> Iterator[str]:
     """Run one vLLM with the product's own command."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     wanted = ReplicaSet(
         set_id="set_1", base_digest="0" * 64, uri=model.as_uri(), engine="vllm", purpose=Purpose.EVALUATE, min=1, max=1,
         max_loras=max_loras, max_lora_rank=16, engine_args={"max-model-len": 512}, merged=merged,
         weights_folder=None if merged is None else "f" * 64,
     )  # fmt: skip
-    slot = Slot("slt_1", "set_1", "nod_1", ("cpu:0",), 1)
-    command = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)(wanted, slot, model=model, port=port)
-    log = folder / "engine.log"
-    with log.open("wb") as stream:
-        witness = str(log.with_name("witness.jsonl"))
-        environment = {**command.environment, "PYTHONPATH": str(ROOT), "GUANMO_WITNESS_FILE": witness}
-        process = subprocess.Popen(command.argv, env=environment, stdout=stream, stderr=stream)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url, process, log)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.5)
-    # As the pool does: the first request after a start is a long one.
-    body = {"model": BASE_ENGINE_NAME, "prompt": [5] * 200, "max_tokens": 2}
-    assert httpx.post(f"{url}/v1/completions", json=body, timeout=120).status_code == 200
+    with running_set(wanted, model, folder) as engine:
+        yield engine.url
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +153,9 @@ def test_every_way_of_being_ignored_is_refused_by_the_engine_or_told_by_the_gate
 
 
 def test_a_dora_adapter_is_proven_with_merged_weights_and_refused_by_slots(
-    base: Path, chats: Data, engine: str, tmp_path: Path
+    warm_trainer: Path, base: Path, chats: Data, engine: str, tmp_path: Path
 ) -> None:
-    out = train(base, chats, tmp_path, use_dora=1)
+    out = train(warm_trainer, base, chats, tmp_path, use_dora=1)
     config = json.loads((out / "artifact" / "adapter_config.json").read_text())
     assert config["use_dora"] is True
     assert load(engine, out / "artifact") != 200, "the reason for an engine of its own"

@@ -17,9 +17,10 @@ from hub.jobs.tables import Job
 from hub.tuning import planning, rules
 from hub.tuning.kinds import PLAN_KIND
 from serving.launch import Handle, LaunchSpec, LocalLaunch, Observed, ProcessState, StillRunningError
-from tests.hub.runs.scene import Scene, TwinLaunch, run_until, sound_rows
+from tests.hub.runs.scene import Scene, run_until, sound_rows
 from tests.hub.runs.test_stuck_trainers import STANDS_STILL, impatient, read_ends  # noqa: F401  a fixture
 from tests.hub.runs.test_worker import OVER
+from tests.hub.runs.twin_launch import TwinLaunch
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 

@@ -1,10 +1,7 @@
-"""One real fine-tune through API and worker: `python -m finetune` checks, plans and trains on a tiny base."""
+"""One real fine-tune through API and worker: forks of a warm trainer check, plan and train on a tiny base."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from hub.catalogue.tables import ModelVersion
 from hub.clock import read_clock
 from hub.database import Sessions
 from hub.jobs.loop import JobLoop, Kind
+from hub.jobs.trainer import locate_warm_trainer
 from hub.orders.tables import Order, OrderState
 from hub.secrets import NAMES, Secrets
 from hub.tuning.kinds import GATE_KIND
@@ -24,19 +22,19 @@ from hub.worker import list_kinds, list_lanes
 from registry.adapter_check import check_adapter
 from serving.launch import LocalLaunch
 from tests.hub.runs.conftest import end_processes
-from tests.hub.runs.scene import ROOT, Scene, build_scene, gate_by_trainer, run_until
+from tests.hub.runs.scene import Scene, build_scene, gate_by_trainer, run_until
 
 pytestmark = pytest.mark.engine
 OVER = {"succeeded", "early_stopped", "held", "failed", "invalid"}
 
 
 @pytest.fixture
-def scene(sessions: Sessions, tmp_path: Path) -> Iterator[Scene]:
-    folder = tmp_path / "tiny"
-    script = ROOT / "tests" / "finetune" / "tiny_base.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=environment, capture_output=True)
-    built = build_scene(sessions, tmp_path / "home", base_folder=folder)
+def scene(sessions: Sessions, tmp_path: Path, tiny_base: Path, warm_trainer: Path) -> Iterator[Scene]:
+    """A scene with a base that can be trained, and a warm trainer beside it as in every installation."""
+    built = build_scene(sessions, tmp_path / "home", base_folder=tiny_base)
+    socket = locate_warm_trainer(built.home)
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.symlink_to(warm_trainer)
     yield built
     end_processes(built)
 

@@ -26,7 +26,7 @@ STANDS_STILL_ONCE, STANDS_STILL, TALKS_ON_ONCE, COMMITS_SLOWLY = 10, 11, 12, 13
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real limits are minutes."""
-    monkeypatch.setattr(rules, "LEAST_SILENCE_S", 3.0)
+    monkeypatch.setattr(rules, "LEAST_SILENCE_S", 2.0)
     monkeypatch.setattr(rules, "SILENT_STEPS", 1)
 
 
@@ -58,7 +58,7 @@ def test_a_trainer_that_stands_still_again_and_again_fails_its_run_with_a_full_r
     run = finish(scene, scene.order_run(epochs=5, patience=STANDS_STILL))
     assert (run["state"], run["reason_code"], run["fault"]) == ("failed", "stalled", "platform")
     assert read_ends(run) == [("lost", "stalled")] * rules.MAX_PLATFORM_ATTEMPTS
-    assert "the limit is 3 s" in run["message"]
+    assert "the limit is 2 s" in run["message"]
     order = read_order(scene, run)
     assert (order.state, order.charged_fen) == (OrderState.REFUNDED, 0)
     assert read_rentals(scene) == [HoldState.RELEASED]
