@@ -37,6 +37,7 @@ from hub.errors import GuanmoError
 from hub.jobs.loop import JobLoop, Kind
 from hub.jobs.service import give_up_role, hold_role
 from hub.jobs.sweeping import reap_trainers
+from hub.jobs.trainer import open_launch
 from hub.jobs.work import Work
 from hub.logs import configure_logs
 from hub.metering.reconciling import raise_alarms
@@ -74,7 +75,7 @@ from hub.vouchers.service import lapse_grants, release_due_tranches
 from registry.mlflow_mirror import Mirror
 from registry.mlflow_server import USERNAME
 from registry.store import FolderStore
-from serving.launch import Handle, LocalLaunch, ProcessState
+from serving.launch import Handle, ProcessState
 
 IDLE_S = 0.25
 ROLE = "sweeper"
@@ -191,7 +192,7 @@ def build_work(settings: Settings, environment: Mapping[str, str]) -> Work:
         settings=settings,
         sessions=sessions,
         store=FolderStore(settings.artifacts),
-        launch=LocalLaunch(settings.home / "run" / "trainers"),
+        launch=open_launch(settings.home),
         clock=choose_clock(sessions),
         environment=environment,
         device="cuda" if list_gpus() else "cpu",

@@ -12,7 +12,7 @@ from tests.architecture import PACKAGES, ROOT, list_functions, list_imports, lis
 ALLOWED = {
     "registry": ("registry",),
     "serving": ("serving",),
-    "finetune": ("finetune",),
+    "finetune": ("finetune", "serving.launch.forks"),
     "hub": ("hub", "registry", "serving.contract", "serving.launch", "finetune.spec"),
     "marketplace_ui": ("marketplace_ui", "hub", "registry", "serving.contract", "serving.launch", "finetune.spec"),
 }
@@ -30,7 +30,13 @@ ROWS = (
     {"audit"},
 )
 MONEY_ROOMS = ("ledger", "prices", "vouchers", "orders", "metering", "payouts", "claims")
-STANDARD_ONLY = ("serving/contract", "finetune/spec.py", "finetune/codec.py", "finetune/recipe_bounds.py")
+STANDARD_ONLY = (
+    "serving/contract",
+    "serving/launch",
+    "finetune/spec.py",
+    "finetune/codec.py",
+    "finetune/recipe_bounds.py",
+)
 VAGUE = re.compile(r"^(utils?|helpers?|common|misc|manager|processor|data|info)$")
 MAXIMUM_FILE_LINES = 500
 MAXIMUM_FUNCTION_LINES = 70
@@ -66,6 +72,16 @@ def test_rooms_import_only_rows_above() -> None:
 def test_hub_never_imports_mlflow_and_only_one_file_does() -> None:
     importing = [path.relative_to(ROOT).as_posix() for path in list_sources() if _imports_package(path, "mlflow")]
     assert importing == ["registry/mlflow_mirror.py"]
+
+
+def test_only_the_warm_trainer_looks_out_of_its_package() -> None:
+    """What is shut in may read its own package alone, and a trainer works without the rest of the house."""
+    importing = [
+        name_of(path)
+        for path in list_sources("finetune")
+        if any(target.split(".")[0] in set(PACKAGES) - {"finetune"} for target in list_imports(path))
+    ]
+    assert importing == ["finetune.warm"]
 
 
 def test_contracts_need_only_the_standard_library() -> None:

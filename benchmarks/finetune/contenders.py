@@ -32,8 +32,6 @@ RECIPE: Mapping[str, int | float] = {
     "evaluate_rows": 20,
     "max_new_tokens": 1,
 }
-COLD = ("-m", "finetune")
-"""Python's arguments that start a trainer of its own."""
 _SCRIPTS = {"trl": "in_trl.py", "lf": "in_llamafactory.py"}
 
 
@@ -175,14 +173,18 @@ def measure_loss(task: Task, adapter: Path) -> float:
     return float(_run(argv, task, adapter.parent / "held_out.log"))
 
 
-def start_ours(spec: RunSpec, task: Task, out: Path, command: Sequence[str] = COLD) -> Process:
+def start_ours(spec: RunSpec, task: Task, out: Path) -> Process:
     """Start our trainer on a specification in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "spec.json"
     path.write_text(spec.to_json(), encoding="utf-8")
     with (out / "log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, *command, str(path), str(out)], cwd=ROOT, env=task.environment(), stdout=log, stderr=log
+            [sys.executable, "-m", "finetune", str(path), str(out)],
+            cwd=ROOT,
+            env=task.environment(),
+            stdout=log,
+            stderr=log,
         )
 
 

@@ -9,12 +9,12 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.finetune.contenders import COLD, Process, Task, build_spec, measure_loss, read_progress, start_ours
-from benchmarks.finetune.warm import warm_trainer
-from finetune.spec import Checkpoint, Event
+from benchmarks.finetune.contenders import Process, Task, build_spec, measure_loss, read_progress, start_ours
+from benchmarks.finetune.warm import run_warm, warm_trainer
+from finetune.spec import Checkpoint, Event, RunSpec
 
 _INTERVAL_S = 1.0
 _PATIENCE_S = 300.0
@@ -31,9 +31,9 @@ def measure_resume(task: Task, out: Path) -> dict[str, float]:
     process.send_signal(signal.SIGKILL)
     process.wait()
     shutil.copytree(torn, cold)
-    with warm_trainer(task, out / "warm.sock") as asked:
-        warm_s, repeated = _resume(task, torn, asked)
-    cold_s, _ = _resume(task, cold, COLD)
+    with warm_trainer(task, out / "home"):
+        warm_s, repeated = _resume(torn, lambda: run_warm(_build(task), task, out / "home", torn))
+    cold_s, _ = _resume(cold, lambda: _start(task, cold).wait())
     loss = measure_loss(task, whole / "artifact")
     return {
         "resume_loss_diff": max(abs(loss - measure_loss(task, again / "artifact")) for again in (torn, cold)),
@@ -44,19 +44,23 @@ def measure_resume(task: Task, out: Path) -> dict[str, float]:
     }
 
 
-def _resume(task: Task, out: Path, command: Sequence[str]) -> tuple[float, int]:
+def _resume(out: Path, run: Callable[[], object]) -> tuple[float, int]:
     """Start a torn run again to its end; seconds until its first new step, and the steps done twice."""
     before = read_progress(out)
     began_us = time.time_ns() // 1000
-    _start(task, out, command).wait()
+    run()
     later = read_progress(out)[len(before) :]
     resumed = next(line for line in later if line.type is Event.RESUMED)
     first = next(line for line in later if line.type is Event.STEP)
     return (first.at - began_us) / 1e6, max(line.step for line in before) - resumed.step
 
 
-def _start(task: Task, out: Path, command: Sequence[str] = COLD) -> Process:
-    return start_ours(build_spec(task, checkpoint=Checkpoint(interval_s=_INTERVAL_S)), task, out, command)
+def _start(task: Task, out: Path) -> Process:
+    return start_ours(_build(task), task, out)
+
+
+def _build(task: Task) -> RunSpec:
+    return build_spec(task, checkpoint=Checkpoint(interval_s=_INTERVAL_S))
 
 
 def _wait_for_step(process: Process, out: Path, step: int) -> None:

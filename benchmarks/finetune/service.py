@@ -23,7 +23,6 @@ from hub.cli.home import prepare_home
 from hub.cli.market import import_bases, seed_demonstration
 from hub.cli.processes import list_processes
 from hub.cli.supervision import start_all, stop_all, wait_until_well
-from hub.jobs.trainer import locate_warm_trainer
 from hub.settings import Settings, read_settings
 
 _CASH_FEN = 500_000
@@ -39,7 +38,7 @@ def measure_service(task: Task, folder: Path, *, rounds: int) -> dict[str, float
         task = replace(task, threads=seller.threads)  # the bare run gets what the offer gives
         for number in range(rounds):
             _take(taken, "cold", seller.train(), task, folder / f"bare-cold-{number}")
-        with warm_trainer(task, locate_warm_trainer(settings.home)):
+        with warm_trainer(task, settings.home):
             for number in range(rounds):
                 _take(taken, "warm", seller.train(), task, folder / f"bare-warm-{number}")
     medians = {name: statistics.median(values) for name, values in taken.items()}

@@ -14,8 +14,19 @@ from finetune import spec as finetune_spec
 from finetune.spec import Result, RunSpec, SpecError
 from hub.jobs.service import Claim
 from hub.jobs.work import Verdict, Work, again
-from serving.launch import Handle, LaunchSpec, NameTakenError, Observed, ProcessState, StillRunningError
+from serving.launch import (
+    Handle,
+    LaunchSpec,
+    ListeningProgram,
+    LocalLaunch,
+    NameTakenError,
+    Observed,
+    ProcessState,
+    StillRunningError,
+)
 
+PROGRAM = (sys.executable, "-P", "-m", "finetune")
+"""What runs a specification; in a fork it is loaded already."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
 RESULT_NAME = "result.json"
 PROGRESS_NAME = "progress.jsonl"
@@ -60,13 +71,19 @@ class Sighting:
         return (otherwise, "") if self.overdue is None else (TOOK_TOO_LONG, self.overdue)
 
 
+def open_launch(home: Path) -> LocalLaunch:
+    """Return what starts trainers and finds those that run; they are forked from the warm trainer where one listens."""
+    warm = ListeningProgram(locate_warm_trainer(home), forks=PROGRAM)
+    return LocalLaunch(home / "run" / "trainers", warm)
+
+
 def ensure_trainer(
     work: Work, claim: Claim, *, name: str, make_spec: Callable[[], RunSpec], out: Path, threads: int
 ) -> Handle:
     """Start the attempt, or adopt the process of that name that an earlier worker started.
 
     Raises:
-        StartFailedError: the program or its folder is missing.
+        StartFailedError: the program or its folder is missing, or the warm trainer stands still.
     """
     found = work.launch.find(name)
     if found is not None:
@@ -80,7 +97,7 @@ def ensure_trainer(
         return work.launch.start(
             LaunchSpec(
                 name=name,
-                argv=_build_argv(work, spec_path, out),
+                argv=(*PROGRAM, str(spec_path), str(out)),
                 env=_build_environment(work, threads),
                 cwd=out,
                 log_path=out / "trainer.log",
@@ -172,11 +189,6 @@ def clear_trainer(work: Work, name: str) -> None:
 def locate_warm_trainer(home: Path) -> Path:
     """Return the socket of the trainer that has the libraries imported; without it every run starts cold."""
     return home / "run" / "trainer.sock"
-
-
-def _build_argv(work: Work, spec_path: Path, out: Path) -> tuple[str, ...]:
-    asker = Path(finetune_spec.__file__).with_name("ask_warm.py")
-    return (sys.executable, "-P", str(asker), str(locate_warm_trainer(work.settings.home)), str(spec_path), str(out))
 
 
 def _build_environment(work: Work, threads: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Start, watch and signal long-lived processes by name; what they do is left to whoever writes their argv."""
 
+from serving.launch.listening import ListeningProgram
 from serving.launch.local import LocalLaunch
 from serving.launch.spec import (
     Handle,
@@ -20,6 +21,7 @@ __all__ = [
     "Launch",
     "LaunchError",
     "LaunchSpec",
+    "ListeningProgram",
     "LocalLaunch",
     "NameTakenError",
     "Observed",

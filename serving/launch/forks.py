@@ -1,4 +1,4 @@
-"""The loaded program's side of `warm`: forks itself for each request and is in the fork what was asked for.
+"""The side of `loaded` in the loaded program: it forks itself for each request and is in the fork what was asked for.
 
 It leaves records and watching to `run`, loading and the program's own work to its caller. Stdlib only.
 """
@@ -22,9 +22,10 @@ REQUEST_BYTES = 1 << 17
 
 
 def serve(channel: socket.socket) -> None:
-    """Fork for each request until the asker is gone, then exit; returns in forked programs only.
+    """Fork for each request until the other end of `channel` is gone, then exit; returns in forked programs only.
 
     There arguments, environment, folder and output are what was asked for. Nothing may have started a thread before.
+    A channel that `listen`s has no other end and goes on for good.
     """
     gc.collect()
     gc.freeze()  # what is loaded stays shared with every fork
@@ -42,6 +43,18 @@ def serve(channel: socket.socket) -> None:
             os.close(descriptor)
         if is_awaited:
             os.wait()
+
+
+def listen(path: Path) -> socket.socket:
+    """Return a channel at the socket `path`, for any process of this user's; a stale one is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # whole messages, and no asker keeps another waiting
+    channel.bind(str(draft))
+    draft.chmod(0o600)
+    draft.replace(path)  # an asker finds a socket for this user alone, or none
+    return channel
 
 
 def _is_awaited(writer: int) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.launch import run
+from serving.launch.loaded import LoadedProgram
 from serving.launch.spec import (
     Handle,
     LaunchSpec,
@@ -26,7 +27,6 @@ from serving.launch.spec import (
     StartFailedError,
     StillRunningError,
 )
-from serving.launch.warm import WarmProgram
 
 _SIGNALS = {"int": signal.SIGINT, "term": signal.SIGTERM, "kill": signal.SIGKILL}
 _START_TIMEOUT_S = 30.0
@@ -36,12 +36,12 @@ _RECORD_SUFFIX = ".json"
 class LocalLaunch:
     """The `Launch` of one machine. Folder and logs are private to the user (0700).
 
-    What fits `warm` is forked from it, the rest and whatever it cannot fork is started anew.
+    What fits `loaded` is forked from it, the rest and whatever it cannot fork is started anew.
     """
 
-    def __init__(self, folder: Path, warm: WarmProgram | None = None) -> None:
+    def __init__(self, folder: Path, loaded: LoadedProgram | None = None) -> None:
         self._folder = folder
-        self._warm = warm
+        self._loaded = loaded
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def start(self, spec: LaunchSpec) -> Handle:
@@ -51,7 +51,7 @@ class LocalLaunch:
         """
         path = self._claim_name(spec)
         try:
-            problem = self._warm.fork(spec, path) if self._warm is not None and self._warm.fits(spec) else None
+            problem = self._fork(spec, path)
             if problem is None:
                 problem = _start_anew(spec, path)
         except StartFailedError:
@@ -127,6 +127,10 @@ class LocalLaunch:
         path.replace(aside)  # from here on whoever would still start it finds no record
         self.signal(_read_handle(aside), "kill")
         aside.unlink()
+
+    def _fork(self, spec: LaunchSpec, path: Path) -> str | None:
+        loaded = self._loaded
+        return loaded.fork(spec, path) if loaded is not None and loaded.fits(spec) else None
 
     def _claim_name(self, spec: LaunchSpec) -> Path:
         record = {

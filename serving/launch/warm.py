@@ -1,37 +1,34 @@
-"""A program kept loaded in a child of this process, from which its like are forked: imports are paid once.
+"""A program kept loaded in a child of this process, from which its like are forked.
 
-The child is `forks.serve` behind the program's imports. It ends with this process; what it forked does not. Records and
-what to do where nothing was forked are left to `local`.
+It ends with this process; what it forked does not. Asking it for a fork is left to `loaded`.
 """
 
-import json
-import os
-import select
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving.launch.forks import REQUEST_BYTES
-from serving.launch.spec import LaunchSpec, StartFailedError
+from serving.launch.loaded import LoadedProgram
+from serving.launch.spec import LaunchSpec
 
-LOAD_TIMEOUT_S = 120.0
 _END_TIMEOUT_S = 2.0
 
 
-class WarmProgram:
+class WarmProgram(LoadedProgram):
     """`argv`, to which the channel's descriptor is added, loads the program for all whose own argv begin with `forks`.
 
     They must have the environment `env`, because libraries read theirs while they load; only `per_start` may differ.
     """
 
+    timeout_s = 120.0
+    """The first start waits for the loading too."""
+
     def __init__(
         self, argv: tuple[str, ...], *, forks: tuple[str, ...], env: Mapping[str, str], per_start: str, log_path: Path
     ) -> None:
+        super().__init__(forks)
         self._argv = argv
-        self._forks = forks
         self._env = dict(env)
         self._per_start = per_start
         self._log_path = log_path
@@ -42,33 +39,7 @@ class WarmProgram:
     def fits(self, spec: LaunchSpec) -> bool:
         """Whether a fork is what starting `spec` anew would be."""
         env = {name: value for name, value in spec.env.items() if name != self._per_start}
-        return spec.argv[: len(self._forks)] == self._forks and env == self._env
-
-    def fork(self, spec: LaunchSpec, record_path: Path) -> str | None:
-        """Start `spec`; blocks until its pid is in the record, the first time until the program is loaded.
-
-        Returns what went wrong, empty for nothing, None where nothing was forked. Raises: StartFailedError.
-        """
-        argv = spec.argv[len(self._forks) - 1 :]
-        request = {"record": str(record_path), "argv": argv, "env": dict(spec.env), "cwd": str(spec.cwd.absolute())}
-        message = json.dumps(request).encode()
-        if len(message) > REQUEST_BYTES:
-            return None
-        reader, writer = os.pipe()
-        with open(reader, "rb", buffering=0) as answer:
-            try:
-                socket.send_fds(self._open(), [message], [writer])
-            except OSError:
-                self.close()
-                return None
-            finally:
-                os.close(writer)
-            problem = _read_to_end(answer.fileno(), LOAD_TIMEOUT_S)
-        if problem is None:
-            self.close()
-            raise StartFailedError(f"process {spec.name} was not forked within {LOAD_TIMEOUT_S:g} s; start it again")
-        # A loaded program that died closed the pipe too, and then nobody is left who could still start anything.
-        return problem if problem or json.loads(record_path.read_text(encoding="utf-8"))["pid"] else None
+        return super().fits(spec) and env == self._env
 
     def close(self) -> None:
         """End the loaded program; what was forked from it goes on."""
@@ -82,6 +53,12 @@ class WarmProgram:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+    def _send(self, message: bytes, writer: int) -> None:
+        socket.send_fds(self._open(), [message], [writer])
+
+    def _give_up(self) -> None:
+        self.close()  # the next start loads it again
 
     def _open(self) -> socket.socket:
         with self._lock:
@@ -103,16 +80,3 @@ class WarmProgram:
                 start_new_session=True,
             )
         return child, ours
-
-
-def _read_to_end(descriptor: int, timeout_s: float) -> str | None:
-    """Return everything until the other end is closed, None after `timeout_s`."""
-    found, until_s, poll = b"", time.monotonic() + timeout_s, select.poll()
-    poll.register(descriptor, select.POLLIN)
-    while (left_s := until_s - time.monotonic()) > 0:
-        if poll.poll(left_s * 1000):
-            piece = os.read(descriptor, 4096)
-            if not piece:
-                return found.decode(errors="replace")
-            found += piece
-    return None

@@ -12,11 +12,11 @@ from pathlib import Path
 from hub import worker as workers
 from hub.database import open_sessions
 from hub.jobs import loop as loops
+from hub.jobs.trainer import open_launch
 from hub.secrets import NAMES, Secrets
 from hub.settings import Settings
 from hub.tuning import endings, planning, training
 from hub.tuning.kinds import GATE_KIND
-from serving.launch import LocalLaunch
 from tests.hub.runs.scene import gate_by_trainer, make_work
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -34,9 +34,7 @@ def work_until_killed(home: Path, database_url: str, *, slots: int) -> None:
     for kind in _KINDS_LEFT_OUT:
         del kinds[kind]
     workers.list_lanes = lambda _cores: {"light": slots, "train": slots, "beside": 2}
-    work = replace(
-        make_work(settings, open_sessions(database_url)), launch=LocalLaunch(home / "run" / "trainers"), cpu_threads=1
-    )
+    work = replace(make_work(settings, open_sessions(database_url)), launch=open_launch(home), cpu_threads=1)
     workers.Worker(work, f"killable-{random.random()}", kinds).run()
 
 

@@ -1,6 +1,6 @@
 """A warm process that forks a twin trainer per request: `warm_twin.py SOCKET`. Checks of data are the real ones.
 
-It leaves asking for a run to `finetune.ask_warm`, which asks it as it asks the real one.
+It is asked for a run as the real one is.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 import finetune.check
 from finetune.__main__ import main as run_real
 from finetune.spec import Kind, RunSpec
-from finetune.warm import serve
+from serving.launch import forks
 from tests.hub.runs import twin_trainer
 
 _USED_BY_CHECKS = finetune.check  # imported before the forks, as the real one imports its libraries
@@ -24,4 +24,5 @@ def run_spec(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), run_spec)
+    forks.serve(forks.listen(Path(sys.argv[1])))
+    sys.exit(run_spec(sys.argv[1:]))

@@ -13,12 +13,39 @@ from pathlib import Path
 
 import pytest
 
-from finetune import ask_warm
 from finetune.spec import Base, Checkpoint, Data, Kind, Result, RunSpec, Value
+from serving.launch import Handle, LaunchSpec, ListeningProgram, LocalLaunch, ProcessState, SignalName
 
 ROOT = Path(__file__).parents[2]
-Start = Callable[[RunSpec, Path], "subprocess.Popen[str]"]
+TRAINER = (sys.executable, "-P", "-m", "finetune")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+
+
+class StartedTrainer:
+    """A started trainer, waited for and signalled as a child of `subprocess` is."""
+
+    def __init__(self, launch: LocalLaunch, handle: Handle) -> None:
+        self.handle = handle
+        self._launch = launch
+
+    def poll(self) -> int | None:
+        """Return its exit code, negative for a signal; None while it runs."""
+        observed = self._launch.poll(self.handle)
+        assert observed.state is not ProcessState.LOST
+        return observed.exit_code
+
+    def wait(self) -> int:
+        """Return its exit code once it ended."""
+        while (exit_code := self.poll()) is None:
+            time.sleep(0.01)
+        return exit_code
+
+    def signal(self, name: SignalName) -> None:
+        """Send a signal."""
+        self._launch.signal(self.handle, name)
+
+
+Start = Callable[[RunSpec, Path], StartedTrainer]
 
 
 @pytest.fixture(autouse=True)
@@ -89,37 +116,41 @@ def keep_warm(path: Path, program: tuple[str, ...] = ("-m", "finetune.warm")) ->
 @pytest.fixture
 def start(warm_trainer: Path, tmp_path: Path) -> Iterator[Start]:
     """Start the trainer on a specification in a fork of the warm one; whatever still runs at the end is killed."""
-    with starting(tmp_path, (ask_warm.__file__, str(warm_trainer))) as start_run:
+    with starting(tmp_path / "warm", TRAINER, open_warm(warm_trainer)) as start_run:
         yield start_run
 
 
 @pytest.fixture
 def start_cold(tmp_path: Path) -> Iterator[Start]:
     """Start `python -m finetune` on a specification."""
-    with starting(tmp_path, ("-m", "finetune")) as start_run:
+    with starting(tmp_path / "cold", TRAINER) as start_run:
         yield start_run
 
 
-@contextmanager
-def starting(folder: Path, program: tuple[str, ...]) -> Iterator[Start]:
-    """Yield what starts `program` on a specification; whatever still runs at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
+def open_warm(path: Path) -> ListeningProgram:
+    """Return the warm trainer at the socket `path`, from which trainers are forked."""
+    return ListeningProgram(path, forks=TRAINER)
 
-    def start_run(spec: RunSpec, out: Path) -> "subprocess.Popen[str]":
-        path = folder / f"spec-{program[0].rpartition('/')[2]}-{len(started)}.json"
+
+@contextmanager
+def starting(folder: Path, program: tuple[str, ...], warm: ListeningProgram | None = None) -> Iterator[Start]:
+    """Yield what starts `program` on a specification as a worker does; whatever still runs at the end is killed."""
+    launch = LocalLaunch(folder / "processes", warm)
+
+    def start_run(spec: RunSpec, out: Path) -> StartedTrainer:
+        name = f"run-{len(launch.list_mine())}"
+        path = folder / f"{name}.json"
         path.write_text(spec.to_json(), encoding="utf-8")
         out.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, *program, str(path), str(out)]
-        started.append(subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True))
-        return started[-1]
+        argv, log = (*program, str(path), str(out)), folder / f"{name}.log"
+        started = launch.start(LaunchSpec(name=name, argv=argv, env=ENVIRONMENT, cwd=ROOT, log_path=log))
+        return StartedTrainer(launch, started)
 
     try:
         yield start_run
     finally:
-        for process in started:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.communicate()
+        for handle in launch.list_mine():
+            launch.fence(handle)
 
 
 def read_result(out: Path) -> Result:

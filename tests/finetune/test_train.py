@@ -15,7 +15,7 @@ from finetune.prepare import prepare_run
 from finetune.rate_probe import choose_steps, settle_rate
 from finetune.spec import Event, ExitCode, Fault, Kind, Limits, Progress, RunSpec, Value
 from finetune.train import Trainer
-from tests.finetune.conftest import Start, read_result
+from tests.finetune.conftest import Start, StartedTrainer, read_result
 
 pytestmark = pytest.mark.engine
 
@@ -32,7 +32,7 @@ def _read_progress(out: Path) -> list[Progress]:
     return [Progress.from_json(line) for line in lines]
 
 
-def _wait_for_step(process: "subprocess.Popen[str]", out: Path, step: int) -> None:
+def _wait_for_step(process: StartedTrainer, out: Path, step: int) -> None:
     deadline_s = time.monotonic() + 120
     while not any(line.committed_step >= step for line in _read_progress(out)):
         assert process.poll() is None, "the run ended before it could be stopped"
@@ -90,9 +90,8 @@ def test_killed_run_resumes_to_the_same_weights(
     first, second = tmp_path / "first", tmp_path / "second"
     process = start(train_spec, first)
     _wait_for_step(process, first, 5)
-    process.kill()
-    process.wait()
-    time.sleep(0.3)  # the kernel kills the fork of the warm trainer with its asker, not before it
+    process.signal("kill")
+    assert process.wait() == -9
     assert not (first / "result.json").exists()
     newest = max((first / "checkpoints").glob("step-*"))
     (newest / "adapter.safetensors").write_bytes(b"torn")  # the commit before it must serve

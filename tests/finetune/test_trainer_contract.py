@@ -6,6 +6,7 @@ What the hub's tests and the random disturbances show with the twin holds for th
 import hashlib
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune import ask_warm
 from finetune.spec import Base, Checkpoint, Data, Event, ExitCode, Fault, Kind, Progress, Result, RunSpec, State, Value
-from tests.finetune.conftest import Start, read_result, starting
+from tests.finetune.conftest import TRAINER, Start, StartedTrainer, open_warm, read_result, starting
 from tests.hub.runs import twin_trainer
 
 LOOKS = 3
@@ -30,10 +30,12 @@ def trainer(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def begin(trainer: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start a trainer on a specification, the real one warm; whatever still runs at the end is killed."""
-    program = (twin_trainer.__file__,)
+    folder = tmp_path_factory.mktemp("specs")
     if trainer == "real":
-        program = (ask_warm.__file__, str(request.getfixturevalue("warm_trainer")))
-    with starting(tmp_path_factory.mktemp("specs"), program) as begin_run:
+        starts = starting(folder, TRAINER, open_warm(request.getfixturevalue("warm_trainer")))
+    else:
+        starts = starting(folder, (sys.executable, twin_trainer.__file__))
+    with starts as begin_run:
         yield begin_run
 
 
@@ -66,7 +68,7 @@ def read_lines(out: Path) -> list[Progress]:
     return [Progress.from_json(line) for line in lines]
 
 
-def wait_for_commit(process: "subprocess.Popen[str]", out: Path, step: int) -> None:
+def wait_for_commit(process: StartedTrainer, out: Path, step: int) -> None:
     deadline_s = time.monotonic() + 180
     while not any(line.committed_step >= step for line in read_lines(out)):
         assert process.poll() is None, "the run ended before it could be stopped"
@@ -125,7 +127,7 @@ def test_stops_are_coded_metered_and_take_a_step_at_most(begin: Start, spec: Run
     for name, process in processes.items():
         wait_for_commit(process, tmp_path / name, 2)
         if name == "preempted":
-            process.terminate()
+            process.signal("term")
         else:
             (tmp_path / name / {"cancelled": "cancel", "paused": "pause"}[name]).touch()
         asked_us[name] = time.time_ns() // 1000
@@ -153,7 +155,7 @@ def test_a_later_attempt_goes_on_from_the_last_commit(begin: Start, spec: RunSpe
     slow = replace(spec, recipe={**spec.recipe, "warmup_ratio": Value(0.3)})
     process = begin(slow, first)
     wait_for_commit(process, first, 1)
-    process.terminate()
+    process.signal("term")
     process.wait()
     committed = max(line.committed_step for line in read_lines(first))
     resumed_spec = replace(slow, attempt=2, fence=2, resume_from=str(first))

@@ -1,56 +1,64 @@
-"""The warm trainer: a fork runs a specification as a cold start does, and dies with the process that asked for it."""
+"""The warm trainer: a fork runs a specification as a cold start does, shut in, under its own name and killed by it."""
 
-import signal
-import subprocess
-import sys
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from finetune import ask_warm
-from finetune.spec import ExitCode, Limits, RunSpec, State, Value
-from tests.finetune.conftest import ENVIRONMENT, ROOT, read_result
+from finetune.spec import Data, ExitCode, Kind, Limits, RunSpec, SourceFormat, State, Value
+from tests.finetune.conftest import TRAINER, Start, StartedTrainer, open_warm, read_result, starting
+from tests.finetune.seeded_errors import chat
 
 
 @pytest.mark.engine
-def test_a_fork_trains_and_dies_with_its_asker(warm_trainer: Path, train_spec: RunSpec, tmp_path: Path) -> None:
-    done, killed = tmp_path / "done", tmp_path / "killed"
-    assert _ask(warm_trainer, replace(train_spec, limits=Limits(steps=2)), done).wait() == ExitCode.DONE
+def test_a_fork_trains_shut_in_and_ends_as_it_is_told(start: Start, train_spec: RunSpec, tmp_path: Path) -> None:
+    done, killed, stopped = tmp_path / "done", tmp_path / "killed", tmp_path / "stopped"
+    trainer = start(replace(train_spec, limits=Limits(steps=2)), done)
+    assert is_forked(trainer)
+    assert trainer.wait() == ExitCode.DONE
     assert read_result(done).state is State.SUCCEEDED
-    asker = _ask(warm_trainer, replace(train_spec, recipe={"epochs": Value(50), "validations": Value(1)}), killed)
-    while _count_lines(killed) < 4 and asker.poll() is None:
-        time.sleep(0.05)
-    asker.send_signal(signal.SIGKILL)
-    asker.wait()
-    time.sleep(0.3)
-    stopped_at = _count_lines(killed)
+    first = json.loads((done / "progress.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert first["metrics"]["enforced"] == ["file_size", "files", "network", "signals", "calls"]
+    long = replace(train_spec, recipe={"epochs": Value(50), "validations": Value(1)})
+    trainer = start_for_a_while(start, long, killed)
+    trainer.signal("kill")
+    assert trainer.wait() == -9
+    stopped_at = count_lines(killed)
     time.sleep(1.0)
-    assert _count_lines(killed) == stopped_at
+    assert count_lines(killed) == stopped_at
     assert not (killed / "result.json").exists()
-    stopped = _ask(warm_trainer, replace(train_spec, recipe={"epochs": Value(50)}), tmp_path / "stopped")
-    while _count_lines(tmp_path / "stopped") < 4 and stopped.poll() is None:
+    trainer = start_for_a_while(start, long, stopped)
+    trainer.signal("term")
+    assert trainer.wait() == ExitCode.PREEMPTED
+
+
+def test_without_a_warm_trainer_a_run_starts_cold(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(chat(f"pump {n} at {n * 7}", f"seal {n * 3}")) + "\n" for n in range(40)))
+    spec = RunSpec(kind=Kind.CHECK, run_id="run_1", data=Data(str(source), SourceFormat.JSONL))
+    with starting(tmp_path / "specs", TRAINER, open_warm(tmp_path / "none")) as start_run:
+        trainer = start_run(spec, tmp_path / "out")
+        assert not is_forked(trainer)
+        assert trainer.wait() == ExitCode.DONE
+    assert read_result(tmp_path / "out").state is State.SUCCEEDED
+
+
+def is_forked(trainer: StartedTrainer) -> bool:
+    """Whether it still has the command line of the warm trainer, as a fork has."""
+    return b"finetune.warm" in Path(f"/proc/{trainer.handle.pid}/cmdline").read_bytes()
+
+
+def start_for_a_while(start: Start, spec: RunSpec, out: Path) -> StartedTrainer:
+    """Start a run and come back in its middle."""
+    trainer = start(spec, out)
+    while count_lines(out) < 4:
+        assert trainer.poll() is None, "the run ended before it could be stopped"
         time.sleep(0.05)
-    stopped.terminate()
-    assert stopped.wait() == ExitCode.PREEMPTED
+    return trainer
 
 
-def test_without_a_warm_trainer_the_asker_starts_cold(tmp_path: Path) -> None:
-    (tmp_path / "spec.json").write_text("{}")
-    command = [sys.executable, ask_warm.__file__, str(tmp_path / "none"), str(tmp_path / "spec.json"), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "missing_field" in done.stderr
-
-
-def _ask(socket_path: Path, spec: RunSpec, out: Path) -> "subprocess.Popen[bytes]":
-    out.mkdir()
-    (out / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-    command = [sys.executable, ask_warm.__file__, str(socket_path), str(out / "spec.json"), str(out)]
-    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
-
-
-def _count_lines(out: Path) -> int:
+def count_lines(out: Path) -> int:
     path = out / "progress.jsonl"
     return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from serving.launch import (
     Handle,
     LaunchError,
     LaunchSpec,
+    ListeningProgram,
     LocalLaunch,
     NameTakenError,
     ProcessState,
@@ -28,14 +30,16 @@ from serving.launch.run import bound_log, read_start_ticks
 
 PYTHON = (sys.executable, "-I", "-c")
 LOADED = f"""
-import socket, sys
+import pathlib, socket, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from serving.launch import forks
 loads = open("loads.txt", "a")
 print("loaded", file=loads, flush=True)
-forks.serve(socket.socket(fileno=int(sys.argv[1])))
+channel = socket.socket(fileno=int(sys.argv[1]))
+forks.serve(channel)
 exec(sys.argv.pop(1))
 """
+LISTENING = LOADED.replace("socket.socket(fileno=int(sys.argv[1]))", "forks.listen(pathlib.Path(sys.argv[1]))")
 
 
 class Forgiving(WarmProgram):
@@ -58,9 +62,41 @@ def warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmProgra
     program.close()
 
 
-@pytest.fixture(params=["anew", "forked"])
-def launch(tmp_path: Path, warm: WarmProgram, request: pytest.FixtureRequest) -> Iterator[LocalLaunch]:
-    starter = LocalLaunch(tmp_path / "run", warm if request.param == "forked" else None)
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """What listens at the socket `loaded.sock` for others to have their like forked from it."""
+    with listening(tmp_path) as process:
+        yield process
+
+
+@contextmanager
+def listening(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    before = read_inode(tmp_path / "loaded.sock")
+    process = subprocess.Popen([*PYTHON, LISTENING, str(tmp_path / "loaded.sock")], cwd=tmp_path)
+    try:
+        wait_until(lambda: read_inode(tmp_path / "loaded.sock") != before)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def read_inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
+
+
+def ask_listener(tmp_path: Path) -> LocalLaunch:
+    return LocalLaunch(tmp_path / "run", ListeningProgram(tmp_path / "loaded.sock", forks=PYTHON))
+
+
+@pytest.fixture(params=["anew", "forked", "forked from a listener"])
+def launch(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalLaunch]:
+    starter = LocalLaunch(tmp_path / "run")
+    if request.param == "forked":
+        starter = LocalLaunch(tmp_path / "run", request.getfixturevalue("warm"))
+    elif request.param == "forked from a listener":
+        request.getfixturevalue("listener")
+        starter = ask_listener(tmp_path)
     yield starter
     for handle in starter.list_mine():
         starter.fence(handle)
@@ -289,12 +325,12 @@ def test_a_loaded_program_that_hangs_is_given_up(
     hanging = warm._child
     assert hanging is not None
     os.kill(hanging.pid, signal.SIGSTOP)
-    monkeypatch.setattr("serving.launch.warm.LOAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(WarmProgram, "timeout_s", 0.3)
     with pytest.raises(StartFailedError, match=r"job-2.*0\.3 s"):
         launch.start(make_spec(tmp_path, "", "job-2"))
     assert hanging.poll() is not None
     assert launch.find("job-2") is None
-    monkeypatch.setattr("serving.launch.warm.LOAD_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(WarmProgram, "timeout_s", 30.0)
     assert wait_end(launch, launch.start(make_spec(tmp_path, "import sys; sys.exit(9)", "job-2"))) == 9
 
 
@@ -368,6 +404,64 @@ def test_a_folder_that_is_not_there_is_told(launch: LocalLaunch, tmp_path: Path)
     with pytest.raises(StartFailedError, match=r"job-1.*No such file.*/nowhere"):
         launch.start(replace(make_spec(tmp_path, ""), cwd=tmp_path / "nowhere"))
     assert launch.list_mine() == []
+
+
+def test_a_program_holds_nothing_of_what_it_was_forked_from(launch: LocalLaunch, tmp_path: Path) -> None:
+    code = "import os; print([os.path.realpath(f'/proc/self/fd/{number}') for number in os.listdir('/proc/self/fd')])"
+    spec = make_spec(tmp_path, code)
+    assert wait_end(launch, launch.start(spec)) == 0
+    assert "null" in spec.log_path.read_text()
+    assert not any(kind in spec.log_path.read_text() for kind in ("socket:", "pipe:"))
+
+
+def test_who_listens_is_asked_by_any_process_of_its_user_from_any_folder(
+    listener: "subprocess.Popen[bytes]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in (tmp_path, Path("..")):
+        launch = ask_listener(folder)
+        handle = launch.start(make_spec(folder, "", f"job-{len(launch.list_mine())}"))
+        assert wait_end(launch, handle) == 0
+    assert count_loads(tmp_path) == 1
+    assert listener.poll() is None
+    assert (tmp_path / "loaded.sock").stat().st_mode & 0o777 == 0o600
+
+
+def test_forks_of_a_listener_outlive_it_and_the_next_one_is_asked(tmp_path: Path) -> None:
+    launch = ask_listener(tmp_path)
+    with listening(tmp_path):
+        handle = launch.start(make_spec(tmp_path, "import time; time.sleep(60)"))
+    assert launch.poll(handle).state is ProcessState.RUNNING
+    with listening(tmp_path):
+        assert wait_end(launch, launch.start(make_spec(tmp_path, "", "job-2"))) == 0
+    assert count_loads(tmp_path) == 2
+    assert launch.fence(handle).exit_code == -9
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_where_nobody_listens_a_program_is_started_anew(tmp_path: Path, is_there: bool) -> None:
+    launch = ask_listener(tmp_path)
+    if is_there:
+        with listening(tmp_path):
+            pass  # killed, it leaves its socket behind
+    assert wait_end(launch, launch.start(make_spec(tmp_path, "import sys; sys.exit(7)"))) == 7
+    assert (tmp_path / "loaded.sock").exists() == is_there
+
+
+def test_a_listener_that_hangs_is_not_waited_for_and_forks_nothing_later(
+    listener: "subprocess.Popen[bytes]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = ask_listener(tmp_path)
+    listener.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(ListeningProgram, "timeout_s", 0.3)
+    with pytest.raises(StartFailedError, match=r"job-1.*0\.3 s"):
+        launch.start(make_spec(tmp_path, "open('started.txt', 'w')"))
+    assert launch.find("job-1") is None
+    monkeypatch.setattr(ListeningProgram, "timeout_s", 30.0)
+    listener.send_signal(signal.SIGCONT)
+    assert wait_end(launch, launch.start(make_spec(tmp_path, "import time; time.sleep(0.5)", "job-2"))) == 0
+    assert not (tmp_path / "started.txt").exists()
 
 
 CHATTER = """
