@@ -35,7 +35,8 @@ sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from serving.launch import forks
 loads = open("loads.txt", "a")
 print("loaded", file=loads, flush=True)
-forks.serve(socket.socket(fileno=int(sys.argv[1])))
+channel = socket.socket(fileno=int(sys.argv[1]))
+forks.serve(channel)
 exec(sys.argv.pop(1))
 """
 LISTENING = LOADED.replace("socket.socket(fileno=int(sys.argv[1]))", "forks.listen(pathlib.Path(sys.argv[1]))")
