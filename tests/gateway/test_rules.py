@@ -14,6 +14,7 @@ from serving.contract import (
     Filing,
     InFlight,
     ModelTarget,
+    Peppers,
     RouteReplica,
     Routes,
     SnapshotKey,
@@ -79,6 +80,25 @@ def test_a_key_opens_until_its_end() -> None:
     key = make_key(1, expires_at=NOW + 1, revoked_at=NOW + 1, ip_ranges=("10.0.0.0/8",))
     header = f"bearer {secret_of(1)}"
     assert authenticate(view_of(key=key), header, peppers=PEPPERS, client_ip="10.1.2.3", now_us=NOW) == key
+
+
+def test_a_secret_is_proven_once_for_each_snapshot_and_everything_else_every_time() -> None:
+    key = make_key(1, expires_at=NOW + 1, ip_ranges=("10.0.0.0/8",))
+    view = view_of(key=key)
+
+    def call(secret: str = secret_of(1), address: str = "10.1.2.3", now_us: int = NOW, **changed: Any) -> Any:
+        rest = {"peppers": PEPPERS, "client_ip": address, "now_us": now_us} | changed
+        return authenticate(rest.pop("view", view), f"Bearer {secret}", **rest)
+
+    assert call() == key
+    others = Peppers(b"another pepper")
+    assert call(peppers=others) == key, "the secret is known"
+    assert code_of(lambda: call(peppers=others, view=view_of(key=key))) == "invalid_api_key"
+    assert code_of(lambda: call(secret_of(1)[:-1] + "y")) == "invalid_api_key"
+    assert code_of(lambda: call(address="192.168.0.1")) == "address_not_allowed"
+    assert code_of(lambda: call(now_us=NOW + 1)) == "api_key_expired"
+    assert code_of(lambda: call(view=view_of(key=make_key(1, revoked_at=NOW)))) == "api_key_revoked"
+    assert len(view.proven) == 1
 
 
 @pytest.mark.parametrize("kind", list(SubjectKind))
