@@ -12,10 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from serving.contract import Block, ContractError, Snapshot, SnapshotKey, SnapshotModel, SnapshotPrice, SubjectKind
 from serving.gateway.clock import Clock
 from serving.gateway.errors import unavailable
+
+if TYPE_CHECKING:
+    from serving.gateway.access import Resolved
 
 STALE_AFTER_S = 120.0
 NEWS_WAIT_S = 1.0
@@ -28,7 +32,7 @@ class View:
     """One snapshot by key hex, public name and price version, and what was found out by it so far.
 
     `proven` holds the keys whose secret was checked, by its `mark`: that costs less than the HMAC and is worth
-    nothing outside of this view.
+    nothing outside of this view. `resolved` is kept by `access`.
     """
 
     version: int
@@ -38,6 +42,7 @@ class View:
     blocks: tuple[Block, ...]
     blocks_of: dict[tuple[SubjectKind, str], tuple[Block, ...]]
     proven: dict[bytes, SnapshotKey] = field(default_factory=dict, compare=False, repr=False)
+    resolved: dict[tuple[str, str], Resolved] = field(default_factory=dict, compare=False, repr=False)
     _salt: bytes = field(default_factory=partial(os.urandom, _SALT_BYTES), compare=False, repr=False)
 
     def mark(self, secret: str) -> bytes:

@@ -87,7 +87,7 @@ def test_a_secret_is_proven_once_for_each_snapshot_and_everything_else_every_tim
     view = view_of(key=key)
 
     def call(secret: str = secret_of(1), address: str = "10.1.2.3", now_us: int = NOW, **changed: Any) -> Any:
-        rest = {"peppers": PEPPERS, "client_ip": address, "now_us": now_us} | changed
+        rest: dict[str, Any] = {"peppers": PEPPERS, "client_ip": address, "now_us": now_us} | changed
         return authenticate(rest.pop("view", view), f"Bearer {secret}", **rest)
 
     assert call() == key
@@ -149,6 +149,15 @@ def test_a_blocked_version_leaves_its_weight_to_the_others() -> None:
     view = view_of(model, blocks=(block,))
     found = {resolve_target(view, make_key(1), "org/m", session=f"{n}", now_us=NOW).version_id for n in range(20)}
     assert found == {"ver_b"}
+
+
+def test_what_a_name_stands_for_is_remembered_for_the_record_of_the_key_that_asked() -> None:
+    key = make_key(1)
+    view = view_of(make_model("org/m"), key=key)
+    found = resolve_target(view, key, "org/m", session="a", now_us=NOW)
+    assert resolve_target(view, key, "org/m", session="b", now_us=NOW) is found
+    narrower = dataclasses.replace(key, models=("org/other",))
+    assert code_of(lambda: resolve_target(view, narrower, "org/m", session="a", now_us=NOW)) == "model_not_allowed"
 
 
 def test_a_retired_model_names_its_date_and_what_to_call_instead() -> None:
