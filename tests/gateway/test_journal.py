@@ -1,6 +1,7 @@
 """The journal: replay, torn tails, damage, compaction, one owner."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -209,4 +210,23 @@ def test_concurrent_waiters_share_a_sync(tmp_path: Path, monkeypatch: pytest.Mon
 
     asyncio.run(wait_for_all())
     assert 1 <= len(syncs) <= 3
+    journal.close()
+
+
+def test_a_disk_that_fails_refuses_who_waits_and_nobody_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    journal = Journal(tmp_path / "j")
+
+    async def wait_twice() -> None:
+        journal.append(reserved(1))
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fdatasync", fail)
+            with pytest.raises(GatewayError) as refused:
+                await journal.durable()
+        assert (refused.value.status, refused.value.code) == (503, "journal_unavailable")
+        await journal.durable()
+
+    asyncio.run(wait_twice())
     journal.close()
