@@ -16,7 +16,7 @@ Done = Callable[[OSError | None], None]
 
 
 class Flusher:
-    """One flush after the other. An executor does the same at twice the cost: two futures and a task for each flush."""
+    """One flush after the other; an executor would make two futures and a task for each."""
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[tuple[int, asyncio.AbstractEventLoop, Done] | None] = SimpleQueue()
