@@ -46,6 +46,8 @@ class Call:
         self.avoid: set[str] = set()
         self.replica: RouteReplica | None = None
         self.usage: Usage | None = None
+        self.used_tokens = 0
+        """Of all attempts that ended."""
         self.settled = False
         self.owes_unknown = False
         """The client has got text whose tokens the engine tells only at the end."""

@@ -94,6 +94,7 @@ class Completions:
     async def _admit(self, exchange: Exchange, key: SnapshotKey, plan: Plan, *, raw: bytes, started_at: int) -> None:
         """Run a planned request within the limits of its key and the money of its firm."""
         self._limits.enter(key, plan.worst_tokens)
+        call = None
         try:
             hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
             call = Call(exchange, key=key, plan=plan, hold=hold, started_at=started_at)
@@ -107,7 +108,7 @@ class Completions:
                     self._suspects.note_death(key.organisation_id, plan.surface.path, raw, crowd=crowd)
                 raise upstream_failed(plan.public_name) from error
         finally:
-            self._limits.leave(key, plan.worst_tokens)
+            self._limits.leave(key, plan.worst_tokens, 0 if call is None else call.used_tokens)
 
     async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, session: str) -> Plan:
         """Plan by the view at hand, or by the next one for a name that does not answer yet."""
@@ -242,7 +243,7 @@ class Completions:
         call.end_reason = reason
         record = call.usage_record(replica, ended_at=ended_at, reason=reason, complete=complete, disputed=disputed)
         self._settlement.record(record, spent_ufen)
-        self._limits.count_tokens(call.key, usage.prompt_tokens + usage.completion_tokens)
+        call.used_tokens += usage.prompt_tokens + usage.completion_tokens
         self._count(call, reason, usage)
 
     def _count(self, call: Call, reason: EndReason, usage: Usage) -> None:

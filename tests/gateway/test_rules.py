@@ -216,9 +216,10 @@ def test_windows_slide() -> None:
     time = Time()
     limits = RateLimits(time.clock)
     key = make_key(1, rpm=2, tpm=100, concurrency=1)
-    with limits.seat(key, 1), pytest.raises(GatewayError, match="concurrency = 1"), limits.seat(key, 1):
+    limits.enter(key, 1)
+    with pytest.raises(GatewayError, match="concurrency = 1"), limits.seat(key, 1):
         pass
-    limits.count_tokens(key, 150)
+    limits.leave(key, 1, 150)
     with pytest.raises(GatewayError) as refused, limits.seat(key, 1):
         pass
     details = refused.value.details
@@ -246,8 +247,7 @@ def test_tokens_are_set_aside_while_a_call_runs_and_counted_when_it_ends() -> No
     limits.enter(key, 40)
     time.now_s += 300  # a call that runs for longer than a minute keeps what is set aside for it
     assert refuse(limits, key, 1).details["used"] == 100
-    limits.count_tokens(key, 10)
-    limits.leave(key, 60)
+    limits.leave(key, 60, 10)
     limits.enter(key, 50)
     assert refuse(limits, key, 1).details["left"] == 0
 
@@ -256,7 +256,8 @@ def test_a_refusal_for_tokens_says_when_enough_are_free() -> None:
     time = Time()
     limits, key = RateLimits(time.clock), make_key(1, tpm=100)
     for _ in range(3):
-        limits.count_tokens(key, 30)
+        limits.enter(key, 0)
+        limits.leave(key, 0, 30)
         time.now_s += 10
     waits = [refuse(limits, key, tokens).retry_after_s for tokens in (11, 40, 41, 70, 71, 100)]
     assert waits == [31, 31, 41, 41, 51, 51]
