@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from functools import partial
 
 from serving.contract import EndReason, Peppers, RouteReplica, SnapshotKey, cost_ufen
@@ -167,12 +168,11 @@ class Completions:
                 start_stream(exchange, call.plan)
                 exchange.send(_waiting_comment(call.expected_in_s))
 
-        async def take(answer: EngineAnswer) -> None:
-            if call.plan.stream:
-                relay = StreamRelay(exchange, call, journal=self._journal, clock=self._clock, settle=self._settle)
-                await relay.run(answer)
-            else:
-                await relay_plain(exchange, call, answer, settle=self._settle)
+        def take(answer: EngineAnswer) -> Awaitable[None]:
+            if not call.plan.stream:
+                return relay_plain(exchange, call, answer, settle=self._settle)
+            relay = StreamRelay(exchange, call, journal=self._journal, clock=self._clock, settle=self._settle)
+            return relay.run(answer)
 
         while True:
             try:

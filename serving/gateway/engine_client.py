@@ -42,9 +42,9 @@ class EngineAnswer:
         self._size_bytes = 0
         self._sink: Sink | None = None
 
-    async def head(self) -> None:
-        """Wait for the status. Raises: EngineLostError."""
-        await self._head
+    def head(self) -> asyncio.Future[None]:
+        """Return what is done once the status is there. Raises, when awaited: EngineLostError."""
+        return self._head
 
     async def read(self) -> bytes:
         """Return the whole body. Raises: EngineLostError, also above 64 MiB."""
