@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.contract import AllowanceGrant, AllowanceRequest, EndReason, UsageRecord, UsageStatus
+from serving.contract import AllowanceGrant, AllowanceRequest, EndReason, UsageRecord, UsageStatus, dumps
 from serving.gateway import journal_file
 from serving.gateway.errors import GatewayError
 from serving.gateway.journal_entries import (
@@ -23,6 +23,7 @@ from serving.gateway.journal_entries import (
 )
 from serving.gateway.journal_file import Journal, JournalError
 from serving.gateway.journal_state import JournalState
+from serving.gateway.quick_json import encode_message
 from tests.gateway.samples import PRICES
 
 
@@ -156,6 +157,10 @@ def test_a_full_disk_refuses_and_leaves_no_torn_line(tmp_path: Path, monkeypatch
     again = Journal(path)
     assert list(again.state.attempts) == [("req_2", 1)]
     again.close()
+
+
+def test_what_is_written_is_what_the_contract_writes() -> None:
+    assert [encode_message(entry) for entry in ENTRIES] == [dumps(entry).encode() for entry in ENTRIES]
 
 
 def test_one_journal_has_one_owner(tmp_path: Path) -> None:
