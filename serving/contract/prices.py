@@ -23,17 +23,7 @@ def cost_ufen(prices: Iterable[SnapshotPrice], prompt_tokens: int, cached_tokens
     meter where there is one, else the prompt meter. A meter is needed only where its count is above zero.
     Raises: ContractError for negative counts, cached above prompt, mixed versions, doubled or missing meters.
     """
-    _check_counts(prompt_tokens, cached_tokens, completion_tokens)
-    rates = _rates(prices if type(prices) is tuple else tuple(prices))
-    scaled_ufen = 0
-    if prompt_tokens > cached_tokens:
-        scaled_ufen += _scale(Meter.PROMPT, prompt_tokens - cached_tokens, rates.prompt)
-    if cached_tokens:
-        meter = Meter.PROMPT if rates.cached is rates.prompt else Meter.CACHED
-        scaled_ufen += _scale(meter, cached_tokens, rates.cached)
-    if completion_tokens:
-        scaled_ufen += _scale(Meter.COMPLETION, completion_tokens, rates.completion)
-    return -(-scaled_ufen // rates.scale)
+    return _cost(_rates(tuple(prices)), prompt_tokens, cached_tokens, completion_tokens)
 
 
 def worst_cost_ufen(prices: Iterable[SnapshotPrice], prompt_tokens: int, completion_tokens: int) -> int:
@@ -41,10 +31,9 @@ def worst_cost_ufen(prices: Iterable[SnapshotPrice], prompt_tokens: int, complet
 
     Raises: as `cost_ufen`.
     """
-    prices = tuple(prices)
-    rates = _rates(prices)
+    rates = _rates(tuple(prices))
     cached_is_dearer = rates.prompt is not None and rates.cached is not None and rates.cached > rates.prompt
-    return cost_ufen(prices, prompt_tokens, prompt_tokens if cached_is_dearer else 0, completion_tokens)
+    return _cost(rates, prompt_tokens, prompt_tokens if cached_is_dearer else 0, completion_tokens)
 
 
 class _Rates(NamedTuple):
@@ -54,6 +43,19 @@ class _Rates(NamedTuple):
     cached: int | None
     completion: int | None
     scale: int
+
+
+def _cost(rates: _Rates, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
+    _check_counts(prompt_tokens, cached_tokens, completion_tokens)
+    scaled_ufen = 0
+    if prompt_tokens > cached_tokens:
+        scaled_ufen += _scale(Meter.PROMPT, prompt_tokens - cached_tokens, rates.prompt)
+    if cached_tokens:
+        meter = Meter.PROMPT if rates.cached is rates.prompt else Meter.CACHED
+        scaled_ufen += _scale(meter, cached_tokens, rates.cached)
+    if completion_tokens:
+        scaled_ufen += _scale(Meter.COMPLETION, completion_tokens, rates.completion)
+    return -(-scaled_ufen // rates.scale)
 
 
 @lru_cache(maxsize=1024)

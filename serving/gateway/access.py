@@ -27,6 +27,8 @@ from serving.gateway.view import View
 IsRouted = Callable[[SnapshotModel, ModelTarget], bool]
 MODEL_NOT_FOUND = "model_not_found"
 MODEL_NOT_DEPLOYED = "model_not_deployed"
+_MAX_RESOLVED = 16_384
+_NEVER = 2**63
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class Target:
     version_id: str
     digest: str
     engine_name: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What `name` stood for when `key` called it; by the same view it stands until `until_us`."""
+
+    key: SnapshotKey
+    target: Target
+    until_us: int
 
 
 def callable_models(view: View, key: SnapshotKey, *, now_us: int) -> list[SnapshotModel]:
@@ -53,6 +64,9 @@ def resolve_target(
     A version that no engine offers at the moment leaves its callers to the others.
     Raises: GatewayError 404 when the caller cannot see it, 403 when it may not be called, with the reason.
     """
+    known = view.resolved.get((key.key_id, name))
+    if known is not None and known.key is key and now_us < known.until_us:
+        return known.target
     model = view.models.get(name)
     if model is None:
         raise _not_found(name)
@@ -60,7 +74,9 @@ def resolve_target(
     if refusal is not None:
         raise refusal
     targets = _open_targets(view, key, model, now_us)
-    if len(targets) > 1 and is_routed is not None:
+    if len(targets) == 1:
+        return _remember(view, key, draw_target(model, targets, ""), name, now_us)
+    if is_routed is not None:
         targets = [target for target in targets if is_routed(model, target)] or targets
     return draw_target(model, targets, f"{key.key_id} {session}")
 
@@ -85,6 +101,18 @@ def find_block(view: View, key: SnapshotKey, target: Target, *, now_us: int) -> 
     """Return the block that holds for a call already admitted, if any."""
     chosen = ModelTarget(version_id=target.version_id, digest=target.digest, weight=1)
     return _model_block(view, key, target.model, now_us) or _target_block(view, key, target.model, chosen, now_us)
+
+
+def _remember(view: View, key: SnapshotKey, target: Target, name: str, now_us: int) -> Target:
+    """Spare the next call of a model with one version the rules, until the first time that one of them names."""
+    model = target.model
+    filing_ends = None if model.filing is None else model.filing.valid_until
+    ends = (model.retires_at, filing_ends, *(block.from_at for block in view.blocks))
+    until_us = min((at for at in ends if at is not None and at > now_us), default=_NEVER)
+    if len(view.resolved) >= _MAX_RESOLVED:
+        view.resolved.clear()
+    view.resolved[key.key_id, name] = Resolved(key, target, until_us)
+    return target
 
 
 def _refusal(view: View, key: SnapshotKey, model: SnapshotModel, now_us: int) -> GatewayError | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Awaitable
 
 from serving.gateway.completions import Completions
 from serving.gateway.errors import ErrorType, GatewayError
@@ -60,25 +61,25 @@ class GatewayApp:
             message = "the gateway failed; quote the request id to the operator"
             self._fail(exchange, GatewayError(500, "internal_error", message, kind=ErrorType.SERVER))
 
-    async def _route(self, exchange: Exchange) -> None:
+    def _route(self, exchange: Exchange) -> Awaitable[None]:
+        """Return the work that a request asks for. Raises: GatewayError."""
         path = exchange.path
         exchange.anthropic = path == MESSAGES.path or "anthropic-version" in exchange.headers
         if path in SURFACES:
             _require_method(exchange, "POST")
-            await self._completions.serve(exchange, SURFACES[path])
-        elif path == LIST_PATH or path.startswith(LIST_PATH + "/"):
+            return self._completions.serve(exchange, SURFACES[path])
+        if path == LIST_PATH or path.startswith(LIST_PATH + "/"):
             _require_method(exchange, "GET")
-            await self._models.serve(exchange)
-        elif self._hub_proxy is not None and _under(path, _HUB_PATHS) and _is_straight(path):
-            await self._hub_proxy.serve(exchange)
-        elif path == "/healthz":
-            self._answer_health(exchange)
-        elif _under(path, _NO_BACKEND) or (self._hub_proxy is None and _under(path, _HUB_PATHS)):
+            return self._models.serve(exchange)
+        if self._hub_proxy is not None and _under(path, _HUB_PATHS) and _is_straight(path):
+            return self._hub_proxy.serve(exchange)
+        if path == "/healthz":
+            return self._answer_health(exchange)
+        if _under(path, _NO_BACKEND) or (self._hub_proxy is None and _under(path, _HUB_PATHS)):
             raise GatewayError(501, "not_implemented", f"{path} has no backend here", kind=ErrorType.SERVER)
-        else:
-            raise GatewayError(404, "unknown_url", f"there is no route {exchange.method} {path}; see /v1/models")
+        raise GatewayError(404, "unknown_url", f"there is no route {exchange.method} {path}; see /v1/models")
 
-    def _answer_health(self, exchange: Exchange) -> None:
+    async def _answer_health(self, exchange: Exchange) -> None:
         version = self._current.fresh().version
         exchange.answer(200, json.dumps({"status": "ok", "snapshot_version": version}).encode())
 

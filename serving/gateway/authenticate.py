@@ -54,14 +54,10 @@ def authenticate(
     a missing scope.
     """
     token = _bearer(authorization)
-    parts = token.split("_", _KEY_PARTS - 1)
-    if len(parts) != _KEY_PARTS or parts[0] != "gm":
-        raise _refused("the API key is malformed; it looks like gm_<id>_<secret>")
-    key = view.keys.get(parts[1])
-    pepper = peppers.of(key.pepper_id if key else "")
-    matches = hmac.compare_digest(key_mac(pepper, token), key.mac if key else _NO_MAC)
-    if key is None or not matches:
-        raise _refused(f"the API key gm_{parts[1][:32]}_… is not known; create one on the keys page")
+    mark = view.mark(token)
+    key = view.proven.get(mark)
+    if key is None:
+        key = view.proven[mark] = _prove(view, token, peppers)
     _check_alive(key, now_us)
     _check_address(key, client_ip)
     if SCOPE_INFERENCE not in key.scopes:
@@ -78,6 +74,19 @@ def find_end(view: View, key: SnapshotKey, now_us: int) -> GatewayError | None:
     return _refused(
         f"the API key {key.key_id} was revoked while this call ran; use another key", code="api_key_revoked"
     )
+
+
+def _prove(view: View, token: str, peppers: Peppers) -> SnapshotKey:
+    """Return the key of which `token` is the secret. Raises: GatewayError 401."""
+    parts = token.split("_", _KEY_PARTS - 1)
+    if len(parts) != _KEY_PARTS or parts[0] != "gm":
+        raise _refused("the API key is malformed; it looks like gm_<id>_<secret>")
+    key = view.keys.get(parts[1])
+    pepper = peppers.of(key.pepper_id if key else "")
+    matches = hmac.compare_digest(key_mac(pepper, token), key.mac if key else _NO_MAC)
+    if key is None or not matches:
+        raise _refused(f"the API key gm_{parts[1][:32]}_… is not known; create one on the keys page")
+    return key
 
 
 def _is_new(key_hex: str, now_us: int) -> bool:

@@ -31,16 +31,17 @@ def bound_tokens(
 
     `body_bytes` is the size of its JSON text, which holds the messages and tools.
     """
-    messages = body[surface.prompt_field]
+    asked = body[surface.prompt_field]
     if surface is CHAT or surface.dialect is not Dialect.OPENAI:
-        prompts = [_chat_bound(body, body_bytes, len(messages) if isinstance(messages, list) else 1)]
+        prompts, most = 1, _chat_bound(body, body_bytes, len(asked) if isinstance(asked, list) else 1)
+        prompt_tokens = min(most, context_tokens)
     else:
-        prompts = [_text_bound(prompt) for prompt in split_prompts(body[surface.prompt_field])]
-    prompt_tokens = sum(min(tokens, context_tokens) for tokens in prompts)
+        split = split_prompts(asked)
+        prompts, prompt_tokens = len(split), sum(min(_text_bound(prompt), context_tokens) for prompt in split)
     if surface is EMBEDDINGS:
         return TokenBound(prompt_tokens=prompt_tokens, completion_tokens=0)
     per_choice = context_tokens if max_tokens is None else min(max_tokens, context_tokens)
-    choices = (body.get("n") or 1) * len(prompts)
+    choices = (body.get("n") or 1) * prompts
     return TokenBound(prompt_tokens=prompt_tokens, completion_tokens=per_choice * choices)
 
 

@@ -6,8 +6,7 @@ Choosing replicas is left to `dispatch`, passing bytes to `relay`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from serving.contract import EndReason, RouteReplica, SnapshotKey, UsageRecord, UsageStatus
 from serving.gateway.engine_client import EngineAnswer
@@ -29,6 +28,30 @@ class CallInterruptedError(Exception):
         self.reason = reason
 
 
+class _Interruptible:
+    """Turns the cancellation of a call's task into what it was stopped for; a generator would cost each call more."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call runs inside a task")
+        self._call.task = self._task = task
+        self._before = task.cancelling()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._call.task = None
+        reason = self._call.stopped_for
+        if reason is None or not isinstance(error, asyncio.CancelledError):
+            return
+        if self._task.uncancel() <= self._before:
+            raise CallInterruptedError(reason) from error
+
+
 class Call:
     """The mutable record of one request; `usage` is None until the engine has said anything."""
 
@@ -46,6 +69,8 @@ class Call:
         self.avoid: set[str] = set()
         self.replica: RouteReplica | None = None
         self.usage: Usage | None = None
+        self.used_tokens = 0
+        """Of all attempts that ended."""
         self.settled = False
         self.owes_unknown = False
         """The client has got text whose tokens the engine tells only at the end."""
@@ -59,32 +84,20 @@ class Call:
         self.first_at_s = 0.0
         self.end_reason: EndReason | None = None
         self.trace: CallTrace | None = None
-        self._interrupt: EndReason | None = None
-        self._task: asyncio.Task[object] | None = None
+        self.stopped_for: EndReason | None = None
+        self.task: asyncio.Task[object] | None = None
+        """The task to cancel while the call is `interruptible`."""
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def interruptible(self) -> _Interruptible:
         """Let `interrupt` stop the body of this block. Raises: CallInterruptedError."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a call runs inside a task")
-        self._task = task
-        before = task.cancelling()
-        try:
-            yield
-        except asyncio.CancelledError as error:
-            if self._interrupt is not None and task.uncancel() <= before:
-                raise CallInterruptedError(self._interrupt) from error
-            raise
-        finally:
-            self._task = None
+        return _Interruptible(self)
 
     def interrupt(self, reason: EndReason, verdict: GatewayError | None = None) -> None:
         """Stop the call at its next wait and answer `verdict`; the first reason stays."""
-        if self._task is not None and self._interrupt is None:
+        if self.task is not None and self.stopped_for is None:
             self.verdict = verdict
-            self._interrupt = reason
-            self._task.cancel()
+            self.stopped_for = reason
+            self.task.cancel()
 
     def client_left(self) -> None:
         """Stop a call that nobody waits for; text that was delivered is billed, so an engine may get to its count."""

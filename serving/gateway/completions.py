@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from functools import partial
 
 from serving.contract import EndReason, Peppers, RouteReplica, SnapshotKey, cost_ufen
@@ -94,6 +95,7 @@ class Completions:
     async def _admit(self, exchange: Exchange, key: SnapshotKey, plan: Plan, *, raw: bytes, started_at: int) -> None:
         """Run a planned request within the limits of its key and the money of its firm."""
         self._limits.enter(key, plan.worst_tokens)
+        call = None
         try:
             hold = await self._wallet.reserve(key, plan.prices, plan.worst_ufen)
             call = Call(exchange, key=key, plan=plan, hold=hold, started_at=started_at)
@@ -107,7 +109,7 @@ class Completions:
                     self._suspects.note_death(key.organisation_id, plan.surface.path, raw, crowd=crowd)
                 raise upstream_failed(plan.public_name) from error
         finally:
-            self._limits.leave(key, plan.worst_tokens)
+            self._limits.leave(key, plan.worst_tokens, 0 if call is None else call.used_tokens)
 
     async def _plan(self, view: View, key: SnapshotKey, surface: Surface, raw: bytes, session: str) -> Plan:
         """Plan by the view at hand, or by the next one for a name that does not answer yet."""
@@ -166,12 +168,11 @@ class Completions:
                 start_stream(exchange, call.plan)
                 exchange.send(_waiting_comment(call.expected_in_s))
 
-        async def take(answer: EngineAnswer) -> None:
-            if call.plan.stream:
-                relay = StreamRelay(exchange, call, journal=self._journal, clock=self._clock, settle=self._settle)
-                await relay.run(answer)
-            else:
-                await relay_plain(exchange, call, answer, settle=self._settle)
+        def take(answer: EngineAnswer) -> Awaitable[None]:
+            if not call.plan.stream:
+                return relay_plain(exchange, call, answer, settle=self._settle)
+            relay = StreamRelay(exchange, call, journal=self._journal, clock=self._clock, settle=self._settle)
+            return relay.run(answer)
 
         while True:
             try:
@@ -242,7 +243,7 @@ class Completions:
         call.end_reason = reason
         record = call.usage_record(replica, ended_at=ended_at, reason=reason, complete=complete, disputed=disputed)
         self._settlement.record(record, spent_ufen)
-        self._limits.count_tokens(call.key, usage.prompt_tokens + usage.completion_tokens)
+        call.used_tokens += usage.prompt_tokens + usage.completion_tokens
         self._count(call, reason, usage)
 
     def _count(self, call: Call, reason: EndReason, usage: Usage) -> None:

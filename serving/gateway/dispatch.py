@@ -26,7 +26,6 @@ MAX_REFUSALS = 3
 _REFUSED_S = 2
 UPSTREAM_FAILED = "upstream_failed"
 NOT_READY = "replica_not_ready"
-_quote = lru_cache(maxsize=4096)(quote)
 _DRAINING_TEXT = b"cannot schedule new futures"
 
 KeepWaiting = Callable[[], Awaitable[None]]
@@ -136,7 +135,7 @@ class Dispatcher:
                 call.path,
                 call.body,
                 request_id=f"{call.request_id}-{call.attempt}",
-                account=" ".join(map(_quote, (entry.allowance_id, entry.key_id, entry.version_id))),
+                account=_account(entry.allowance_id, entry.key_id, entry.version_id),
                 traceparent=None if call.trace is None else call.trace.ask(replica, call.attempt),
             )
             # On the wire first: the engine computes while the reservation is written, which costs nobody time.
@@ -226,6 +225,12 @@ class Dispatcher:
         text = f"no replica of {name} became ready within {self._hold_s:.0f} s; retry in {retry_after_s} s"
         limit = hold_limit(self._hold_s, self._clock, retry_after_s)
         return unavailable("no_replica_ready", text, retry_after_s=retry_after_s, limit=limit)
+
+
+@lru_cache(maxsize=4096)
+def _account(*ids: str) -> str:
+    """Return whom a call is for, as the engine's witness writes it down."""
+    return " ".join(map(quote, ids))
 
 
 async def _judge(call: Call, response: EngineAnswer, limit: Limit) -> GatewayError:

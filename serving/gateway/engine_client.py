@@ -42,9 +42,9 @@ class EngineAnswer:
         self._size_bytes = 0
         self._sink: Sink | None = None
 
-    async def head(self) -> None:
-        """Wait for the status. Raises: EngineLostError."""
-        await self._head
+    def head(self) -> asyncio.Future[None]:
+        """Return what is done once the status is there. Raises, when awaited: EngineLostError."""
+        return self._head
 
     async def read(self) -> bytes:
         """Return the whole body. Raises: EngineLostError, also above 64 MiB."""
@@ -110,6 +110,8 @@ class _EngineConnection(asyncio.Protocol):
         self._loop = loop
         self._answer: EngineAnswer | None = None
         self._keep = False
+        # It begins anew after each whole answer; after any other the connection is closed.
+        self._parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -128,6 +130,10 @@ class _EngineConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._transport.abort()
 
+    def on_message_begin(self) -> None:
+        if self._answer is None or self._answer.complete:
+            self._transport.abort()  # nobody asked for it, and it must not become the beginning of the next answer
+
     def on_headers_complete(self) -> None:
         if self._answer is not None:
             self._answer.take_head(self._parser.get_status_code())
@@ -142,7 +148,6 @@ class _EngineConnection(asyncio.Protocol):
             self._answer.take_end(None)
 
     def send(self, request: bytes) -> EngineAnswer:
-        self._parser = httptools.HttpResponseParser(self)
         self._keep = False
         self._answer = EngineAnswer(self, self._loop)
         self._transport.write(request)
@@ -184,13 +189,16 @@ class _Pool:
         self._idle: list[_EngineConnection] = []
         self._closed = False
 
-    async def take(self) -> _EngineConnection:
+    def take_idle(self) -> _EngineConnection | None:
         now_s = self._loop.time()
         while self._idle:
             connection = self._idle.pop()
             if connection.usable(now_s):
                 return connection
             connection.abort()
+        return None
+
+    async def connect(self) -> _EngineConnection:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, made = await self._loop.create_connection(
@@ -240,7 +248,7 @@ class EngineClient:
             f"{traced}x-request-id: {request_id}\r\nx-guanmo-account: {account}\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
-        connection = await pool.take()
+        connection = pool.take_idle() or await pool.connect()
         return connection.send(head.encode("latin-1") + body)
 
     def keep_only(self, urls: Collection[str]) -> None:

@@ -10,11 +10,12 @@ import asyncio
 import fcntl
 import os
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from serving.contract import ContractError, loads
 from serving.gateway.errors import GatewayError, unavailable
+from serving.gateway.flusher import Flusher
 from serving.gateway.journal_entries import ENTRY_KINDS, Cancelled, Entry, Progressed, Settled
 from serving.gateway.journal_state import JournalState
 from serving.gateway.live_usage import LiveUsage
@@ -42,10 +43,10 @@ class Journal:
         self._fd = self._rewrite()
         self._live.forget_left()
         self._unsynced: list[asyncio.Future[None]] = []
-        self._syncer: asyncio.Task[None] | None = None
+        self._syncing = False
         self._gathering: asyncio.TimerHandle | None = None
         self._hurried = False
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._flusher = Flusher()
 
     def append(self, entry: Entry) -> None:
         """Write one entry through to the operating system. Raises: GatewayError 503 when the disk refuses it."""
@@ -78,19 +79,19 @@ class Journal:
         """Return what is done once everything appended so far is on the disk; concurrent callers share one flush."""
         waiter = asyncio.get_running_loop().create_future()
         self._unsynced.append(waiter)
-        if self._syncer is None and self._gathering is None:
+        if not self._syncing and self._gathering is None:
             self._gather()
         return waiter
 
     def hurry(self) -> None:
         """Flush now, or right after the flush under way: somebody waits for it."""
         self._hurried = True
-        if self._syncer is None:
+        if not self._syncing:
             self._begin_sync()
 
     def close(self) -> None:
         """Sync and release the file."""
-        self._disk.shutdown()
+        self._flusher.close()
         os.fsync(self._fd)
         os.close(self._fd)
         os.close(self._lock_fd)
@@ -103,18 +104,20 @@ class Journal:
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
-        self._syncer = asyncio.create_task(self._sync())
+        self._syncing = True
+        # Not at once: whoever else is done in this turn of the loop shares the flush.
+        asyncio.get_running_loop().call_soon(self._sync)
 
-    async def _sync(self) -> None:
+    def _sync(self) -> None:
         waiters, self._unsynced, self._hurried = self._unsynced, [], False
         try:
-            await asyncio.get_running_loop().run_in_executor(self._disk, _sync_duplicate, os.dup(self._fd))
+            self._flusher.flush(self._fd, partial(self._end_sync, waiters))
         except OSError as error:
-            _finish(waiters, _unwritable(error))
-        else:
-            _finish(waiters, None)
-        finally:
-            self._syncer = None
+            self._end_sync(waiters, error)
+
+    def _end_sync(self, waiters: list[asyncio.Future[None]], error: OSError | None) -> None:
+        self._syncing = False
+        _finish(waiters, None if error is None else _unwritable(error))
         if self._unsynced:
             (self._begin_sync if self._hurried else self._gather)()
 
@@ -198,14 +201,6 @@ def _sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sync_duplicate(fd: int) -> None:
-    """Sync through an own descriptor, so that compaction may close the journal's meanwhile."""
-    try:
-        os.fdatasync(fd)
     finally:
         os.close(fd)
 

@@ -31,7 +31,7 @@ class RateLimits:
         try:
             yield
         finally:
-            self.leave(key, worst_tokens)
+            self.leave(key, worst_tokens, 0)
 
     def enter(self, key: SnapshotKey, worst_tokens: int) -> None:
         """Take a place among the running requests of `key` and set aside the most tokens that this one can use.
@@ -47,17 +47,12 @@ class RateLimits:
         finally:
             self._table.unlock(row)
 
-    def leave(self, key: SnapshotKey, worst_tokens: int) -> None:
-        """Give the place and what was set aside back; what was really used is counted by then."""
+    def leave(self, key: SnapshotKey, worst_tokens: int, used_tokens: int) -> None:
+        """Give the place and what was set aside back, and count what was really used."""
         row = self._lock(key)
         row.run(-1)
         row.reserve(-worst_tokens)
-        self._table.unlock(row)
-
-    def count_tokens(self, key: SnapshotKey, tokens: int) -> None:
-        """Add the tokens of a finished attempt."""
-        row = self._lock(key)
-        row.add(TOKENS, tokens)
+        row.add(TOKENS, used_tokens)
         self._table.unlock(row)
 
     def _lock(self, key: SnapshotKey) -> Row:

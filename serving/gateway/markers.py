@@ -8,6 +8,7 @@ invisible word joiner behind its first sign makes ordinary tokens of it, which i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from serving.gateway.surfaces import COMPLETIONS, EMBEDDINGS, Surface
@@ -19,22 +20,31 @@ _MARKER = re.compile(
     r"|<(?=/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn)>)"
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\])"
 )
-_SAID = frozenset({"messages", "input", "instructions", "system"})
+_SAID = ("messages", "input", "instructions", "system")
 
 
 def defuse_markers(surface: Surface, body: dict[str, Any]) -> None:
     """Change the texts of a conversation in place."""
     if surface is COMPLETIONS or surface is EMBEDDINGS:
         return
-    for name in _SAID & body.keys():
-        body[name] = _defuse(body[name])
+    for name in _SAID:
+        said = body.get(name)
+        if isinstance(said, str):
+            body[name] = _defuse_text(said)
+        elif isinstance(said, (list, dict)):
+            _defuse(said)
 
 
-def _defuse(value: Any) -> Any:
-    if isinstance(value, str):
-        return _MARKER.sub(lambda match: match.group() + WORD_JOINER, value) if "<" in value or "[" in value else value
-    if isinstance(value, list):
-        return [_defuse(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _defuse(item) for name, item in value.items()}
-    return value
+def _defuse(held: list[Any] | dict[str, Any]) -> None:
+    """Change every text inside, at any depth."""
+    places: Iterable[tuple[Any, Any]] = enumerate(held) if isinstance(held, list) else held.items()
+    for place, item in places:
+        if isinstance(item, str):
+            if "<" in item or "[" in item:
+                held[place] = _defuse_text(item)
+        elif isinstance(item, (list, dict)):
+            _defuse(item)
+
+
+def _defuse_text(text: str) -> str:
+    return _MARKER.sub(lambda match: match.group() + WORD_JOINER, text)

@@ -57,15 +57,19 @@ class Replays:
         self._swept_at_s = 0.0
         self._since_sweep = 0
 
-    async def serve(self, exchange: Exchange, key: SnapshotKey, raw: bytes, run: Run) -> None:
-        """Run a request, or answer it as it was answered before under the same name.
+    def serve(self, exchange: Exchange, key: SnapshotKey, raw: bytes, run: Run) -> Awaitable[None]:
+        """Return what runs a request, or answers it as it was answered before under the same name.
 
-        Raises: GatewayError 400 for a name that is none, 409 for one that belongs to another body; what `run` raises.
+        Raises, when awaited: GatewayError 400 for a name that is none, 409 for one that belongs to another body; what
+        `run` raises.
         """
         name = exchange.headers.get("idempotency-key")
-        if name is None:
-            await self._serve_unnamed(exchange, key, raw, run)
-            return
+        if name is not None:
+            return self._serve_named(exchange, key, raw, run, name=name)
+        tried = exchange.headers.get("x-stainless-retry-count")
+        return run() if tried is None else self._serve_unnamed(exchange, key, raw, run, tried=tried)
+
+    async def _serve_named(self, exchange: Exchange, key: SnapshotKey, raw: bytes, run: Run, *, name: str) -> None:
         if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
             text = f"Idempotency-Key has {len(name)} characters; it takes 1 to {MAX_NAME_CHARS} printable ones"
             raise GatewayError(400, "invalid_value", text, param="Idempotency-Key")
@@ -82,12 +86,7 @@ class Replays:
         finally:
             os.close(fd)
 
-    async def _serve_unnamed(self, exchange: Exchange, key: SnapshotKey, raw: bytes, run: Run) -> None:
-        tried = exchange.headers.get("x-stainless-retry-count")
-        if tried is None:
-            await run()
-            return
-
+    async def _serve_unnamed(self, exchange: Exchange, key: SnapshotKey, raw: bytes, run: Run, *, tried: str) -> None:
         def locate() -> tuple[Path, str]:
             """Only a retry and a lost answer have a file; any other call pays nothing for it."""
             self._sweep()

@@ -33,6 +33,7 @@ class Router:
         self._clock = clock
         self._routes = Routes(version=0, replicas=(), placement={}, resident={})
         self._changed = asyncio.Event()
+        self._offers: dict[tuple[str, str], list[RouteReplica]] = {}
         self._on_replica: Counter[str] = Counter()
         self._on_digest: Counter[str] = Counter()
         self._suspect_until_s: dict[str, float] = {}
@@ -50,6 +51,7 @@ class Router:
     def replace(self, routes: Routes) -> None:
         """Take new routes and wake every waiting request."""
         self._routes = routes
+        self._offers = {}
         known = {replica.id for replica in routes.replicas}
         self._suspect_until_s = {name: at for name, at in self._suspect_until_s.items() if name in known}
         self._failures = Counter({name: count for name, count in self._failures.items() if name in known})
@@ -85,7 +87,9 @@ class Router:
 
     def offer(self, target: Target, tried: Collection[str] = ()) -> list[RouteReplica]:
         """Return every replica that can answer `target`, those under suspicion only when there is no other."""
-        offered = [replica for replica in self._candidates(target) if replica.id not in tried]
+        offered = self._candidates(target)
+        if tried:
+            offered = [replica for replica in offered if replica.id not in tried]
         if self._suspect_until_s:
             now_s = self._clock.monotonic_s()
             offered = [each for each in offered if self._suspect_until_s.get(each.id, 0.0) <= now_s] or offered
@@ -209,6 +213,13 @@ class Router:
         return self._offering(target.model.base_digest, target.digest)
 
     def _offering(self, base: str, digest: str) -> list[RouteReplica]:
+        """Return who offers an artifact; the list is kept as long as the routes are."""
+        found = self._offers.get((base, digest))
+        if found is None:
+            found = self._offers[base, digest] = self._find_offering(base, digest)
+        return found
+
+    def _find_offering(self, base: str, digest: str) -> list[RouteReplica]:
         usable = [replica for replica in self._routes.replicas if replica.base_digest == base and not replica.draining]
         if digest == base:
             return [replica for replica in usable if replica.merged is None]

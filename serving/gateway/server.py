@@ -183,7 +183,7 @@ class _Gateway:
             current=self._current,
             metrics=self._metrics,
             tracing=tracing,
-            suspects=Suspects(settings.shared_dir / "suspects", clock),
+            suspects=Suspects(settings.shared_dir / "suspects", clock, alone=settings.peers == 1),
             bodies=BodyBudget(settings.bodies_bytes, clock),
             replays=Replays(settings.shared_dir / "answers"),
             limits=RateLimits(clock, table),

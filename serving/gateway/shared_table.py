@@ -60,7 +60,7 @@ class SharedTable:
                 os.ftruncate(self._fd, _SIZE_BYTES)
             self._map = mmap.mmap(self._fd, _SIZE_BYTES)
         self._words = memoryview(self._map)[_TAGS_BYTES:].cast("q")
-        self._rows: dict[str, tuple[int, bytes]] = {}
+        self._rows: dict[str, Row] = {}
         self.seat = self._take_seat()
         self._locks = self._fd >= 0 and not alone
 
@@ -76,15 +76,15 @@ class SharedTable:
     def lock(self, name: str, now_s: float) -> Row:
         """Return the row of `name`, locked until `unlock`. Raises: TableFullError."""
         while True:
-            number, tag = self._rows.get(name) or self._find(name, now_s)
+            row = self._rows.get(name) or self._find(name, now_s)
             if self._locks:
-                fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, _ROWS + number)
-            at = number * _TAG_BYTES
-            if self._map[at : at + _TAG_BYTES] == tag:
-                self._words[number * _ROW_WORDS] = int(now_s)
-                return Row(self._words, number, self.seat, now_s)
+                fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, _ROWS + row.number)
+            at = row.number * _TAG_BYTES
+            if self._map[at : at + _TAG_BYTES] == row.tag:
+                row.use(now_s)
+                return row
             del self._rows[name]  # given to another name meanwhile
-            self._release(number)
+            self._release(row.number)
 
     def unlock(self, row: Row) -> None:
         """Let others at the row."""
@@ -117,7 +117,7 @@ class SharedTable:
             return seat
         raise TableFullError(f"{MAX_PROCESSES} processes share this gateway already; that is the limit")
 
-    def _find(self, name: str, now_s: float) -> tuple[int, bytes]:
+    def _find(self, name: str, now_s: float) -> Row:
         """Return the row of a name, made if need be out of one that nobody used for two minutes."""
         tag = hashlib.blake2b(name.encode(), digest_size=_TAG_BYTES).digest()
         first = int.from_bytes(tag[:4]) % MAX_ROWS
@@ -135,8 +135,8 @@ class SharedTable:
         finally:
             if self._locks:
                 fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _INSERTING)
-        self._rows[name] = (found, tag)
-        return found, tag
+        row = self._rows[name] = Row(self._words, found, tag, seat=self.seat, alone=not self._locks)
+        return row
 
     def _is_idle(self, number: int, tag: bytes, now_s: float) -> bool:
         at = number * _ROW_WORDS
@@ -155,22 +155,28 @@ class SharedTable:
 
 
 class Row:
-    """One locked row at one moment."""
+    """One row while it is locked, from `use` on. A process that is `alone` looks at no columns but its own."""
 
-    __slots__ = ("_at", "_part", "_running", "_words", "number")
+    __slots__ = ("_alone", "_at", "_part", "_running", "_words", "number", "tag")
 
-    def __init__(self, words: memoryview[int], number: int, seat: int, now_s: float) -> None:
+    def __init__(self, words: memoryview[int], number: int, tag: bytes, *, seat: int, alone: bool) -> None:
         self.number = number
+        self.tag = tag
         self._words = words
+        self._alone = alone
         self._at = number * _ROW_WORDS
         self._running = self._at + _RUNNING + seat
+        self._part = 0
+
+    def use(self, now_s: float) -> None:
+        """Begin a moment of use."""
+        self._words[self._at + _USED_AT] = int(now_s)
         self._part = int(now_s * _PARTS_PER_S)
 
     @property
     def running(self) -> int:
         """Return the requests that run now, in all processes."""
-        at = self._at + _RUNNING
-        return sum(self._words[at : at + MAX_PROCESSES])
+        return self._words[self._running] if self._alone else self._sum(_RUNNING)
 
     def run(self, change: int) -> None:
         """Count requests of this process that began (1) or ended (-1)."""
@@ -179,8 +185,7 @@ class Row:
     @property
     def reserved(self) -> int:
         """Return the tokens set aside for the requests that run now, in all processes."""
-        at = self._at + _RESERVED
-        return sum(self._words[at : at + MAX_PROCESSES])
+        return self._words[self._running + MAX_PROCESSES] if self._alone else self._sum(_RESERVED)
 
     def reserve(self, change: int) -> None:
         """Set tokens aside for a request of this process, or (below 0) give them back."""
@@ -215,6 +220,10 @@ class Row:
             part += 1
             amount -= self._words[at + part % _RING]
         return max(0.0, (part + _PARTS) / _PARTS_PER_S - now_s)
+
+    def _sum(self, column: int) -> int:
+        at = self._at + column
+        return sum(self._words[at : at + MAX_PROCESSES])
 
     def _turn(self, at: int) -> int:
         """Empty the parts that left the window since it was last looked at; return the total, added up anew."""

@@ -41,12 +41,16 @@ class _Suspicion:
 
 
 class Suspects:
-    """Fingerprints of requests under suspicion, the oldest forgotten first."""
+    """Fingerprints of requests under suspicion, the oldest forgotten first.
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    A process that is `alone` reads the folder once: nobody else writes there.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, *, alone: bool = False) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._clock = clock
+        self._alone = alone
         self._found: dict[str, _Suspicion] = {}
         self._read_at_ns = 0
 
@@ -78,6 +82,8 @@ class Suspects:
 
     def _look(self) -> None:
         """Read the folder again where another process changed it."""
+        if self._alone and self._read_at_ns:
+            return
         changed_at_ns = os.stat(self._folder).st_mtime_ns
         if changed_at_ns == self._read_at_ns:
             return

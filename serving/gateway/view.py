@@ -6,22 +6,34 @@ Fetching it is left to `upkeep`, judging callers by it to `authenticate` and `ac
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from serving.contract import Block, ContractError, Snapshot, SnapshotKey, SnapshotModel, SnapshotPrice, SubjectKind
 from serving.gateway.clock import Clock
 from serving.gateway.errors import unavailable
 
+if TYPE_CHECKING:
+    from serving.gateway.access import Resolved
+
 STALE_AFTER_S = 120.0
 NEWS_WAIT_S = 1.0
 MAX_WAITING = 64
+_SALT_BYTES = 32
 
 
 @dataclass(frozen=True)
 class View:
-    """One snapshot by key hex, public name and price version."""
+    """One snapshot by key hex, public name and price version, and what was found out by it so far.
+
+    `proven` holds the keys whose secret was checked, by its `mark`: that costs less than the HMAC and is worth
+    nothing outside of this view. `resolved` is kept by `access`.
+    """
 
     version: int
     keys: dict[str, SnapshotKey]
@@ -29,6 +41,13 @@ class View:
     prices: dict[str, tuple[SnapshotPrice, ...]]
     blocks: tuple[Block, ...]
     blocks_of: dict[tuple[SubjectKind, str], tuple[Block, ...]]
+    proven: dict[bytes, SnapshotKey] = field(default_factory=dict, compare=False, repr=False)
+    resolved: dict[tuple[str, str], Resolved] = field(default_factory=dict, compare=False, repr=False)
+    _salt: bytes = field(default_factory=partial(os.urandom, _SALT_BYTES), compare=False, repr=False)
+
+    def mark(self, secret: str) -> bytes:
+        """Return what a whole key is known by in `proven`."""
+        return hashlib.blake2b(secret.encode(), key=self._salt, digest_size=_SALT_BYTES).digest()
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> View:

@@ -265,8 +265,10 @@ class Wallet:
         for piece in purse.slices:
             if piece.is_open(now_us) and piece.renew_at > now_us:
                 free_ufen += piece.free_ufen
+        if free_ufen >= _REFILL_BELOW:
+            return
         busy = purse.drawing.locked() or (purse.refill is not None and not purse.refill.done())
-        if free_ufen < _REFILL_BELOW and not busy and self._clock.monotonic_s() >= purse.ahead_not_before_s:
+        if not busy and self._clock.monotonic_s() >= purse.ahead_not_before_s:
             purse.refill = asyncio.create_task(self._refill(purse))
 
     async def _refill(self, purse: _Purse) -> None:

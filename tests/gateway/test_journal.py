@@ -1,12 +1,13 @@
 """The journal: replay, torn tails, damage, compaction, one owner."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from serving.contract import AllowanceGrant, AllowanceRequest, EndReason, UsageRecord, UsageStatus
+from serving.contract import AllowanceGrant, AllowanceRequest, EndReason, UsageRecord, UsageStatus, dumps
 from serving.gateway import journal_file
 from serving.gateway.errors import GatewayError
 from serving.gateway.journal_entries import (
@@ -22,6 +23,7 @@ from serving.gateway.journal_entries import (
 )
 from serving.gateway.journal_file import Journal, JournalError
 from serving.gateway.journal_state import JournalState
+from serving.gateway.quick_json import encode_message
 from tests.gateway.samples import PRICES
 
 
@@ -157,6 +159,10 @@ def test_a_full_disk_refuses_and_leaves_no_torn_line(tmp_path: Path, monkeypatch
     again.close()
 
 
+def test_what_is_written_is_what_the_contract_writes() -> None:
+    assert [encode_message(entry) for entry in ENTRIES] == [dumps(entry).encode() for entry in ENTRIES]
+
+
 def test_one_journal_has_one_owner(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     with pytest.raises(JournalError, match="held by another gateway"):
@@ -209,4 +215,23 @@ def test_concurrent_waiters_share_a_sync(tmp_path: Path, monkeypatch: pytest.Mon
 
     asyncio.run(wait_for_all())
     assert 1 <= len(syncs) <= 3
+    journal.close()
+
+
+def test_a_disk_that_fails_refuses_who_waits_and_nobody_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    journal = Journal(tmp_path / "j")
+
+    async def wait_twice() -> None:
+        journal.append(reserved(1))
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fdatasync", fail)
+            with pytest.raises(GatewayError) as refused:
+                await journal.durable()
+        assert (refused.value.status, refused.value.code) == (503, "journal_unavailable")
+        await journal.durable()
+
+    asyncio.run(wait_twice())
     journal.close()

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,17 @@ def test_s5_06_the_oldest_suspicion_makes_room(tmp_path: Path, monkeypatch: pyte
         found.note_death("org", "/v1/x", b"%d" % number, crowd=1)
     assert len(list((tmp_path / "s").iterdir())) == 3
     assert [keeps_away(found, "org", b"%d" % number) for number in range(5)] == [False, False, True, True, True]
+
+
+def test_s5_06_a_process_alone_knows_what_its_predecessor_saw_and_what_it_sees_itself(tmp_path: Path) -> None:
+    clock = Time()
+    Suspects(tmp_path / "s", clock.clock).note_death("org", "/v1/x", b"{}", crowd=1)
+    os.utime(tmp_path / "s", (1.0, 1.0))  # not just now
+    alone = Suspects(tmp_path / "s", clock.clock, alone=True)
+    assert keeps_away(alone)
+    Suspects(tmp_path / "s", clock.clock).note_death("org", "/v1/x", b"of nobody", crowd=1)
+    assert not keeps_away(alone, "org", b"of nobody")
+    alone.note_death("org", "/v1/x", b"its own", crowd=1)
+    assert keeps_away(alone, "org", b"its own")
+    clock.now_s += 600.5
+    assert not keeps_away(alone)

@@ -14,6 +14,7 @@ from serving.contract import (
     Filing,
     InFlight,
     ModelTarget,
+    Peppers,
     RouteReplica,
     Routes,
     SnapshotKey,
@@ -81,6 +82,25 @@ def test_a_key_opens_until_its_end() -> None:
     assert authenticate(view_of(key=key), header, peppers=PEPPERS, client_ip="10.1.2.3", now_us=NOW) == key
 
 
+def test_a_secret_is_proven_once_for_each_snapshot_and_everything_else_every_time() -> None:
+    key = make_key(1, expires_at=NOW + 1, ip_ranges=("10.0.0.0/8",))
+    view = view_of(key=key)
+
+    def call(secret: str = secret_of(1), address: str = "10.1.2.3", now_us: int = NOW, **changed: Any) -> Any:
+        rest: dict[str, Any] = {"peppers": PEPPERS, "client_ip": address, "now_us": now_us} | changed
+        return authenticate(rest.pop("view", view), f"Bearer {secret}", **rest)
+
+    assert call() == key
+    others = Peppers(b"another pepper")
+    assert call(peppers=others) == key, "the secret is known"
+    assert code_of(lambda: call(peppers=others, view=view_of(key=key))) == "invalid_api_key"
+    assert code_of(lambda: call(secret_of(1)[:-1] + "y")) == "invalid_api_key"
+    assert code_of(lambda: call(address="192.168.0.1")) == "address_not_allowed"
+    assert code_of(lambda: call(now_us=NOW + 1)) == "api_key_expired"
+    assert code_of(lambda: call(view=view_of(key=make_key(1, revoked_at=NOW)))) == "api_key_revoked"
+    assert len(view.proven) == 1
+
+
 @pytest.mark.parametrize("kind", list(SubjectKind))
 @pytest.mark.parametrize(("scope", "organisation"), [(s, o) for s in BlockScope for o in (OWNER, CUSTOMER)])
 def test_blocks_reach_whom_they_should(kind: SubjectKind, scope: BlockScope, organisation: str) -> None:
@@ -129,6 +149,15 @@ def test_a_blocked_version_leaves_its_weight_to_the_others() -> None:
     view = view_of(model, blocks=(block,))
     found = {resolve_target(view, make_key(1), "org/m", session=f"{n}", now_us=NOW).version_id for n in range(20)}
     assert found == {"ver_b"}
+
+
+def test_what_a_name_stands_for_is_remembered_for_the_record_of_the_key_that_asked() -> None:
+    key = make_key(1)
+    view = view_of(make_model("org/m"), key=key)
+    found = resolve_target(view, key, "org/m", session="a", now_us=NOW)
+    assert resolve_target(view, key, "org/m", session="b", now_us=NOW) is found
+    narrower = dataclasses.replace(key, models=("org/other",))
+    assert code_of(lambda: resolve_target(view, narrower, "org/m", session="a", now_us=NOW)) == "model_not_allowed"
 
 
 def test_a_retired_model_names_its_date_and_what_to_call_instead() -> None:
@@ -187,9 +216,10 @@ def test_windows_slide() -> None:
     time = Time()
     limits = RateLimits(time.clock)
     key = make_key(1, rpm=2, tpm=100, concurrency=1)
-    with limits.seat(key, 1), pytest.raises(GatewayError, match="concurrency = 1"), limits.seat(key, 1):
+    limits.enter(key, 1)
+    with pytest.raises(GatewayError, match="concurrency = 1"), limits.seat(key, 1):
         pass
-    limits.count_tokens(key, 150)
+    limits.leave(key, 1, 150)
     with pytest.raises(GatewayError) as refused, limits.seat(key, 1):
         pass
     details = refused.value.details
@@ -217,8 +247,7 @@ def test_tokens_are_set_aside_while_a_call_runs_and_counted_when_it_ends() -> No
     limits.enter(key, 40)
     time.now_s += 300  # a call that runs for longer than a minute keeps what is set aside for it
     assert refuse(limits, key, 1).details["used"] == 100
-    limits.count_tokens(key, 10)
-    limits.leave(key, 60)
+    limits.leave(key, 60, 10)
     limits.enter(key, 50)
     assert refuse(limits, key, 1).details["left"] == 0
 
@@ -227,7 +256,8 @@ def test_a_refusal_for_tokens_says_when_enough_are_free() -> None:
     time = Time()
     limits, key = RateLimits(time.clock), make_key(1, tpm=100)
     for _ in range(3):
-        limits.count_tokens(key, 30)
+        limits.enter(key, 0)
+        limits.leave(key, 0, 30)
         time.now_s += 10
     waits = [refuse(limits, key, tokens).retry_after_s for tokens in (11, 40, 41, 70, 71, 100)]
     assert waits == [31, 31, 41, 41, 51, 51]

@@ -148,3 +148,17 @@ def test_a_full_table_refuses_and_idle_rows_are_given_away() -> None:
         fill()
     with table.row("newcomer", 1121.5) as row:
         assert row.used(REQUESTS) == 0
+
+
+def test_a_process_alone_counts_nothing_that_others_left_running(tmp_path: Path) -> None:
+    former = SharedTable(tmp_path / "t")
+    former.seat = 1
+    with former.row("key", 1000.0) as row:
+        row.run(1)
+        row.reserve(9)
+    former.close()
+    for alone, left in ((False, (1, 9)), (True, (0, 0))):
+        table = SharedTable(tmp_path / "t", alone=alone)
+        with table.row("key", 1001.0) as row:
+            assert (row.running, row.reserved) == left
+        table.close()
