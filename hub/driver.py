@@ -36,6 +36,21 @@ def control(connection: Connection, command: str) -> None:
         raise _name_error(connection, command, (), error) from error
 
 
+def begin(connection: Connection) -> None:
+    """Let the connection's transaction begin in the database now, not with its first statement; on SQLite it has.
+
+    Raises:
+        DBAPIError: what SQLAlchemy would have raised.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.begin()
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _name_error(connection, "BEGIN", (), error) from error
+
+
 def insert_whole(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
     """Insert rows on SQLite and say so; False: a constraint or a trigger refused one, and none is there.
 
