@@ -18,6 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from hub.combining import Lines, Turn
 from hub.driver import begin, control, execute
 from hub.errors import GuanmoError
+from hub.spare import SpareConnection
 
 Answer = TypeVar("Answer")
 Steps = list[Callable[[], None]]
@@ -72,6 +73,7 @@ class Sessions:
         self.engine = engine
         self.news = News()
         self._lines = Lines(self._write_turns)
+        self._spare = SpareConnection(engine, rest_s=IDLE_S)
         self._one_writer = engine.dialect.name == "sqlite"
 
     @contextmanager
@@ -83,20 +85,26 @@ class Sessions:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Yield a session in a writing transaction (BEGIN IMMEDIATE on SQLite); keep it under 10 ms."""
-        with self.engine.connect() as connection, _open(connection) as session:
-            transaction = connection.get_transaction()
-            yield session
-            try:
-                # A session that never mapped a row has no transaction of its own, and beginning one is half its cost.
-                if session.in_transaction():
-                    session.commit()
-                if transaction is not None and transaction.is_active:
-                    transaction.commit()
-            except DBAPIError:
-                # SQLAlchemy takes a transaction whose commit failed for ended and gives the connection to the next
-                # as it is; SQLite's may still be inside it.
-                connection.invalidate()
-                raise
+        connection = self._spare.take()
+        try:
+            with _open(connection) as session:
+                transaction = connection.get_transaction()
+                yield session
+                try:
+                    # A session that never mapped a row has no transaction of its own; beginning one is half its cost.
+                    if session.in_transaction():
+                        session.commit()
+                    if transaction is not None and transaction.is_active:
+                        transaction.commit()
+                except DBAPIError:
+                    # SQLAlchemy takes a transaction whose commit failed for ended and gives the connection to the next
+                    # as it is; SQLite's may still be inside it.
+                    connection.invalidate()
+                    raise
+        except BaseException:
+            connection.close()
+            raise
+        self._spare.keep(connection)
         self.news.tell()
 
     def combine(self, name: str, work: Callable[[Session], Answer]) -> Answer:
@@ -113,6 +121,7 @@ class Sessions:
 
     def close(self) -> None:
         """Close every pooled connection."""
+        self._spare.drop()
         self.engine.dispose()
 
     def _write_turns(self, first: Turn, parts: Iterator[list[Turn]]) -> None:
