@@ -4,7 +4,7 @@ It leaves tables to the rooms and migrations to `hub.migrations`. SQLite writers
 read-then-write fails at once under a second writer (measured: 1,588 of 1,800 failed, IMMEDIATE 0).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Condition
@@ -16,10 +16,13 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from hub.combining import Lines, Turn
-from hub.driver import control, execute
+from hub.driver import begin, control, execute
 from hub.errors import GuanmoError
+from hub.spare import SpareConnection
 
 Answer = TypeVar("Answer")
+Steps = list[Callable[[], None]]
+"""What settles turns once their transaction is committed."""
 BUSY_TIMEOUT_MS = 10_000
 IDLE_S = 2
 """A pooled connection idle for longer is asked whether it lives; asking each time costs as much as a statement."""
@@ -70,6 +73,7 @@ class Sessions:
         self.engine = engine
         self.news = News()
         self._lines = Lines(self._write_turns)
+        self._spare = SpareConnection(engine, rest_s=IDLE_S)
         self._one_writer = engine.dialect.name == "sqlite"
 
     @contextmanager
@@ -81,20 +85,26 @@ class Sessions:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Yield a session in a writing transaction (BEGIN IMMEDIATE on SQLite); keep it under 10 ms."""
-        with self.engine.connect() as connection, _open(connection) as session:
-            transaction = connection.get_transaction()
-            yield session
-            try:
-                # A session that never mapped a row has no transaction of its own, and beginning one is half its cost.
-                if session.in_transaction():
-                    session.commit()
-                if transaction is not None and transaction.is_active:
-                    transaction.commit()
-            except DBAPIError:
-                # SQLAlchemy takes a transaction whose commit failed for ended and gives the connection to the next
-                # as it is; SQLite's may still be inside it.
-                connection.invalidate()
-                raise
+        connection = self._spare.take()
+        try:
+            with _open(connection) as session:
+                transaction = connection.get_transaction()
+                yield session
+                try:
+                    # A session that never mapped a row has no transaction of its own; beginning one is half its cost.
+                    if session.in_transaction():
+                        session.commit()
+                    if transaction is not None and transaction.is_active:
+                        transaction.commit()
+                except DBAPIError:
+                    # SQLAlchemy takes a transaction whose commit failed for ended and gives the connection to the next
+                    # as it is; SQLite's may still be inside it.
+                    connection.invalidate()
+                    raise
+        except BaseException:
+            connection.close()
+            raise
+        self._spare.keep(connection)
         self.news.tell()
 
     def combine(self, name: str, work: Callable[[Session], Answer]) -> Answer:
@@ -111,17 +121,20 @@ class Sessions:
 
     def close(self) -> None:
         """Close every pooled connection."""
+        self._spare.drop()
         self.engine.dispose()
 
-    def _write_turns(self, first: Turn, waiting: Iterator[Turn]) -> None:
-        taken, settle = [first], list[Callable[[], None]]()
+    def _write_turns(self, first: Turn, parts: Iterator[list[Turn]]) -> None:
+        taken, settle = [first], Steps()
         try:
             with self.write() as session:
-                settle.append(partial(first.answer, first.attempt(session)))
-                session.flush()  # what fails here is its own fault alone
-                for turn in waiting:
-                    taken.append(turn)
-                    settle.append(_attempt_part(find_connection(session), turn))
+                if first.joint is not None:
+                    begin(find_connection(session))  # Who comes during this round trip, which is needed anyway, joins.
+                taken += next(parts)[1:]
+                settle += _attempt_first(session, taken)
+                for part in parts:
+                    taken += part
+                    settle += _attempt_part(find_connection(session), part)
         except SpoiltError:
             settle = [partial(self._write_alone, turn) for turn in taken]
         except Exception as error:  # noqa: BLE001  raised again in the threads whose work it is
@@ -143,14 +156,41 @@ class SpoiltError(Exception):
     """One piece of work has ended the transaction that it shared."""
 
 
-def _attempt_part(connection: Connection, turn: Turn) -> Callable[[], None]:
-    """Do one piece of work within a shared transaction and return what settles it once that is committed.
+def _attempt_first(session: Session, part: list[Turn]) -> Steps:
+    if len(part) > 1:
+        return _attempt_part(find_connection(session), part)
+    answer = part[0].attempt(session)
+    session.flush()  # what fails here is its own fault alone
+    return [partial(part[0].answer, answer)]
+
+
+def _attempt_part(connection: Connection, part: list[Turn]) -> Steps:
+    """Do work that goes together within a shared transaction, and return what settles it once that is committed.
 
     Raises:
-        SpoiltError: it failed by something other than a refusal.
+        SpoiltError: a piece of it failed by something other than a refusal.
     """
+    answers = _join(connection, part)
+    if answers is None:
+        return [_attempt_turn(connection, turn) for turn in part]
+    return [partial(turn.answer, answer) for turn, answer in zip(part, answers, strict=True)]
+
+
+def _join(connection: Connection, part: list[Turn]) -> Sequence[Any] | None:
+    """Do the work of several at once and return their answers; None: nothing is done yet."""
+    first, *others = [turn.joint for turn in part]
+    if first is None or not others:
+        return None
+    try:
+        return first.join(connection, others)
+    except Exception as error:
+        raise SpoiltError from error
+
+
+def _attempt_turn(connection: Connection, turn: Turn) -> Callable[[], None]:
     whole = connection.get_transaction()
-    control(connection, "SAVEPOINT part")
+    if turn.joint is None:
+        control(connection, "SAVEPOINT part")
     # `rollback_only`: its commit flushes and leaves the transaction to us.
     session = Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
     try:
@@ -160,7 +200,7 @@ def _attempt_part(connection: Connection, turn: Turn) -> Callable[[], None]:
         settle = partial(turn.answer, answer)
     except GuanmoError as error:
         settle = partial(turn.fail, error)
-        if whole is not None and whole.is_active:
+        if turn.joint is None and whole is not None and whole.is_active:
             control(connection, "ROLLBACK TO part")
     except Exception as error:
         raise SpoiltError from error

@@ -29,11 +29,26 @@ def control(connection: Connection, command: str) -> None:
     if connection.dialect.name == "sqlite":
         _run(connection, command, ())
         return
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     try:
         driver.control(command)
     except connection.dialect.loaded_dbapi.Error as error:
         raise _name_error(connection, command, (), error) from error
+
+
+def begin(connection: Connection) -> None:
+    """Let the connection's transaction begin in the database now, not with its first statement; on SQLite it has.
+
+    Raises:
+        DBAPIError: what SQLAlchemy would have raised.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        driver.begin()
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _name_error(connection, "BEGIN", (), error) from error
 
 
 def insert_whole(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
@@ -63,7 +78,7 @@ def call_routine(
     Raises:
         DBAPIError: what SQLAlchemy would have raised.
     """
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     statement = statement or f"SELECT {name}({', '.join(f'${number}' for number in range(1, len(values) + 1))})"
     encoded = [None if value is None else str(value).encode() for value in values]
     try:
@@ -74,7 +89,7 @@ def call_routine(
 
 
 def _run(connection: Connection, statement: str, parameters: Any, *, many: bool = False) -> Any:
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     try:
         return driver.executemany(statement, parameters) if many else driver.execute(statement, parameters)
     except connection.dialect.loaded_dbapi.Error as error:

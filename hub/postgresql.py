@@ -25,7 +25,7 @@ class DirectConnection(psycopg.Connection[TupleRow]):
         Raises:
             psycopg.Error: as a cursor would.
         """
-        self._begin()
+        self.begin()
         prepared = self._list_prepared()
         key = name.encode()
         if name not in prepared:
@@ -41,7 +41,7 @@ class DirectConnection(psycopg.Connection[TupleRow]):
         Raises:
             psycopg.Error: as a cursor would.
         """
-        self._begin()
+        self.begin()
         self._run(command.encode())
 
     def commit(self) -> None:
@@ -56,7 +56,12 @@ class DirectConnection(psycopg.Connection[TupleRow]):
         if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
             super().rollback()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin a transaction, unless one is under way; any call does so by itself.
+
+        Raises:
+            psycopg.Error: as a cursor would.
+        """
         if self.pgconn.transaction_status == pq.TransactionStatus.IDLE and not self.autocommit:
             self._run(b"BEGIN READ ONLY" if self.read_only else b"BEGIN")
 

@@ -115,11 +115,14 @@ def _measure_server(
         ("cap_check_processes", lambda own, seed: posting.capped_holds(own, grant, clearing)),
     ]
     run: Callable[[Make], float] = partial(_run, cluster.url, seconds)
-    threads = partial(measure_threads, posting.capped_holds(sessions, grant, clearing), threads=CLIENTS)
+    threads = partial(measure_threads, threads=CLIENTS, seconds=seconds)
+    holds = posting.capped_holds(sessions, grant, clearing)
+    works = posting.capped_holds(sessions, grant, clearing, posting.make_closed_work)
     whole, bare = posting.write_capped_script(grant, clearing), posting.write_statement_script(sessions)
     measures: list[tuple[str, Callable[[], float]]] = [
         *((name, partial(run, make)) for name, make in cases),
-        ("cap_check", partial(threads, seconds=seconds)),
+        ("cap_check", partial(threads, holds)),
+        ("cap_check_works", partial(threads, works)),
         ("cap_check_pgbench", partial(cluster.measure_script, whole, seconds)),
         ("cap_check_statement", partial(cluster.measure_script, bare, seconds)),
     ]

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from hub.clock import to_us
 from hub.database import Sessions
 from hub.ids import new_id
 from hub.ledger.invariants import check_invariants
+from hub.ledger.joint import Posting
 from hub.ledger.movements import hold, move
 from hub.ledger.periods import month_key
 from hub.ledger.rules import AccountLimitError
@@ -28,6 +30,7 @@ HOT_BATCH = 100
 REPEATS = 20
 """One posting in so many is sent again, as a client does that lost the answer."""
 BY = Posted("bench", "bench", "bench", NOW)
+MakeWork = Callable[[Group], Callable[[Session], object]]
 Step = Callable[[], int]
 """Does one unit of work and returns how many transfers it posted."""
 
@@ -110,18 +113,23 @@ def hot_transfers(sessions: Sessions, fixture: Fixture, seed: int) -> Step:
     return step
 
 
-def capped_holds(sessions: Sessions, grant: Account, clearing: Account) -> Step:
+def capped_holds(sessions: Sessions, grant: Account, clearing: Account, make: MakeWork = Posting) -> Step:
     """Place one hold on one grant, in the line of that grant; 0 where the cap is reached. Threads may share a step."""
 
     def step() -> int:
         wanted = hold(new_id("tra"), grant, clearing, amount_fen=random.randint(1, 50), code="hold")
         try:
-            sessions.combine(grant.id, lambda session: post_group(session, new_id("grp"), [wanted], BY))
+            sessions.combine(grant.id, make(Group(new_id("grp"), [wanted], BY)))
         except AccountLimitError:
             return 0
         return 1
 
     return step
+
+
+def make_closed_work(group: Group) -> Callable[[Session], object]:
+    """Return the same posting as work that the line cannot look into, so that each that waits is a call of its own."""
+    return lambda session: post_group(session, group.id, group.movements, group.posted)
 
 
 def write_capped_script(grant: Account, clearing: Account) -> str:

@@ -12,9 +12,10 @@ from hub import combining
 from hub.app import create_api
 from hub.database import Sessions
 from hub.ledger.audit import check_books
+from hub.ledger.joint import Posting
 from hub.ledger.movements import hold
 from hub.ledger.rules import AccountLimitError
-from hub.ledger.service import Posted, open_account, post_group
+from hub.ledger.service import Group, Posted, open_account
 from hub.ledger.tables import Account, AccountKind, Transfer
 from hub.orders.tables import Order
 from hub.orders.usage_tables import Allowance
@@ -35,8 +36,9 @@ FITTING = [name for name in WISHES if name not in ("broke", "greedy")]
 """Together they take all there is; the greedy one does not fit behind the first three, and the broke one not at all."""
 
 
+@pytest.mark.parametrize("joint", [False, True], ids=["works", "postings"])
 def test_killed_anywhere_each_caller_is_served_or_not_at_all(
-    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joint: bool
 ) -> None:
     monkeypatch.setattr(combining, "LONGEST_S", 60)  # no slow machine decides who is taken along
     before, acks = ground.copy(), tmp_path / "acks"
@@ -45,7 +47,7 @@ def test_killed_anywhere_each_caller_is_served_or_not_at_all(
     sound, aimed = ground.copy(before), Range(ground, before)
 
     def step(market: Market) -> None:
-        hold_together(market, acks)
+        hold_together(market, acks, joint=joint)
 
     places = aimed.list_places(sound, step)
     assert places.count(COMMIT) == 2  # of the account, and of all who waited while the first was refused
@@ -66,8 +68,8 @@ def test_killed_anywhere_each_caller_is_served_or_not_at_all(
         acked_at += [f"{name} {number}" for name in answered]
         aimed.close()
         ground.drop(url)
-    sent = [f"{name} {number}" for name in WISHES for number in range(len(places))]
-    name = f"1 combined holds killed at {len(places)} places"
+    sent = [f"{name} {number}" for name in list_wishes(joint=joint) for number in range(len(places))]
+    name = f"1 combined {'postings' if joint else 'holds'} killed at {len(places)} places"
     tally = take_tally(aimed.aim(sound).sessions, name, sent=sent, acked=acked_at, found=acked_at)
     aimed.close()
     for url in (before, sound):
@@ -114,19 +116,25 @@ def test_requests_over_http_that_wait_share_a_commit(
         assert check_books(session) == []
 
 
-def hold_together(market: Market, acks: Path) -> None:
-    """Let all wish at once, the broke one ahead; whoever is served says so, and two are refused."""
+def list_wishes(*, joint: bool) -> list[str]:
+    """Return who wishes; one that does not fit would have postings called one by one."""
+    return [name for name in WISHES if not (joint and name == "greedy")]
+
+
+def hold_together(market: Market, acks: Path, *, joint: bool) -> None:
+    """Let all wish at once, the broke one ahead; whoever is served says so, and who does not fit is refused."""
     with market.sessions.write() as session:
         owner = market.owner("factory")
         cash = open_account(session, organisation_id=owner, kind=AccountKind.FIRM_CASH, now=market.now)
         clearing = open_account(
             session, organisation_id=owner, kind=AccountKind.CLEARING, subject="together", now=market.now
         )
-    first, *others = [_wish(market, name, (cash, clearing)) for name in WISHES]
-    futures = run_together(market.sessions, others, first, done=lambda name: _note(acks, name))
-    for name, future in zip(WISHES, futures, strict=True):
+    names = list_wishes(joint=joint)
+    first, *others = [_wish(market, name, (cash, clearing), joint=joint) for name in names]
+    futures = run_together(market.sessions, others, first, done=lambda posted: _note(acks, posted[0].business_id))
+    for name, future in zip(names, futures, strict=True):
         if name in FITTING:
-            assert future.result() == name
+            assert future.result()[0].business_id == name
         else:
             assert isinstance(future.exception(), AccountLimitError)
 
@@ -137,10 +145,11 @@ def list_held(sessions: Sessions) -> set[str]:
         return set(session.scalars(select(Transfer.business_id).where(Transfer.code == "together")))
 
 
-def _wish(market: Market, name: str, accounts: tuple[Account, Account]) -> Work:
+def _wish(market: Market, name: str, accounts: tuple[Account, Account], *, joint: bool) -> Work:
     movement = hold(f"tra_{name}", *accounts, amount_fen=WISHES[name], code="together", lease_s=60)
     posted = Posted("test", name, "usr_1", market.now)
-    return lambda session: post_group(session, f"grp_{name}", [movement], posted)[0].business_id
+    posting = Posting(Group(f"grp_{name}", [movement], posted))
+    return posting if joint else lambda session: posting(session)
 
 
 def _note(acks: Path, name: str) -> None:

@@ -1,0 +1,45 @@
+"""Keeps the connection of the last write for the next one, which then need not be fetched from the pool and given back.
+
+It leaves transactions to `hub.database`, and how many connections there are to the pool.
+"""
+
+from threading import Lock
+from time import monotonic
+
+from sqlalchemy import Connection, Engine
+
+
+class SpareConnection:
+    """At most one connection between two transactions; one that rested for `rest_s` seconds goes by the pool again."""
+
+    def __init__(self, engine: Engine, *, rest_s: float) -> None:
+        self._engine, self._rest_s = engine, rest_s
+        self._lock = Lock()
+        self._kept: tuple[Connection, float] | None = None
+
+    def take(self) -> Connection:
+        """Return a connection without a transaction, which the caller keeps here again or closes."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None:
+            connection, since_s = kept
+            if monotonic() - since_s < self._rest_s:
+                return connection
+            connection.close()  # The pool asks whether it lives.
+        return self._engine.connect()
+
+    def keep(self, connection: Connection) -> None:
+        """Take back a connection whose transaction was committed; where one is kept already, the pool gets it."""
+        fit = not (connection.in_transaction() or connection.invalidated)
+        with self._lock:
+            if fit and self._kept is None:
+                self._kept = connection, monotonic()
+                return
+        connection.close()
+
+    def drop(self) -> None:
+        """Give the pool what is kept."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None:
+            kept[0].close()
