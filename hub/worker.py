@@ -222,6 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error.code}: {error.en}\n")
         return 1
     work = build_work(settings, dict(os.environ))
+    work.store.sweep_partials()
     worker = Worker(work, f"{platform.node()}-{os.getpid()}", kinds)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stopping.set())

@@ -30,8 +30,11 @@ def open_partial(root: Path) -> Iterator[Path]:
 
 
 def sweep_partials(root: Path) -> int:
-    """Remove the folders whose process is gone and return how many; to be called when a process starts."""
-    return sum(_remove_if_abandoned(folder) for folder in root.glob(f"{_PREFIX}*"))
+    """Remove the folders whose process is gone and return how many; to be called when a process starts.
+
+    What the pool began to download into the same store has a longer name; it goes on from there.
+    """
+    return sum(_remove_if_abandoned(folder) for folder in root.glob(_PREFIX + "[0-9a-f]" * 32))
 
 
 def _remove_if_abandoned(folder: Path) -> bool:

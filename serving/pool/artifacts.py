@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from serving.pool.drafts import hold_copy
 from serving.pool.errors import ArtifactError
 
 SUMS_NAME = "SHA256SUMS"
@@ -114,7 +115,7 @@ def _is_inside(name: str) -> bool:
 
 
 def _copy_verified(source: Path, digest: str, target: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{digest[:12]}-", dir=target.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f".{digest[:12]}-", dir=target.parent) as scratch, hold_copy(Path(scratch)):
         draft = Path(scratch) / "artifact"
         draft.mkdir()
         for name in [SUMS_NAME, *read_sums(source, digest)]:

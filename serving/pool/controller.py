@@ -17,6 +17,7 @@ from serving.contract import Desired, Observed, encode
 from serving.launch import Launch
 from serving.pool.adapter_folders import AdapterFolders
 from serving.pool.demand import DemandBoard
+from serving.pool.drafts import sweep_drafts
 from serving.pool.engine_command import CommandBuilder
 from serving.pool.errors import EngineError, PoolError
 from serving.pool.file_hub import DesiredFileError, FileHub
@@ -95,7 +96,7 @@ class Controller:
         """
         self._fleet.adopt_found()
         loops = (self._keep_fleet, self._follow_hub, self._keep_reporting, self._keep_witness, self._keep_reading)
-        for loop in (*loops, self._keep_gains):
+        for loop in (*loops, self._keep_gains, self._keep_store):
             self._watch(asyncio.ensure_future(_forever(loop)))
         stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         ends: list[asyncio.Future[Any]] = [stopping, self._broken]
@@ -207,6 +208,14 @@ class Controller:
                 _log.info("no gain of merging %.12s: %s", digest, error)
         if unmeasured or time.monotonic() - self._gains_saved_at > _GAINS_SAVED_EVERY_S:
             self._save_gains()
+
+    async def _keep_store(self) -> None:
+        """Sweep what is left of downloads once the hub said what it wants: what was wanted before goes on."""
+        await asyncio.sleep(self._settings.timing.sweep_interval_s)
+        if self._desired is not None and self._fetched_epoch is not None:
+            adapters = {adapter.digest for adapter in self._desired.adapters}
+            weights = {one.weights_folder or one.base_digest for one in self._desired.replica_sets}
+            await asyncio.to_thread(sweep_drafts, self._settings.store, adapters | weights)
 
     def _save_gains(self) -> None:
         if self._desired is not None:

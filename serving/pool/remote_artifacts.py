@@ -22,6 +22,7 @@ import aiohttp
 from yarl import URL
 
 from serving.pool.artifacts import SUMS_NAME, is_remote, read_sums, show_uri
+from serving.pool.drafts import draft_of, hold_draft
 from serving.pool.errors import ArtifactError
 
 _CHUNK_BYTES = 4 * 2**20
@@ -98,25 +99,25 @@ class RemoteArtifacts:
         async with self._locks[digest]:
             if self._renewals[digest] == seen and target.exists():  # nobody else has renewed it meanwhile
                 self._renewals[digest] += 1
-                draft = self._draft_of(digest)
+                draft = draft_of(self._store, digest)
                 shutil.rmtree(draft, ignore_errors=True)
                 target.rename(draft)
         return await asyncio.to_thread(verify, await self.bring_here(uri, digest))
 
-    def _draft_of(self, digest: str) -> Path:
-        return self._store / f".partial-{digest}"
-
     async def _fetch(self, uri: str, digest: str, target: Path) -> None:
-        draft = self._draft_of(digest)
-        draft.mkdir(parents=True, exist_ok=True)
-        try:
-            await self._fill(draft, uri, digest)
-        except ArtifactError as error:
-            if error.code == "artifact_too_large":
-                shutil.rmtree(draft, ignore_errors=True)
-            raise
-        await asyncio.to_thread(_sync_all, draft)
-        draft.rename(target)
+        draft = draft_of(self._store, digest)
+        async with hold_draft(draft):
+            if target.exists():  # another process was at it until now
+                draft.rmdir()
+                return
+            try:
+                await self._fill(draft, uri, digest)
+            except ArtifactError as error:
+                if error.code == "artifact_too_large":
+                    shutil.rmtree(draft, ignore_errors=True)
+                raise
+            await asyncio.to_thread(_sync_all, draft)
+            draft.rename(target)
 
     async def _fill(self, draft: Path, uri: str, digest: str) -> None:
         sums = await self._list(draft, uri, digest)

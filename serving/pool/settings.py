@@ -39,6 +39,7 @@ class Timing:
     stopped_report_s: float = 60.0
     gain_interval_s: float = 5.0
     gain_window_s: float = 600.0
+    sweep_interval_s: float = 60.0
 
 
 @dataclass(frozen=True)

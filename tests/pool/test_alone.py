@@ -21,8 +21,9 @@ from hub.cli.main import app as command_line
 from serving.contract import ContractError, DesiredFile, RoutesFile, check_desired, encode, loads
 from serving.launch import LocalLaunch
 from serving.pool.__main__ import read_settings, run_pool
+from serving.pool.engine_command import CommandBuilder
 from serving.pool.file_hub import DesiredFileError, FileHub
-from serving.pool.settings import Accelerator, Files, Settings
+from serving.pool.settings import Accelerator, Files, Settings, Timing
 from tests.architecture import ROOT
 from tests.pool.world import (
     BASE_DIGEST,
@@ -32,6 +33,7 @@ from tests.pool.world import (
     make_adapter,
     make_base,
     make_desired,
+    share_loaded,
     want_adapter,
 )
 
@@ -85,11 +87,13 @@ class Alone:
         raise AssertionError(f"{model}: {await self.ask(model)} instead of {wanted}")
 
     @asynccontextmanager
-    async def pool(self, *, keep_replicas: bool = False) -> AsyncIterator[None]:
+    async def pool(
+        self, *, keep_replicas: bool = False, commands: CommandBuilder = fake_commands, timing: Timing = FAST
+    ) -> AsyncIterator[None]:
         """Run the controller with its HTTP server; leaving stops it as SIGTERM would."""
         stop = asyncio.Event()
-        settings = replace(self.settings, keep_replicas=keep_replicas)
-        task = asyncio.create_task(run_pool(settings, fake_commands, stop))
+        settings = replace(self.settings, keep_replicas=keep_replicas, timing=timing)
+        task = asyncio.create_task(run_pool(settings, commands, stop, warm=share_loaded(commands)))
         try:
             yield
         finally:

@@ -15,13 +15,15 @@ import pytest
 from hub.catalogue.bases import prepare_base
 from hub.deployments.rules import choose_context_tokens, choose_engine_args, choose_task
 from registry.store import FolderStore
-from serving.contract import ReplicaSet, ReplicaState, Task
+from serving.contract import DesiredFile, ReplicaSet, ReplicaState, Task
 from serving.pool.engine_command import VllmCommands
 from serving.pool.settings import Accelerator, Timing
 from tests.gateway.samples import make_snapshot
 from tests.gateway.test_alone import alone, make_key
 from tests.gateway.world import running_world
-from tests.pool.world import eventually, make_desired, make_world
+from tests.pool.test_alone import Alone, run
+from tests.pool.tiny_models import TinyModels
+from tests.pool.world import BASE_DIGEST, eventually, make_desired, make_world
 
 TEXTS = ["主轴 轴承 过热", "spindle bearing too hot", "coolant pump leaks", "泵"]
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -86,6 +88,43 @@ def test_a_published_bert_folder_embeds_as_transformers_does(tmp_path: Path) -> 
             assert still.replica_epoch == 1, "its pulse is felt by embedding"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_one_controller_serves_a_generator_and_an_embedding_model_by_name(
+    tmp_path: Path, tiny_models: TinyModels
+) -> None:
+    run_python(str(Path(__file__).with_name("make_bert.py")), str(tmp_path / "bert"))
+    embedder = replace(want_embedder(FolderStore(tmp_path / "bases"), tmp_path / "bert"), set_id="set_b")
+    plain = make_desired(tiny_models.base)
+    slots = (*plain.slots, replace(plain.slots[0], slot_id="slot_b", set_id="set_b"))
+    names = {"writer": BASE_DIGEST, "embedder": embedder.base_digest}
+    wanted = DesiredFile((*plain.replica_sets, embedder), slots, names=names)
+
+    async def scenario(alone: Alone) -> None:
+        alone.folder.mkdir()
+        alone.want(wanted)
+        commands = VllmCommands(Accelerator.CPU, 2, ENVIRONMENT)
+        async with alone.pool(commands=commands, timing=TIMING), alone.gateway():
+            await eventually(lambda: alone.routes.exists() and len(alone.written().routes.replicas) == 2, 400)
+            await asyncio.to_thread(call_both, alone)
+
+    run(tmp_path / "alone", scenario)
+
+
+def call_both(alone: Alone) -> None:
+    """Each model answers what it computes; a generator asked for vectors says that it has none."""
+    with openai.OpenAI(base_url=f"{alone.url}/v1", api_key=alone.key, max_retries=0) as client:
+        assert {model.id for model in client.models.list()} == {"writer", "embedder"}
+        for _ in range(2):  # one after the other, so that no engine answers for its neighbour
+            text = client.completions.create(model="writer", prompt="spindle bearing", max_tokens=8)
+            assert text.usage is not None
+            assert text.usage.completion_tokens > 0
+            vectors = client.embeddings.create(model="embedder", input=TEXTS, encoding_format="float").data
+            assert [len(item.embedding) for item in vectors] == [64] * len(TEXTS)
+        with pytest.raises(openai.APIStatusError, match="writer does not serve embeddings"):
+            client.embeddings.create(model="writer", input=TEXTS)
 
 
 def embed_through_gateway(folder: Path, engine_url: str) -> list[list[float]]:

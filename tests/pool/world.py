@@ -54,6 +54,7 @@ FAST = Timing(
     poll_s=0.05,
     tick_s=0.1,
     observed_interval_s=0.3,
+    sweep_interval_s=0.3,
 )
 
 

@@ -370,6 +370,8 @@ def test_failed_verdicts_without_retry_close_the_job(scene: Scene) -> None:
 
 def test_the_program_starts_enters_its_machine_and_stops_on_sigterm(scene: Scene, tmp_path: Path) -> None:
     home = scene.home
+    left = scene.settings.artifacts / f".partial-{'a' * 32}"
+    left.mkdir()
     make_secrets(home)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GUANMO_")},
@@ -390,6 +392,7 @@ def test_the_program_starts_enters_its_machine_and_stops_on_sigterm(scene: Scene
     assert messages == ["worker started", "worker stopped"]
     with scene.sessions.read() as session:
         assert session.get(LockRow, ROLE) is None
+    assert not left.exists(), "what a killed copy left is swept"
 
 
 def count_nodes(scene: Scene) -> int:
