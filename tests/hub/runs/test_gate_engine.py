@@ -17,7 +17,6 @@ from typing import Any
 import httpx
 import pytest
 
-from finetune import ask_warm
 from finetune.spec import Base, Data, Kind, RunSpec, Value
 from hub.deployments.evaluating import Served
 from hub.tuning.examining import Asked, collect_questions, examine
@@ -55,9 +54,8 @@ def train(warm_trainer: Path, base: Path, chats: Data, folder: Path, **wishes: i
     wanted = {"epochs": 6, "learning_rate": 4e-3, "rank": 8, **wishes}
     recipe = {name: Value(value) for name, value in wanted.items()}
     spec = RunSpec(kind=Kind.TRAIN, run_id="run_1", base=Base(str(base)), data=chats, recipe=recipe)
-    (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-    command = [sys.executable, ask_warm.__file__, *map(str, (warm_trainer, folder / "spec.json", folder / "out"))]
-    subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    with trainers.starting(folder / "launch", trainers.TRAINER, trainers.open_warm(warm_trainer)) as start:
+        assert start(spec, folder / "out").wait() == 0
     return folder / "out"
 
 

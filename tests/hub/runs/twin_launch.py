@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from finetune import ask_warm
+from hub.jobs.trainer import PROGRAM
 from serving.launch import Handle, LaunchSpec, LocalLaunch, WarmProgram
 
 FORK_AT = "--fork-at"
@@ -22,7 +22,7 @@ class TwinLaunch(LocalLaunch):
 
     def start(self, spec: LaunchSpec) -> Handle:
         """Start the twin with the same files."""
-        if spec.argv[2:3] == (ask_warm.__file__,):
+        if spec.argv[: len(PROGRAM)] == PROGRAM:
             env = {**spec.env, "PYTHONPATH": str(_ROOT)}
             spec = replace(spec, argv=(*_PROGRAM, *spec.argv[-2:]), env=env)
         return super().start(spec)
