@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 MOST = 16
 """So many pieces of work share a transaction at most, because their locks last until its end."""
 LONGEST_S = 0.01
-"""Who leads takes others along for so long at most."""
+"""Who leads takes nobody along after so long; it looks between parts, of which each is done whole."""
 
 
 class Joint(ABC):

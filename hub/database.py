@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from hub.combining import Lines, Turn
 from hub.driver import begin, control, execute
 from hub.errors import GuanmoError
-from hub.spare import SpareConnection
+from hub.spare import RESTED_SINCE_S, SpareConnection
 
 Answer = TypeVar("Answer")
 Steps = list[Callable[[], None]]
@@ -110,11 +110,11 @@ class Sessions:
     def combine(self, name: str, work: Callable[[Session], Answer]) -> Answer:
         """Do work in a writing transaction, which it may share with other threads' work in the line of that name.
 
-        Where nobody waits it is as under `write()`. Who is taken along has a savepoint: a refusal (`GuanmoError`)
-        undoes its own work only; after any other error nothing is written, and each is done again alone, so work
-        must bear being done twice. It returns values, not rows: its session is closed. Where the commit fails, all
-        are told: whether it was made is not known, and the same ids sent again count once. On SQLite, with its one
-        writer, all lines are one.
+        Where nobody waits it is as under `write()`. Who is taken along has a savepoint, or is a `Joint`, which needs
+        none: a refusal (`GuanmoError`) undoes its own work only; after any other error nothing is written, and each
+        is done again alone, so work must bear being done twice. It returns values, not rows: its session is closed.
+        Where the commit fails, all are told: whether it was made is not known, and the same ids sent again count
+        once. On SQLite, with its one writer, all lines are one.
         """
         answer: Answer = self._lines.run("" if self._one_writer else name, work)
         return answer
@@ -221,6 +221,7 @@ def _open(connection: Connection) -> Iterator[Session]:
     finally:
         if session.in_transaction() or session.identity_map:
             session.close()
+        session.bind = None  # the connection may be another's by the time a late use asks for it
 
 
 def find_connection(session: Session) -> Connection:
@@ -284,7 +285,7 @@ def _begin_postgresql(connection: Connection) -> None:
 
 
 def _note_idle(_connection: Any, record: Any) -> None:
-    record.info["idle_since_s"] = monotonic()
+    record.info["idle_since_s"] = record.info.pop(RESTED_SINCE_S, None) or monotonic()
 
 
 def _ask_if_idle(connection: Any, record: Any, _proxy: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from hub.claims.evidence import list_funds, list_sellers
@@ -44,7 +44,8 @@ def list_candidates(
 ) -> list[Candidate]:
     """Return every unclaimed movement of voucher money that happened before an instant, in booking order.
 
-    With `since`, uses before then are left to other claims, and money that came back is not: it is never left out.
+    With `since`, uses before then are left to other claims. Money that came back before then is not, as far as claims
+    have got it of the same grant; what came back of uses that nobody claimed is netted where those are claimed.
     """
     funds = list_funds(session, programme.id)
     query = (
@@ -65,12 +66,32 @@ def list_candidates(
         query = query.where(or_(Transfer.event_at >= since, Transfer.credit_id == Grant.account_id))
     if organisation_id is not None:
         query = query.where(Grant.organisation_id == organisation_id)
-    return [
+    found = [
         Candidate(
             transfer, grant, transfer.amount_fen if transfer.debit_id == grant.account_id else -transfer.amount_fen
         )
         for transfer, grant in session.execute(query)
     ]
+    return found if since is None else _leave_what_nobody_claimed(session, found, since)
+
+
+def _leave_what_nobody_claimed(session: Session, found: list[Candidate], since: datetime) -> list[Candidate]:
+    """Drop money that came back before `since` and is more than the claims that stand have got of its grant."""
+    lines = select(ClaimLine.grant_id, func.sum(ClaimLine.amount_fen)).where(ClaimLine.claimed_transfer_id.is_not(None))
+    early = {candidate.grant.id for candidate in found if candidate.transfer.event_at < since}
+    claimed = {
+        grant_id: int(amount)
+        for grant_id, amount in session.execute(lines.where(ClaimLine.grant_id.in_(early)).group_by(ClaimLine.grant_id))
+    }
+    kept = []
+    for candidate in found:
+        if candidate.transfer.event_at < since:
+            left = claimed.get(candidate.grant.id, 0) + candidate.amount_fen
+            if left < 0:
+                continue
+            claimed[candidate.grant.id] = left
+        kept.append(candidate)
+    return kept
 
 
 def judge_candidates(

@@ -43,9 +43,9 @@ def list_all(hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
 
 
 @programmes.command("rules")
-def list_rules(code: Code, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
-    """List every rule version of a programme, drafts too."""
-    told = call(hub, "", "GET", f"programmes/{segment(code)}/rules")
+def list_rules(code: Code, key: Key = "", hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> None:
+    """List every rule version of a programme, drafts too; why one was refused is told to operator and auditor."""
+    told = call(hub, key, "GET", f"programmes/{segment(code)}/rules")
     rows = [
         [
             row["id"],
@@ -59,14 +59,7 @@ def list_rules(code: Code, hub: Hub = DEFAULT_HUB, as_json: AsJson = False) -> N
         ]
         for row in told["items"]
     ]
-    show(
-        told,
-        rows,
-        choose(
-            "规则 版本 状态 生效 起草 批准 依据 驳回理由", "rule number state from drafted approved source refusal"
-        ).split(),
-        as_json=as_json,
-    )
+    show(told, rows, choose(*RULE_HEADS).split(), as_json=as_json)
 
 
 @programmes.command("show")

@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 from sqlalchemy.orm import Session
 
+from hub.actor import READERS
 from hub.answers import Items
 from hub.vouchers import service
 from hub.vouchers.answers import ProgrammeView, RulePreview, RuleView
 from hub.vouchers.blueprint import blueprint
 from hub.vouchers.rule_changes import list_changes
 from hub.vouchers.tables import Programme, RuleVersion
-from hub.web import Body, Query, context, current_actor
+from hub.web import Body, Query, context, current_actor, find_actor
 
 
 class ProgrammePath(Query):
@@ -110,10 +111,13 @@ def list_programmes() -> Items[ProgrammeView]:
 
 @blueprint.get("/programmes/<code>/rules")
 def list_rules(path: ProgrammePath) -> Items[RuleView]:
-    """Return every rule version of a programme; public."""
+    """Return every rule version of a programme; public, but for who refused one and why: operator and auditor."""
+    actor = find_actor()
     with context().sessions.read() as session:
         programme = service.find_programme(session, path.code)
-        return {"items": [present_rule(rule) for rule in service.list_rules(session, programme.id)]}
+        rules = [present_rule(rule) for rule in service.list_rules(session, programme.id)]
+    hidden: Any = {} if actor is not None and actor.role in READERS else {"refused_by": None, "refusal_reason": None}
+    return {"items": [{**rule, **hidden} for rule in rules]}
 
 
 @blueprint.post("/programmes/<code>/rules")

@@ -196,7 +196,7 @@ def _enter(email: str, password: str, target: str) -> Response:
 
 def _register(form: Form) -> None:
     name, person = form.text("name", required=True), form.text("person", required=True)
-    kind = form.choice("kind", OrganisationKind)
+    kind, slug = form.choice("kind", OrganisationKind), form.optional("slug", most=40)
     if kind not in PUBLIC_KINDS:
         form.refuse("kind", "请选择机构类型。", "Choose a kind of organisation.")
     if not form.ok or kind is None:
@@ -208,7 +208,7 @@ def _register(form: Form) -> None:
             name=name,
             uscc=form.value("uscc"),
             kind=kind,
-            slug=form.optional("slug", most=40),
+            slug=slug,
             now=now,
             production=context().settings.production,
             actor_id="public",

@@ -75,15 +75,10 @@ def take_step(claim_id: str, step: str) -> Response | tuple[str, int]:
 @blueprint.post("/operator/redemptions/<redemption_id>")
 def review_redemption(redemption_id: str) -> Response | tuple[str, int]:
     actor, form = current_actor(), Form.of_request()
-    with form.catching("reason"), context().sessions.write() as session:
-        service.review_redemption(
-            session,
-            actor,
-            redemption_id,
-            decision=form.value("decision"),
-            reason=form.text("reason", most=1000),
-            now=context().clock(),
-        )
+    reason, decision, now = form.text("reason", most=1000), form.value("decision"), context().clock()
+    if form.ok:
+        with form.catching("reason"), context().sessions.write() as session:
+            service.review_redemption(session, actor, redemption_id, decision=decision, reason=reason, now=now)
     return redirect("/operator/claims?done=redeemed#redemptions") if form.ok else (_show_list(actor, form), 422)
 
 
@@ -95,17 +90,21 @@ def _submit(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
 
 
 def _withdraw(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
-    with context().sessions.write() as session:
-        service.withdraw_claim(session, actor, claim_id, reason=form.text("reason", required=True), now=now)
+    reason = form.text("reason", required=True)
+    if form.ok:
+        with context().sessions.write() as session:
+            service.withdraw_claim(session, actor, claim_id, reason=reason, now=now)
 
 
 def _refuse(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
-    with context().sessions.write() as session:
-        service.refuse_claim(session, actor, claim_id, reason=form.text("reason", required=True, most=1000), now=now)
+    reason = form.text("reason", required=True, most=1000)
+    if form.ok:
+        with context().sessions.write() as session:
+            service.refuse_claim(session, actor, claim_id, reason=reason, now=now)
 
 
 def _book_payment(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
-    paid = form.yuan("paid_fen")
+    paid, reference = form.yuan("paid_fen"), form.text("reference", required=True, most=100)
     if paid is None:
         form.refuse("paid_fen", "请填写到账金额。", "Give the amount that came in.")
     if not form.ok or paid is None:
@@ -113,13 +112,14 @@ def _book_payment(actor: Actor, claim_id: str, form: Form, now: datetime) -> Non
     with context().sessions.write() as session:
         claim = service.find_claim(session, actor, claim_id)
         signed = -paid if claim.amount_fen < 0 else paid
-        reference = form.text("reference", required=True, most=100)
         service.record_payment(session, actor, claim_id, paid_fen=signed, reference=reference, now=now)
 
 
 def _reconcile(actor: Actor, claim_id: str, form: Form, now: datetime) -> None:
-    with context().sessions.write() as session:
-        service.reconcile_claim(session, actor, claim_id, reason=form.text("reason", most=1000), now=now)
+    reason = form.text("reason", most=1000)
+    if form.ok:
+        with context().sessions.write() as session:
+            service.reconcile_claim(session, actor, claim_id, reason=reason, now=now)
 
 
 _STEPS: dict[str, Callable[[Actor, str, Form, datetime], None]] = {

@@ -46,7 +46,8 @@ def keep_paper(grant_id: str) -> Response | tuple[str, int]:
     kind, paper = form.choice("kind", PaperKind), take_paper(form, "paper")
     if paper is None and not form.error("paper"):
         form.refuse("paper", "请选择文件。", "Choose the document.")
-    amount = form.yuan("amount_fen")
+    amount, month = form.yuan("amount_fen"), form.text("month", required=True)
+    number, issuer_uscc = form.text("number", most=60), form.text("issuer_uscc", most=18)
     with form.catching("month", "number", "issuer_uscc", "amount_fen"):
         if form.ok and kind is not None and paper is not None:
             with context().sessions.write() as session:
@@ -54,12 +55,12 @@ def keep_paper(grant_id: str) -> Response | tuple[str, int]:
                     session,
                     actor,
                     grant_id,
-                    month=form.text("month", required=True),
+                    month=month,
                     kind=kind,
                     name=paper.name,
                     digest=paper.digest,
-                    number=form.text("number", most=60),
-                    issuer_uscc=form.text("issuer_uscc", most=18),
+                    number=number,
+                    issuer_uscc=issuer_uscc,
                     amount_fen=amount,
                     now=context().clock(),
                 )
@@ -113,14 +114,14 @@ def revoke_grant(grant_id: str) -> Response | tuple[str, int]:
 @blueprint.post("/vouchers/applications/<application_id>/<any(resubmit,withdraw,appeal):step>")
 def take_step(application_id: str, step: str) -> Response | tuple[str, int]:
     actor, form, now = current_actor(), Form.of_request(), context().clock()
-    asked, paper = form.yuan("asked_fen"), take_paper(form, "paper")
+    asked, paper, reason = form.yuan("asked_fen"), take_paper(form, "paper"), form.text("reason")
     with form.catching("asked_fen", "reason", "evidence"):
         if form.ok:
             with context().sessions.write() as session:
                 if step == "withdraw":
                     service.withdraw_application(session, actor, application_id, now=now)
                 elif step == "appeal":
-                    service.appeal_application(session, actor, application_id, reason=form.text("reason"), now=now)
+                    service.appeal_application(session, actor, application_id, reason=reason, now=now)
                 else:
                     given = [{"kind": form.value("kind"), "name": paper.name, "digest": paper.digest}] if paper else []
                     application = service.find_application(session, actor, application_id)

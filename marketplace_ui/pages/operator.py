@@ -175,6 +175,7 @@ def _review(actor: Actor, version_id: str, form: Form) -> None:
     decision = form.choice("decision", VersionDecision)
     reason = form.text("reason", required=True, most=1000)
     ruling = form.choice("ruling", Ruling) if form.value("ruling") else None
+    number = form.optional("number")
     with form.catching("decision", "reason", "ruling", "number"):
         if not form.ok or decision is None:
             return
@@ -186,6 +187,6 @@ def _review(actor: Actor, version_id: str, form: Form) -> None:
                 decision=decision,
                 reason=reason,
                 ruling=ruling,
-                ruling_number=form.optional("number"),
+                ruling_number=number,
                 now=context().clock(),
             )

@@ -64,11 +64,12 @@ def create_run() -> Response | tuple[str, int]:
     actor, form = _require_buyer(), Form.of_request()
     recipe = read_recipe(form)
     name = form.text("name", required=True, most=80)
-    seed = form.whole("seed", least=0, most=2**31 - 1)
+    seed, cost_centre = form.whole("seed", least=0, most=2**31 - 1), form.optional("cost_centre", most=100)
     run_id = ""
     with form.catching("name"):
         if form.ok:
-            run_id = _create(actor, form, name=name, recipe=recipe, seed=42 if seed is None else seed)
+            seed = 42 if seed is None else seed
+            run_id = _create(actor, form, name=name, recipe=recipe, seed=seed, cost_centre=cost_centre)
     return redirect(f"/runs/{run_id}?done=created") if form.ok else (_show_wizard(actor, form), 422)
 
 
@@ -193,7 +194,15 @@ def _fill(chosen: Chosen) -> dict[str, str]:
     return fields | ({"deploy": "yes"} if earlier.deploy_when_done else {}) | fill_recipe(earlier.recipe)
 
 
-def _create(actor: Actor, form: Form, *, name: str, recipe: dict[str, int | float | str], seed: int) -> str:
+def _create(
+    actor: Actor,
+    form: Form,
+    *,
+    name: str,
+    recipe: dict[str, int | float | str],
+    seed: int,
+    cost_centre: str | None,
+) -> str:
     now = context().clock()
     with context().sessions.write() as session:
         run = service.create_run(
@@ -205,7 +214,7 @@ def _create(actor: Actor, form: Form, *, name: str, recipe: dict[str, int | floa
             recipe=recipe,
             seed=seed,
             deploy_when_done=bool(form.value("deploy")),
-            cost_centre=form.optional("cost_centre", most=100),
+            cost_centre=cost_centre,
             now=now,
         )
         if form.value("from"):

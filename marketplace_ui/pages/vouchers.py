@@ -182,7 +182,7 @@ def _show_application(actor: Actor, application_id: str, form: Form) -> str:
 
 def _apply(actor: Actor, form: Form) -> None:
     asked = form.yuan("asked_fen")
-    contract = form.text("contract_no", required=True, most=100)
+    contract, tier = form.text("contract_no", required=True, most=100), form.optional("tier", most=100)
     if asked is None:
         form.refuse("asked_fen", "请填写申请金额。", "Give the amount you ask for.")
     if not form.value("programme"):
@@ -200,7 +200,7 @@ def _apply(actor: Actor, form: Form) -> None:
             programme=form.value("programme"),
             asked_fen=asked,
             contract_no=contract,
-            tier=form.optional("tier", most=100),
+            tier=tier,
             evidence=evidence,
             now=context().clock(),
         )

@@ -132,7 +132,8 @@ class _EngineConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._answer is None or self._answer.complete:
-            self._transport.abort()  # nobody asked for it, and it must not become the beginning of the next answer
+            # Nobody asked for it: it is no part of this answer and must not become the beginning of the next one.
+            raise EngineLostError("the engine answered more than it was asked for")
 
     def on_headers_complete(self) -> None:
         if self._answer is not None:

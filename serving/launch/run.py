@@ -173,7 +173,9 @@ def _note_program(record_path: Path, record: dict[str, Any], program: Program) -
     """Write pid and start ticks. Raises: OSError, also when the record is gone, because the start was given up."""
     watcher = {"watcher_pid": os.getpid(), "watcher_ticks": read_start_ticks(os.getpid())}
     record |= {"pid": program.pid, "start_ticks": read_start_ticks(program.pid) or 0} | watcher
-    record_path.stat()  # writing would make it anew
+    known = json.loads(record_path.read_text(encoding="utf-8"))  # writing would make a record that is gone anew
+    if known["started_us"] != record["started_us"]:
+        raise FileNotFoundError(f"{record_path} is of another start: this one was given up")
     write_atomically(record_path, record)
 
 

@@ -212,10 +212,13 @@ class Controller:
     async def _keep_store(self) -> None:
         """Sweep what is left of downloads once the hub said what it wants: what was wanted before goes on."""
         await asyncio.sleep(self._settings.timing.sweep_interval_s)
-        if self._desired is not None and self._fetched_epoch is not None:
+        if self._desired is not None and self._may_act():
             adapters = {adapter.digest for adapter in self._desired.adapters}
             weights = {one.weights_folder or one.base_digest for one in self._desired.replica_sets}
-            await asyncio.to_thread(sweep_drafts, self._settings.store, adapters | weights)
+            try:
+                await asyncio.to_thread(sweep_drafts, self._settings.store, adapters | weights)
+            except OSError as error:
+                _log.warning("the store is not swept: %s", error)
 
     def _save_gains(self) -> None:
         if self._desired is not None:

@@ -45,7 +45,7 @@ def hold_copy(scratch: Path) -> Iterator[None]:
     lock = os.open(scratch, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # where folders cannot be locked nothing is swept either
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a sweeper that looks at it lets go at once
         yield
     finally:
         os.close(lock)
@@ -89,12 +89,11 @@ def _remove_if_left(folder: Path) -> bool:
     except OSError:
         return False  # it was renamed or swept meanwhile, or is no folder
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if time.time() - os.fstat(lock).st_mtime < _NEW_S or not _is_at(lock, folder):
+        if not _is_free(lock) or time.time() - _touched_at(folder) < _NEW_S or not _is_at(lock, folder):
             return False
         shutil.rmtree(folder)
-    except BlockingIOError:
-        return False
+    except FileNotFoundError:
+        return False  # somebody else sweeps it
     except OSError as error:
         _log.warning("what is left of a download stays: %s; remove %s by hand", error, folder.name)
         return False
@@ -102,6 +101,20 @@ def _remove_if_left(folder: Path) -> bool:
         os.close(lock)
     _log.info("%s is removed: nobody wants it any more", folder.name)
     return True
+
+
+def _is_free(lock: int) -> bool:
+    """Lock it if nobody has. Where folders cannot be locked nothing counts as free."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _touched_at(folder: Path) -> float:
+    """When anything in it was last written: on some network file systems another host's lock is not seen."""
+    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
 
 
 def _is_at(lock: int, folder: Path) -> bool:

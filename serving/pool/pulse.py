@@ -43,21 +43,21 @@ class Pulse:
         self._last: EngineLoad | None = None
         self._jammed_since: float | None = None
         self._silent_looks = 0
+        self._silent_from_cpu_s = 0.0
+        """Its processor time when the last wait began that ended without a word."""
+        self._speaks = False
         self.queue_wait_ms = 0
         self._moved_at = clock()
 
     async def feel(self) -> None:
         """Ask unless tokens moved since the last time. Raises: EngineSilentError for an engine that hangs."""
-        began_s, cpu_s, speaks = self._clock(), self._cpu_s(), False
+        began_s = self._clock()
         try:
-            if await self._moved():
-                return
-            speaks = True
-            if await self._is_busy():
+            if await self._moved() or await self._is_busy():
                 return
         except EngineSilentError:
             self._silent_looks += 1
-            if self._computes(cpu_s) or (speaks and self._may_read()) or self._stood_still(began_s):
+            if self._computes() or self._may_read() or self._stood_still(began_s):
                 _log.info("engine is busy: no answer within %g s", self._timing.probe_timeout_s)
                 return
             raise
@@ -65,18 +65,26 @@ class Pulse:
 
     async def _is_busy(self) -> bool:
         """Whether tokens moved instead of an answer to the tiny question. Raises: EngineSilentError for neither."""
+        cpu_s = self._cpu_s()
         try:
             await self._engine.ask(
                 BASE_ENGINE_NAME, prompt_tokens=_PROBE_TOKENS, timeout_s=self._timing.probe_timeout_s
             )
         except EngineSilentError:
+            self._silent_from_cpu_s = cpu_s
             if not await self._moved():
                 raise
             return True
         return False
 
     async def _moved(self) -> bool:
-        load = await self._engine.read_load(self._timing.probe_timeout_s)
+        cpu_s, self._speaks = self._cpu_s(), False
+        try:
+            load = await self._engine.read_load(self._timing.probe_timeout_s)
+        except EngineSilentError:
+            self._silent_from_cpu_s = cpu_s
+            raise
+        self._speaks = True
         moved = self._last is not None and load.tokens_total != self._last.tokens_total
         if moved:
             self._note_life()
@@ -97,15 +105,15 @@ class Pulse:
         self._moved_at, self._silent_looks = self._clock(), 0
 
     def _may_read(self) -> bool:
-        """An engine core that waits for a disk answers nothing and computes nothing: one look is forgiven meanwhile."""
-        return self._silent_looks == 1 and self._is_loading()
+        """An engine core that waits for a disk computes nothing, and only its counters answer: one look is forgiven."""
+        return self._silent_looks == 1 and self._speaks and self._is_loading()
 
     def _stood_still(self, began_s: float) -> bool:
         """A look that took far longer than it may: we ourselves, or the whole machine, were not running meanwhile."""
         longest_s = _LOOKS_AT_MOST * self._timing.probe_timeout_s
         return self._silent_looks == 1 and self._clock() - began_s > longest_s + self._timing.probe_interval_s
 
-    def _computes(self, since_cpu_s: float) -> bool:
-        """A stopped or locked engine burns no processor time; one on a long prompt does, and gets longer."""
-        busy_share = (self._cpu_s() - since_cpu_s) / self._timing.probe_timeout_s
+    def _computes(self) -> bool:
+        """A stopped or locked engine burns no processor time while it is silent; one on a long prompt does."""
+        busy_share = (self._cpu_s() - self._silent_from_cpu_s) / self._timing.probe_timeout_s
         return busy_share > _LEAST_BUSY_SHARE and self._clock() - self._moved_at < self._timing.stuck_timeout_s

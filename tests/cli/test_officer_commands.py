@@ -42,7 +42,8 @@ def test_one_officer_drafts_a_rule_and_another_puts_it_in_force(street: Terminal
     assert street.refused("auditor", *refuse, "--yes") == "forbidden"
     assert street.declined("approver", *refuse)
     assert "a year too late" in street.run("approver", *refuse, "--yes")
-    assert "a year too late" in street.run_plain("programmes", "rules", "model")
+    assert "a year too late" in street.run("auditor", "programmes", "rules", "model")
+    assert "a year too late" not in street.run_plain("programmes", "rules", "model")
     assert json.loads(street.run_plain("programmes", "show", "model"))["number"] == 1
     assert json.loads(street.run_plain("programmes", "show", "model", "--number", "2"))["body"]["share"]["num"] == 2
     with pytest.raises(InvalidValueError, match="no rule version 9"):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,9 @@ def test_a_key_taken_out_of_the_file_ends_within_a_second(world: World) -> None:
                 return True
             return False
 
+        began_s = time.monotonic()
         assert wait_for(refused)
+        assert time.monotonic() - began_s < 5.0, "some seconds of a busy machine are beside the product's one"
         assert ask(url, other).model == "qwen"
 
 

@@ -44,7 +44,7 @@ async def ask_thrice(engine: ChattyEngine) -> list[bytes]:
     return bodies
 
 
-@pytest.mark.parametrize(("extra", "connections"), [(b"", 1), (b"HTTP/1.1 2", 3), (b"?", 3)])
+@pytest.mark.parametrize(("extra", "connections"), [(b"", 1), (b"HTTP/1.1 2", 3), (b"?", 3), (HEAD + b"99", 3)])
 def test_what_follows_a_whole_answer_never_begins_the_next_one(extra: bytes, connections: int) -> None:
     engine = ChattyEngine(extra)
     assert asyncio.run(ask_thrice(engine)) == [b"00", b"01", b"02"]

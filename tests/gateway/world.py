@@ -141,10 +141,13 @@ class Gateway:
 
     def kill(self) -> None:
         """Kill the process, and those it started, as kill -9 does."""
-        with contextlib.suppress(psutil.NoSuchProcess):  # it may just have ended
+        with contextlib.suppress(psutil.NoSuchProcess):  # each of them may just have ended
             first = psutil.Process(self.process.pid)
-            for process in (*first.children(), first):
-                process.kill()
+            children = first.children()
+            first.kill()  # before it starts children again
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
         self.process.wait(20)
 
     def client(self, number: int = 1) -> openai.OpenAI:

@@ -71,7 +71,8 @@ def leave(store: Path, digest: str) -> Path:
 
 def age(folder: Path) -> Path:
     long_ago = time.time() - 3600
-    os.utime(folder, (long_ago, long_ago))
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (long_ago, long_ago))
     return folder
 
 

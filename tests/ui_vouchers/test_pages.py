@@ -244,6 +244,8 @@ def test_a_claim_of_days_that_no_other_has_is_drafted_and_refused(scene: Scene) 
     assert reviewer.post(f"{path}/submission").status_code == 302
     assert f"{path}/refusal" in operator.get(path).text
     assert operator.post(f"{path}/refusal", data={"reason": ""}).status_code == 422
+    assert operator.post(f"{path}/refusal", data={"reason": "x" * 1001}).status_code == 422
+    assert f"{path}/refusal" in operator.get(path).text, "what the page did not accept is not done"
     assert operator.post(f"{path}/refusal", data={"reason": "form 3 lacks"}).status_code == 302
     for language, said in (("en", "Refused by the authority"), ("zh", "主管部门退回")):
         page = scene.world.visit("operator", language).get(path).text

@@ -9,6 +9,14 @@ from .terms import Bills
 
 FREEING = ("claim.withdrawn", "claim.refused")
 """Steps after which a transfer may be claimed again."""
+_AFTER = {
+    "claim.submitted": "claim.drafted",
+    "claim.withdrawn": "claim.drafted",
+    "claim.refused": "claim.submitted",
+    "claim.paid": "claim.submitted",
+    "claim.reconciled": "claim.paid",
+}
+"""What a claim became before each step of its life."""
 
 
 def check_claims(export: Export) -> Iterator[str]:
@@ -19,6 +27,7 @@ def check_claims(export: Export) -> Iterator[str]:
     claimed: dict[str, str] = {}
     known: dict[str, Row] = {}
     standing: dict[str, Row] = {}
+    became: dict[str, str] = {}
     for item in export.rows("events"):
         event = item["row"]
         if item["link"] in drafts:
@@ -26,7 +35,11 @@ def check_claims(export: Export) -> Iterator[str]:
             yield from _check_draft(export, claim, grants, transfers, claimed)
             yield from check_days(claim, standing.values())
             known[claim["id"]] = standing[claim["id"]] = claim
+            became[claim["id"]] = "claim.drafted"
         elif event["topic"].startswith("claim.") and event["subject"] in known:
+            before, became[event["subject"]] = became[event["subject"]], event["topic"]
+            if before != _AFTER.get(event["topic"], before):
+                yield f"claim {event['subject']} became {event['topic'][6:]} after it was {before[6:]}"
             if event["topic"] in FREEING:
                 standing.pop(event["subject"], None)
             yield from _check_step(bills, event, known[event["subject"]], claimed)

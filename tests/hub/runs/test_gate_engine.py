@@ -51,7 +51,7 @@ def trained(warm_trainer: Path, base: Path, chats: Data, tmp_path_factory: pytes
 
 def train(warm_trainer: Path, base: Path, chats: Data, folder: Path, **wishes: int) -> Path:
     """Train as the hub's worker has it done; returns OUT."""
-    wanted = {"epochs": 6, "learning_rate": 4e-3, "rank": 8, **wishes}
+    wanted = {"epochs": 16, "learning_rate": 4e-3, "rank": 8, **wishes}
     recipe = {name: Value(value) for name, value in wanted.items()}
     spec = RunSpec(kind=Kind.TRAIN, run_id="run_1", base=Base(str(base)), data=chats, recipe=recipe)
     with trainers.starting(folder / "launch", trainers.TRAINER, trainers.open_warm(warm_trainer)) as start:

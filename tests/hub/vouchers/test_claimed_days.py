@@ -141,6 +141,14 @@ def test_what_came_back_before_a_range_is_not_left_out(used: Market) -> None:
     assert draft(used, period=LATE).amount_fen == 2100 - 600
 
 
+def test_what_came_back_of_a_use_that_nobody_claimed_stays_with_it(used: Market) -> None:
+    reverse_voucher(used)
+    used.now += timedelta(days=2)
+    with pytest.raises(NothingToClaimError):
+        draft(used, period="2026-11-26--2026-11-30")
+    assert draft(used, period="2026-11").amount_fen == 4200 - 600
+
+
 def test_days_taken_between_plan_and_draft_are_seen(used: Market) -> None:
     plans = []
     for period in (EARLY, "2026-11-22--2026-11-30"):
@@ -207,3 +215,22 @@ def test_the_verifier_tells_days_that_are_wrong(
     edit(place, "claims", _set_period(number + 1, period))
     forge(place, KEY)
     assert any(said in line for line in failures(place))
+
+
+def test_the_verifier_tells_a_step_that_does_not_follow(used: Market, tmp_path: Path) -> None:
+    sent_back = draft(used, period=EARLY)
+    submit(used, sent_back)
+    with used.sessions.write() as session:
+        service.refuse_claim(session, used.actors["operator"], sent_back.id, reason="form 3 lacks", now=used.now)
+    used.now = shanghai(2026, 12, 1)
+    sign(used.sessions, KEY, tmp_path, used)
+    place = export(used.sessions, KEY, tmp_path / "books", (None, "2026-11"))
+    assert failures(place) == []
+
+    def forget_submission(rows: Rows) -> None:
+        event = next(row["row"] for row in rows if row["row"]["topic"] == "claim.submitted")
+        event["topic"] = "claim.noted"
+
+    edit(place, "events", forget_submission)
+    forge(place, KEY)
+    assert any(f"claim {sent_back.id} became refused after it was noted" in line for line in failures(place))
