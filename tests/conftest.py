@@ -27,9 +27,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("VLLM_CACHE_ROOT", str(CACHE / "vllm"))
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor"))
-# No test speaks to anyone beyond loopback, so nobody is trusted: reading 140 authorities takes an HTTP client 60 ms.
-os.environ.pop("SSL_CERT_FILE", None)
-os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
 # Tests write, flush and remove thousands of small files: in memory, where there is room, that costs next to nothing.
 # Whoever asks how a disk behaves names a folder on one.
