@@ -20,7 +20,7 @@ from hub.cli.supervision import read_conditions, start_all, stop_all, wait_until
 from hub.errors import NotFoundError
 from hub.settings import Settings, read_settings
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0
 console = Console(stderr=True, highlight=False)
 
 
