@@ -110,7 +110,8 @@ def test_a_rule_is_previewed_drafted_and_approved_or_refused_by_two(client: Clie
     assert (refused["state"], refused["refusal_reason"]) == ("refused", "a year too late")
     assert client.refused("POST", f"/rules/{second}/approve", "approver") == "conflict"
     told = {
-        person: client.ok("GET", "/programmes/model/rules", person)["items"][-1] for person in ("auditor", "factory")
+        person: next(row for row in client.ok("GET", "/programmes/model/rules", person)["items"] if row["id"] == second)
+        for person in ("auditor", "factory")
     }
     assert told["auditor"]["refusal_reason"] == "a year too late"
     assert (told["factory"]["refused_by"], told["factory"]["refusal_reason"]) == (None, None)
